@@ -1,0 +1,18 @@
+"""Numerical kernels: pure functions over arrays with one signature in every backend.
+
+    reference   plain NumPy, the definition (float32 and float64)
+    cpu         numba, threaded, vector tiles (float32)
+    cuda        CuPy (float32)
+
+This package imports nothing from minicnn; backends load on request, so that importing it costs nothing.
+"""
+import importlib
+
+BACKENDS = {"reference": ".reference", "cpu": ".cpu", "cuda": ".cuda"}
+
+
+def get_backend(name):
+    """Return the backend module ``name``; raises ValueError for an unknown name and RuntimeError where it cannot run here."""
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
+    return importlib.import_module(BACKENDS[name], __name__)

@@ -1,0 +1,37 @@
+"""Buffers that a kernel keeps between calls, owned by the caller and passed as ``work``."""
+import numpy as np
+
+
+class Workspace:
+    """Named arrays of one call site.
+
+    ``buffer`` returns the same memory for the same name and shape, so that a step allocates nothing after the first one;
+    ``once`` keeps a value until ``expire`` is called, which the model does after every weight update (packed weights).
+    """
+
+    def __init__(self):
+        self.buffers = {}
+        self.values = {}
+
+    def buffer(self, name, shape, dtype=np.float32, fill=None):
+        """Return the array ``name``; it is (re)made when shape or dtype change and then filled with ``fill`` if given."""
+        array = self.buffers.get(name)
+        if array is None or array.shape != tuple(shape) or array.dtype != dtype:
+            array = np.empty(shape, dtype) if fill is None else np.full(shape, fill, dtype)
+            self.buffers[name] = array
+        return array
+
+    def once(self, name, make):
+        """Return the value of ``make()``, computed at most once between two calls of ``expire``."""
+        if name not in self.values:
+            self.values[name] = make()
+        return self.values[name]
+
+    def expire(self):
+        """Forget what was derived from the weights."""
+        self.values.clear()
+
+    @property
+    def nbytes(self):
+        """Bytes held by the buffers."""
+        return sum(a.nbytes for a in self.buffers.values())

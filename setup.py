@@ -1,0 +1,35 @@
+"""Packaging of minicnn: the folder kernels/ at the top level is installed as the subpackage minicnn.kernels."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "minicnn/__init__.py").read_text(), re.M)[1]
+
+test = ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "build", "threadpoolctl>=3"]
+mpi = ["mpi4py>=4", "mpich>=4"]
+
+setup(
+    name="minicnn",
+    version=VERSION,
+    description="A from-scratch CNN engine for full-resolution LArTPC event images, data-parallel over MPI",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    python_requires=">=3.11",
+    packages=find_packages(include=["minicnn", "minicnn.*"])
+    + ["minicnn.kernels"] + ["minicnn.kernels." + name for name in find_packages("kernels")],
+    package_dir={"minicnn.kernels": "kernels"},
+    package_data={"minicnn.kernels.cuda": ["*.cu", "*.h"]},
+    install_requires=["numpy>=2", "numba>=0.61", "h5py>=3.10", "blosc>=1.11", "rich>=13", "matplotlib>=3.8",
+                      "safetensors>=0.4"],
+    extras_require={
+        "mpi": mpi,                                   # MPI from wheels: nothing else to install
+        "mpi-system": ["mpi4py>=4"],                  # a cluster's own MPI library and mpiexec
+        "cuda12": ["cupy-cuda12x>=13"],
+        "cuda13": ["cupy-cuda13x>=13.6"],
+        "test": test,
+        "dev": test + mpi,
+    },
+)
