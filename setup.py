@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "minicnn/__init__.py").read_text(), re.M)[1]
 
-test = ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "build", "threadpoolctl>=3"]
+test = ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "build", "setuptools>=70.1"]
 mpi = ["mpi4py>=4", "mpich>=4"]
 
 setup(
@@ -21,7 +21,6 @@ setup(
     packages=find_packages(include=["minicnn", "minicnn.*"])
     + ["minicnn.kernels"] + ["minicnn.kernels." + name for name in find_packages("kernels")],
     package_dir={"minicnn.kernels": "kernels"},
-    package_data={"minicnn.kernels.cuda": ["*.cu", "*.h"]},
     install_requires=["numpy>=2", "numba>=0.61", "h5py>=3.10", "blosc>=1.11", "rich>=13", "matplotlib>=3.8",
                       "safetensors>=0.4"],
     extras_require={

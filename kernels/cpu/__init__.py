@@ -1,0 +1,22 @@
+"""CPU backend: numba with hand-made vector tiles, threaded, float32.
+
+Same functions as the reference backend, one module per op. Results do not depend on the number of threads; every function may be
+called with ``work=None``. Must not be entered from two Python threads at once (numba's default threading layer).
+"""
+from .activations import dropout, elu, elu_backward, relu, relu_backward
+from .block import conv2d_block, conv2d_block_backward
+from .checks import asarray, empty, set_threads, synchronize, to_host, zeros
+from .conv2d import conv2d, conv2d_backward
+from .dense import dense, dense_backward
+from .loss import softmax_cross_entropy, softmax_cross_entropy_backward
+from .optimizer import sgd
+from .pool2d import maxpool2d, maxpool2d_backward
+
+name = "cpu"
+microbatch = 1                   # events per call: one at a time, so that memory does not grow with the batch
+
+__all__ = [
+    "asarray", "conv2d", "conv2d_backward", "conv2d_block", "conv2d_block_backward", "dense", "dense_backward", "dropout", "elu",
+    "elu_backward", "empty", "maxpool2d", "maxpool2d_backward", "microbatch", "name", "relu", "relu_backward", "set_threads", "sgd",
+    "softmax_cross_entropy", "softmax_cross_entropy_backward", "synchronize", "to_host", "zeros",
+]

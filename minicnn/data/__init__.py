@@ -1,0 +1,18 @@
+"""Events: sparse images, readers of the file formats, the simulator, and the compressed store that feeds training."""
+from .batches import ArrayDataset, batches
+from .event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
+from .generate import generate
+from .readers import EventWriter, open_events
+from .shard import shard, split
+from .sparse import SparseImage
+from .store import EventStore
+
+__all__ = ["CLASSES", "CLASS_OF_PDG", "PARTICLE", "ArrayDataset", "Event", "EventError", "EventStore", "EventWriter", "Simulator",
+           "SparseImage", "batches", "generate", "open_events", "shard", "split"]
+
+
+def __getattr__(name):
+    if name == "Simulator":                          # its inner loops need numba, which takes a second to load
+        from .simulate import Simulator
+        return Simulator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,39 @@
+"""Readers: one file per on-disk format. ``open_events(path)`` finds the one that knows the file.
+
+A reader is looked up in READERS; a new format is a module with a Reader subclass and a line here.
+"""
+from importlib import import_module
+from pathlib import Path
+
+from ..event import EventError
+
+#: Module and class of every known format, asked in this order. Loaded when first used: h5py is not imported before.
+READERS = (("minicnn_hdf5", "EventFile"), ("open_samples", "OpenSamples"), ("numpy_images", "NumpyImages"))
+
+__all__ = ["READERS", "EventFile", "EventWriter", "NumpyImages", "OpenSamples", "open_events"]
+_HOME = {**{name: module for module, name in READERS}, "EventWriter": "minicnn_hdf5"}
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def open_events(path, **options):
+    """Open a file or folder of events with the reader that recognises its content.
+
+    ``options`` go to that reader; ``size`` (edge length of the images) is known to all of them. Raises EventError
+    where there is no such file, where it is damaged, or where no reader knows it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise EventError(f"{path}: no such file or folder")
+    if path.is_file() and not path.stat().st_size:
+        raise EventError(f"{path}: the file is empty")
+    readers = [getattr(import_module(f".{module}", __name__), name) for module, name in READERS]
+    for reader in readers:
+        if reader.recognizes(path):
+            return reader(path, **options)
+    what = "no event images are in this folder" if path.is_dir() else "the format of this file is not known"
+    raise EventError(f"{path}: {what}; minicnn reads {'; '.join(reader.name for reader in readers)}")

@@ -1,0 +1,96 @@
+"""How fast events are simulated, per class and overall, with one process and with two.
+
+    python benchmarks/simulate.py [--events 400] [--size 3600] [--planes 1] [--json FILE]
+
+Every timing is repeated and its median given with the spread (max - min). Compilation is timed apart: it happens once per
+machine. Before anything is timed, an event made by two processes is compared bit for bit.
+"""
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+
+import numpy as np
+
+from minicnn.data import CLASSES
+from minicnn.data.simulate import Simulator
+
+
+def make(shape, classes, first, last):
+    """Simulate events ``first`` to ``last``; return their numbers of lit pixels and a digest of the first one."""
+    source = Simulator(seed=0, shape=shape, classes=classes)
+    lit, digest = [], ""
+    for i in range(first, last):
+        image = source.read(i).image
+        lit.append(image.nnz)
+        if i == first:
+            digest = hashlib.sha256(image.coords.tobytes() + image.values.tobytes()).hexdigest()
+    return lit, digest
+
+
+def rate(shape, classes, events, repeats):
+    """Return (median events/s, spread, lit pixels of every event) of this process."""
+    rates = []
+    for k in range(repeats):
+        start = time.perf_counter()
+        lit, _ = make(shape, classes, k * events, (k + 1) * events)
+        rates.append(events / (time.perf_counter() - start))
+    return statistics.median(rates), max(rates) - min(rates), lit
+
+
+def rate_of_processes(shape, events, repeats, processes):
+    """Return (median events/s, spread) of several processes together; their start is not counted."""
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        shares = [(shape, CLASSES, p * events, (p + 1) * events) for p in range(processes)]
+        warm = pool.starmap(make, [(shape, CLASSES, 0, 1)] * processes, chunksize=1)
+        pool.starmap(make, [(shape, CLASSES, 0, 20)] * processes, chunksize=1)
+        assert {digest for _, digest in warm} == {make(shape, CLASSES, 0, 1)[1]}, "processes disagree about event 0"
+        rates = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            pool.starmap(make, shares, chunksize=1)
+            rates.append(processes * events / (time.perf_counter() - start))
+    return statistics.median(rates), max(rates) - min(rates)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--events", type=int, default=400, help="events per timing (default 400)")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--size", type=int, default=3600)
+    parser.add_argument("--planes", type=int, default=1, choices=(1, 3))
+    parser.add_argument("--json", metavar="FILE", help="write the numbers to FILE")
+    args = parser.parse_args()
+    shape = (args.size, args.size, args.planes)
+
+    start = time.perf_counter()
+    make(shape, CLASSES, 0, 1)
+    first_event = time.perf_counter() - start
+    out = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "shape": shape,
+           "events": args.events, "repeats": args.repeats, "first_event_s": first_event, "classes": {}, "processes": {}}
+    print(f"{out['machine']}, {out['cores']} cores; image {shape[0]} x {shape[1]} x {shape[2]}")
+    print(f"first event, compilation included (seconds if compiled before): {first_event:.1f} s\n")
+    print(f"{'class':<12}{'events/s':>10}{'spread':>9}{'lit pixels (5 %, median, 95 %)':>34}{'lit fraction':>14}")
+    for name in (*CLASSES, "all"):
+        median, spread, lit = rate(shape, CLASSES if name == "all" else (name,), args.events, args.repeats)
+        low, middle, high = np.percentile(lit, (5, 50, 95))
+        fraction = middle / (shape[0] * shape[1])
+        out["classes"][name] = {"events_per_s": median, "spread": spread, "lit": [low, middle, high], "lit_fraction": fraction}
+        print(f"{name:<12}{median:>10.0f}{spread:>9.0f}{low:>18.0f}{middle:>8.0f}{high:>8.0f}{100 * fraction:>12.4f} %")
+    print()
+    for processes in (1, 2):
+        median, spread = rate_of_processes(shape, args.events, args.repeats, processes)
+        out["processes"][processes] = {"events_per_s": median, "spread": spread}
+        print(f"{processes} process{'es' if processes > 1 else '  '} {median:>8.0f} events/s, spread {spread:.0f}")
+    if args.json:
+        with open(args.json, "w") as f:
+            json.dump(out, f, indent=1)
+            f.write("\n")
+
+
+if __name__ == "__main__":
+    main()

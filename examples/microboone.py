@@ -1,0 +1,240 @@
+"""Train the talk's five-class network on full-resolution LArTPC events, data-parallel over MPI.
+
+    mpiexec -n 2 python examples/microboone.py                            simulate events (once), train, validate
+    mpiexec -n 4 python examples/microboone.py --events my.h5 --epochs 10
+    mpiexec -n 2 python examples/microboone.py --predict event.npz        class scores and a picture of real events
+
+Everything it makes goes to --out: history.csv, loss.png, confusion.{txt,csv,png}, pictures of events, model.safetensors, and run.json,
+which is written last: it is there if and only if the run is complete.
+"""
+import argparse
+import csv
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import minicnn as mc
+from minicnn import report
+from minicnn.parallel import agree, ordered, threads_per_rank, world
+from minicnn.progress import Meter
+
+BATCH_SIZE = 4
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument("--events", type=Path, help="event file in any format that minicnn reads (default: simulate, and keep in --cache)")
+    p.add_argument("--cache", type=Path, default=Path("data"), help="folder for simulated events")
+    p.add_argument("--train", type=int, help="training events (default: 160 simulated ones, or 5/6 of --events)")
+    p.add_argument("--validation", type=int, help="validation events (default: 40 simulated ones, or the rest of --events)")
+    p.add_argument("--size", type=int, default=3600, help="side of the images in pixels")
+    p.add_argument("--epochs", type=int, default=3)
+    p.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="events per step and rank")
+    p.add_argument("--learning-rate", type=float, default=3e-3)
+    p.add_argument("--momentum", type=float, default=0.9)
+    p.add_argument("--sync", choices=("gradients", "weights"), default="gradients", help="what ranks exchange")
+    p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K or reference")
+    p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
+    p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
+    p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
+    p.add_argument("--scale", type=float, default=0.02, help="pixels are multiplied by it: ADC counts to order one")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--out", type=Path, default=Path("runs/microboone"))
+    p.add_argument("--weights", type=Path, help="model to start from (default with --predict: model.safetensors in --out)")
+    p.add_argument("--predict", type=Path, nargs="+", metavar="FILE", help="classify these events instead of training")
+    return p
+
+
+def say(comm, *text):
+    """Print on rank 0."""
+    if not comm or comm.rank == 0:
+        print(*text, flush=True)
+
+
+def main(comm):
+    args = ordered(comm, arguments().parse_args)
+    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
+    started = time.perf_counter()
+    ordered(comm, lambda: prepare(args.out, keep=bool(args.predict)))
+    if args.predict:
+        weights = args.weights or args.out / "model.safetensors"
+        if ordered(comm, weights.exists):
+            return predict(comm, args, weights)
+        say(comm, f"no model at {weights} yet: training one first\n")
+
+    model = make_model(comm, args)
+    say(comm, model.summary_text() + "\n\n" + str(model.plan()) + "\n")
+    threads = set_threads(comm, args, model)
+    say(comm, f"{ranks} rank{'s' * (ranks > 1)} x {threads} thread{'s' * (threads > 1)}, batch {args.batch_size} per rank, "
+              f"{args.batch_size * ranks} in all; sync: {args.sync}")
+
+    path = args.events or simulated(comm, args)
+    with ordered_open(comm, path, args.size) as source:
+        train_events, validation_events = choose(comm, args, source, ranks)
+        train = load(comm, args, source, train_events, "training")
+        validation = load(comm, args, source, validation_events, "validation")
+        names = source.class_names
+        if rank == 0:
+            report.draw_events([source.read(int(i)) for i in validation_events[:6]], args.out / "events.png", class_names=names)
+
+    history = model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=args.sync,
+                        sync_every=args.sync_every, seed=args.seed,
+                        callbacks=[mc.callbacks.Progress(), mc.callbacks.CSVLogger(args.out / "history.csv"),
+                                   mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
+    result = model.evaluate(validation, comm=comm)
+    memory = max(agree(comm, value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    if rank == 0:
+        print("\n" + write_report(args.out, history, result, names))
+        say(None, f"peak memory of a rank {memory:.0f} MB; {time.perf_counter() - started:.0f} s in all; results in {args.out}/")
+        if not args.predict:
+            finish(args, history, result, ranks, threads, memory, time.perf_counter() - started)
+    if args.predict:
+        predict(comm, args, args.out / "model.safetensors")
+
+
+def prepare(out, keep):
+    """Make the output folder and take away the completion marker of an earlier run."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not keep:
+        (out / "run.json").unlink(missing_ok=True)
+
+
+def make_model(comm, args):
+    if args.weights and not args.predict:
+        model = mc.load_model(args.weights, device=args.device, optimizer=mc.SGD(args.learning_rate, args.momentum))
+        if model.input_shape[:2] != (args.size, args.size):
+            agree(comm, f"{args.weights} takes images of {model.input_shape}, not --size {args.size}")
+        return model
+    return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale,
+                                optimizer=mc.SGD(args.learning_rate, args.momentum))
+
+
+def set_threads(comm, args, model):
+    threads = args.threads or threads_per_rank(comm)
+    model.kernels.set_threads(threads)
+    return threads
+
+
+def simulated(comm, args):
+    """Return the file of simulated events, making it if it is not there yet."""
+    args.train, args.validation = args.train or 160, 40 if args.validation is None else args.validation
+    events = args.train + args.validation
+    path = args.cache / f"simulated-{args.size}-seed{args.seed}-{events}.h5"
+    if ordered(comm, path.exists):
+        return path
+    ordered(comm, lambda: args.cache.mkdir(parents=True, exist_ok=True))
+    start = time.perf_counter()
+    with Meter("simulating", events, silent=bool(comm and comm.rank)) as meter:
+        mc.data.generate(path, events, mc.data.Simulator(args.seed, (args.size, args.size, 1)), comm, lambda done, total: meter.update(done))
+    seconds = time.perf_counter() - start
+    say(comm, f"simulated {events} events in {seconds:.1f} s ({events / seconds:.0f}/s) into {path}")
+    return path
+
+
+def ordered_open(comm, path, size):
+    """Open the file on every rank; a problem that rank 0 sees is one error of all."""
+    ordered(comm, lambda: mc.data.open_events(path, size=size).close())
+    return mc.data.open_events(path, size=size)
+
+
+def choose(comm, args, source, ranks):
+    """Return the numbers of the training and of the validation events in the file."""
+    known = len(source)
+    train = args.train or max(known - (args.validation if args.validation is not None else known // 6), 0)
+    validation = known - train if args.validation is None else args.validation
+    def pick():
+        if train < ranks or 0 < validation < ranks:
+            raise mc.data.EventError(f"{source.path} gives {train} training and {validation} validation events for {ranks} ranks: "
+                                     "every rank needs at least one of each; use fewer ranks or more events")
+        return mc.data.split(known, train, validation, args.seed)
+    return ordered(comm, pick)
+
+
+def load(comm, args, source, events, what):
+    """Compress this rank's share of the events into memory and say what that took over all ranks."""
+    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
+    codec, _, level = args.codec.partition(":")
+    store = mc.data.EventStore(codec, int(level or 5), args.store)
+    mine = events[mc.data.shard(len(events), ranks, rank, args.seed)] if len(events) else events
+    problem = None
+    with Meter(f"loading {what}", len(mine), silent=rank > 0) as meter:
+        try:
+            store.load(source, mine, lambda done, total: meter.update(done))
+        except mc.data.EventError as bad:
+            problem = f"rank {rank}: {bad}"
+    stats = agree(comm, problem, store.stats(), mc.data.EventError)
+    total = {key: sum(s[key] for s in stats) for key in stats[0]}
+    seconds = max(s["seconds"] for s in stats)
+    if total["events"]:
+        say(comm, f"loaded {total['events']} {what} events in {seconds:.1f} s: {total['events'] / seconds:.0f} events/s, "
+                  f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; {total['bytes'] / 1e6:.1f} MB in memory "
+                  f"({args.store}, {args.codec}), {total['dense_bytes'] / total['bytes']:.0f} times smaller")
+    return store
+
+
+def write_report(out, history, result, names):
+    """Write curves and confusion; return the talk's validation table."""
+    report.draw_history(history.rows, out / "loss.png")
+    table = report.talk_table(result.score_sums, result.correct, result.counts, names)
+    (out / "confusion.txt").write_text(table + "\n")
+    report.write_confusion_csv(out / "confusion.csv", result.confusion, result.score_sums, names)
+    report.draw_confusion(out / "confusion.png", result.confusion, names)
+    return table
+
+
+def finish(args, history, result, ranks, threads, memory, seconds):
+    """Write run.json, the mark of a complete run, in one piece."""
+    import h5py
+    import numba
+    run = {"arguments": {key: [str(v) for v in value] if isinstance(value, list) else str(value) if isinstance(value, Path) else value
+                         for key, value in vars(args).items()},
+           "ranks": ranks, "threads": threads, "seconds": seconds, "peak_memory_mb": memory,
+           "versions": {"minicnn": mc.__version__, "python": platform.python_version(), "numpy": np.__version__,
+                        "numba": numba.__version__, "h5py": h5py.__version__},
+           "machine": {"node": platform.machine(), "cores": os.cpu_count(), "system": platform.platform()},
+           "epochs": history.rows, "loss": result.loss, "accuracy": result.accuracy}
+    partial = args.out / "run.json.partial"
+    partial.write_text(json.dumps(run, indent=1, default=float) + "\n")
+    partial.replace(args.out / "run.json")
+
+
+def predict(comm, args, weights):
+    """Print and write the class scores of all events in --predict, and draw the first few."""
+    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
+    ordered(comm, lambda: mc.load_model(weights, device=args.device) and None)
+    model = mc.load_model(weights, device=args.device)
+    set_threads(comm, args, model)
+    rows = []
+    for path in args.predict:
+        with ordered_open(comm, path, model.input_shape[0]) as source:
+            mine = []
+            for number in range(rank, len(source), ranks):
+                event = source.read(number)
+                scores = model.predict([event.image])[0]
+                mine.append((number, event.label, event.image.nnz, scores))
+                if number < 6:
+                    report.draw_event(event, args.out / f"predicted-{path.stem}-{number}.png", title=f"{path.name}, event {number}",
+                                      scores=scores, class_names=mc.data.CLASSES)
+            names = source.class_names
+        for number, label, lit, scores in sorted(sum(agree(comm, value=mine), [])):
+            truth = names[label] if label >= 0 else "unknown"
+            rows.append([str(path), number, truth, lit, *map(float, scores)])
+            say(comm, f"{path.name} event {number}: {lit} lit pixels, truth {truth}; "
+                      + "  ".join(f"{name} {s:.3f}" for name, s in zip(mc.data.CLASSES, scores)))
+    if rank == 0:
+        with open(args.out / "predictions.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["file", "event", "truth", "lit pixels", *mc.data.CLASSES], *rows])
+        print(f"scores in {args.out}/predictions.csv, pictures in {args.out}/predicted-*.png")
+
+
+if __name__ == "__main__":
+    with world() as communicator:
+        main(communicator)
+    sys.exit(0)

@@ -1,0 +1,155 @@
+"""The exactly sparse backward of the fused block: one convolution output in PH * PW has a gradient.
+
+With gz = dy * elu'(y), which belongs to the convolution output at the cell's argmax, both gradients are sums of patches with KH rows of
+KW * C_in floats, contiguous in NHWC:
+
+    dw[:, :, :, c]  = sum over cells of     gz[cell, c] * (the patch of x at the cell's argmax of c)
+    dx patch there += sum over channels of  gz[cell, c] * w[:, :, :, c]
+"""
+import numpy as np
+from numba import prange
+
+from ..shapes import conv_output, conv_padding, pair, pool_output
+from .activations import slope
+from .checks import aligned, buffer, floats, gradient, shaped
+from .jit import jit, parallel
+from .tile import LANES, MAX_ROWS, MAX_VECTORS, patches
+from .windows import all_cells, windows
+
+CHUNK = 256                                 # cells summed in float32 before the sum goes to float64
+SEGMENT = MAX_VECTORS * LANES               # floats of a row that one patch sum holds in registers
+
+
+@jit
+def _sum_patches(kh, first_row, start, end, count, g, address, row, out, out_row):
+    """out[r, k] += sum over i of g[i] * patch i at (first_row + r, start + k), in pieces that fit into registers."""
+    for r in range(0, kh, MAX_ROWS):
+        for k in range(start, end, SEGMENT):
+            patches(min(MAX_ROWS, kh - r), (min(SEGMENT, end - k) + LANES - 1) // LANES, count, g, address, row, first_row + r, k,
+                    out + 4 * (r * out_row + k - start), out_row)
+
+
+@parallel
+def _dw(table, dy, y, argmax, alpha, pw, ci, kh, kc, spans, per_task, sums, db):
+    """sums (spans, C_out, KH, KC) and db (spans, C_out), float64: span t adds up a fixed range of chunks of cells, in order."""
+    n, co = y.shape
+    chunks = (n + CHUNK - 1) // CHUNK
+    groups = (co + per_task - 1) // per_task
+    for task in prange(spans * groups):
+        t, first = task // groups, task % groups * per_task
+        part = np.empty((kh, (kc + LANES - 1) // LANES * LANES), np.float32)
+        g, address, row = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
+        for chunk in range(chunks * t // spans, chunks * (t + 1) // spans):
+            start = chunk * CHUNK
+            count = min(CHUNK, n - start)
+            row[:count] = table[start:start + count, 1]
+            for c in range(first, min(co, first + per_task)):
+                total = np.float32(0)
+                for i in range(count):
+                    a = np.int64(argmax[start + i, c])
+                    g[i] = dy[start + i, c] * slope(y[start + i, c], alpha)
+                    total += g[i]
+                    address[i] = table[start + i, 0] + 4 * (a // pw * row[i] + a % pw * ci)
+                part[:] = 0
+                _sum_patches(kh, 0, 0, kc, count, g.ctypes.data, address.ctypes.data, row.ctypes.data, part.ctypes.data,
+                             part.shape[1])
+                db[t, c] += total
+                for ky in range(kh):
+                    for k in range(kc):
+                        sums[t, c, ky, k] += part[ky, k]
+
+
+@parallel
+def _add_sums(sums, dw):
+    """dw (KH * KC, C_out) += sums (spans, C_out, KH * KC) over spans."""
+    rows, co = dw.shape
+    for task in prange((rows + 15) // 16):
+        for c in range(co):
+            for k in range(task * 16, min(rows, task * 16 + 16)):
+                total = 0.0
+                for t in range(sums.shape[0]):
+                    total += sums[t, c, k]
+                dw[k, c] += np.float32(total)
+
+
+@parallel
+def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, dx):
+    """A task owns high x wide pixels of dx, and adds the parts of all patches that fall into them; w is (C_out, KH, kc padded)."""
+    n, h, width, ci = dx.shape
+    co = y.shape[1]
+    down, across = (h + high - 1) // high, (width + wide - 1) // wide
+    for task in prange(n * down * across):
+        e, y_first, x_first = task // (down * across), task // across % down * high, task % across * wide
+        rows, columns = min(high, h - y_first), min(wide, width - x_first)
+        own = np.zeros((rows, columns * ci + LANES), np.float32)
+        g, address = np.empty(co, np.float32), np.empty(co, np.int64)
+        stride = np.full(co, w.shape[2])
+        begin = np.empty(ph * pw + 1, np.int64)
+        for i in range(max(0, (y_first + top - ph - kh + 1) // ph + 1), min(oh, (y_first + rows - 1 + top) // ph + 1)):
+            for j in range(max(0, (x_first + left - pw - kw + 1) // pw + 1), min(ow, (x_first + columns - 1 + left) // pw + 1)):
+                cell = (e * oh + i) * ow + j
+                # Channels with the same argmax go to the same place: sort them by it, and add up before touching memory.
+                begin[:] = 0
+                for c in range(co):
+                    begin[argmax[cell, c] + 1] += 1
+                for a in range(ph * pw):
+                    begin[a + 1] += begin[a]
+                for c in range(co):
+                    k = begin[argmax[cell, c]]
+                    begin[argmax[cell, c]] += 1
+                    g[k] = dy[cell, c] * slope(y[cell, c], alpha)
+                    address[k] = w[c].ctypes.data
+                start = 0
+                for a in range(ph * pw):
+                    count = begin[a] - start
+                    if count:
+                        y0, x0 = i * ph + a // pw - top - y_first, j * pw + a % pw - left - x_first
+                        ky, kx = max(0, -y0), max(0, -x0)
+                        many, end = min(kh, rows - y0) - ky, min(kw, columns - x0)
+                        if many > 0 and end > kx:
+                            _sum_patches(many, ky, kx * ci, end * ci, count, g[start:].ctypes.data, address[start:].ctypes.data,
+                                         stride.ctypes.data, own[y0 + ky, (x0 + kx) * ci:].ctypes.data, own.shape[1])
+                    start = begin[a]
+        for i in range(rows):
+            dx[e, y_first + i, x_first:x_first + columns] = own[i, :columns * ci].reshape(columns, ci)
+
+
+@parallel
+def _turn(w, out):
+    """out (C_out, KH, KW * C_in padded) = w (KH, KW * C_in, C_out)."""
+    for task in prange(out.shape[0] * w.shape[0]):
+        c, ky = task // w.shape[0], task % w.shape[0]
+        for k in range(w.shape[1]):
+            out[c, ky, k] = w[ky, k, c]
+
+
+def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, work=None):
+    """Gradients of conv2d_block: (dx or None, dw, db) for dy, y, argmax (N, OH // PH, OW // PW, C_out); dw and db are added to.
+
+    All float32, argmax uint8 as conv2d_block returned it. Formulas above. With ``work``, dx is its buffer: valid until the next
+    call with the same work.
+    """
+    op = "conv2d_block_backward"
+    dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
+    pool = pair(pool, "pool size")
+    pads = conv_padding(x.shape, w.shape, (1, 1), padding)
+    shape = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
+    for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
+        shaped(op, name, a, shape)
+    dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
+    kh, kw, ci, co = w.shape
+    n, kc, alpha = shape[0] * shape[1] * shape[2], kw * ci, np.float32(alpha)
+    at_cells = dy.reshape(n, co), y.reshape(n, co), np.ascontiguousarray(argmax, np.uint8).reshape(n, co), alpha
+    table, _keep = windows(x, all_cells(shape, work), shape, pool, (kh, kw), pads, work)
+    spans = max(1, min(-(-n // CHUNK), 64, (1 << 18) // w.size))      # from the shapes alone: bits must not follow the threads
+    sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
+    _dw(table, *at_cells, pool[1], ci, kh, kc, spans, 16, sums, db_sums)
+    _add_sums(sums.reshape(spans, co, kh * kc), dw.reshape(kh * kc, co))
+    db += np.add.reduce(db_sums, 0)
+    dx = None
+    if need_dx:
+        turned = aligned((co, kh, -(-kc // LANES) * LANES + LANES))      # zeros behind each row: vectors may read over its end
+        _turn(w.reshape(kh, kc, co), turned)
+        dx = buffer(work, "dx", x.shape)
+        _dx(*at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, 2 * pool[0], 20 * pool[1], dx)
+    return dx, dw, db

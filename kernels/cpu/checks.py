@@ -1,0 +1,105 @@
+"""Arrays on this device (plain NumPy arrays) and the checks that every public function makes before its compiled loops run."""
+import math
+
+import numba
+import numpy as np
+
+
+def empty(shape, dtype=np.float32):
+    """Return an uninitialised array."""
+    return np.empty(shape, dtype)
+
+
+def zeros(shape, dtype=np.float32):
+    """Return an array of zeros."""
+    return np.zeros(shape, dtype)
+
+
+def asarray(a, dtype=None):
+    """Return ``a`` as an array on this device: the same memory where possible."""
+    return np.asarray(a, dtype)
+
+
+def to_host(a):
+    """Return ``a`` as a NumPy array: on the CPU the same memory."""
+    return np.asarray(a)
+
+
+def synchronize():
+    """Return at once: functions of this backend have finished when they return."""
+
+
+def set_threads(n):
+    """Use ``n`` threads in all functions of this backend, 1 <= n <= the threads that numba started with. Results do not change."""
+    most = numba.config.NUMBA_NUM_THREADS
+    if not isinstance(n, int | np.integer) or not 1 <= n <= most:
+        raise ValueError(f"set_threads needs an integer from 1 to {most} (the cores, or NUMBA_NUM_THREADS), got {n!r}")
+    numba.set_num_threads(int(n))
+
+
+def floats(op, **arrays):
+    """Return the arrays C-contiguous (and writable in type: one compiled version each); TypeError where one is not float32."""
+    out = []
+    for name, a in arrays.items():
+        if not isinstance(a, np.ndarray) or a.dtype != np.float32:
+            got = f"{a.dtype} array" if isinstance(a, np.ndarray) else type(a).__name__
+            raise TypeError(f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the reference backend")
+        out.append(plain(a))
+    return out[0] if len(out) == 1 else out
+
+
+def plain(a):
+    """Return ``a`` C-contiguous; a read-only array is seen through a writable view, which spares a second compilation."""
+    a = np.ascontiguousarray(a)
+    if not a.flags.writeable:
+        a = np.asarray(_Memory(a)) if a.size else a.copy()
+    return a
+
+
+class _Memory:
+    """Lends an array's memory through NumPy's array interface."""
+
+    def __init__(self, a):
+        self.array = a
+        self.__array_interface__ = dict(a.__array_interface__, data=(a.ctypes.data, False))
+
+
+def shaped(op, name, a, shape):
+    """Raise ValueError unless ``a`` has this shape."""
+    if tuple(a.shape) != tuple(shape):
+        raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(a.shape)}")
+
+
+def gradient(op, name, a, shape):
+    """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
+    if a is None:
+        return np.zeros(shape, np.float32)
+    if not isinstance(a, np.ndarray) or a.dtype != np.float32:
+        raise TypeError(f"{op} on the cpu backend adds to a float32 array, but {name} is {getattr(a, 'dtype', type(a).__name__)}")
+    shaped(op, name, a, shape)
+    return a
+
+
+def aligned(shape, dtype=np.float32):
+    """Return zeros whose first element starts a cache line: a vector that crosses two lines takes twice as long to load."""
+    return _from_line(np.zeros(math.prod(shape) * np.dtype(dtype).itemsize + 64, np.uint8), shape, dtype)
+
+
+def _from_line(room, shape, dtype):
+    start = -room.ctypes.data % 64
+    return room[start:start + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+
+
+def buffer(work, name, shape, dtype=np.float32, fill=None):
+    """Return work's buffer ``name`` (or a new array where there is no Workspace) from the start of a cache line; ``fill`` is None or 0."""
+    size = (math.prod(shape) * np.dtype(dtype).itemsize + 64,)
+    if work is None:
+        room = np.empty(size, np.uint8) if fill is None else np.zeros(size, np.uint8)
+    else:
+        room = work.buffer(f"{name} {tuple(shape)}" if fill == 0 else name, size, np.uint8, fill)
+    return _from_line(room, shape, dtype)
+
+
+def once(work, name, make):
+    """Return ``make()``, from work if it was computed since the last weight update."""
+    return make() if work is None else work.once(name, make)

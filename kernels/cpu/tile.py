@@ -1,0 +1,256 @@
+"""Vector micro-kernels, written as LLVM instructions because no loop that a compiler vectorizes by itself comes near them.
+
+A convolution is a sum of products x * w. The fastest code keeps many such sums in vector registers at once, loads each x and w
+once and uses it for several of them. One tile is a small rectangle of sums:
+
+                    Q columns, each a vector register of LANES floats           LANES = 16 with AVX-512, 8 with AVX2, else 4
+                      w0      w1      w2      w3          loaded: Q vectors
+        pixel 0  x0  [acc]   [acc]   [acc]   [acc]
+        pixel 1  x1  [acc]   [acc]   [acc]   [acc]        acc[p][q] = fma(x[p], w[q], acc[p][q])
+        pixel 2  x2  [acc]   [acc]   [acc]   [acc]
+        pixel 3  x3  [acc]   [acc]   [acc]   [acc]        P x Q independent multiply-adds per step
+        pixel 4  x4  [acc]   [acc]   [acc]   [acc]
+                 loaded: P numbers, each copied to all lanes ("broadcast")
+
+and it is repeated for every step (ky, kx * c_in) of the sum. P * Q multiply-adds cost P + Q loads: 5 x 4 has 20 for 9. It may not be
+much larger: accumulators, the vectors of w and one x must fit into the registers (32 with AVX-512: 20 + 4 + 1). It may not be
+smaller than about 8: a multiply-add takes 4 cycles and one (AVX-512: two on some machines) starts in every cycle, so as many
+independent sums must be under way.
+
+Lanes are output channels ("channels" tile: x is broadcast, w are vectors) or, where there are fewer channels than lanes, different
+pooling cells ("cells" tile: x are vectors, w is broadcast). The picture is the same with the roles of x and w exchanged.
+
+Either way each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps: every tile of every width
+gives the same bits. What happens with the sums at the end is the epilogue:
+
+    "store"   out[p][q] = acc[p][q]
+    "max"     best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
+"""
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .jit import jit
+
+F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+
+def host_lanes():
+    """Return how many float32 the vector registers of this machine hold."""
+    features = llvm.get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8 if features.get("avx2") and features.get("fma") else 4
+
+
+LANES = host_lanes()
+
+
+class Emit:
+    """An LLVM builder with the few operations that tiles are made of. Addresses are 64-bit integers, offsets count floats."""
+
+    def __init__(self, builder, lanes):
+        self.b, self.lanes = builder, lanes
+        self.vector, self.ints = ir.VectorType(F32, lanes), ir.VectorType(I32, lanes)
+        self.fma_function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{lanes}f32")
+        if lanes == 16:
+            # Without both, LLVM splits 512-bit vectors into halves, runs out of registers, and is ten times slower.
+            for attribute in ('"min-legal-vector-width"="512"', '"prefer-vector-width"="512"'):
+                set.add(builder.function.attributes, attribute)       # llvmlite's own add() knows only a few names
+
+    def int(self, n):
+        return ir.Constant(I64, n)
+
+    def at(self, address, offset, scale=1):
+        """address + 4 * scale * offset, in bytes; offset is a Python int or an LLVM value."""
+        offset = self.int(4 * scale * offset) if isinstance(offset, int) else self.b.mul(offset, self.int(4 * scale))
+        return self.b.add(address, offset)
+
+    def load(self, address, kind=None):
+        kind = kind or self.vector
+        return self.b.load(self.b.inttoptr(address, kind.as_pointer()), align=4)
+
+    def store(self, value, address):
+        self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()), align=4)
+
+    def splat(self, scalar, kind=None):
+        """A vector with ``scalar`` in every lane."""
+        kind = kind or self.vector
+        first = self.b.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
+        return self.b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(self.ints, [0] * self.lanes))
+
+    def constant(self, value):
+        return ir.Constant(self.vector, [float(value)] * self.lanes)
+
+    def fma(self, x, y, z):
+        return self.b.call(self.fma_function, [x, y, z])
+
+    def variable(self, value):
+        """A variable that starts as ``value``; LLVM turns it into a register."""
+        slot = cgutils.alloca_once(self.b, value.type)
+        self.b.store(value, slot)
+        return slot
+
+    def loop(self, count):
+        return cgutils.for_range(self.b, count, intp=I64)
+
+
+def _sums(e, pixels, columns, vector_x, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
+    """The picture above: returns acc[p][q] after rows * steps steps."""
+    x_unit, w_unit = (e.lanes, 1) if vector_x else (1, e.lanes)
+    b, x_kind, w_kind = e.b, e.vector if vector_x else F32, F32 if vector_x else e.vector
+    acc = [[e.variable(e.constant(0)) for _ in range(columns)] for _ in range(pixels)]
+    with e.loop(rows) as row:
+        x_at, w_at = e.at(x, b.mul(row.index, x_row), x_unit), e.at(w, b.mul(row.index, w_row))
+        with e.loop(steps) as step:
+            x_here, w_here = e.at(x_at, b.mul(step.index, x_step), x_unit), e.at(w_at, b.mul(step.index, w_step))
+            many = [e.load(e.at(w_here, q, w_unit), w_kind) for q in range(columns)]
+            ones = [e.load(e.at(x_here, b.mul(x_pixel, e.int(p)), x_unit), x_kind) for p in range(pixels)]
+            many = [e.splat(v) if vector_x else v for v in many]
+            ones = [v if vector_x else e.splat(v) for v in ones]
+            for p in range(pixels):
+                for q in range(columns):
+                    b.store(e.fma(ones[p], many[q], b.load(acc[p][q])), acc[p][q])
+    return [[b.load(a) for a in line] for line in acc]
+
+
+def _keep_max(e, sums, best, where, position):
+    """Epilogue: best (columns, lanes) float32 and where (columns, lanes) int32 take the larger; pixel p is position + p."""
+    b = e.b
+    for q in range(len(sums[0])):
+        top, at = e.load(e.at(best, q, e.lanes)), e.load(e.at(where, q, e.lanes), e.ints)
+        for p, line in enumerate(sums):
+            here = e.splat(b.trunc(b.add(position, e.int(p)), I32), e.ints)
+            larger = b.fcmp_ordered(">", line[q], top)
+            top, at = b.select(larger, line[q], top), b.select(larger, here, at)
+        e.store(top, e.at(best, q, e.lanes))
+        e.store(at, e.at(where, q, e.lanes))
+
+
+def _store(e, sums, out, out_pixel):
+    """Epilogue: out[p * out_pixel + q * lanes] = sums."""
+    for p, line in enumerate(sums):
+        for q, value in enumerate(line):
+            e.store(value, e.at(e.at(out, e.b.mul(out_pixel, e.int(p))), q, e.lanes))
+
+
+def make_tile(shapes, lanes, lanes_are, epilogue):
+    """Return an intrinsic with one body per (pixels, columns) in ``shapes``, chosen at run time:
+
+        tile(pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last)
+
+    sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row * w_row + step * w_step + q]; x, w,
+    out, where are addresses. The x strides count floats ("channels") or vectors ("cells"); w's count floats; q counts vectors or floats.
+    epilogue "max": out is best, ``last`` the position of pixel 0; "store": ``last`` is the distance of two pixels in out.
+    Keep the result in a module's global: numba's disk cache never finds functions that reach it through a closure.
+    """
+    @intrinsic
+    def tile(context, pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last):
+        def codegen(context, builder, signature, args):
+            e = Emit(builder, lanes)
+            pixels, columns, *operands, out, where, last = args
+            for p, q in shapes:
+                chosen = builder.and_(builder.icmp_signed("==", pixels, e.int(p)), builder.icmp_signed("==", columns, e.int(q)))
+                with builder.if_then(chosen):
+                    sums = _sums(e, p, q, lanes_are == "cells", *operands)
+                    if epilogue == "max":
+                        _keep_max(e, sums, out, where, last)
+                    else:
+                        _store(e, sums, out, last)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 14), codegen
+
+    return tile
+
+
+# Rows of the picture and columns of it: with 16 registers (AVX2, SSE) 6 x 2 sums, with 32 (AVX-512) 6 x 4.
+MAX_PIXELS = 6
+MAX_VECTORS = 4 if LANES == 16 else 2
+MAX_CHANNELS = 5 if LANES == 16 else 2           # of a cells tile: 5 x 5 sums + 5 vectors of x + 1 weight
+CHANNEL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in range(1, MAX_VECTORS + 1)]
+CELL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS) for q in range(1, MAX_CHANNELS + 1)]
+
+_store_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "store")
+_max_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "max")
+_cells_tile = make_tile(CELL_SHAPES, LANES, "cells", "max")
+
+
+@jit(no_cpython_wrapper=True)
+def store_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, out_pixel):
+    _store_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, 0, out_pixel)
+
+
+@jit(no_cpython_wrapper=True)
+def max_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position):
+    _max_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position)
+
+
+@jit(no_cpython_wrapper=True)
+def cells_tile(pixels, channels, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position):
+    _cells_tile(pixels, channels, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position)
+
+
+def make_patches(shapes, lanes):
+    """Return an intrinsic that sums patches of R rows x V vectors with weights, one body per (R, V) in ``shapes``:
+
+        patches(R, V, count, g, address, row, first, offset, out, out_row)
+
+    out[r * out_row + v * lanes] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + v * lanes].
+    All but counts and offsets are addresses: g of float32, address and row of int64. The sum starts at 0 and is added to out at its end,
+    so that it need not wait for an earlier patch that is still on its way to overlapping memory.
+    """
+    @intrinsic
+    def patches(context, rows, vectors, count, g, address, row, first, offset, out, out_row):
+        def codegen(context, builder, signature, args):
+            e, b = Emit(builder, lanes), builder
+            rows, vectors, count, g, address, row, first, offset, out, out_row = args
+            for r_max, v_max in shapes:
+                chosen = b.and_(b.icmp_signed("==", rows, e.int(r_max)), b.icmp_signed("==", vectors, e.int(v_max)))
+                with b.if_then(chosen):
+                    acc = [[e.variable(e.constant(0)) for _ in range(v_max)] for _ in range(r_max)]
+                    with e.loop(count) as i:
+                        weight = e.splat(e.load(e.at(g, i.index), F32))
+                        stride = e.load(e.at(row, i.index, 2), I64)
+                        start = e.at(e.at(e.load(e.at(address, i.index, 2), I64), b.mul(first, stride)), offset)
+                        for r in range(r_max):
+                            line = e.at(start, b.mul(stride, e.int(r)))
+                            for v in range(v_max):
+                                value = e.load(e.at(line, v, lanes))
+                                b.store(e.fma(weight, value, b.load(acc[r][v])), acc[r][v])
+                    for r in range(r_max):
+                        for v in range(v_max):
+                            place = e.at(e.at(out, b.mul(out_row, e.int(r))), v, lanes)
+                            e.store(b.fadd(e.load(place), b.load(acc[r][v])), place)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 10), codegen
+
+    return patches
+
+
+MAX_ROWS = 5
+_patches = make_patches([(r, v) for r in range(1, MAX_ROWS + 1) for v in range(1, MAX_VECTORS + 1)], LANES)
+
+
+@jit(no_cpython_wrapper=True)
+def patches(rows, vectors, count, g, address, row, first, offset, out, out_row):
+    _patches(rows, vectors, count, g, address, row, first, offset, out, out_row)
+
+
+@intrinsic
+def load(context, address):
+    """The float32 at an address."""
+    def codegen(context, builder, signature, args):
+        return builder.load(builder.inttoptr(args[0], F32.as_pointer()), align=4)
+    return types.float32(types.int64), codegen
+
+
+@intrinsic
+def store(context, address, value):
+    """Write a float32 to an address."""
+    def codegen(context, builder, signature, args):
+        builder.store(args[1], builder.inttoptr(args[0], F32.as_pointer()), align=4)
+        return context.get_dummy_value()
+    return types.void(types.int64, types.float32), codegen

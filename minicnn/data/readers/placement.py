@@ -1,0 +1,79 @@
+"""Where a detector image goes on the network's: sum blocks of ticks, pad or crop, shrink. Works on lit pixels."""
+import numpy as np
+
+from ..sparse import SparseImage
+
+#: Edge of the full-resolution image: wires and columns.
+DETECTOR_SIZE = 3600
+
+
+def sum_ticks(image, block):
+    """Add up blocks of ``block`` columns of a dense (rows, ticks) array: (rows, ticks // block)."""
+    rows, ticks = image.shape
+    if block < 1 or ticks % block:
+        raise ValueError(f"{ticks} ticks cannot be summed in blocks of {block}; choose a divisor of {ticks}")
+    return image.reshape(rows, ticks // block, block).sum(2)
+
+
+def repeat_ticks(image, times):
+    """Stretch (H, W, C) to (H, W * times, C): every column becomes ``times`` columns that share its charge."""
+    h, w, c = image.shape
+    rows = np.repeat(image.coords[:, 0], times)
+    columns = (image.coords[:, 1:] * times + np.arange(times)).reshape(-1)
+    values = np.repeat(image.values / np.float32(times), times, axis=0)
+    return in_order(np.stack([rows, columns], 1), values, (h, w * times, c))
+
+
+def pad(image, height, width, crop=False):
+    """Centre an image on (height, width), as evenly as possible (the odd row or column goes to the high side).
+
+    Background must be 0. Raises ValueError where the image is larger and ``crop`` is not set.
+    """
+    h, w, c = image.shape
+    if (h > height or w > width) and not crop:
+        raise ValueError(f"an image of {h} x {w} does not fit on {height} x {width}; sum more ticks per column, "
+                         "choose a larger size, or allow cropping (crop=True)")
+    _zero_background(image)
+    coords = image.coords + np.array([(height - h) // 2, (width - w) // 2], np.int32)
+    keep = ((coords >= 0) & (coords < (height, width))).all(1)
+    return SparseImage(coords[keep], image.values[keep], (height, width, c))
+
+
+def shrunk_shape(shape, size):
+    """Shape of a square image (H, W, C) after ``shrink`` to ``size``; ValueError where size does not divide it."""
+    h, w, c = shape
+    if size is None or size == h == w:
+        return tuple(shape)
+    if h != w or size < 1 or h % size:
+        raise ValueError(f"images of {h} x {w} cannot be shrunk to size {size}; choose a divisor of {h}"
+                         if h == w else f"images of {h} x {w} are not square, so size {size} does not apply")
+    return (size, size, c)
+
+
+def shrink(image, shape):
+    """Add up square blocks of pixels so that the image has ``shape`` (as from ``shrunk_shape``); charge is kept."""
+    if image.shape == tuple(shape):
+        return image
+    _zero_background(image)
+    rows, columns = (image.coords // (image.shape[0] // shape[0])).T
+    return SparseImage.from_pixels(rows, columns, image.values, shape)
+
+
+def merge(images):
+    """Add up images of one shape: a pixel is lit where it is in any of them."""
+    if len(images) == 1:
+        return images[0]
+    coords = np.concatenate([image.coords for image in images])
+    return SparseImage.from_pixels(coords[:, 0], coords[:, 1], np.concatenate([image.values for image in images]),
+                                   images[0].shape)
+
+
+def _zero_background(image):
+    if image.background != 0:
+        raise ValueError(f"only images with background 0 can be padded or shrunk, this one has {image.background}")
+
+
+def in_order(coords, values, shape):
+    """SparseImage of pixels in any order, each given once: nothing is added up."""
+    order = np.lexsort((coords[:, 1], coords[:, 0]))
+    return SparseImage(coords[order], values[order], shape)

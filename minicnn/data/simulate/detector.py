@@ -1,0 +1,296 @@
+"""From energy deposits to pixels: recombination, electron lifetime, diffusion, response, noise, threshold.
+
+A pixel's value is the sum of two 0.5 us samples of the wire in ADC counts, pedestal subtracted, as in a raw event
+whose ticks are summed by two; induction wires are taken as deconvolved to the response of collection wires.
+
+The image is kept as a pool of small tiles, made where charge falls; noise is simulated in these tiles, and elsewhere
+only as the expected number of noise pixels above the threshold.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ._jit import jit
+from .geometry import DRIFT_VELOCITY, FIELD, FULL, PITCH, PLANES, TRIGGER, X_MAX
+from .material import DENSITY
+
+ELECTRONS_PER_MEV = 1e6 / 23.6
+BOX_ALPHA, BOX_BETA = 0.93, 0.212 / (DENSITY * FIELD)           # ArgoNeuT's fit, beta in cm/MeV
+SLOWEST_LOSS = 1.0                                              # MeV/cm: the fit does not hold below
+TILE_ROWS, TILE_COLUMNS = 8, 24                                 # 3600 / 8 = 450, 3600 / 24 = 150
+GRID_ROWS, GRID_COLUMNS = FULL // TILE_ROWS, FULL // TILE_COLUMNS
+REACH = 3.5                                                     # sigmas of a charge cloud drawn along the pitch
+DRIFT_BINS, PHASES = 24, 16                                     # of the pulses: drift, arrival within a column
+BEFORE, PULSE = 6, 16                                           # columns before the arrival, columns in all
+NOISE_TAPS = np.array([0.42, 1.0, 0.42]) / math.sqrt(1.0 + 2 * 0.42**2)   # correlation 0.62, 0.13 (data: 0.60, 0.15)
+
+
+class Response(NamedTuple):
+    """Numbers of the readout; the defaults follow MicroBooNE (JINST 12 (2017) P02017, P08003; JINST 13 (2018) P07006).
+
+    lifetime in us; diffusion in cm2/us (Li et al., NIM A 816 (2016) 160: 3.74 and 5.85 cm2/s); electrons per ADC
+    count at the peak of the shaped pulse of a point charge; shaping: peaking time in us; field: sigma in us of the
+    current that a drifting electron induces; noise: RMS of one pixel (two samples of 1.65 ADC, correlation 0.76);
+    threshold: about 5 sigma.
+    """
+
+    lifetime: float = 12000.0
+    longitudinal: float = 3.74e-6
+    transverse: float = 5.85e-6
+    electrons: float = 182.0
+    shaping: float = 2.2
+    field: float = 1.0
+    noise: float = 3.1
+    threshold: float = 15.0
+
+
+def pulses(response):
+    """Return float32 (drift bin, phase, column): what one ADC count of charge adds to the pixels around its arrival.
+
+    The shaper is semi-Gaussian, h(t) = (t / 4 tau)^4 exp(4 - t / tau) with its peak (= 1) at 4 tau = ``shaping``,
+    drawn so that the peak lies at the arrival; it is folded with a Gaussian of the field response and longitudinal
+    diffusion. A phase p stands for an arrival at (p + 1/2) / PHASES of a column.
+    """
+    dt = 1.0 / (2 * PHASES)
+    t = dt * np.arange(-round(20 / dt), round(20 / dt) + 1)
+    u = np.clip((t + response.shaping) / response.shaping, 0, None)
+    shaper = u**4 * np.exp(4 - 4 * u)
+    out = np.empty((DRIFT_BINS, PHASES, PULSE), np.float32)
+    for k in range(DRIFT_BINS):
+        drift = (k + 0.5) / DRIFT_BINS * X_MAX / DRIFT_VELOCITY
+        sigma = math.sqrt(response.field**2 + 2 * response.longitudinal * drift / DRIFT_VELOCITY**2)
+        blur = np.exp(-0.5 * (t / sigma) ** 2)
+        pulse = np.convolve(shaper, blur / blur.sum(), "same")
+        for phase in range(PHASES):
+            for sample in (0.25, 0.75):              # the two ticks of a column
+                at = np.arange(PULSE) - BEFORE + sample - (phase + 0.5) / PHASES
+                new = np.interp(at, t, pulse)
+                out[k, phase] = new if sample == 0.25 else out[k, phase] + new
+    return out
+
+
+class Tiles(NamedTuple):
+    """Pixels that were touched: number[tile row, tile column] is a tile's place in ``pixels``, -1 where there is none.
+
+    pixels float32 (n, TILE_ROWS, TILE_COLUMNS) in ADC; used (n, 2): tile row and column; n: one number, the tiles in
+    use.
+    """
+
+    number: np.ndarray
+    pixels: np.ndarray
+    used: np.ndarray
+    n: np.ndarray
+
+
+def new_tiles(capacity=8000):
+    """Return empty Tiles with room for ``capacity``; one event needs a few hundred."""
+    return Tiles(np.full((GRID_ROWS, GRID_COLUMNS), -1, np.int32),
+                 np.zeros((capacity, TILE_ROWS, TILE_COLUMNS), np.float32),
+                 np.zeros((capacity, 2), np.int32), np.zeros(1, np.int64))
+
+
+def above(threshold, noise):
+    """Return the probability that noise of one pixel exceeds the threshold."""
+    return 0.5 * math.erfc(threshold / noise / math.sqrt(2)) if noise > 0 else 0.0
+
+
+@jit
+def survival(loss):
+    """Return the fraction of electrons that escape recombination at dE/dx = ``loss`` MeV/cm.
+
+    Modified box model R = ln(alpha + beta dE/dx) / (beta dE/dx) (ArgoNeuT, JINST 8 (2013) P08005, eq. 2.3).
+    """
+    xi = BOX_BETA * max(loss, SLOWEST_LOSS)
+    return math.log(BOX_ALPHA + xi) / xi
+
+
+@jit
+def tile(tiles, i, j):
+    """Return the place of the tile in row i and column j of the grid; make it if need be (a full pool reuses one)."""
+    k = tiles.number[i, j]
+    if k < 0:
+        k = min(tiles.n[0], len(tiles.pixels) - 1)
+        if k == tiles.n[0]:
+            tiles.n[0] = k + 1
+            tiles.number[i, j] = k
+            tiles.used[k, 0], tiles.used[k, 1] = i, j
+        tiles.pixels[k] = 0.0
+    return k
+
+
+@jit
+def add_pulse(tiles, row, column, q, pulse):
+    """Add q times a pulse, at most one tile long, to a row, from ``column`` on."""
+    i, j = row // TILE_ROWS, column // TILE_COLUMNS
+    k = tile(tiles, i, j)
+    split = min((j + 1) * TILE_COLUMNS - column, len(pulse))
+    out = tiles.pixels[k, row - i * TILE_ROWS]
+    for n in range(split):
+        out[column - j * TILE_COLUMNS + n] += q * pulse[n]
+    if split < len(pulse):
+        k = tile(tiles, i, j + 1)
+        out = tiles.pixels[k, row - i * TILE_ROWS]
+        for n in range(split, len(pulse)):
+            out[n - split] += q * pulse[n]
+
+
+@jit
+def clear(tiles):
+    """Forget all tiles."""
+    for k in range(tiles.n[0]):
+        tiles.number[tiles.used[k, 0], tiles.used[k, 1]] = -1
+    tiles.n[0] = 0
+
+
+@jit
+def normal_parts(centre, sigma, first, out):
+    """Fill ``out`` with the parts of a normal distribution between first, first + 1, ...; they add up to 1."""
+    scale = 1.0 / (sigma * math.sqrt(2.0))
+    low = math.erf((first - centre) * scale)
+    for k in range(len(out)):
+        high = math.erf((first + k + 1 - centre) * scale)
+        out[k] = 0.5 * (high - low)
+        low = high
+
+
+@jit
+def charge(steps, plane, response, table, tiles, dead):
+    """Let the deposits drift to a plane of wires and add their pulses to the tiles.
+
+    A cloud drifts for t = x / v; its electrons survive as exp(-t / lifetime) and diffuse to sigma = sqrt(2 D t):
+    along the pitch they are shared among wires, in time they widen the pulse (:func:`pulses`). ``dead`` marks rows
+    that read nothing.
+    """
+    wires, across_y, across_z, start = PLANES[plane][0], PLANES[plane][1], PLANES[plane][2], PLANES[plane][3]
+    first_row, last_row = (FULL - wires) // 2, (FULL + wires) // 2 - 1
+    parts = np.empty(32)
+    for k in range(len(steps)):
+        x, y, z, time, energy, length = steps[k, 0], steps[k, 1], steps[k, 2], steps[k, 3], steps[k, 4], steps[k, 5]
+        drift = x / DRIFT_VELOCITY
+        electrons = energy * ELECTRONS_PER_MEV * survival(energy / length) * math.exp(-drift / response.lifetime)
+        q = electrons / response.electrons
+        row = first_row + (across_y * y + across_z * z - start) / PITCH
+        column = TRIGGER + time + drift
+        sigma = max(math.sqrt(2.0 * response.transverse * drift) / PITCH, 0.02)
+        r0, r1 = math.floor(row - REACH * sigma), math.floor(row + REACH * sigma)
+        count = min(r1 - r0 + 1, 32)
+        normal_parts(row, sigma, r0, parts[:count])
+        c = math.floor(column)
+        pulse = table[min(int(x / X_MAX * DRIFT_BINS), DRIFT_BINS - 1), int((column - c) * PHASES)]
+        c0 = c - BEFORE
+        if c0 < 0 or c0 + PULSE > FULL:
+            continue
+        for i in range(count):
+            r = r0 + i
+            if first_row <= r <= last_row and not dead[r]:
+                add_pulse(tiles, r, c0, q * parts[i], pulse)
+
+
+@jit
+def add_noise(rng, tiles, plane, noise, dead):
+    """Add filtered Gaussian noise to every pixel of every tile of a plane."""
+    wires = PLANES[plane][0]
+    first_row, last_row = (FULL - wires) // 2, (FULL + wires) // 2 - 1
+    n = len(NOISE_TAPS)
+    white = np.empty(TILE_COLUMNS + n - 1)
+    for k in range(tiles.n[0]):
+        for i in range(TILE_ROWS):
+            r = tiles.used[k, 0] * TILE_ROWS + i
+            if r < first_row or r > last_row or dead[r]:
+                continue
+            for j in range(len(white)):
+                white[j] = rng.standard_normal()
+            for j in range(TILE_COLUMNS):
+                s = 0.0
+                for m in range(n):
+                    s += NOISE_TAPS[m] * white[j + m]
+                tiles.pixels[k, i, j] += noise * s
+
+
+@jit
+def tail(rng, threshold):
+    """Draw a standard normal number above ``threshold`` > 0 (Robert, Stat. Comput. 5 (1995) 121)."""
+    rate = 0.5 * (threshold + math.sqrt(threshold * threshold + 4.0))
+    while True:
+        v = threshold + rng.standard_exponential() / rate
+        if rng.random() < math.exp(-0.5 * (v - rate) ** 2):
+            return v
+
+
+@jit
+def add_lone_noise(rng, tiles, plane, noise, threshold, probability, dead):
+    """Add the noise pixels above threshold outside the tiles: a Poisson number of them, anywhere on live wires."""
+    wires = PLANES[plane][0]
+    first_row = (FULL - wires) // 2
+    quiet = tiles.n[0]                               # tiles made from here on hold only these pixels
+    for _ in range(rng.poisson(probability * wires * FULL)):
+        row = first_row + int(rng.random() * wires)
+        column = int(rng.random() * FULL)
+        k = tiles.number[row // TILE_ROWS, column // TILE_COLUMNS]
+        value = noise * tail(rng, threshold / noise)
+        if not dead[row] and (k < 0 or k >= quiet):
+            k = tile(tiles, row // TILE_ROWS, column // TILE_COLUMNS)
+            tiles.pixels[k, row % TILE_ROWS, column % TILE_COLUMNS] = value
+
+
+@jit
+def count_lit(tiles, threshold):
+    """Return the number of pixels above threshold."""
+    count = 0
+    for k in range(tiles.n[0]):
+        for i in range(TILE_ROWS):
+            for j in range(TILE_COLUMNS):
+                count += tiles.pixels[k, i, j] > threshold
+    return count
+
+
+@jit
+def lit(tiles, threshold):
+    """Return coords int32 (n, 2) and float32 values of the pixels above threshold, sorted row by row."""
+    count = count_lit(tiles, threshold)
+    coords, values = np.empty((count, 2), np.int32), np.empty(count, np.float32)
+    first, last = np.full(GRID_ROWS, GRID_COLUMNS, np.int64), np.full(GRID_ROWS, -1, np.int64)
+    for k in range(tiles.n[0]):
+        i, j = tiles.used[k, 0], tiles.used[k, 1]
+        first[i], last[i] = min(first[i], j), max(last[i], j)
+    n = 0
+    for ti in range(GRID_ROWS):
+        for i in range(TILE_ROWS):
+            for tj in range(first[ti], last[ti] + 1):
+                k = tiles.number[ti, tj]
+                if k < 0:
+                    continue
+                for j in range(TILE_COLUMNS):
+                    if tiles.pixels[k, i, j] > threshold:
+                        coords[n, 0], coords[n, 1] = ti * TILE_ROWS + i, tj * TILE_COLUMNS + j
+                        values[n] = tiles.pixels[k, i, j]
+                        n += 1
+    return coords, values
+
+
+@jit
+def expose(rng, steps, plane, response, table, probability, tiles, dead, full_noise):
+    """Return (coords, values, how many of them are near charge) of the lit pixels of one plane.
+
+    ``full_noise``: draw the noise of all pixels, also far from charge (a hundred times slower, statistically the same).
+    """
+    clear(tiles)
+    charge(steps, plane, response, table, tiles, dead)
+    if full_noise:
+        near = tiles.n[0]
+        for i in range(GRID_ROWS):
+            for j in range(GRID_COLUMNS):
+                tile(tiles, i, j)
+        add_noise(rng, tiles, plane, response.noise, dead)
+        coords, values = lit(tiles, response.threshold)
+        tiles_near = Tiles(tiles.number, tiles.pixels[:near], tiles.used, np.full(1, near))
+        return coords, values, count_lit(tiles_near, response.threshold)
+    if response.noise == 0.0:
+        coords, values = lit(tiles, response.threshold)
+        return coords, values, len(values)
+    add_noise(rng, tiles, plane, response.noise, dead)
+    signal = count_lit(tiles, response.threshold)
+    add_lone_noise(rng, tiles, plane, response.noise, response.threshold, probability, dead)
+    coords, values = lit(tiles, response.threshold)
+    return coords, values, signal

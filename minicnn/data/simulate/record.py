@@ -1,0 +1,126 @@
+"""What one event writes down while it is simulated: particles waiting, particles seen, energy deposited."""
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from . import material
+from ._jit import jit
+from .geometry import MARGIN, X_MAX, Y_MAX, Z_MAX
+from .particles import ELECTRON, KAON, KAON0, MUON, NEUTRON, PION, PION0, PROTON
+
+MINOR = 10.0                                         # MeV: softer shower particles, deltas, nucleons: no truth row
+STEPS, TRUTH, STACK = 1 << 16, 1 << 13, 1 << 13      # capacities; one event needs a tenth
+
+
+class World(NamedTuple):
+    """Everything that the physics reads and writes.
+
+    stopping (species, 2, grid): dE/dx and range. photons (3, grid): pair production, Compton scattering, photo effect
+    per cm. steps (n, 6): x, y, z (cm), time (us), energy (MeV), length (cm). truth (n, 11): pdg, parent, momentum,
+    start, end. stack (n, 9): pdg, row, momentum (MeV/c), position, time. n: how many of each are filled.
+    """
+
+    stopping: np.ndarray
+    photons: np.ndarray
+    steps: np.ndarray
+    truth: np.ndarray
+    stack: np.ndarray
+    n: np.ndarray
+
+
+def new_world(stopping, photons):
+    """Return an empty World on shared tables."""
+    return World(stopping, photons, np.empty((STEPS, 6)), np.empty((TRUTH, 11)), np.empty((STACK, 9)),
+                 np.zeros(3, np.int64))
+
+
+@jit
+def mass(pdg):
+    """Return the mass in MeV for a PDG code."""
+    pdg = abs(pdg)
+    if pdg == 11:
+        return ELECTRON
+    if pdg == 13:
+        return MUON
+    if pdg == 211:
+        return PION
+    if pdg == 321:
+        return KAON
+    if pdg == 2212:
+        return PROTON
+    if pdg == 2112:
+        return NEUTRON
+    if pdg == 111:
+        return PION0
+    if pdg == 311:
+        return KAON0
+    return 0.0
+
+
+@jit
+def inside(x, y, z, margin):
+    """Tell whether a point lies in the TPC widened by ``margin`` cm on every side."""
+    return -margin < x < X_MAX + margin and -Y_MAX - margin < y < Y_MAX + margin and -margin < z < Z_MAX + margin
+
+
+@jit
+def in_argon(x, y, z):
+    """Tell whether a particle is still followed."""
+    return inside(x, y, z, MARGIN)
+
+
+@jit
+def deposit(world, x, y, z, time, energy, length):
+    """Write down ``energy`` MeV left along ``length`` cm around a point, if charge from there is read out."""
+    k = world.n[0]
+    if energy > 0.0 and inside(x, y, z, 0.0) and k < STEPS:
+        s = world.steps[k]
+        s[0], s[1], s[2], s[3], s[4], s[5] = x, y, z, time, energy, max(length, 1e-4)
+        world.n[0] = k + 1
+
+
+@jit
+def known_row(row):
+    """Return a particle's truth row or, where it has none, that of its nearest ancestor r that has (written -2 - r)."""
+    return row if row >= 0 else -2 - row
+
+
+@jit
+def emit(world, pdg, parent, px, py, pz, x, y, z, time, least):
+    """Put a new particle on the stack and, if it has ``least`` MeV of kinetic energy, into the truth table.
+
+    parent: the row of the parent as the parent knows it (see known_row), -1 for the primary.
+    """
+    k, r = world.n[2], world.n[1]
+    if k >= STACK or r >= TRUTH:
+        return
+    up = known_row(parent) if parent != -1 else -1
+    m = mass(pdg)
+    if math.sqrt(px * px + py * py + pz * pz + m * m) - m >= least:
+        q = world.truth[r]
+        q[0], q[1], q[2], q[3], q[4] = pdg, up, px, py, pz
+        q[5], q[6], q[7], q[8], q[9], q[10] = x, y, z, x, y, z
+        world.n[1] = r + 1
+        row = r
+    else:
+        row = -2 - up
+    s = world.stack[k]
+    s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8] = pdg, row, px, py, pz, x, y, z, time
+    world.n[2] = k + 1
+
+
+@jit
+def ends(world, row, x, y, z):
+    """Write down where a particle ended."""
+    if row >= 0:
+        world.truth[row, 8], world.truth[row, 9], world.truth[row, 10] = x, y, z
+
+
+@jit
+def lookup(table, kinetic):
+    """Return a table's value at a kinetic energy in MeV, interpolated linearly in its logarithm."""
+    f = (math.log(kinetic) - material.LOG_LOW) / material.LOG_STEP
+    i = min(max(int(f), 0), material.N_GRID - 2)
+    w = min(max(f - i, 0.0), 1.0)
+    return table[i] + w * (table[i + 1] - table[i])

@@ -1,0 +1,188 @@
+"""The reader of simulated events: ``Simulator(seed).read(i)``."""
+import math
+import operator
+import threading
+
+import numpy as np
+
+from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from ..sparse import SparseImage
+
+FEWEST_LIT = 10
+#: by class name: PDG codes (drawn with equal probability), momentum range in MeV/c (energy, for photons and electrons)
+PRIMARIES = {
+    "gamma": ((22,), (100.0, 1000.0)),
+    "e+-": ((11, -11), (100.0, 1000.0)),
+    "mu+-": ((13, -13), (100.0, 1000.0)),
+    "pi+-": ((211, -211), (100.0, 1000.0)),
+    "K+": ((321,), (300.0, 1000.0)),
+}
+
+
+class Simulator:
+    """An endless source of simulated LArTPC events of one particle; event i depends on (seed, i) and on nothing else.
+
+    seed: a non-negative integer. shape: (height, width, planes) of the image; 3600 x 3600 is one pixel per wire and
+    microsecond, a smaller size sums the charge of the full image's lit pixels over blocks, so the picture stays the
+    same. One plane is the collection plane; three are collection, induction at +60 and at -60 degrees, in this order.
+    classes: names out of ``CLASSES``; an event's label indexes them, and every class is equally probable. length:
+    what ``len()`` says, for readers that want an end. momentum: overrides the range of all classes, (low, high) in
+    MeV/c. dead_wires: fraction of wires without signal (the same ones in every event of a seed). Other keywords set
+    the numbers of the readout by name, see ``detector.Response``: ``noise=0`` for a noiseless detector,
+    ``threshold``, ``lifetime``, ...
+
+    Primaries are isotropic, uniform in the TPC and in momentum. An event with fewer than 10 lit pixels is drawn again
+    from the same random stream, its class kept. Raises ValueError for a shape, class or keyword that does not exist.
+
+    >>> event = Simulator(seed=1).read(0)
+    """
+
+    def __init__(self, seed=0, shape=(3600, 3600, 1), classes=CLASSES, *, length=None, momentum=None, dead_wires=0.0,
+                 full_noise=False, **response):
+        # numba loads here, not with the package
+        from . import detector, geometry, material, record, showers, transport
+
+        self._modules = detector, geometry, record, transport
+        self.seed = operator.index(seed)
+        if self.seed < 0:
+            raise ValueError(f"the seed is a non-negative integer, got {seed}")
+        self.image_shape = tuple(operator.index(n) for n in shape)
+        full = geometry.FULL
+        if len(self.image_shape) != 3 or not all(1 <= n <= full for n in self.image_shape[:2]):
+            raise ValueError(f"the shape is (height, width, planes), height and width 1 to {full}, got {shape}")
+        if self.image_shape[2] not in (1, 3):
+            raise ValueError(f"the planes are 1 (collection) or 3 (and two inductions), got {self.image_shape[2]}")
+        self.class_names = tuple(classes)
+        unknown = [name for name in self.class_names if name not in PRIMARIES]
+        if unknown or not self.class_names or len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(f"classes are different names out of {tuple(PRIMARIES)}, got {self.class_names}")
+        wrong = sorted(set(response) - set(detector.Response._fields))
+        if wrong:
+            raise ValueError(f"no setting {', '.join(wrong)}; the readout has {', '.join(detector.Response._fields)}")
+        self.response = detector.Response(**{name: float(value) for name, value in response.items()})
+        if self.response.threshold <= 0 or self.response.noise < 0 or self.response.lifetime <= 0:
+            raise ValueError(f"threshold and lifetime are positive, noise is not negative; got {self.response}")
+        self.momentum = None if momentum is None else (float(momentum[0]), float(momentum[1]))
+        self.length, self.full_noise = length, bool(full_noise)
+        self._pulses = detector.pulses(self.response)
+        self._probability = detector.above(self.response.threshold, self.response.noise)
+        self._dead = self._dead_rows(float(dead_wires))
+        self._stopping, self._photons = material.tables(), showers.photon_tables()
+        self._scratch = threading.local()
+
+    def __repr__(self):
+        return f"Simulator(seed={self.seed}, shape={self.image_shape}, classes={self.class_names})"
+
+    def __getstate__(self):
+        return {key: value for key, value in self.__dict__.items() if key not in ("_scratch", "_modules")}
+
+    def __setstate__(self, state):
+        from . import detector, geometry, record, transport
+
+        self.__dict__.update(state)
+        self._modules, self._scratch = (detector, geometry, record, transport), threading.local()
+
+    def __len__(self):
+        if self.length is None:
+            raise TypeError("a Simulator has no end; give it length=")
+        return self.length
+
+    def read(self, i):
+        """Return event ``i`` (>= 0)."""
+        return self.simulate(i)
+
+    def simulate(self, i, pdg=None, momentum=None, position=None, direction=None):
+        """Return event ``i`` with some of its primary fixed: PDG code, momentum (MeV/c), position (cm), direction.
+
+        What is given is not drawn. The label is -1 for a particle that is not of the classes (a proton, say). After a
+        hundred attempts with fewer than 10 lit pixels the last one is returned as it is.
+        """
+        rng, label, draw = self._begin(i, pdg, momentum, position, direction)
+        for _ in range(100):
+            steps, particles = self._follow(rng, *draw())
+            image, signal = self._expose(rng, steps)
+            if signal >= FEWEST_LIT:
+                break
+        return Event(image, label, (1, 0, int(i)), particles)
+
+    def deposits(self, i, pdg=None, momentum=None, position=None, direction=None):
+        """Return (deposits, particles) of event ``i`` before the detector, for studies of the physics.
+
+        deposits float64 (n, 6): x, y, z in cm, time in us, energy in MeV, length in cm of every step in the TPC.
+        """
+        rng, _, draw = self._begin(i, pdg, momentum, position, direction)
+        steps, particles = self._follow(rng, *draw())
+        return steps.copy(), particles
+
+    def _begin(self, i, pdg, momentum, position, direction):
+        """Return (the event's random numbers, its label, a function that draws the primary)."""
+        from .particles import mass_of_pdg
+
+        i = operator.index(i)
+        if i < 0:
+            raise IndexError(f"events are numbered from 0, got {i}")
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i])))
+        name = self.class_names[rng.integers(len(self.class_names))]
+        codes, span = PRIMARIES[name]
+        drawn = codes[rng.integers(len(codes))]
+        if pdg is not None:
+            mass_of_pdg(pdg)                                        # an unknown code is an error here
+            drawn = int(pdg)
+            name = CLASSES[CLASS_OF_PDG[pdg]] if pdg in CLASS_OF_PDG else ""
+            span = PRIMARIES[name][1] if name else (300.0, 1000.0)
+        if self.momentum is not None:
+            span = self.momentum
+        label = self.class_names.index(name) if name in self.class_names else -1
+        geometry = self._modules[1]
+        size, corner = np.array([geometry.X_MAX, 2 * geometry.Y_MAX, geometry.Z_MAX]), (0.0, geometry.Y_MAX, 0.0)
+
+        def draw():
+            p = rng.uniform(*span) if momentum is None else float(momentum)
+            point = rng.random(3) * size - corner if position is None else np.asarray(position, float)
+            way = rng.standard_normal(3) if direction is None else np.asarray(direction, float)
+            return drawn, p * way / math.sqrt(way @ way), point
+
+        return rng, label, draw
+
+    def _follow(self, rng, pdg, p, point):
+        """Return (deposits, truth table) of one primary; the deposits live in this thread's scratch memory."""
+        _, _, record, transport = self._modules
+        if not hasattr(self._scratch, "world"):
+            self._scratch.world = record.new_world(self._stopping, self._photons)
+        world = self._scratch.world
+        transport.transport(rng, world, pdg, *p, *point)
+        truth = world.truth[:world.n[1]]
+        particles = np.empty(len(truth), PARTICLE)
+        particles["pdg"], particles["parent"] = truth[:, 0], truth[:, 1]
+        particles["momentum"], particles["start"], particles["end"] = truth[:, 2:5], truth[:, 5:8], truth[:, 8:11]
+        return world.steps[:world.n[0]], particles
+
+    def _expose(self, rng, steps):
+        """Return (image of the deposits, its number of lit pixels that are not noise far from any charge)."""
+        detector, geometry = self._modules[:2]
+        if not hasattr(self._scratch, "tiles"):
+            every = detector.GRID_ROWS * detector.GRID_COLUMNS
+            self._scratch.tiles = detector.new_tiles(every) if self.full_noise else detector.new_tiles()
+        tiles = self._scratch.tiles
+        planes = [detector.expose(rng, steps, plane, self.response, self._pulses, self._probability, tiles,
+                                  self._dead[plane], self.full_noise) for plane in range(self.image_shape[2])]
+        signal = max(signal for _, _, signal in planes)
+        height, width, _ = self.image_shape
+        if self.image_shape == (geometry.FULL, geometry.FULL, 1):
+            return SparseImage(*planes[0][:2], self.image_shape), signal
+        coords = np.concatenate([coords for coords, _, _ in planes])
+        values = np.zeros((len(coords), len(planes)), np.float32)
+        start = 0
+        for channel, (_, value, _) in enumerate(planes):
+            values[start:start + len(value), channel] = value
+            start += len(value)
+        rows, columns = coords[:, 0] * height // geometry.FULL, coords[:, 1] * width // geometry.FULL
+        image = SparseImage.from_pixels(rows, columns, values, self.image_shape)
+        return image, min(signal, image.nnz)
+
+    def _dead_rows(self, fraction):
+        """Return bool (3, full): rows of each plane that read nothing."""
+        if not 0 <= fraction < 1:
+            raise ValueError(f"dead_wires is a fraction of 0 to 1, got {fraction}")
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, 0, 1])))
+        return rng.random((3, self._modules[1].FULL)) < fraction

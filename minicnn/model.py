@@ -1,0 +1,248 @@
+"""Sequential: a stack of layers over two flat buffers, one of parameters and one of gradients."""
+import math
+
+import numpy as np
+
+from . import losses
+from .data.sparse import SparseImage
+from .kernels.workspace import Workspace
+from .layers import Layer
+from .optim import SGD
+from .plan import FusedBlock, Plan
+
+#: Slots behind the gradients in the one buffer that ranks add up: with them one Allreduce also gives exact averages and metrics.
+TAIL = ("events", "loss", "correct", "not_finite")
+
+
+class Sequential:
+    """A network whose layers run one after the other.
+
+    layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K" or "reference". seed: of the weights and
+    of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run Conv2D-ELU-MaxPooling2D as one kernel where possible.
+    dtype: "float32", or "float64" on the reference for checks. input_scale: pixels are multiplied by it as they enter, so that ADC
+    counts become numbers of order one; it is saved with the model.
+
+    ``parameters`` (P,) holds every weight in layer order and ``gradients`` (P + 4,) every gradient, *summed* over events, and behind
+    them the number of events, the summed loss, the number correct and a not-finite flag. ``weights["<layer>/w"]`` are views.
+    """
+
+    def __init__(self, layers, input_shape, device="auto", seed=0, optimizer=None, fuse=True, dtype="float32",
+                 input_scale=1.0):
+        self.layers, self.input_shape, self.seed, self.dtype = list(layers), tuple(input_shape), int(seed), np.dtype(dtype)
+        if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
+            raise ValueError("Sequential needs a list of at least one layer")
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+            raise ValueError(f"input_shape must be (height, width, channels), got {self.input_shape}")
+        if self.dtype != np.float32 and device != "reference":
+            raise ValueError(f'{self.dtype} works on device="reference" only')
+        if not (np.isfinite(input_scale) and input_scale):
+            raise ValueError(f"input_scale must be a finite number other than 0, got {input_scale}")
+        self.input_scale = float(input_scale)
+        self.optimizer = optimizer or SGD()
+        self._name_layers()
+        self.shapes = [self.input_shape]                    # shapes[i] goes into layer i
+        for layer in self.layers:
+            self.shapes.append(layer.output_shape(self.shapes[-1]))
+        self._plan = Plan(self.layers, self.input_shape, device, fuse)
+        self.kernels = self._plan.kernels
+        self._make_buffers()
+        self.work = [Workspace() for _ in self._plan.stages]
+        self._dense = Workspace()
+        self.updates = 0
+
+    def _name_layers(self):
+        counts = {}
+        for layer in self.layers:
+            counts[layer.prefix] = counts.get(layer.prefix, 0) + 1
+            layer.name = layer.name or f"{layer.prefix}_{counts[layer.prefix]}"
+        names = [layer.name for layer in self.layers]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"layer names must differ; given twice: {', '.join(sorted(twice))}")
+
+    def _make_buffers(self):
+        host, places, offset = [], {}, 0
+        for index, (layer, shape) in enumerate(zip(self.layers, self.shapes)):
+            p = {key: np.zeros(s, self.dtype) for key, s in layer.parameter_shapes(shape).items()}
+            layer.initialize(p, np.random.default_rng([self.seed, index]))
+            for key, value in p.items():
+                places[f"{layer.name}/{key}"] = (offset, value.shape)
+                offset += value.size
+                host.append(value.ravel())
+        flat = np.concatenate(host) if host else np.zeros(0, self.dtype)
+        self.parameters = self.kernels.asarray(flat)
+        self.gradients = self.kernels.zeros((offset + len(TAIL),), self.dtype)
+        def views(flat):
+            return {name: flat[at:at + math.prod(s)].reshape(s) for name, (at, s) in places.items()}
+        self.weights, self.weight_gradients = views(self.parameters), views(self.gradients)
+        def of_stage(arrays):
+            return [{key: arrays[f"{stage.name}/{key}"] for key in ("w", "b") if f"{stage.name}/{key}" in arrays}
+                    for stage in self._plan.stages]
+        self._p, self._g = of_stage(self.weights), of_stage(self.weight_gradients)
+
+    # ------------------------------------------------------------------------------------------------ forward, backward
+    @property
+    def classes(self):
+        """Number of outputs of the last layer."""
+        return self.shapes[-1][0]
+
+    def weights_changed(self):
+        """Tell the kernels that packed copies of the weights are stale; call it after writing to ``parameters`` by hand."""
+        for work in self.work:
+            work.expire()
+
+    def forward(self, x, rng=None):
+        """Return (logits (N, classes), saved) for a device array x (N, H, W, C); ``rng`` is given while training."""
+        saved = []
+        for stage, p, work in zip(self._plan.stages, self._p, self.work):
+            x, kept = stage.forward(self.kernels, x, p, work, rng)
+            saved.append(kept)
+        return x, saved
+
+    def backward(self, dlogits, saved):
+        """Add the gradients of all weights into ``gradients`` for the gradient of the logits."""
+        dy = dlogits
+        for i in reversed(range(len(saved))):
+            dy = self._plan.stages[i].backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self.work[i])
+
+    def microbatches(self, x):
+        """Yield (slice, device array (n, H, W, C)) over the batch x, in pieces that the backend takes at once.
+
+        x is a float array (N, H, W, C) or a list of SparseImage or (H, W, C) arrays. Raises ValueError naming the event for a wrong
+        shape or a pixel that is not finite.
+        """
+        size = self.kernels.microbatch or max(len(x), 1)
+        for start in range(0, len(x), size):
+            part = slice(start, min(start + size, len(x)))
+            yield part, self.kernels.asarray(self._to_dense(x[part], start), self.dtype)
+
+    def _to_dense(self, events, start):
+        for i, event in enumerate(events, start):
+            if tuple(event.shape) != self.input_shape:
+                raise ValueError(f"event {i} of the batch has the shape {tuple(event.shape)}, the network takes {self.input_shape}")
+            if not isinstance(event, SparseImage) and not np.isfinite(np.add.reduce(event, None)):   # one pass; locate if it fails
+                where = np.argwhere(~np.isfinite(event))
+                if len(where):
+                    raise ValueError(f"event {i} of the batch: pixel {tuple(where[0].tolist())} is {event[tuple(where[0])]}"
+                                     f" ({len(where)} in all are not finite)")
+        scale = self.dtype.type(self.input_scale)
+        if scale == 1 and isinstance(events, np.ndarray):
+            return events
+        batch = self._dense.buffer("batch", (len(events), *self.input_shape), self.dtype)
+        for out, event in zip(batch, events):
+            if isinstance(event, SparseImage):
+                event.to_dense(out, scale)
+            else:
+                np.multiply(event, scale, out)
+        return batch
+
+    def accumulate(self, x, y, rng=None):
+        """Run forward, loss and backward event by event, adding to ``gradients`` and its tail; returns scores (N, classes)."""
+        y = losses.check_labels(y, len(x), self.classes)
+        scores = np.zeros((len(x), self.classes), self.dtype)
+        for part, images in self.microbatches(x):
+            labels = self.kernels.asarray(y[part])
+            logits, saved = self.forward(images, rng)
+            loss, p, dlogits = losses.softmax_cross_entropy(self.kernels, logits, labels)
+            self.backward(dlogits, saved)
+            scores[part] = self.kernels.to_host(p)
+            self.add_to_tail(y[part], float(self.kernels.to_host(loss).sum(dtype=np.float64)), scores[part])
+        return scores
+
+    def add_to_tail(self, y, loss, scores):
+        """Count ``len(y)`` events with their summed loss and scores in the slots behind the gradients."""
+        self.gradients[-4:] += self.kernels.asarray(
+            np.array([len(y), loss, (scores.argmax(1) == y).sum(), not np.isfinite(loss)], self.dtype))
+
+    def tail(self):
+        """Return {"events": ..., "loss": summed, "correct": ..., "not_finite": ...} from behind the gradients."""
+        return dict(zip(TAIL, map(float, self.kernels.to_host(self.gradients[-4:]))))
+
+    # ------------------------------------------------------------------------------------------------ the public calls
+    def loss_and_gradients(self, x, y):
+        """Return (mean loss, {"<layer>/w": array, ...}) for a batch, gradients averaged over events; weights stay as they are."""
+        self.gradients[...] = 0
+        self.accumulate(x, y)
+        tail = self.tail()
+        n = max(tail["events"], 1)
+        return tail["loss"] / n, {name: self.kernels.to_host(g) / self.dtype.type(n) for name, g in self.weight_gradients.items()}
+
+    def train_on_batch(self, x, y):
+        """Apply one optimizer step on a batch and return its mean loss (before the step)."""
+        from .train import train_step
+        tail = train_step(self, x, y, self.optimizer)
+        return tail["loss"] / max(tail["events"], 1)
+
+    def test_on_batch(self, x, y):
+        """Return the mean loss of a batch without changing anything."""
+        y = losses.check_labels(y, len(x), self.classes)
+        total = 0.0
+        for part, images in self.microbatches(x):
+            logits, _ = self.forward(images)
+            total += float(self.kernels.to_host(self.kernels.softmax_cross_entropy(logits, self.kernels.asarray(y[part]))[0]).sum())
+        return total / max(len(y), 1)
+
+    def predict(self, x):
+        """Return softmax scores (N, classes) for a batch of images."""
+        scores = np.zeros((len(x), self.classes), self.dtype)
+        for part, images in self.microbatches(x):
+            scores[part] = self.kernels.to_host(losses.softmax(self.kernels, self.forward(images)[0]))
+        return scores
+
+    def evaluate(self, data, batch_size=1, comm=None):
+        """Return the metrics.Evaluation (loss, accuracy, confusion, scores per class) of a data set; see train.evaluate."""
+        from .train import evaluate
+        return evaluate(self, data, batch_size, comm)
+
+    def fit(self, train, **options):
+        """Train on this rank's events; see train.fit for all options. Returns the History."""
+        from .train import fit
+        return fit(self, train, **options)
+
+    # ------------------------------------------------------------------------------------------------ weights, description
+    def get_weights(self):
+        """Return {"<layer>/w": copy, ...} as NumPy arrays."""
+        return {name: np.array(self.kernels.to_host(w)) for name, w in self.weights.items()}
+
+    def set_weights(self, weights):
+        """Set all weights from a dictionary; raises ValueError for a name or shape that does not fit, and changes nothing then."""
+        missing, extra = self.weights.keys() - weights.keys(), weights.keys() - self.weights.keys()
+        if missing or extra:
+            raise ValueError(f"weights do not fit this network: missing {sorted(missing)}, unknown {sorted(extra)}")
+        for name, w in self.weights.items():
+            if np.shape(weights[name]) != w.shape:
+                raise ValueError(f"{name} must have the shape {w.shape}, got {np.shape(weights[name])}")
+        for name, w in self.weights.items():
+            w[...] = self.kernels.asarray(np.asarray(weights[name], self.dtype))
+        self.weights_changed()
+
+    def save(self, path):
+        """Write architecture, weights and optimizer state to ``path`` (safetensors); see checkpoint.save."""
+        from .checkpoint import save
+        save(self, path)
+
+    def config(self):
+        """Return the architecture as a JSON-ready dictionary."""
+        return {"input_shape": list(self.input_shape), "seed": self.seed, "input_scale": self.input_scale,
+                "layers": [{"type": type(layer).__name__, **layer.config()} for layer in self.layers]}
+
+    def plan(self):
+        """Return what will run: fused blocks, backend, work and memory; print it."""
+        return self._plan
+
+    def summary(self):
+        """Print the table of layers, output shapes and parameter counts."""
+        print(self.summary_text())
+
+    def summary_text(self):
+        """Return what ``summary`` prints."""
+        def line(*cells):
+            return "".join(f"{cell:<{width}}" for cell, width in zip(cells, (34, 28, 10))).rstrip()
+        rows = [line("Layer (type)", "Output Shape", "Param #")]
+        for layer, before, after in zip(self.layers, self.shapes, self.shapes[1:]):
+            count = sum(math.prod(s) for s in layer.parameter_shapes(before).values())
+            rows.append(line(f"{layer.name} ({type(layer).__name__})", f"(None, {', '.join(map(str, after))})", str(count)))
+        return "\n".join([*rows, "", f"Total params: {self.parameters.size:,}"])
+
+
+__all__ = ["TAIL", "FusedBlock", "Sequential"]

@@ -1,0 +1,86 @@
+"""Start and end of an MPI job: find the world, refuse a wrong launcher, share the cores, end all ranks when one fails."""
+import os
+import socket
+import sys
+import threading
+import traceback
+from contextlib import contextmanager
+
+#: Rank counts that launchers announce in the environment: MPICH (and its relatives), Open MPI, Slurm.
+LAUNCHERS = {"PMI_SIZE": "MPICH's mpiexec", "OMPI_COMM_WORLD_SIZE": "Open MPI's mpiexec", "SLURM_STEP_NUM_TASKS": "srun"}
+
+
+def announced_size():
+    """Return (ranks, launcher) that the environment announces, (1, "") without a launcher."""
+    for variable, launcher in LAUNCHERS.items():
+        if os.environ.get(variable, "").isdigit() and int(os.environ[variable]) > 1:
+            return int(os.environ[variable]), launcher
+    return 1, ""
+
+
+@contextmanager
+def world():
+    """``with world() as comm:`` gives MPI.COMM_WORLD, or None for one process.
+
+    An exception or a non-zero exit inside ends *all* ranks at once with this rank's traceback, because the others would otherwise
+    wait for it for ever; an error that all ranks agreed on (``together``) ends them in order and is printed once, by rank 0.
+    Raises RuntimeError under a launcher that belongs to another MPI than mpi4py's, where every rank would take itself for the only one.
+    """
+    comm = _communicator()
+    rank, size = (comm.rank, comm.size) if comm else (0, 1)
+
+    def end_all(kind, value, trace):
+        text = "".join(traceback.format_exception(kind, value, trace))
+        print(f"\nrank {rank} of {size} on {socket.gethostname()} failed; all ranks end:\n{text}", file=sys.stderr, flush=True)
+        comm.Abort(1)
+
+    if comm:
+        sys.excepthook = end_all
+        threading.excepthook = lambda args: end_all(args.exc_type, args.exc_value, args.exc_traceback)
+    try:
+        yield comm
+    except BaseException as problem:
+        if isinstance(problem, SystemExit) and (problem.code in (None, 0) or getattr(problem, "together", False)):
+            raise
+        if getattr(problem, "together", False):
+            if rank == 0:
+                print(f"error: {problem}", file=sys.stderr, flush=True)
+            sys.exit(1)
+        if comm:
+            end_all(type(problem), problem, problem.__traceback__)
+        raise
+
+
+def _communicator():
+    """Return MPI.COMM_WORLD if it has several ranks, else None; refuses a launcher that announces more ranks than MPI sees."""
+    size, launcher = announced_size()
+    try:
+        from mpi4py import MPI
+    except ImportError as problem:
+        if size > 1:
+            raise RuntimeError(f"started as {size} ranks by {launcher}, but mpi4py cannot be imported ({problem}): "
+                               "pip install minicnn[mpi]") from None
+        return None
+    comm = MPI.COMM_WORLD
+    if comm.size == 1 and size > 1:
+        library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
+        raise RuntimeError(f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: this mpiexec belongs to "
+                           "another MPI. Use the mpiexec of the environment that mpi4py is installed in, or build mpi4py against "
+                           "this MPI (pip install minicnn[mpi-system])")
+    return comm if comm.size > 1 else None
+
+
+def threads_per_rank(comm):
+    """Return how many threads this rank may use: the cores of its node shared between the node's ranks, at least 1.
+
+    A rank that the launcher bound to cores of its own uses just these.
+    """
+    mine = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset(range(os.cpu_count() or 1))
+    if not comm:
+        return len(mine)
+    from mpi4py import MPI
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    cores = node.allgather(mine)
+    node.Free()
+    sharing = sum(bool(other & mine) for other in cores)
+    return max(1, len(mine) // sharing)

@@ -1,0 +1,92 @@
+"""How ranks stay one model: sum the gradients every step, or average the weights every k steps."""
+import numpy as np
+
+MODES = ("gradients", "weights")
+
+
+def make_sync(mode, comm, every=1):
+    """Return the GradientSync or WeightSync for ``comm`` (None: one rank); raises ValueError for another mode."""
+    if mode not in MODES:
+        raise ValueError(f"sync must be one of {', '.join(MODES)}, got {mode!r}")
+    return GradientSync(comm) if mode == "gradients" else WeightSync(comm, every)
+
+
+class GradientSync:
+    """One Allreduce(SUM) of the gradient buffer per step: summed gradients, event count, loss and correct count at once."""
+
+    local = False                                   # the update sees the gradients of all ranks
+
+    def __init__(self, comm):
+        self.comm, self.size = comm, comm.size if comm else 1
+
+    def allreduce(self, buffer):
+        """Sum ``buffer`` over the ranks, in place."""
+        if self.size > 1:
+            from mpi4py import MPI
+            self.comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
+
+    def total(self, values):
+        """Return the sum of a float64 vector over the ranks."""
+        values = np.array(values, np.float64)
+        self.allreduce(values)
+        return values
+
+    def broadcast(self, model, optimizer):
+        """Give all ranks the weights, velocity and step counts of rank 0."""
+        optimizer.prepare(model)
+        if self.size > 1:
+            self.comm.Bcast(model.parameters)
+            self.comm.Bcast(optimizer.velocity)
+            optimizer.steps, model.updates = self.comm.bcast((optimizer.steps, model.updates))
+            model.weights_changed()
+
+    def reduce_gradients(self, model):
+        """Sum gradients and tail over all ranks before the update."""
+        self.allreduce(model.gradients)
+
+    def reduce_weights(self, model, optimizer, tail):
+        """Return the tail that this step accounts for; weights are equal already."""
+        return tail
+
+    def flush(self, model, optimizer):
+        """Bring weights together at the end of an epoch: nothing is outstanding."""
+
+
+class WeightSync(GradientSync):
+    """Every ``every`` steps weights and velocity become the mean over ranks, weighted by the events each has seen since the last mean.
+
+    At every = 1 this equals GradientSync up to rounding for SGD with momentum and weight decay, because both are linear in the
+    gradients. The talk's "aggregate weights across nodes, average, update all nodes".
+    """
+
+    local = True                                    # each rank updates with its own gradients
+
+    def __init__(self, comm, every=1):
+        super().__init__(comm)
+        if every < 1:
+            raise ValueError(f"weights are averaged every k >= 1 steps, got {every}")
+        self.every, self.since, self.pending = every, 0, None
+
+    def reduce_gradients(self, model):
+        pass
+
+    def reduce_weights(self, model, optimizer, tail):
+        self.pending = tail if self.pending is None else {key: self.pending[key] + tail[key] for key in tail}
+        self.since += 1
+        return self.flush(model, optimizer) if self.since >= self.every else None
+
+    def flush(self, model, optimizer):
+        if self.pending is None:
+            return None
+        mine, self.pending, self.since = self.pending, None, 0
+        k, w, v = model.kernels, model.parameters, optimizer.velocity
+        n = w.size
+        everything = k.empty((2 * n + len(mine),), w.dtype)
+        everything[:n], everything[n:2 * n] = w * mine["events"], v * mine["events"]
+        everything[2 * n:] = k.asarray(np.array(list(mine.values()), w.dtype))
+        self.allreduce(everything)
+        total = dict(zip(mine, map(float, k.to_host(everything[2 * n:]))))
+        if total["events"]:
+            w[...], v[...] = everything[:n] / total["events"], everything[n:2 * n] / total["events"]
+            model.weights_changed()
+        return total

@@ -1,0 +1,114 @@
+"""What will run: which layers are one fused kernel, on which backend, at what cost. ``print(model.plan())`` shows it."""
+import math
+
+from .kernels import get_backend
+from .layers import ELU, Conv2D, Layer, MaxPooling2D, ReLU
+
+
+def resolve_device(device):
+    """Return (backend module, description) for "auto", "cpu", "reference", "cuda" or "cuda:K".
+
+    "auto" takes the CPU as long as no GPU backend can run here, and the description says so; an explicit "cuda" that cannot run
+    raises RuntimeError with the reason: there is no silent fallback.
+    """
+    if device in ("cpu", "reference"):
+        return get_backend(device), device
+    if device == "auto":
+        return get_backend("cpu"), "cpu (auto)"
+    if device == "cuda" or device.startswith("cuda:"):
+        raise RuntimeError(f'device "{device}": {_why_no_gpu()}. Use device="cpu"')
+    raise ValueError(f'unknown device {device!r}: choose "auto", "cpu", "cuda", "cuda:K" or "reference"')
+
+
+def _why_no_gpu():
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed (pip install minicnn[cuda12] or minicnn[cuda13])"
+    if not cupy.is_available():
+        return "CuPy finds no usable GPU"
+    return "this version of minicnn has no CUDA kernels"
+
+
+class FusedBlock:
+    """Conv2D -> ELU or ReLU -> MaxPooling2D as one kernel; takes the place of the three layers in the plan.
+
+    An increasing activation and a bias that is constant in a window commute with the maximum, so the convolution's output is
+    never stored and one output in pool^2 carries a gradient.
+    """
+
+    def __init__(self, conv, activation, pool):
+        self.layers = (conv, activation, pool)
+        self.conv, self.alpha, self.pool = conv, activation.alpha, pool.pool_size
+        self.name = conv.name
+
+    @staticmethod
+    def matches(layers):
+        """Tell whether the first three layers can run as one block; returns (bool, reason if they are the pattern but cannot)."""
+        kinds = tuple(map(type, layers[:3]))
+        if len(kinds) < 3 or kinds[0] is not Conv2D or kinds[1] not in (ELU, ReLU) or kinds[2] is not MaxPooling2D:
+            return False, ""
+        conv, activation, pool = layers[:3]
+        if conv.strides != (1, 1):
+            return False, f"stride {conv.strides}"
+        if pool.strides != pool.pool_size:
+            return False, "pool stride is not the pool size"
+        if math.prod(pool.pool_size) > 256:
+            return False, "more than 256 positions in a pool window"
+        if activation.alpha < 0:
+            return False, "alpha < 0: the activation does not increase"
+        return True, ""
+
+    def forward(self, k, x, p, work=None, rng=None):
+        y, argmax = k.conv2d_block(x, p["w"], p["b"], self.pool, self.alpha, self.conv.padding, work=work)
+        return y, (x, y, argmax)
+
+    def backward(self, k, dy, saved, p, g, need_dx=True, work=None):
+        x, y, argmax = saved
+        return k.conv2d_block_backward(dy, x, p["w"], y, argmax, self.pool, self.alpha, self.conv.padding, need_dx,
+                                       g["w"], g["b"], work=work)[0]
+
+
+class Plan:
+    """The list of ``stages`` (layers and fused blocks) of a model on one backend; ``str()`` gives a table."""
+
+    def __init__(self, layers, input_shape, device, fuse=True):
+        self.kernels, self.device = resolve_device(device)
+        self.stages, self.rows = [], []
+        shape, i = tuple(input_shape), 0
+        while i < len(layers):
+            fits, reason = FusedBlock.matches(layers[i:])
+            stage = FusedBlock(*layers[i:i + 3]) if fuse and fits else layers[i]
+            members = stage.layers if isinstance(stage, FusedBlock) else (stage,)
+            flops, before = 0, shape
+            for layer in members:
+                flops += layer.flops(shape) if not isinstance(stage, FusedBlock) or layer is stage.conv else 0
+                shape = layer.output_shape(shape)
+            note = "fused" if len(members) > 1 else (f"not fused: {reason}" if reason else "")
+            self.stages.append(stage)
+            self.rows.append(self._row(members, before, shape, flops, note, first=i == 0))
+            i += len(members)
+
+    def _row(self, members, before, after, flops, note, first):
+        """One line of the table. A block's gradients cost 1 / pool^2 of its forward pass each: only maxima have one."""
+        share = 1 / math.prod(members[-1].pool_size) if len(members) > 1 else 1
+        has_weights = bool(members[0].parameter_shapes(before))
+        backward = flops * share * ((1 if first else 2) if has_weights else 1)
+        return {"layers": " + ".join(m.name for m in members), "kind": " + ".join(type(m).__name__ for m in members),
+                "output": after, "forward": flops, "backward": backward, "note": note,
+                "bytes": 4 * math.prod(after) + (math.prod(after) if len(members) > 1 else 0)}
+
+    def __str__(self):
+        width = max(len(r["layers"]) for r in self.rows) + 2
+        lines = [f"Plan on {self.device}: batches run as "
+                 + (f"{self.kernels.microbatch} event at a time" if self.kernels.microbatch else "a whole"),
+                 f"{'stage':<{width}}{'output':>18}{'fwd GFLOP':>11}{'bwd GFLOP':>11}{'saved MB':>10}  note"]
+        for r in self.rows:
+            lines.append(f"{r['layers']:<{width}}{' x '.join(map(str, r['output'])):>18}{r['forward'] / 1e9:>11.3f}"
+                         f"{r['backward'] / 1e9:>11.3f}{r['bytes'] / 1e6:>10.2f}  {r['note']}".rstrip())
+        total = [sum(r[key] for r in self.rows) for key in ("forward", "backward", "bytes")]
+        lines.append(f"{'one event':<{width}}{'':>18}{total[0] / 1e9:>11.3f}{total[1] / 1e9:>11.3f}{total[2] / 1e6:>10.2f}")
+        return "\n".join(lines)
+
+
+__all__ = ["FusedBlock", "Layer", "Plan", "resolve_device"]

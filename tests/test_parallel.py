@@ -1,0 +1,46 @@
+"""Several ranks: equal to one rank, equal to each other, and an error ends all of them."""
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, mpi
+
+pytestmark = pytest.mark.mpi
+CASES = ROOT / "tests" / "mpi_cases.py"
+
+
+@pytest.mark.parametrize("ranks", (2, 3, 4))
+@pytest.mark.parametrize("case", ("equals_one_rank", "weights_equal_gradients", "weights_every_k", "fit", "collectives", "threads",
+                                  "not_finite", "same_bits_again"))
+def test_ranks(case, ranks):
+    done = mpi(ranks, CASES, case)
+    assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case, message", [
+    ("exception_on_rank_1", "KeyError: 'the reason on rank 1'"),
+    ("exit_on_rank_1", "SystemExit: leaving early"),
+    ("thread_fails_on_rank_1", "ZeroDivisionError"),
+])
+def test_a_failure_on_one_rank_ends_all(case, message):
+    done = mpi(2, CASES, case, timeout=60)
+    assert done.returncode != 0 and time.time() - float(re.search(r"failing at (\S+)", done.stdout)[1]) < 5
+    assert "rank 1 of 2" in done.stderr and message in done.stderr
+
+
+@pytest.mark.parametrize("case, message", [
+    ("batch_larger_than_shard", "batch size 3 is larger than the 2 events of rank"),
+    ("few_events", "2 events cannot be shared by 3 ranks"),
+])
+def test_agreed_errors_end_in_order(case, message):
+    done = mpi(3, CASES, case, timeout=30)
+    assert done.returncode != 0 and message in done.stderr, done.stderr
+
+
+def test_a_wrong_launcher_is_refused():
+    for variable, launcher in (("OMPI_COMM_WORLD_SIZE", "Open MPI's mpiexec"), ("SLURM_STEP_NUM_TASKS", "srun")):
+        done = subprocess.run([sys.executable, CASES, "collectives"], env={**os.environ, variable: "2"}, capture_output=True, text=True)
+        assert done.returncode != 0 and f"{launcher} started 2 processes" in done.stderr and "sees only one" in done.stderr

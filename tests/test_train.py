@@ -1,0 +1,149 @@
+"""fit, evaluate, callbacks, schedules, checkpoints: on one rank."""
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+from conftest import random_batch, small_model
+
+import minicnn as mc
+from minicnn import callbacks, optim
+
+
+def test_fit_learns_and_reports():
+    model, data, other = small_model(optimizer=mc.SGD(0.05, 0.9)), random_batch(40), random_batch(20, seed=1)
+    history = model.fit(data, validation_data=other, epochs=12, batch_size=8)
+    assert history["epoch"] == list(range(1, 13))
+    assert history["loss"][-1] < 0.5 * history["loss"][0] and history["val_accuracy"][-1] > 0.6
+    result = model.evaluate(other)
+    assert result.events == 20 and result.loss == pytest.approx(history["val_loss"][-1])
+    assert result.confusion.sum() == 20 and np.allclose(result.score_sums.sum(1), result.counts)
+    assert result.accuracy == (model.predict(other[0]).argmax(1) == other[1]).mean()
+
+
+def test_same_seed_same_bits():
+    def run(seed):
+        model = small_model(seed=1)
+        model.fit(random_batch(20), epochs=2, batch_size=3, optimizer=mc.SGD(0.01, 0.9), seed=seed)
+        return model.parameters
+    assert np.array_equal(run(0), run(0)) and not np.array_equal(run(0), run(1))
+
+
+def test_resuming_equals_going_on(tmp_path):
+    data = random_batch(20)
+    whole, first = small_model(optimizer=mc.SGD(0.02, 0.9)), small_model(optimizer=mc.SGD(0.02, 0.9))
+    whole.fit(data, epochs=4, batch_size=3)
+    first.fit(data, epochs=2, batch_size=3)
+    first.save(tmp_path / "m.safetensors")
+    second = mc.load_model(tmp_path / "m.safetensors", device="reference", optimizer=mc.SGD(0.02, 0.9))
+    second.fit(data, epochs=4, initial_epoch=2, batch_size=3)
+    assert np.array_equal(whole.parameters, second.parameters)
+
+
+def test_sgd_is_the_textbook():
+    rng = np.random.default_rng(0)
+    for momentum, nesterov, decay in ((0, False, 0), (0.9, False, 0.01), (0.9, True, 0.1)):
+        model = small_model(dtype="float64", optimizer=mc.SGD(0.1, momentum, nesterov, decay))
+        w, v = model.parameters.copy(), 0
+        for _ in range(3):
+            x, y = random_batch(4, seed=int(rng.integers(99)))
+            g = np.concatenate([g.ravel() for g in model.loss_and_gradients(x, y)[1].values()]) + decay * w
+            v = momentum * v + g
+            w = w - 0.1 * (g + momentum * v if nesterov else v)
+            model.train_on_batch(x, y)
+            assert np.allclose(model.parameters, w, rtol=1e-12)
+
+
+def test_schedules():
+    decay, wave, ramp = optim.step_decay(1, 10), optim.cosine(1, 100, 0.1), optim.warmup(0.8, 4)
+    assert [decay(s) for s in (0, 9, 10, 25)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert [wave(s) for s in (0, 50, 100, 200)] == pytest.approx([1, 0.55, 0.1, 0.1])
+    assert [ramp(s) for s in (0, 1, 3, 9)] == pytest.approx([0.2, 0.4, 0.8, 0.8])
+    optimizer = mc.SGD(decay)
+    model = small_model(optimizer=optimizer)
+    for _ in range(11):
+        model.train_on_batch(*random_batch(2))
+    assert optimizer.rate() == pytest.approx(0.1)
+
+
+def test_callbacks(tmp_path):
+    model, data = small_model(), random_batch(12)
+    text = io.StringIO()
+    stopper = callbacks.EarlyStopping("loss", patience=2, min_delta=10)
+    history = model.fit(data, validation_data=data, epochs=9, batch_size=4, callbacks=[
+        callbacks.CSVLogger(tmp_path / "h.csv"), callbacks.ModelCheckpoint(tmp_path / "m.safetensors", "val_accuracy", "max"),
+        callbacks.Progress(text), stopper])
+    assert len(history.rows) == 3                                     # the first, and two without improvement
+    with open(tmp_path / "h.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(r["loss"]) for r in rows] == history["loss"]
+    assert len(text.getvalue().splitlines()) == 3 and "validation loss" in text.getvalue()
+    best = mc.load_model(tmp_path / "m.safetensors", device="reference").evaluate(data)
+    assert best.accuracy == pytest.approx(max(history["val_accuracy"]))
+    with pytest.raises(ValueError, match="no figure named 'val_loss' to monitor"):
+        model.fit(data, epochs=1, batch_size=4, callbacks=[callbacks.EarlyStopping()])
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update():
+    model = small_model(optimizer=mc.SGD(0.1))
+    model.parameters[:3] = np.nan
+    before = model.parameters.copy()
+    with np.errstate(all="ignore"), pytest.raises(mc.NotFiniteError, match=r"on 1 of 1 ranks at update 1"):
+        model.fit(random_batch(4), batch_size=2)
+    assert np.array_equal(model.parameters, before, equal_nan=True)
+
+
+@pytest.mark.parametrize("options, text", [
+    ({"batch_size": 5}, "batch size 5 is larger than the 4 events of rank 0"),
+    ({"batch_size": 0}, "at least 1"),
+    ({"sync": "hope"}, "gradients, weights"),
+    ({"sync": "weights", "sync_every": 0}, "k >= 1"),
+])
+def test_fit_refuses(options, text):
+    with pytest.raises(ValueError, match=text):
+        small_model().fit(random_batch(4), **options)
+
+
+def test_fit_refuses_an_empty_data_set_and_unequal_lengths():
+    x, y = random_batch(4)
+    with pytest.raises(ValueError, match="rank 0 has no events"):
+        small_model().fit((x[:0], y[:0]))
+    with pytest.raises(ValueError, match="4 images, but 3 labels"):
+        small_model().fit((x, y[:3]))
+
+
+def test_an_empty_evaluation_has_no_loss():
+    x, y = random_batch(1)
+    result = small_model().evaluate((x[:0], y[:0]))
+    assert result.events == 0 and math.isnan(result.loss) and math.isnan(result.accuracy)
+
+
+def test_checkpoint_keeps_everything(tmp_path):
+    model = small_model(optimizer=mc.SGD(0.01, 0.9), input_scale=0.5, seed=3)
+    x, y = random_batch(4)
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "m.safetensors")
+    again = mc.load_model(tmp_path / "m.safetensors", device="reference", optimizer=mc.SGD(0.01, 0.9))
+    assert again.config() == model.config() and again.updates == 1
+    assert [model.train_on_batch(x, y) for _ in range(3)] == [again.train_on_batch(x, y) for _ in range(3)]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_damaged_checkpoint_is_found(tmp_path):
+    path = tmp_path / "m.safetensors"
+    small_model().save(path)
+    sound = path.read_bytes()
+    for change in (sound[:-5], sound[:-1] + bytes([sound[-1] ^ 4]), b"rubbish", b"", sound.replace(b"minicnn-model-1", b"minicnn-model-7")):
+        path.write_bytes(change)
+        with pytest.raises(mc.CheckpointError, match="safetensors"):
+            mc.load_model(path, device="reference")
+    with pytest.raises(mc.CheckpointError, match="nothing"):
+        mc.load_model(tmp_path / "nothing.safetensors", device="reference")
+
+
+def test_an_optimizer_belongs_to_one_model():
+    optimizer = mc.SGD(0.1)
+    small_model(optimizer=optimizer).train_on_batch(*random_batch(2))
+    with pytest.raises(ValueError, match="belongs to a model of"):
+        mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference", optimizer=optimizer).train_on_batch(*random_batch(2))
