@@ -4,12 +4,14 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
 
-from minicnn.data import CLASSES, PARTICLE, SparseImage
+from minicnn.data import CLASS_OF_PDG, CLASSES, PARTICLE, SparseImage
 from minicnn.data.simulate import Simulator, decays, detector, geometry, ionisation, kinematics, material, showers
 from minicnn.data.simulate import particles as P
 
@@ -51,12 +53,11 @@ def test_event_depends_on_seed_and_number_only(source, events):
 
 
 def test_same_bits_in_another_process(events):
-    code = ("import hashlib; from minicnn.data.simulate import Simulator; e = Simulator(seed=7).read(42);"
-            "print(hashlib.sha256(e.image.coords.tobytes() + e.image.values.tobytes() + e.particles.tobytes()).hexdigest())")
-    import hashlib
+    code = ("from zlib import crc32; from minicnn.data.simulate import Simulator; e = Simulator(seed=7).read(42);"
+            "print(*map(crc32, (e.image.coords, e.image.values, e.particles.tobytes())))")
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     e = events[42]
-    here = hashlib.sha256(e.image.coords.tobytes() + e.image.values.tobytes() + e.particles.tobytes()).hexdigest()
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == here
+    assert [int(n) for n in there.split()] == [crc32(e.image.coords), crc32(e.image.values), crc32(e.particles.tobytes())]
 
 
 def test_importing_the_data_package_loads_no_numba():
@@ -75,8 +76,8 @@ def test_events_are_valid(events):
         assert (p["parent"][1:] >= 0).all() and (p["parent"] < np.arange(len(p))).all()      # parents come first
         for field in ("momentum", "start", "end"):
             assert np.isfinite(p[field]).all()
-        assert abs(p["pdg"][0]) in {22: [0], 11: [1], 13: [2], 211: [3], 321: [4]} and 95 < np.linalg.norm(p["momentum"][0]) < 1001
-        assert CLASSES[e.label] == {22: "gamma", 11: "e+-", 13: "mu+-", 211: "pi+-", 321: "K+"}[abs(int(p["pdg"][0]))]
+        assert e.label == CLASS_OF_PDG[int(p["pdg"][0])]
+        assert (300 if e.label == 4 else 100) - 0.1 < np.linalg.norm(p["momentum"][0]) < 1000.1
 
 
 def test_classes_are_mixed_and_balanced():
@@ -91,10 +92,22 @@ def test_classes_are_mixed_and_balanced():
 
 
 def test_lit_fraction_per_class(events):
-    """One particle lights 0.01-0.02 % at full resolution (5-sigma threshold): 18 tracks make the 0.4 % of a real event."""
+    """One particle lights 0.01-0.02 % of the full image (5-sigma threshold); about 20 cosmic tracks light 0.5 % of a real one."""
     for label in range(5):
         fraction = np.median([e.image.nnz for e in events if e.label == label]) / 3600**2
-        assert 5e-5 < fraction < 5e-3, CLASSES[label]
+        assert 5e-5 < fraction < 5e-4, CLASSES[label]
+
+
+def test_pulses_are_as_long_as_in_a_real_event():
+    """Mean number of lit pixels in a row in time, ticks summed by 6, against the Open Samples preview: 25 % (other filters)."""
+    def mean_run(lit):
+        return lit.sum() / (np.diff(lit.astype(int), axis=1, prepend=0) == 1).sum()
+
+    with np.load(reference("microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz")) as f:
+        real = mean_run(f["img"] > 0)
+    source = Simulator(seed=4, shape=(3600, 1200, 1))
+    ours = [mean_run(source.simulate(i, pdg=13, momentum=900.0).image.to_dense()[..., 0] > 0) for i in range(40)]
+    assert np.mean(ours) == pytest.approx(real, rel=0.25)
 
 
 @pytest.mark.parametrize("size", [(144, 144, 1), (720, 720, 1), (3600, 100, 1), (700, 1001, 1)])
@@ -107,14 +120,15 @@ def test_smaller_images_sum_the_same_charge(size, events):
         np.testing.assert_allclose(small.to_dense()[..., 0], blocks, rtol=1e-5)
 
 
-def test_three_planes():
-    """The first plane is the collection plane; all planes see the same charge (20 %: thresholds, angles)."""
-    three, one = Simulator(seed=7, shape=(3600, 3600, 3), noise=0.0), Simulator(seed=7, noise=0.0)
+def test_three_planes(events):
+    """The first plane is the one of one-plane images; all planes see the same charge (20 %: thresholds, angles)."""
+    three = Simulator(seed=7, shape=(3600, 3600, 3))
     sums = []
     for i in range(20):
-        a, b = three.read(i), one.read(i)
-        dense = {tuple(c): v for c, v in zip(a.image.coords.tolist(), a.image.values[:, 0]) if v}
-        assert dense == {tuple(c): v for c, v in zip(b.image.coords.tolist(), b.image.values[:, 0])}
+        a, b = three.read(i), events[i]
+        first = a.image.values[:, 0] > 0
+        assert np.array_equal(a.image.coords[first], b.image.coords)
+        assert np.array_equal(a.image.values[first, 0], b.image.values[:, 0])
         lit = a.image.values > 0
         rows = a.image.coords[:, 0]
         assert rows[lit[:, 0]].min() >= 72 and rows[lit[:, 0]].max() < 3528
@@ -126,18 +140,34 @@ def test_three_planes():
 
 
 def test_bad_arguments_are_named():
-    for arguments, words in (({"shape": (3600, 3600, 2)}, "3 "), ({"shape": (7200, 3600, 1)}, "3600"), ({"shape": (10, 10)}, "planes"),
-                             ({"classes": ("tau",)}, "tau"), ({"gain": 2}, "gain"), ({"seed": -1}, "seed"),
+    for arguments, words in (({"shape": (3600, 3600, 2)}, "got 2"), ({"shape": (7200, 3600, 1)}, "3600"),
+                             ({"shape": (10, 10)}, "planes"), ({"classes": ("tau",)}, "tau"), ({"gain": 2}, "gain"),
+                             ({"seed": -1}, "seed"),
                              ({"threshold": 0}, "threshold"), ({"dead_wires": 2}, "dead_wires")):
         with pytest.raises(ValueError, match=words):
             Simulator(**arguments)
     with pytest.raises(ValueError, match="999"):
         Simulator().simulate(0, pdg=999)
+    with pytest.raises(ValueError, match="threshold"):
+        Simulator(threshold=5000, noise=0).read(0)
     with pytest.raises(IndexError):
         Simulator().read(-1)
     with pytest.raises(TypeError):
         len(Simulator())
     assert len(Simulator(length=12)) == 12
+
+
+def test_a_particle_of_choice(source):
+    """What is given is not drawn, in any number of threads; a proton has no class."""
+    given = {"pdg": 2212, "momentum": 700.0, "position": (100.0, 20.0, 300.0), "direction": (0.0, 3.0, 4.0)}
+    e = source.simulate(5, **given)
+    assert e.label == -1 and e.particles["pdg"][0] == 2212
+    np.testing.assert_allclose(e.particles["momentum"][0], (0, 420, 560), rtol=1e-6)
+    np.testing.assert_allclose(e.particles["start"][0], given["position"], rtol=1e-6)
+    assert source.simulate(5, pdg=-211).label == 3
+    with ThreadPoolExecutor(4) as threads:
+        for i, event in enumerate(threads.map(source.read, range(12))):
+            assert same(event, source.read(i))
 
 
 def test_dead_wires_stay_dark():
@@ -204,9 +234,8 @@ def test_muon_of_100_mev_against_geant4(source):
 @pytest.mark.parametrize("pdg, mass, momentum", [(13, P.MUON, 250.0), (211, P.PION, 250.0), (321, P.KAON, 550.0)])
 def test_loss_against_residual_range(source, pdg, mass, momentum):
     """dE/dx at 2-20 cm before the stop follows Bethe's curve (3 %): what tells a K from a pi from a mu."""
-    grid = np.geomspace(0.1, 600, 4000)
-    curve = np.interp(grid, *(lambda t: ([material.csda_range(math.sqrt(x * (x + 2 * mass)), mass) for x in t], t))(
-        np.geomspace(1, 600, 60)))                   # kinetic energy by residual range
+    energies = np.geomspace(1, 600, 60)
+    ranges = [material.csda_range(math.sqrt(t * (t + 2 * mass)), mass) for t in energies]
     found = {2: [], 5: [], 10: [], 20: []}
     for i in range(120):
         steps, truth = source.deposits(i, pdg=pdg, momentum=momentum, position=CENTRE, direction=(0, 0, 1.0))
@@ -221,8 +250,9 @@ def test_loss_against_residual_range(source, pdg, mass, momentum):
             found[r].append(own[k, 4].sum() / max(own[k, 5].sum(), 1e-9))
     assert len(found[10]) > 25
     for r, values in found.items():
-        expected = float(material.stopping_power(np.interp(r, grid, curve), mass))
-        deltas = material.XI * math.log(material.max_transfer(float(np.interp(r, grid, curve)), mass) / ionisation.DELTA_CUT)
+        kinetic = float(np.interp(r, ranges, energies))
+        expected = float(material.stopping_power(kinetic, mass))
+        deltas = material.XI * math.log(material.max_transfer(kinetic, mass) / ionisation.DELTA_CUT)
         tolerance = 0.03 + max(deltas, 0.0) / expected          # energy that delta rays carry away from the track
         assert np.mean(values) == pytest.approx(expected, rel=tolerance), r
 
@@ -247,7 +277,7 @@ def test_landau_straggling(source):
 
 
 def test_multiple_scattering():
-    """Many small steps add up to Highland's width over one radiation length without its logarithm: 3 % (5000 tracks)."""
+    """Many small steps add up to Highland's width over one radiation length without its logarithm: 6 % (1500 tracks)."""
     rng = np.random.default_rng(0)
     thickness, n = material.RADIATION_LENGTH, 100
     angles = []
@@ -314,7 +344,8 @@ def test_kaon_branching(source):
     for i in range(1500):
         t = source.deposits(i, pdg=321, momentum=300.0, position=CENTRE)[1]
         found[tuple(sorted(int(x) for x in t["pdg"][t["parent"] == 0]))] += 1
-    channels = {(-13,): 0.6356, (111, 211): 0.2067, (-211, 211, 211): 0.0558, (-11, 111): 0.0507, (-13, 111): 0.0335, (111, 111, 211): 0.0176}
+    channels = {(-13,): 0.6356, (111, 211): 0.2067, (-211, 211, 211): 0.0558,
+                (-11, 111): 0.0507, (-13, 111): 0.0335, (111, 111, 211): 0.0176}
     n = sum(found[c] for c in channels)
     assert n > 1300
     for channel, fraction in channels.items():
@@ -344,34 +375,46 @@ def test_photon_cross_sections():
     assert 1 / (material.ATOMS * showers.pair_cross_section(5e4)) == pytest.approx(9 / 7 * material.RADIATION_LENGTH, rel=0.05)
 
 
-@pytest.mark.parametrize("energy", [100.0, 300.0, 1000.0])
-def test_photon_conversion_length(source, energy):
-    """Mean depth of the conversion against 1 / (n sigma_pair), 4 sigma of 1500."""
-    depth = [t["end"][0, 2] - t["start"][0, 2] for t in (source.deposits(i, 22, energy, (128, 0, 300), (0, 0, 1.0))[1] for i in range(1000))]
+@pytest.mark.parametrize("energy, n", [(100.0, 1000), (300.0, 1000), (1000.0, 400)])
+def test_photon_conversion_length(source, energy, n):
+    """Mean depth of the conversion against 1 / (n sigma_pair): 2 % for Compton scatters before it, 4 sigma."""
+    particles = [source.deposits(i, 22, energy, (128, 0, 300), (0, 0, 1.0))[1] for i in range(n)]
+    depth = [t["end"][0, 2] - t["start"][0, 2] for t in particles]
     expected = 1 / (material.ATOMS * float(showers.pair_cross_section(energy)))
-    assert np.mean(depth) == pytest.approx(expected, rel=0.02 + 4 / math.sqrt(1000))
+    assert np.mean(depth) == pytest.approx(expected, rel=0.02 + 4 / math.sqrt(n))
 
 
 @pytest.mark.parametrize("pdg", [22, 11, -11])
 def test_shower_energy_is_conserved(source, pdg):
     """All of the energy is deposited but for the photons that leave: never more than E, on average 98 % and more."""
     for energy in (100.0, 500.0, 1000.0):
-        kinetic = energy if pdg == 22 else math.hypot(energy, P.ELECTRON) - P.ELECTRON + (2 * P.ELECTRON if pdg == -11 else 0)
-        found = np.array([source.deposits(i, pdg, energy, (128, 0, 300), (0, 0, 1.0))[0][:, 4].sum() for i in range(40)]) / kinetic
-        assert found.max() < 1 + 1e-9 and found.mean() > 0.98
+        total = {22: energy, 11: math.hypot(energy, P.ELECTRON) - P.ELECTRON, -11: math.hypot(energy, P.ELECTRON) + P.ELECTRON}
+        found = [source.deposits(i, pdg, energy, (128, 0, 300), (0, 0, 1.0))[0][:, 4].sum() for i in range(40)]
+        assert max(found) < total[pdg] + 1e-6 and np.mean(found) > 0.98 * total[pdg]
 
 
 def test_shower_profile(source):
-    """Mean depth of the energy of 1 GeV electrons: gamma function of the PDG review, b = 0.5, t_max = ln(E/Ec) - 0.5 (15 %)."""
-    depth = np.concatenate([(lambda s: np.stack([s[:, 2] - 100.0, s[:, 4]], 1))(
-        source.deposits(i, 11, 1000.0, (128, 0, 100), (0, 0, 1.0))[0]) for i in range(60)])
-    mean = np.average(depth[:, 0], weights=depth[:, 1]) / material.RADIATION_LENGTH
+    """Mean depth of the energy of 1 GeV electrons: gamma function of the PDG review, b = 0.5, t_max = ln(E/Ec) - 0.5 (15 %).
+
+    And its width across: nine tenths of the energy within one Moliere radius of 9 cm (80-92 %: the rule of thumb is for heavier
+    nuclei, argon lets photons of a few MeV go far).
+    """
+    steps = np.concatenate([source.deposits(i, 11, 1000.0, (128, 0, 100), (0, 0, 1.0))[0] for i in range(60)])
+    mean = np.average(steps[:, 2] - 100.0, weights=steps[:, 4]) / material.RADIATION_LENGTH
     t_max = math.log(1000.0 / 32.8) - 0.5
     assert mean == pytest.approx(t_max + 1 / 0.5, rel=0.15)                  # mean of (b t)^(a - 1) exp(-b t): a / b
-    # radiation length: an electron keeps 1/e of its energy after one X0 of bremsstrahlung alone
-    number = [sum(t["pdg"][t["parent"] == 0] == 22) for t in (source.deposits(i, 11, 1000.0, (128, 0, 100), (0, 0, 1.0))[1]
-                                                             for i in range(60))]
-    assert 3 < np.mean(number) < 20
+    near = np.hypot(steps[:, 0] - 128, steps[:, 1]) < 9.0
+    assert 0.80 < steps[near, 4].sum() / steps[:, 4].sum() < 0.92
+
+
+def test_radiation_length(source):
+    """An electron of E radiates E / X0 per cm (complete screening; 8 % for the correction at 1 GeV and statistics of 300)."""
+    lost = 0.0
+    for i in range(300):
+        t = source.deposits(i, 11, 1000.0, (128, 0, 100), (0, 0, 1.0))[1]
+        first = (t["parent"] == 0) & (t["pdg"] == 22) & (t["start"][:, 2] < 101.0)
+        lost += np.linalg.norm(t["momentum"][first], axis=1).sum() / 300
+    assert lost == pytest.approx(1000.0 * (1 - math.exp(-1 / material.RADIATION_LENGTH)), rel=0.25)
 
 
 def test_electron_and_photon_start_differ(source):
@@ -421,7 +464,8 @@ def test_point_charge_drifts_to_its_pixel():
     sums, widths = [], []
     for x in (1.0, 255.0):
         steps = np.array([[x, 10.0, 400.0, 0.0, 2.0, 0.3]])
-        coords, values, _ = detector.expose(np.random.default_rng(0), steps, 0, source.response, source._pulses, 0.0, tiles, dead, False)
+        rng = np.random.default_rng(0)
+        coords, values, _ = detector.expose(rng, steps, 0, source.response, source._pulses, 0.0, tiles, dead, False)
         values = values.astype(float)
         row, column = np.average(coords + 0.5, axis=0, weights=values)
         assert row == pytest.approx(geometry.row_of(10.0, 400.0), abs=0.3)           # a narrow cloud fills one wire
@@ -430,6 +474,20 @@ def test_point_charge_drifts_to_its_pixel():
         sums.append(values.sum())
     assert sums[1] / sums[0] == pytest.approx(math.exp(-(254.0 / 0.1098) / 8000.0), rel=0.02)
     assert widths[1] == pytest.approx(math.hypot(0.55, 0.29), rel=0.1)
+
+
+def test_pulse_against_the_field_response():
+    """Height (8 %) and width (5 %) of a pulse without diffusion: semi-Gaussian shaper folded with MicroBooNE's field response."""
+    with np.load(reference("microboone_field_response_plane2.npz")) as f:
+        field = f["current"].sum(0).astype(float)                            # over impact positions; samples of 0.1 us
+    u = np.arange(0, 20, 0.1) / 2.2
+    theirs = np.convolve(field / field.sum(), u**4 * np.exp(4 - 4 * u))
+    theirs = theirs[5:] + theirs[:-5]                                        # two ticks
+    ours = detector.pulses(detector.Response(longitudinal=0.0))[0].astype(float)
+    ours = ours[::-1].T.reshape(-1)                                          # the phases interleaved: PHASES samples per us
+    assert ours.max() == pytest.approx(theirs.max(), rel=0.08)
+    width = (ours > ours.max() / 2).sum() / detector.PHASES
+    assert width == pytest.approx((theirs > theirs.max() / 2).sum() * 0.1, rel=0.05)
 
 
 def test_noise_matches_real_waveforms():

@@ -12,7 +12,7 @@ from .block_backward import conv2d_block_backward
 from .checks import buffer, floats, shaped
 from .jit import jit, parallel
 from .pack import packed, split
-from .tile import LANES, MAX_CHANNELS, MAX_PIXELS, MAX_VECTORS, cells_tile, load, max_tile
+from .tile import LANES, MAX_CHANNELS, MAX_PIXELS, MAX_VECTORS, cells_tile, max_tile, transpose
 from .windows import all_cells, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
@@ -22,68 +22,82 @@ LOWEST = np.float32(-np.inf)
 @parallel
 def _channels(table, kh, kw, ci, w, start, width, b, alpha, ph, group, cells, y, argmax):
     """Lanes are channels: one cell at a time."""
-    n, co = y.shape
-    kc = kw * ci
+    n, co, kc = table.shape[0], y.shape[1], kw * ci
     blocks = (n + cells - 1) // cells
-    for task in prange(start.size * blocks):
-        g, block = task // blocks, task % blocks                      # a group's weights stay in the cache over all cells
+    for task in prange(start.size * blocks):                          # a group's weights stay in the cache over all cells
+        g, block = task // blocks, task % blocks
         first, many = start[g], width[g]
         best, where = np.empty(many, np.float32), np.empty(many, np.int32)
         weights = w[kh * kc * first:].ctypes.data
-        for i in range(block * cells, min(n, (block + 1) * cells)):
+        for t in range(block * cells, min(n, (block + 1) * cells)):
             best[:] = LOWEST
             where[:] = 0
             position = 0
             for r in range(ph):
-                address = table[i, 0] + 4 * r * table[i, 1]
+                address = table[t, 0] + 4 * r * table[t, 1]
                 for pixels in group:
-                    max_tile(pixels, many // LANES, address, table[i, 1], 1, ci, weights, kc * many, many, kh, kc,
+                    max_tile(pixels, many // LANES, address, table[t, 1], 1, ci, weights, kc * many, many, kh, kc,
                              best.ctypes.data, where.ctypes.data, position)
                     position += pixels
                     address += 4 * ci * pixels
+            cell = table[t, 2]
             for c in range(min(many, co - first)):
-                y[i, first + c] = activate(best[c] + b[first + c], alpha)
-                argmax[i, first + c] = where[c]
+                y[cell, first + c] = activate(best[c] + b[first + c], alpha)
+                argmax[cell, first + c] = where[c]
 
 
 @jit
-def _interleave(table, first, n, lanes, wh, wc, x):
+def _lanes_of_windows(table, first, wh, wc, address, row, x):
     """x[r, k, lane] = element (r, k) of window first + lane; beyond the last window, the last again."""
-    for lane in range(lanes):
-        i = min(first + lane, n - 1)
-        for r in range(wh):
-            address = table[i, 0] + 4 * r * table[i, 1]
-            for k in range(wc):
-                x[r, k, lane] = load(address + 4 * k)
+    for lane in range(LANES):
+        t = min(first + lane, table.shape[0] - 1)
+        address[lane], row[lane] = table[t, 0], table[t, 1]
+    for r in range(wh):
+        for k in range(0, wc, LANES):
+            transpose(address.ctypes.data, row.ctypes.data, r, k, min(LANES, wc - k), x[r, k].ctypes.data)
 
 
 @parallel
-def _cells(table, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, y, argmax):
+def _cells(table, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y, argmax):
     """Lanes are cells, LANES windows at a time: for few channels, where lanes of channels would stay empty."""
-    n, co = y.shape
-    kc, wh, wc = kw * ci, ph + kh - 1, (pw + kw - 1) * ci
-    for task in prange((n + LANES - 1) // LANES):
-        i = task * LANES
-        x = np.empty((wh, wc, LANES), np.float32)
+    n, kc, wh, wc = table.shape[0], kw * ci, ph + kh - 1, (pw + kw - 1) * ci
+    blocks = (n + LANES - 1) // LANES
+    for task in prange(tasks):
+        x = _aligned_lanes(wh, wc)
         best, where = np.empty((MAX_CHANNELS, LANES), np.float32), np.empty((MAX_CHANNELS, LANES), np.int32)
-        _interleave(table, i, n, LANES, wh, wc, x)
-        for g in range(start.size):
-            first, many = start[g], width[g]
-            weights = w[kh * kc * first:].ctypes.data
-            best[:] = LOWEST
-            where[:] = 0
-            position = 0
-            for r in range(ph):
-                k = 0
-                for pixels in group:
-                    cells_tile(pixels, many, x[r, k:].ctypes.data, wc, 1, ci, weights, kc * many, many, kh, kc,
-                               best.ctypes.data, where.ctypes.data, position)
-                    position += pixels
-                    k += pixels * ci
-            for c in range(many):
-                for lane in range(min(LANES, n - i)):
-                    y[i + lane, first + c] = activate(best[c, lane] + b[first + c], alpha)
-                    argmax[i + lane, first + c] = where[c, lane]
+        address, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+        for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
+            t = block * LANES
+            _lanes_of_windows(table, t, wh, wc, address, row, x)
+            for g in range(start.size):
+                first, many = start[g], width[g]
+                weights = w[kh * kc * first:].ctypes.data
+                best[:] = LOWEST
+                where[:] = 0
+                position = 0
+                for r in range(ph):
+                    k = 0
+                    for pixels in group:
+                        cells_tile(pixels, many, x[r, k].ctypes.data, wc, 1, ci, weights, kc * many, many, kh, kc,
+                                   best.ctypes.data, where.ctypes.data, position)
+                        position += pixels
+                        k += pixels * ci
+                for c in range(many):
+                    for lane in range(LANES):                         # here, not below: contiguous, so it is vectorized
+                        best[c, lane] = activate(best[c, lane] + b[first + c], alpha)
+                for lane in range(min(LANES, n - t)):
+                    cell = table[t + lane, 2]
+                    for c in range(many):
+                        y[cell, first + c] = best[c, lane]
+                        argmax[cell, first + c] = where[c, lane]
+
+
+@jit
+def _aligned_lanes(wh, wc):
+    """An array (wh, wc, LANES) from the start of a cache line."""
+    room = np.empty(wh * wc * LANES + 16, np.float32)
+    skip = -room.ctypes.data % 64 // 4
+    return room[skip:skip + wh * wc * LANES].reshape(wh, wc, LANES)
 
 
 def few_channels(co):
@@ -108,15 +122,14 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
     if alpha < 0:
         raise ValueError(f"conv2d_block needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops")
     kh, kw, ci, co = w.shape
-    cells = all_cells(shape, work)
-    table, copies = windows(x, cells, shape, pool, (kh, kw), conv_padding(x.shape, w.shape, (1, 1), padding), work)
+    table, _keep = windows(x, all_cells(shape, work), shape, pool, (kh, kw), conv_padding(x.shape, w.shape, (1, 1), padding), work)
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
     out = y.reshape(-1, co), argmax.reshape(-1, co)
     alpha = np.float32(alpha)
     if few_channels(co):
         weights = packed(work, "cells", w, 1, MAX_CHANNELS)
-        _cells(table, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), *out)
+        _cells(table, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), 256, *out)
     else:
         weights = packed(work, "channels", w, LANES, MAX_VECTORS)
-        _channels(table, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), 8, *out)
+        _channels(table, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), 1 + len(table) // 1000, *out)
     return y, argmax

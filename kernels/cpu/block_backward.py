@@ -32,7 +32,7 @@ def _sum_patches(kh, first_row, start, end, count, g, address, row, out, out_row
 @parallel
 def _dw(table, dy, y, argmax, alpha, pw, ci, kh, kc, spans, per_task, sums, db):
     """sums (spans, C_out, KH, KC) and db (spans, C_out), float64: span t adds up a fixed range of chunks of cells, in order."""
-    n, co = y.shape
+    n, co = table.shape[0], y.shape[1]
     chunks = (n + CHUNK - 1) // CHUNK
     groups = (co + per_task - 1) // per_task
     for task in prange(spans * groups):
@@ -46,8 +46,9 @@ def _dw(table, dy, y, argmax, alpha, pw, ci, kh, kc, spans, per_task, sums, db):
             for c in range(first, min(co, first + per_task)):
                 total = np.float32(0)
                 for i in range(count):
-                    a = np.int64(argmax[start + i, c])
-                    g[i] = dy[start + i, c] * slope(y[start + i, c], alpha)
+                    cell = table[start + i, 2]
+                    a = np.int64(argmax[cell, c])
+                    g[i] = dy[cell, c] * slope(y[cell, c], alpha)
                     total += g[i]
                     address[i] = table[start + i, 0] + 4 * (a // pw * row[i] + a % pw * ci)
                 part[:] = 0
@@ -73,7 +74,7 @@ def _add_sums(sums, dw):
 
 
 @parallel
-def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, dx):
+def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, dx):
     """A task owns high x wide pixels of dx, and adds the parts of all patches that fall into them; w is (C_out, KH, kc padded)."""
     n, h, width, ci = dx.shape
     co = y.shape[1]
@@ -86,7 +87,10 @@ def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, 
         stride = np.full(co, w.shape[2])
         begin = np.empty(ph * pw + 1, np.int64)
         for i in range(max(0, (y_first + top - ph - kh + 1) // ph + 1), min(oh, (y_first + rows - 1 + top) // ph + 1)):
-            for j in range(max(0, (x_first + left - pw - kw + 1) // pw + 1), min(ow, (x_first + columns - 1 + left) // pw + 1)):
+            for t in range(row_start[e * oh + i], row_start[e * oh + i + 1]):
+                j = column[t]
+                if j * pw - left >= x_first + columns or j * pw - left + pw + kw - 1 <= x_first:
+                    continue
                 cell = (e * oh + i) * ow + j
                 # Channels with the same argmax go to the same place: sort them by it, and add up before touching memory.
                 begin[:] = 0
@@ -140,7 +144,8 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
     kh, kw, ci, co = w.shape
     n, kc, alpha = shape[0] * shape[1] * shape[2], kw * ci, np.float32(alpha)
     at_cells = dy.reshape(n, co), y.reshape(n, co), np.ascontiguousarray(argmax, np.uint8).reshape(n, co), alpha
-    table, _keep = windows(x, all_cells(shape, work), shape, pool, (kh, kw), pads, work)
+    cells = all_cells(shape, work)
+    table, _keep = windows(x, cells, shape, pool, (kh, kw), pads, work)
     spans = max(1, min(-(-n // CHUNK), 64, (1 << 18) // w.size))      # from the shapes alone: bits must not follow the threads
     sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
     _dw(table, *at_cells, pool[1], ci, kh, kc, spans, 16, sums, db_sums)
@@ -151,5 +156,5 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
         turned = aligned((co, kh, -(-kc // LANES) * LANES + LANES))      # zeros behind each row: vectors may read over its end
         _turn(w.reshape(kh, kc, co), turned)
         dx = buffer(work, "dx", x.shape)
-        _dx(*at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, 2 * pool[0], 20 * pool[1], dx)
+        _dx(*cells, *at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, 2 * pool[0], 20 * pool[1], dx)
     return dx, dw, db

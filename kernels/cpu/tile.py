@@ -239,18 +239,41 @@ def patches(rows, vectors, count, g, address, row, first, offset, out, out_row):
     _patches(rows, vectors, count, g, address, row, first, offset, out, out_row)
 
 
-@intrinsic
-def load(context, address):
-    """The float32 at an address."""
-    def codegen(context, builder, signature, args):
-        return builder.load(builder.inttoptr(args[0], F32.as_pointer()), align=4)
-    return types.float32(types.int64), codegen
+def make_transpose(lanes):
+    """Return an intrinsic that exchanges windows and lanes: transpose(address, row, r, k, count, out), all integers, writes
+
+        out[j * lanes + lane] = the float at address[lane], [r * row[lane] + k + j]        for j < count <= lanes
+
+    It reads ``lanes`` floats at each address. Interleaving register i with register i + lanes / 2 doubles the run of lanes that
+    sit together: after log2(lanes) rounds the square is transposed.
+    """
+    @intrinsic
+    def transpose(context, address, row, r, k, count, out):
+        def codegen(context, builder, signature, args):
+            e, b = Emit(builder, lanes), builder
+            address, row, r, k, count, out = args
+            v = []
+            for lane in range(lanes):
+                start = e.load(e.at(address, lane, 2), I64)
+                v.append(e.load(e.at(e.at(start, b.mul(r, e.load(e.at(row, lane, 2), I64))), k)))
+            low = [i // 2 + lanes * (i % 2) for i in range(lanes)]
+            for _ in range(lanes.bit_length() - 1):
+                pairs = [(v[i], v[i + lanes // 2]) for i in range(lanes // 2)]
+                v = [b.shuffle_vector(x, y, ir.Constant(e.ints, [n + half for n in low]))
+                     for x, y in pairs for half in (0, lanes // 2)]
+            for j in range(lanes):
+                with b.if_then(b.icmp_signed("<", e.int(j), count)):
+                    e.store(v[j], e.at(out, j, lanes))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 6), codegen
+
+    return transpose
 
 
-@intrinsic
-def store(context, address, value):
-    """Write a float32 to an address."""
-    def codegen(context, builder, signature, args):
-        builder.store(args[1], builder.inttoptr(args[0], F32.as_pointer()), align=4)
-        return context.get_dummy_value()
-    return types.void(types.int64, types.float32), codegen
+_transpose = make_transpose(LANES)
+
+
+@jit(no_cpython_wrapper=True)
+def transpose(address, row, r, k, count, out):
+    _transpose(address, row, r, k, count, out)

@@ -43,6 +43,7 @@ class Response(NamedTuple):
     field: float = 1.0
     noise: float = 3.1
     threshold: float = 15.0
+    saturation: float = 7240.0
 
 
 def pulses(response):
@@ -246,8 +247,8 @@ def count_lit(tiles, threshold):
 
 
 @jit
-def lit(tiles, threshold):
-    """Return coords int32 (n, 2) and float32 values of the pixels above threshold, sorted row by row."""
+def lit(tiles, threshold, saturation):
+    """Return coords int32 (n, 2) and float32 values of the pixels above threshold, sorted row by row, at most ``saturation``."""
     count = count_lit(tiles, threshold)
     coords, values = np.empty((count, 2), np.int32), np.empty(count, np.float32)
     first, last = np.full(GRID_ROWS, GRID_COLUMNS, np.int64), np.full(GRID_ROWS, -1, np.int64)
@@ -264,7 +265,7 @@ def lit(tiles, threshold):
                 for j in range(TILE_COLUMNS):
                     if tiles.pixels[k, i, j] > threshold:
                         coords[n, 0], coords[n, 1] = ti * TILE_ROWS + i, tj * TILE_COLUMNS + j
-                        values[n] = tiles.pixels[k, i, j]
+                        values[n] = min(tiles.pixels[k, i, j], saturation)
                         n += 1
     return coords, values
 
@@ -283,14 +284,14 @@ def expose(rng, steps, plane, response, table, probability, tiles, dead, full_no
             for j in range(GRID_COLUMNS):
                 tile(tiles, i, j)
         add_noise(rng, tiles, plane, response.noise, dead)
-        coords, values = lit(tiles, response.threshold)
+        coords, values = lit(tiles, response.threshold, response.saturation)
         tiles_near = Tiles(tiles.number, tiles.pixels[:near], tiles.used, np.full(1, near))
         return coords, values, count_lit(tiles_near, response.threshold)
     if response.noise == 0.0:
-        coords, values = lit(tiles, response.threshold)
+        coords, values = lit(tiles, response.threshold, response.saturation)
         return coords, values, len(values)
     add_noise(rng, tiles, plane, response.noise, dead)
     signal = count_lit(tiles, response.threshold)
     add_lone_noise(rng, tiles, plane, response.noise, response.threshold, probability, dead)
-    coords, values = lit(tiles, response.threshold)
+    coords, values = lit(tiles, response.threshold, response.saturation)
     return coords, values, signal

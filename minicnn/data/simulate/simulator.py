@@ -22,17 +22,20 @@ PRIMARIES = {
 class Simulator:
     """An endless source of simulated LArTPC events of one particle; event i depends on (seed, i) and on nothing else.
 
-    seed: a non-negative integer. shape: (height, width, planes) of the image; 3600 x 3600 is one pixel per wire and
-    microsecond, a smaller size sums the charge of the full image's lit pixels over blocks, so the picture stays the
-    same. One plane is the collection plane; three are collection, induction at +60 and at -60 degrees, in this order.
-    classes: names out of ``CLASSES``; an event's label indexes them, and every class is equally probable. length:
-    what ``len()`` says, for readers that want an end. momentum: overrides the range of all classes, (low, high) in
-    MeV/c. dead_wires: fraction of wires without signal (the same ones in every event of a seed). Other keywords set
-    the numbers of the readout by name, see ``detector.Response``: ``noise=0`` for a noiseless detector,
-    ``threshold``, ``lifetime``, ...
+    seed: a non-negative integer.
+    shape: (height, width, planes) of the image. 3600 x 3600 is one pixel per wire and microsecond; a smaller size sums the
+    full image's lit pixels over blocks, so the picture stays the same. One plane is the collection plane; three are
+    collection, induction at +60 and at -60 degrees, in this order.
+    classes: names out of ``CLASSES``. An event's label indexes them; each is equally probable, independently per event.
+    length: what ``len()`` says, for readers that want an end.
+    momentum: (low, high) in MeV/c instead of the classes' own ranges.
+    dead_wires: fraction of wires without signal, the same ones in every event of a seed.
+    full_noise: draw the noise of every pixel instead of that near charge and the expected number elsewhere; slow.
+    Other keywords set the numbers of the readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
 
-    Primaries are isotropic, uniform in the TPC and in momentum. An event with fewer than 10 lit pixels is drawn again
-    from the same random stream, its class kept. Raises ValueError for a shape, class or keyword that does not exist.
+    Primaries are isotropic, uniform in the TPC and in momentum: 100-1000 MeV/c (photons and electrons: MeV), kaons from 300.
+    An event with fewer than 10 lit pixels of charge in the full collection plane (its particle left at once) is drawn again
+    from the same random numbers, its class kept. Raises ValueError for a shape, class or keyword that does not exist.
 
     >>> event = Simulator(seed=1).read(0)
     """
@@ -88,8 +91,12 @@ class Simulator:
         return self.length
 
     def read(self, i):
-        """Return event ``i`` (>= 0)."""
-        return self.simulate(i)
+        """Return event ``i`` (>= 0); ValueError if a hundred attempts give fewer than 10 lit pixels (the threshold is too high)."""
+        event, signal = self._make(i, None, None, None, None)
+        if signal < FEWEST_LIT:
+            raise ValueError(f"event {i}: no particle of a hundred lights {FEWEST_LIT} pixels above a threshold of "
+                             f"{self.response.threshold} ADC; lower the threshold")
+        return event
 
     def simulate(self, i, pdg=None, momentum=None, position=None, direction=None):
         """Return event ``i`` with some of its primary fixed: PDG code, momentum (MeV/c), position (cm), direction.
@@ -97,13 +104,7 @@ class Simulator:
         What is given is not drawn. The label is -1 for a particle that is not of the classes (a proton, say). After a
         hundred attempts with fewer than 10 lit pixels the last one is returned as it is.
         """
-        rng, label, draw = self._begin(i, pdg, momentum, position, direction)
-        for _ in range(100):
-            steps, particles = self._follow(rng, *draw())
-            image, signal = self._expose(rng, steps)
-            if signal >= FEWEST_LIT:
-                break
-        return Event(image, label, (1, 0, int(i)), particles)
+        return self._make(i, pdg, momentum, position, direction)[0]
 
     def deposits(self, i, pdg=None, momentum=None, position=None, direction=None):
         """Return (deposits, particles) of event ``i`` before the detector, for studies of the physics.
@@ -113,6 +114,16 @@ class Simulator:
         rng, _, draw = self._begin(i, pdg, momentum, position, direction)
         steps, particles = self._follow(rng, *draw())
         return steps.copy(), particles
+
+    def _make(self, i, pdg, momentum, position, direction):
+        """Return (event, its lit pixels of charge)."""
+        rng, label, draw = self._begin(i, pdg, momentum, position, direction)
+        for _ in range(100):
+            steps, particles = self._follow(rng, *draw())
+            image, signal = self._expose(rng, i, steps)
+            if signal >= FEWEST_LIT:
+                break
+        return Event(image, label, (1, 0, int(i)), particles), signal
 
     def _begin(self, i, pdg, momentum, position, direction):
         """Return (the event's random numbers, its label, a function that draws the primary)."""
@@ -157,16 +168,19 @@ class Simulator:
         particles["momentum"], particles["start"], particles["end"] = truth[:, 2:5], truth[:, 5:8], truth[:, 8:11]
         return world.steps[:world.n[0]], particles
 
-    def _expose(self, rng, steps):
-        """Return (image of the deposits, its number of lit pixels that are not noise far from any charge)."""
+    def _expose(self, rng, i, steps):
+        """Return (image of the deposits, lit pixels of the full collection plane that are not noise far from any charge)."""
         detector, geometry = self._modules[:2]
         if not hasattr(self._scratch, "tiles"):
             every = detector.GRID_ROWS * detector.GRID_COLUMNS
             self._scratch.tiles = detector.new_tiles(every) if self.full_noise else detector.new_tiles()
-        tiles = self._scratch.tiles
-        planes = [detector.expose(rng, steps, plane, self.response, self._pulses, self._probability, tiles,
-                                  self._dead[plane], self.full_noise) for plane in range(self.image_shape[2])]
-        signal = max(signal for _, _, signal in planes)
+        planes = []
+        for plane in range(self.image_shape[2]):
+            # the collection plane goes on with the event's random numbers, so it is the same with one plane and with three
+            noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i, plane]))) if plane else rng
+            planes.append(detector.expose(noise, steps, plane, self.response, self._pulses, self._probability,
+                                          self._scratch.tiles, self._dead[plane], self.full_noise))
+        signal = planes[0][2]
         height, width, _ = self.image_shape
         if self.image_shape == (geometry.FULL, geometry.FULL, 1):
             return SparseImage(*planes[0][:2], self.image_shape), signal
@@ -177,8 +191,7 @@ class Simulator:
             values[start:start + len(value), channel] = value
             start += len(value)
         rows, columns = coords[:, 0] * height // geometry.FULL, coords[:, 1] * width // geometry.FULL
-        image = SparseImage.from_pixels(rows, columns, values, self.image_shape)
-        return image, min(signal, image.nnz)
+        return SparseImage.from_pixels(rows, columns, values, self.image_shape), signal
 
     def _dead_rows(self, fraction):
         """Return bool (3, full): rows of each plane that read nothing."""

@@ -1,0 +1,35 @@
+# make microboone   the main job on 2 ranks: simulate, load, train, validate; results in runs/microboone
+# make test         all tests, those on 2, 3 and 4 MPI ranks included
+# make lint         ruff
+# make bench        the benchmarks that need nothing but this machine
+# Each sets up what it needs in $(VENV); only Python >= 3.11 and make are assumed.
+VENV   ?= .venv
+PYTHON ?= python3
+RANKS  ?= 2
+BIN     = $(VENV)/bin
+
+.PHONY: microboone test lint bench install clean
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.py pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "minicnn needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+microboone: install
+	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python examples/microboone.py $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/python -m ruff check .
+
+bench: install
+	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/simulate.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
