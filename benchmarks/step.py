@@ -20,7 +20,7 @@ from minicnn.parallel import threads_per_rank
 
 def measure(size, batch, threads, repeats, device="cpu"):
     """Return a dictionary with the median, minimum and maximum seconds per event of ``repeats`` steps of ``batch`` events."""
-    model = mc.models.microboone(size, device=device, input_scale=0.02, optimizer=mc.SGD(1e-3, momentum=0.9))
+    model = mc.models.microboone(size, device=device, input_scale=0.01 * size / 3600, optimizer=mc.SGD(1e-3, momentum=0.9))
     model.kernels.set_threads(threads)
     simulator = mc.data.Simulator(seed=0, shape=(size, size, 1))
     events = [simulator.read(i) for i in range(batch * 4)]

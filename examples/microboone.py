@@ -44,7 +44,7 @@ def arguments():
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
-    p.add_argument("--scale", type=float, default=0.02, help="pixels are multiplied by it: ADC counts to order one")
+    p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.01 at size 3600, less for summed pixels)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=Path("runs/microboone"))
     p.add_argument("--weights", type=Path, help="model to start from (default with --predict: model.safetensors in --out)")
@@ -112,7 +112,7 @@ def make_model(comm, args):
         if model.input_shape[:2] != (args.size, args.size):
             agree(comm, f"{args.weights} takes images of {model.input_shape}, not --size {args.size}")
         return model
-    return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale,
+    return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale or 0.01 * args.size / 3600,
                                 optimizer=mc.SGD(args.learning_rate, args.momentum))
 
 

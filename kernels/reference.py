@@ -115,7 +115,7 @@ def maxpool2d(x, size, stride=None):
     stride = size if stride is None else pair(stride, "stride")
     pool_output(x.shape, size, stride)
     windows = np.lib.stride_tricks.sliding_window_view(x, size, (1, 2))[:, ::stride[0], ::stride[1]]
-    flat = windows.reshape(*windows.shape[:4], -1)
+    flat = windows.reshape(*windows.shape[:4], size[0] * size[1])
     argmax = flat.argmax(-1)
     return np.take_along_axis(flat, argmax[..., None], -1)[..., 0], argmax.astype(argmax_dtype(size))
 
@@ -145,6 +145,72 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     dz = maxpool2d_backward(elu_backward(dy, y, alpha), argmax, z_shape, pool)
     return conv2d_backward(dz, x, w, 1, padding, need_dx, dw, db)
+
+
+# ---------------------------------------------------------------------------------------------------- zero suppression
+# One image (1, H, W, C) at a time, and lists of positions (n, 2) = row, column in row-major order. A cell is one pooled output.
+def lit_pixels(x, background=0.0):
+    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from ``background``."""
+    return np.argwhere((x[0] != background).any(-1)).astype(np.int32)
+
+
+def active_cells(active, x_shape, kernel, pool, padding="same", border=False, work=None):
+    """Return the cells, int32 (m, 2), whose input window holds one of the ``active`` positions or, with ``border``, leaves the image.
+
+    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH - top + PH + KH - 2, columns likewise.
+    """
+    (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
+    _, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
+    i, j = np.arange(oh) * pool[0] - top, np.arange(ow) * pool[1] - left
+    mask = np.zeros((oh, ow), bool)
+    if border:
+        leaves = (i < 0) | (i + pool[0] + kernel[0] - 1 > x_shape[1]), (j < 0) | (j + pool[1] + kernel[1] - 1 > x_shape[2])
+        mask |= leaves[0][:, None] | leaves[1]
+    for row, column in active:
+        mask[np.ix_((i <= row) & (row < i + pool[0] + kernel[0] - 1), (j <= column) & (column < j + pool[1] + kernel[1] - 1))] = True
+    return np.argwhere(mask).astype(np.int32)
+
+
+def _windows(x, cells, kernel, pool, padding):
+    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells, 0 outside the image, and (top, left)."""
+    (top, bottom), (left, right) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
+    xp = np.pad(x[0], ((top, bottom), (left, right), (0, 0)))
+    size = pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1
+    windows = np.empty((len(cells), *size, x.shape[3]), x.dtype)
+    for window, (i, j) in zip(windows, cells * pool):
+        window[...] = xp[i:i + size[0], j:j + size[1]]
+    return windows, (top, left)
+
+
+def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=None):
+    """conv2d_block at the listed cells alone: (y, argmax), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
+
+    Bit for bit what conv2d_block gives there: the block applied to the m windows as m small images.
+    """
+    pool = pair(pool, "pool size")
+    windows, _ = _windows(x, cells, w.shape[:2], pool, padding)
+    y, argmax = conv2d_block(windows, w, b, pool, alpha, "valid")
+    return y[:, 0, 0], argmax[:, 0, 0]
+
+
+def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", dw=None, db=None, work=None):
+    """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sum, dw, db).
+
+    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2); dx_sum (C_in,) float64: its sum over all pixels of the image;
+    both None where ``at`` is None. dw and db are added to.
+    """
+    pool = pair(pool, "pool size")
+    windows, (top, left) = _windows(x, cells, w.shape[:2], pool, padding)
+    one = (slice(None), None, None)
+    dwin, dw, db = conv2d_block_backward(dy[one], windows, w, y[one], argmax[one], pool, alpha, "valid", at is not None, dw, db)
+    if at is None:
+        return None, None, dw, db
+    h, width = x.shape[1:3]
+    dx = np.zeros((top + h + sum(dwin.shape[1:3]), left + width + sum(dwin.shape[1:3]), x.shape[3]), np.float64)
+    for (i, j), d in zip(cells * pool, dwin):
+        dx[i:i + d.shape[0], j:j + d.shape[1]] += d
+    dx = dx[top:top + h, left:left + width]
+    return dx[at[:, 0], at[:, 1]].astype(x.dtype), dx.sum((0, 1)), dw, db
 
 
 # ---------------------------------------------------------------------------------------------------- dense, loss, update

@@ -20,14 +20,15 @@ class Sequential:
     layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K" or "reference". seed: of the weights and
     of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run Conv2D-ELU-MaxPooling2D as one kernel where possible.
     dtype: "float32", or "float64" on the reference for checks. input_scale: pixels are multiplied by it as they enter, so that ADC
-    counts become numbers of order one; it is saved with the model.
+    counts become numbers of order one; it is saved with the model. zero_suppression: "auto" runs the blocks at the input at a cost
+    that follows the lit pixels where few are lit, "always" everywhere, "never" nowhere; the numbers are the same.
 
     ``parameters`` (P,) holds every weight in layer order and ``gradients`` (P + 4,) every gradient, *summed* over events, and behind
     them the number of events, the summed loss, the number correct and a not-finite flag. ``weights["<layer>/w"]`` are views.
     """
 
     def __init__(self, layers, input_shape, device="auto", seed=0, optimizer=None, fuse=True, dtype="float32",
-                 input_scale=1.0):
+                 input_scale=1.0, zero_suppression="auto"):
         self.layers, self.input_shape, self.seed, self.dtype = list(layers), tuple(input_shape), int(seed), np.dtype(dtype)
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError("Sequential needs a list of at least one layer")
@@ -43,10 +44,9 @@ class Sequential:
         self.shapes = [self.input_shape]                    # shapes[i] goes into layer i
         for layer in self.layers:
             self.shapes.append(layer.output_shape(self.shapes[-1]))
-        self._plan = Plan(self.layers, self.input_shape, device, fuse)
+        self._plan = Plan(self.layers, self.input_shape, device, fuse, zero_suppression, self.input_scale)
         self.kernels = self._plan.kernels
         self._make_buffers()
-        self.work = [Workspace() for _ in self._plan.stages]
         self._dense = Workspace()
         self.updates = 0
 
@@ -75,10 +75,12 @@ class Sequential:
         def views(flat):
             return {name: flat[at:at + math.prod(s)].reshape(s) for name, (at, s) in places.items()}
         self.weights, self.weight_gradients = views(self.parameters), views(self.gradients)
-        def of_stage(arrays):
-            return [{key: arrays[f"{stage.name}/{key}"] for key in ("w", "b") if f"{stage.name}/{key}" in arrays}
-                    for stage in self._plan.stages]
-        self._p, self._g = of_stage(self.weights), of_stage(self.weight_gradients)
+        def of_stage(stage, make):                          # of several blocks that run as one stage a list
+            return [make(block) for block in stage.blocks] if stage is self._plan.suppressed else make(stage)
+        def named(arrays):
+            return lambda layer: {key: arrays[f"{layer.name}/{key}"] for key in ("w", "b") if f"{layer.name}/{key}" in arrays}
+        self._p, self._g, self._work = ([of_stage(stage, make) for stage in self._plan.stages] for make in
+                                        (named(self.weights), named(self.weight_gradients), lambda layer: Workspace()))
 
     # ------------------------------------------------------------------------------------------------ forward, backward
     @property
@@ -88,13 +90,16 @@ class Sequential:
 
     def weights_changed(self):
         """Tell the kernels that packed copies of the weights are stale; call it after writing to ``parameters`` by hand."""
-        for work in self.work:
-            work.expire()
+        for work in self._work:
+            for one in work if isinstance(work, list) else [work]:
+                one.expire()
+        if self._plan.suppressed:
+            self._plan.suppressed.weights_changed()
 
     def forward(self, x, rng=None):
-        """Return (logits (N, classes), saved) for a device array x (N, H, W, C); ``rng`` is given while training."""
+        """Return (logits (N, classes), saved) for one piece x of ``microbatches``; ``rng`` is given while training."""
         saved = []
-        for stage, p, work in zip(self._plan.stages, self._p, self.work):
+        for stage, p, work in zip(self._plan.stages, self._p, self._work):
             x, kept = stage.forward(self.kernels, x, p, work, rng)
             saved.append(kept)
         return x, saved
@@ -103,28 +108,33 @@ class Sequential:
         """Add the gradients of all weights into ``gradients`` for the gradient of the logits."""
         dy = dlogits
         for i in reversed(range(len(saved))):
-            dy = self._plan.stages[i].backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self.work[i])
+            dy = self._plan.stages[i].backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
 
     def microbatches(self, x):
-        """Yield (slice, device array (n, H, W, C)) over the batch x, in pieces that the backend takes at once.
+        """Yield (slice, images) over the batch x in the pieces that run at once: a device array (n, H, W, C), or one event where the
+        plan suppresses zeros.
 
         x is a float array (N, H, W, C) or a list of SparseImage or (H, W, C) arrays. Raises ValueError naming the event for a wrong
         shape or a pixel that is not finite.
         """
-        size = self.kernels.microbatch or max(len(x), 1)
+        size = self._plan.microbatch or max(len(x), 1)
         for start in range(0, len(x), size):
             part = slice(start, min(start + size, len(x)))
-            yield part, self.kernels.asarray(self._to_dense(x[part], start), self.dtype)
+            for i, event in enumerate(x[part], start):
+                self._check_event(event, i)
+            yield part, x[start] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
 
-    def _to_dense(self, events, start):
-        for i, event in enumerate(events, start):
-            if tuple(event.shape) != self.input_shape:
-                raise ValueError(f"event {i} of the batch has the shape {tuple(event.shape)}, the network takes {self.input_shape}")
-            if not isinstance(event, SparseImage) and not np.isfinite(np.add.reduce(event, None)):   # one pass; locate if it fails
-                where = np.argwhere(~np.isfinite(event))
-                if len(where):
-                    raise ValueError(f"event {i} of the batch: pixel {tuple(where[0].tolist())} is {event[tuple(where[0])]}"
-                                     f" ({len(where)} in all are not finite)")
+    def _check_event(self, event, i):
+        if tuple(event.shape) != self.input_shape:
+            raise ValueError(f"event {i} of the batch has the shape {tuple(event.shape)}, the network takes {self.input_shape}")
+        if not isinstance(event, SparseImage) and not np.isfinite(np.add.reduce(event, None)):    # one pass; locate if it fails
+            where = np.argwhere(~np.isfinite(event))
+            if len(where):
+                raise ValueError(f"event {i} of the batch: pixel {tuple(where[0].tolist())} is {event[tuple(where[0])]}"
+                                 f" ({len(where)} in all are not finite)")
+
+    def _to_dense(self, events):
+        """Return the events as one array (n, H, W, C) times input_scale, in a buffer that the next call overwrites."""
         scale = self.dtype.type(self.input_scale)
         if scale == 1 and isinstance(events, np.ndarray):
             return events

@@ -3,6 +3,7 @@ import math
 
 from .kernels import get_backend
 from .layers import ELU, Conv2D, Layer, MaxPooling2D, ReLU
+from .suppression import CROSSOVER, MODES, ZeroSuppressed
 
 
 def resolve_device(device):
@@ -70,11 +71,11 @@ class FusedBlock:
 
 
 class Plan:
-    """The list of ``stages`` (layers and fused blocks) of a model on one backend; ``str()`` gives a table."""
+    """The list of ``stages`` (layers, fused blocks, zero-suppressed blocks) of a model on one backend; ``str()`` gives a table."""
 
-    def __init__(self, layers, input_shape, device, fuse=True):
+    def __init__(self, layers, input_shape, device, fuse=True, zero_suppression="auto", input_scale=1.0):
         self.kernels, self.device = resolve_device(device)
-        self.stages, self.rows = [], []
+        self.stages, self.rows, self.shapes = [], [], []
         shape, i = tuple(input_shape), 0
         while i < len(layers):
             fits, reason = FusedBlock.matches(layers[i:])
@@ -86,8 +87,31 @@ class Plan:
                 shape = layer.output_shape(shape)
             note = "fused" if len(members) > 1 else (f"not fused: {reason}" if reason else "")
             self.stages.append(stage)
+            self.shapes.append(before)
             self.rows.append(self._row(members, before, shape, flops, note, first=i == 0))
             i += len(members)
+        self.shapes.append(shape)
+        self._suppress(zero_suppression, input_scale)
+
+    def _suppress(self, mode, input_scale):
+        """Make one zero-suppressed stage of the fused blocks at the input, unless ``mode`` is "never"."""
+        count = 0
+        while count < len(self.stages) and isinstance(self.stages[count], FusedBlock):
+            count += 1
+        self.suppressed = None
+        if mode not in MODES:
+            raise ValueError(f"zero_suppression must be one of {', '.join(MODES)}, got {mode!r}")
+        if mode == "never" or not count:
+            return
+        self.suppressed = ZeroSuppressed(self.stages[:count], self.shapes[:count + 1], input_scale, mode)
+        self.stages[:count] = [self.suppressed]
+        for row in self.rows[:count]:
+            row["note"] = "fused, zero-suppressed" + (f" (dense above {CROSSOVER:.0%} active)" if mode == "auto" else "")
+
+    @property
+    def microbatch(self):
+        """Events that run at once: 1 with zero suppression, else what the backend likes (None: the whole batch)."""
+        return 1 if self.suppressed else self.kernels.microbatch
 
     def _row(self, members, before, after, flops, note, first):
         """One line of the table. A block's gradients cost 1 / pool^2 of its forward pass each: only maxima have one."""
@@ -101,13 +125,15 @@ class Plan:
     def __str__(self):
         width = max(len(r["layers"]) for r in self.rows) + 2
         lines = [f"Plan on {self.device}: batches run as "
-                 + (f"{self.kernels.microbatch} event at a time" if self.kernels.microbatch else "a whole"),
+                 + (f"{self.microbatch} event at a time" if self.microbatch else "a whole"),
                  f"{'stage':<{width}}{'output':>18}{'fwd GFLOP':>11}{'bwd GFLOP':>11}{'saved MB':>10}  note"]
         for r in self.rows:
             lines.append(f"{r['layers']:<{width}}{' x '.join(map(str, r['output'])):>18}{r['forward'] / 1e9:>11.3f}"
                          f"{r['backward'] / 1e9:>11.3f}{r['bytes'] / 1e6:>10.2f}  {r['note']}".rstrip())
         total = [sum(r[key] for r in self.rows) for key in ("forward", "backward", "bytes")]
         lines.append(f"{'one event':<{width}}{'':>18}{total[0] / 1e9:>11.3f}{total[1] / 1e9:>11.3f}{total[2] / 1e6:>10.2f}")
+        if self.suppressed and self.suppressed.events:
+            lines.append("active cells per event so far: " + self.suppressed.occupancy())
         return "\n".join(lines)
 
 

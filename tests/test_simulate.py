@@ -157,6 +157,19 @@ def test_bad_arguments_are_named():
     assert len(Simulator(length=12)) == 12
 
 
+def test_regions_of_interest(events):
+    """padding keeps the pulses' tails: every pixel above threshold as before, the others positive and near one."""
+    for i in (0, 1):
+        padded, plain = Simulator(seed=7, padding=5).read(i).image, events[i].image
+        strong = padded.values[:, 0] > 15.0
+        assert np.array_equal(padded.coords[strong], plain.coords) and padded.nnz > 1.3 * plain.nnz
+        assert padded.values.min() > 0
+        near = np.zeros((3600, 3612), bool)
+        for shift in range(-5, 6):
+            near[plain.coords[:, 0], plain.coords[:, 1] + 5 + shift] = True
+        assert near[padded.coords[:, 0], padded.coords[:, 1] + 5].all()
+
+
 def test_a_particle_of_choice(source):
     """What is given is not drawn, in any number of threads; a proton has no class."""
     given = {"pdg": 2212, "momentum": 700.0, "position": (100.0, 20.0, 300.0), "direction": (0.0, 3.0, 4.0)}

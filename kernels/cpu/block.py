@@ -12,7 +12,7 @@ from .block_backward import conv2d_block_backward
 from .checks import buffer, floats, shaped
 from .jit import jit, parallel
 from .pack import packed, split
-from .tile import LANES, MAX_CHANNELS, MAX_PIXELS, MAX_VECTORS, cells_tile, max_tile, transpose
+from .tile import CHANNELS, LANES, MAX_CHANNELS, MAX_PIXELS, VECTORS, cells_tile, max_tile, transpose
 from .windows import all_cells, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
@@ -54,7 +54,7 @@ def _lanes_of_windows(table, first, wh, wc, address, row, x):
         address[lane], row[lane] = table[t, 0], table[t, 1]
     for r in range(wh):
         for k in range(0, wc, LANES):
-            transpose(address.ctypes.data, row.ctypes.data, r, k, min(LANES, wc - k), x[r, k].ctypes.data)
+            transpose(address.ctypes.data, row.ctypes.data, r, k, min(LANES, wc - k), x.ctypes.data + 4 * LANES * (r * wc + k))
 
 
 @parallel
@@ -78,7 +78,7 @@ def _cells(table, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y
                 for r in range(ph):
                     k = 0
                     for pixels in group:
-                        cells_tile(pixels, many, x[r, k].ctypes.data, wc, 1, ci, weights, kc * many, many, kh, kc,
+                        cells_tile(pixels, many, x.ctypes.data + 4 * LANES * (r * wc + k), wc, 1, ci, weights, kc * many, many, kh, kc,
                                    best.ctypes.data, where.ctypes.data, position)
                         position += pixels
                         k += pixels * ci
@@ -121,15 +121,21 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
         raise ValueError(f"conv2d_block keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; use the three ops")
     if alpha < 0:
         raise ValueError(f"conv2d_block needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops")
-    kh, kw, ci, co = w.shape
-    table, _keep = windows(x, all_cells(shape, work), shape, pool, (kh, kw), conv_padding(x.shape, w.shape, (1, 1), padding), work)
+    co = w.shape[3]
+    pads = conv_padding(x.shape, w.shape, (1, 1), padding)
+    table, _keep = windows(x, all_cells(shape, work), shape, pool, w.shape[:2], pads, work)
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
-    out = y.reshape(-1, co), argmax.reshape(-1, co)
+    run_block(table, w, b, pool, alpha, y.reshape(-1, co), argmax.reshape(-1, co), work)
+    return y, argmax
+
+
+def run_block(table, w, b, pool, alpha, y, argmax, work):
+    """Run the block over the windows of ``table`` into rows of y and argmax (cells, C_out)."""
+    kh, kw, ci, co = w.shape
     alpha = np.float32(alpha)
     if few_channels(co):
-        weights = packed(work, "cells", w, 1, MAX_CHANNELS)
-        _cells(table, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), 256, *out)
+        weights = packed(work, "cells", w, 1, CHANNELS)
+        _cells(table, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), 256, y, argmax)
     else:
-        weights = packed(work, "channels", w, LANES, MAX_VECTORS)
-        _channels(table, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), 1 + len(table) // 1000, *out)
-    return y, argmax
+        weights = packed(work, "channels", w, LANES, VECTORS)
+        _channels(table, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), 1 + len(table) // 1000, y, argmax)

@@ -13,11 +13,14 @@ from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
 from .checks import aligned, buffer, floats, gradient, shaped
 from .jit import jit, parallel
-from .tile import LANES, MAX_ROWS, MAX_VECTORS, patches
+from .tile import LANES, MAX_ROWS, MAX_VECTORS, QUADS, patches
 from .windows import all_cells, windows
 
 CHUNK = 256                                 # cells summed in float32 before the sum goes to float64
+POSITIVE = 2**62 - 1                        # masking an index tells the compiler that it is none from the end
+PIECE = 24 << 10                            # bytes of windows that are used for several channels in turn
 SEGMENT = MAX_VECTORS * LANES               # floats of a row that one patch sum holds in registers
+QUADS_FOR = np.array([min(q for q in QUADS if q >= n) for n in range(SEGMENT // 4 + 1)])
 
 
 @jit
@@ -25,39 +28,48 @@ def _sum_patches(kh, first_row, start, end, count, g, address, row, out, out_row
     """out[r, k] += sum over i of g[i] * patch i at (first_row + r, start + k), in pieces that fit into registers."""
     for r in range(0, kh, MAX_ROWS):
         for k in range(start, end, SEGMENT):
-            patches(min(MAX_ROWS, kh - r), (min(SEGMENT, end - k) + LANES - 1) // LANES, count, g, address, row, first_row + r, k,
+            patches(min(MAX_ROWS, kh - r), QUADS_FOR[(min(SEGMENT, end - k) + 3) // 4], count, g, address, row, first_row + r, k,
                     out + 4 * (r * out_row + k - start), out_row)
 
 
 @parallel
-def _dw(table, dy, y, argmax, alpha, pw, ci, kh, kc, spans, per_task, sums, db):
+def _dw(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piece, sums, db):
     """sums (spans, C_out, KH, KC) and db (spans, C_out), float64: span t adds up a fixed range of chunks of cells, in order."""
     n, co = table.shape[0], y.shape[1]
     chunks = (n + CHUNK - 1) // CHUNK
     groups = (co + per_task - 1) // per_task
+    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci              # looked up: a division takes long
     for task in prange(spans * groups):
         t, first = task // groups, task % groups * per_task
-        part = np.empty((kh, (kc + LANES - 1) // LANES * LANES), np.float32)
-        g, address, row = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
+        channels = min(per_task, co - first)
+        part = np.empty((channels, kh, kc + LANES), np.float32)
+        total = np.empty(channels, np.float32)
+        g, address, row = np.empty(piece, np.float32), np.empty(piece, np.int64), np.empty(piece, np.int64)
         for chunk in range(chunks * t // spans, chunks * (t + 1) // spans):
-            start = chunk * CHUNK
-            count = min(CHUNK, n - start)
-            row[:count] = table[start:start + count, 1]
-            for c in range(first, min(co, first + per_task)):
-                total = np.float32(0)
+            part[:] = 0
+            total[:] = 0
+            end = min(n, chunk * CHUNK + CHUNK)
+            for start in range(chunk * CHUNK, end, piece):            # few windows: they stay in the cache
+                cells = table[start:min(end, start + piece)]
+                count = cells.shape[0]
                 for i in range(count):
-                    cell = table[start + i, 2]
-                    a = np.int64(argmax[cell, c])
-                    g[i] = dy[cell, c] * slope(y[cell, c], alpha)
-                    total += g[i]
-                    address[i] = table[start + i, 0] + 4 * (a // pw * row[i] + a % pw * ci)
-                part[:] = 0
-                _sum_patches(kh, 0, 0, kc, count, g.ctypes.data, address.ctypes.data, row.ctypes.data, part.ctypes.data,
-                             part.shape[1])
-                db[t, c] += total
+                    row[i] = cells[i, 1]
+                for c in range(channels):
+                    here = np.float32(0)
+                    for i in range(count):
+                        cell = cells[i, 2] & POSITIVE
+                        a = argmax[cell, first + c]
+                        g[i] = dy[cell, first + c] * slope(y[cell, first + c], alpha)
+                        here += g[i]
+                        address[i] = cells[i, 0] + 4 * (down[a] * row[i] + right[a])
+                    total[c] += here
+                    _sum_patches(kh, 0, 0, kc, count, g.ctypes.data, address.ctypes.data, row.ctypes.data,
+                                 part.ctypes.data + 4 * c * kh * part.shape[2], part.shape[2])
+            for c in range(channels):
+                db[t, first + c] += total[c]
                 for ky in range(kh):
                     for k in range(kc):
-                        sums[t, c, ky, k] += part[ky, k]
+                        sums[t, first + c, ky, k] += part[c, ky, k]
 
 
 @parallel
@@ -102,7 +114,7 @@ def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, k
                     k = begin[argmax[cell, c]]
                     begin[argmax[cell, c]] += 1
                     g[k] = dy[cell, c] * slope(y[cell, c], alpha)
-                    address[k] = w[c].ctypes.data
+                    address[k] = w.ctypes.data + 4 * c * kh * w.shape[2]
                 start = 0
                 for a in range(ph * pw):
                     count = begin[a] - start
@@ -111,11 +123,14 @@ def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, k
                         ky, kx = max(0, -y0), max(0, -x0)
                         many, end = min(kh, rows - y0) - ky, min(kw, columns - x0)
                         if many > 0 and end > kx:
-                            _sum_patches(many, ky, kx * ci, end * ci, count, g[start:].ctypes.data, address[start:].ctypes.data,
-                                         stride.ctypes.data, own[y0 + ky, (x0 + kx) * ci:].ctypes.data, own.shape[1])
+                            _sum_patches(many, ky, kx * ci, end * ci, count, g.ctypes.data + 4 * start,
+                                         address.ctypes.data + 8 * start, stride.ctypes.data,
+                                         own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci), own.shape[1])
                     start = begin[a]
         for i in range(rows):
-            dx[e, y_first + i, x_first:x_first + columns] = own[i, :columns * ci].reshape(columns, ci)
+            line = dx[e, y_first + i].reshape(-1)
+            for k in range(columns * ci):
+                line[x_first * ci + k] = own[i, k]
 
 
 @parallel
@@ -125,6 +140,18 @@ def _turn(w, out):
         c, ky = task // w.shape[0], task % w.shape[0]
         for k in range(w.shape[1]):
             out[c, ky, k] = w[ky, k, c]
+
+
+def add_dw(table, dy, y, argmax, alpha, pool, kernel, dw, db):
+    """Add the weight gradients of the windows of ``table``, for dy, y, argmax (cells, C_out) and kernel (KH, KW, C_in)."""
+    (kh, kw, ci), (n, co) = kernel, dy.shape
+    kc = kw * ci
+    spans = max(1, min(-(-n // CHUNK), 64, (1 << 18) // dw.size))     # from the shapes alone: bits must not follow the threads
+    sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
+    piece = max(8, min(CHUNK, PIECE // (4 * ci * (pool[0] + kh - 1) * (pool[1] + kw - 1)) // 8 * 8))
+    _dw(table, dy, y, argmax, alpha, *pool, ci, kh, kc, spans, 16, piece, sums, db_sums)
+    _add_sums(sums.reshape(spans, co, kh * kc), dw.reshape(kh * kc, co))
+    db += np.add.reduce(db_sums, 0)
 
 
 def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, work=None):
@@ -146,15 +173,11 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
     at_cells = dy.reshape(n, co), y.reshape(n, co), np.ascontiguousarray(argmax, np.uint8).reshape(n, co), alpha
     cells = all_cells(shape, work)
     table, _keep = windows(x, cells, shape, pool, (kh, kw), pads, work)
-    spans = max(1, min(-(-n // CHUNK), 64, (1 << 18) // w.size))      # from the shapes alone: bits must not follow the threads
-    sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
-    _dw(table, *at_cells, pool[1], ci, kh, kc, spans, 16, sums, db_sums)
-    _add_sums(sums.reshape(spans, co, kh * kc), dw.reshape(kh * kc, co))
-    db += np.add.reduce(db_sums, 0)
+    add_dw(table, *at_cells, pool, (kh, kw, ci), dw, db)
     dx = None
     if need_dx:
         turned = aligned((co, kh, -(-kc // LANES) * LANES + LANES))      # zeros behind each row: vectors may read over its end
         _turn(w.reshape(kh, kc, co), turned)
         dx = buffer(work, "dx", x.shape)
-        _dx(*cells, *at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, 2 * pool[0], 20 * pool[1], dx)
+        _dx(*cells, *at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, 4 * pool[0], 20 * pool[1], dx)
     return dx, dw, db

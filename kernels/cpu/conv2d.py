@@ -6,7 +6,7 @@ from ..shapes import conv_output, conv_padding, pair
 from .checks import aligned, buffer, floats, gradient, shaped
 from .jit import parallel
 from .pack import packed, split
-from .tile import LANES, MAX_PIXELS, MAX_VECTORS, store_tile
+from .tile import LANES, MAX_PIXELS, MAX_VECTORS, VECTORS, store_tile
 
 CHUNK = 256                                 # positions summed in float32 before the sum goes to float64
 
@@ -68,8 +68,9 @@ def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
         part = np.empty((MAX_PIXELS, MAX_VECTORS * LANES), np.float32)
         for piece in range(pieces * t // tasks, pieces * (t + 1) // tasks):
             e, i, j = piece // (down * across), piece // across % down * rows, piece % across * columns
-            for v in range(0, vectors, MAX_VECTORS):
-                now = min(MAX_VECTORS, vectors - v)
+            v = 0
+            while v < vectors:
+                now = MAX_VECTORS if vectors - v >= MAX_VECTORS else min(2, vectors - v)
                 k = 0
                 for q in range(group.size):
                     # The tile's "pixels" are here neighbouring inputs (kx, c_in), its steps the positions that are summed over.
@@ -80,6 +81,7 @@ def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
                         for c in range(min(now * LANES, co - v * LANES)):
                             sums[t, ky, k + p, v * LANES + c] += part[p, c]
                     k += group[q]
+                v += now
 
 
 def _whole_vectors(dy, work):
@@ -104,7 +106,7 @@ def conv2d(x, w, b, stride=1, padding="same", work=None):
     shaped("conv2d", "b", b, shape[3:])
     xp = padded(x, conv_padding(x.shape, w.shape, stride, padding), work, "x")
     y = np.empty(shape, np.float32)
-    _conv2d(xp, *w.shape[:2], *packed(work, "conv2d", w, LANES, MAX_VECTORS), b, *stride, split(shape[2], MAX_PIXELS), y)
+    _conv2d(xp, *w.shape[:2], *packed(work, "conv2d", w, LANES, VECTORS), b, *stride, split(shape[2], MAX_PIXELS), y)
     return y
 
 
@@ -140,7 +142,7 @@ def conv2d_backward(dy, x, w, stride=1, padding="same", need_dx=True, dw=None, d
         spread = spread[:, max(0, top - kh + 1):, max(0, left - kw + 1):][:, :h + kh - 1, :width + kw - 1]
         zero = np.zeros(ci, np.float32)
         dx = np.empty(x.shape, np.float32)
-        back = packed(work, "conv2d turned", w[::-1, ::-1].transpose(0, 1, 3, 2), LANES, MAX_VECTORS)
+        back = packed(work, "conv2d turned", w[::-1, ::-1].transpose(0, 1, 3, 2), LANES, VECTORS)
         _conv2d(np.ascontiguousarray(spread), kh, kw, *back, zero, 1, 1, split(width, MAX_PIXELS), dx)
     return dx, dw, db
 

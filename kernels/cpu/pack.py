@@ -2,8 +2,10 @@
 from typing import NamedTuple
 
 import numpy as np
+from numba import prange
 
 from .checks import aligned, once
+from .jit import parallel
 
 
 def split(size, most):
@@ -19,21 +21,30 @@ class Packed(NamedTuple):
     width: np.ndarray
 
 
-def pack(w, unit, most):
-    """Pack w (KH, KW, C_in, C_out) for tiles of up to ``most`` columns of ``unit`` channels (LANES or 1), padded with zeros."""
+def pack(w, unit, sizes):
+    """Pack w (KH, KW, C_in, C_out) for tiles whose columns, a number in ``sizes``, are ``unit`` channels each (LANES or 1)."""
     rows, co = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
-    units = -(-co // unit)
-    columns = np.array([most] * (units // most) + [units % most] * (units % most > 0), np.int64)
-    width = columns * unit
+    columns, left = [], -(-co // unit)
+    while left:
+        columns.append(max(n for n in sizes if n <= left))
+        left -= columns[-1]
+    width = np.array(columns, np.int64) * unit
     start = np.cumsum(width) - width
-    padded = np.zeros((rows, units * unit), np.float32)
-    padded[:, :co] = w.reshape(rows, co)
-    out = aligned((rows * units * unit,))
-    for s, n in zip(start, width):
-        out[rows * s:rows * (s + n)] = padded[:, s:s + n].reshape(-1)
+    out = aligned((rows * int(width.sum()),))
+    _pack(np.ascontiguousarray(w).reshape(rows, co), start, width, out)
     return Packed(out, start, width)
 
 
-def packed(work, name, w, unit, most):
-    """Return pack(w, unit, most), once per weight update where there is a Workspace."""
-    return once(work, name, lambda: pack(w, unit, most))
+@parallel
+def _pack(w, start, width, out):
+    rows, co = w.shape
+    for task in prange(start.size * rows):
+        g, i = task // rows, task % rows
+        at = rows * start[g] + i * width[g]
+        for c in range(min(width[g], co - start[g])):
+            out[at + c] = w[i, start[g] + c]
+
+
+def packed(work, name, w, unit, sizes):
+    """Return pack(w, unit, sizes), once per weight update where there is a Workspace."""
+    return once(work, name, lambda: pack(w, unit, sizes))

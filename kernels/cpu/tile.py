@@ -95,6 +95,18 @@ class Emit:
     def loop(self, count):
         return cgutils.for_range(self.b, count, intp=I64)
 
+    def choose(self, first, second, pairs):
+        """Iterate over ``pairs``, emitting what the loop's body emits as the code that runs when (first, second) is that pair."""
+        end = self.b.append_basic_block("end")
+        switch = self.b.switch(self.b.add(self.b.mul(first, self.int(64)), second), end)      # a jump table
+        for pair in pairs:
+            block = self.b.append_basic_block(f"shape{pair[0]}x{pair[1]}")
+            switch.add_case(self.int(64 * pair[0] + pair[1]), block)
+            self.b.position_at_end(block)
+            yield pair
+            self.b.branch(end)
+        self.b.position_at_end(end)
+
 
 def _sums(e, pixels, columns, vector_x, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
     """The picture above: returns acc[p][q] after rows * steps steps."""
@@ -150,14 +162,12 @@ def make_tile(shapes, lanes, lanes_are, epilogue):
         def codegen(context, builder, signature, args):
             e = Emit(builder, lanes)
             pixels, columns, *operands, out, where, last = args
-            for p, q in shapes:
-                chosen = builder.and_(builder.icmp_signed("==", pixels, e.int(p)), builder.icmp_signed("==", columns, e.int(q)))
-                with builder.if_then(chosen):
-                    sums = _sums(e, p, q, lanes_are == "cells", *operands)
-                    if epilogue == "max":
-                        _keep_max(e, sums, out, where, last)
-                    else:
-                        _store(e, sums, out, last)
+            for p, q in e.choose(pixels, columns, shapes):
+                sums = _sums(e, p, q, lanes_are == "cells", *operands)
+                if epilogue == "max":
+                    _keep_max(e, sums, out, where, last)
+                else:
+                    _store(e, sums, out, last)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 14), codegen
@@ -165,12 +175,14 @@ def make_tile(shapes, lanes, lanes_are, epilogue):
     return tile
 
 
-# Rows of the picture and columns of it: with 16 registers (AVX2, SSE) 6 x 2 sums, with 32 (AVX-512) 6 x 4.
+# P and Q: with 32 registers (AVX-512) up to 6 x 4 sums, with 16 (AVX2, SSE) 6 x 2. Sizes between the listed ones are split into these:
+# each body is compiled into every kernel that calls the tile, about 0.1 s for each.
 MAX_PIXELS = 6
-MAX_VECTORS = 4 if LANES == 16 else 2
-MAX_CHANNELS = 5 if LANES == 16 else 2           # of a cells tile: 5 x 5 sums + 5 vectors of x + 1 weight
-CHANNEL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in range(1, MAX_VECTORS + 1)]
-CELL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS) for q in range(1, MAX_CHANNELS + 1)]
+VECTORS = (1, 2, 4) if LANES == 16 else (1, 2)
+CHANNELS = (1, 2, 5) if LANES == 16 else (1, 2)  # of a cells tile: 5 x 5 sums + 5 vectors of x + 1 weight
+MAX_VECTORS, MAX_CHANNELS = VECTORS[-1], CHANNELS[-1]
+CHANNEL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in VECTORS]
+CELL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS) for q in CHANNELS]
 
 _store_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "store")
 _max_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "max")
@@ -192,37 +204,46 @@ def cells_tile(pixels, channels, x, x_row, x_step, x_pixel, w, w_row, w_step, ro
     _cells_tile(pixels, channels, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position)
 
 
-def make_patches(shapes, lanes):
-    """Return an intrinsic that sums patches of R rows x V vectors with weights, one body per (R, V) in ``shapes``:
+def vectors_of(floats, lanes):
+    """Return (offset, lanes) of the vectors that cover ``floats``: full ones, then the smallest power of 2 that covers the rest."""
+    full = [(k, lanes) for k in range(0, floats - lanes + 1, lanes)]
+    rest = floats - lanes * len(full)
+    return full + [(lanes * len(full), next(n for n in (4, 8, 16) if n >= rest))] * (rest > 0)
 
-        patches(R, V, count, g, address, row, first, offset, out, out_row)
 
-    out[r * out_row + v * lanes] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + v * lanes].
+def make_patches(max_rows, quads, lanes):
+    """Return an intrinsic that sums patches of R <= max_rows rows x 4 Q floats with weights, one body per R and Q in ``quads``:
+
+        patches(R, Q, count, g, address, row, first, offset, out, out_row)
+
+    out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + k], k < 4 Q.
     All but counts and offsets are addresses: g of float32, address and row of int64. The sum starts at 0 and is added to out at its end,
-    so that it need not wait for an earlier patch that is still on its way to overlapping memory.
+    so that it need not wait for an earlier patch that is still on its way to overlapping memory. Vectors that are
+    wider than what is left of a row read and write up to 15 floats more.
     """
+    shapes = [(r, q) for r in range(1, max_rows + 1) for q in quads]
+
     @intrinsic
-    def patches(context, rows, vectors, count, g, address, row, first, offset, out, out_row):
+    def patches(context, rows, quads, count, g, address, row, first, offset, out, out_row):
         def codegen(context, builder, signature, args):
-            e, b = Emit(builder, lanes), builder
-            rows, vectors, count, g, address, row, first, offset, out, out_row = args
-            for r_max, v_max in shapes:
-                chosen = b.and_(b.icmp_signed("==", rows, e.int(r_max)), b.icmp_signed("==", vectors, e.int(v_max)))
-                with b.if_then(chosen):
-                    acc = [[e.variable(e.constant(0)) for _ in range(v_max)] for _ in range(r_max)]
-                    with e.loop(count) as i:
-                        weight = e.splat(e.load(e.at(g, i.index), F32))
-                        stride = e.load(e.at(row, i.index, 2), I64)
-                        start = e.at(e.at(e.load(e.at(address, i.index, 2), I64), b.mul(first, stride)), offset)
-                        for r in range(r_max):
-                            line = e.at(start, b.mul(stride, e.int(r)))
-                            for v in range(v_max):
-                                value = e.load(e.at(line, v, lanes))
-                                b.store(e.fma(weight, value, b.load(acc[r][v])), acc[r][v])
+            rows, quads, count, g, address, row, first, offset, out, out_row = args
+            b, whole = builder, Emit(builder, lanes)
+            for r_max, q in whole.choose(rows, quads, shapes):
+                columns = [(k, Emit(builder, n)) for k, n in vectors_of(4 * q, lanes)]
+                acc = [[e.variable(e.constant(0)) for _, e in columns] for _ in range(r_max)]
+                with whole.loop(count) as i:
+                    weight = whole.load(whole.at(g, i.index), F32)
+                    stride = whole.load(whole.at(row, i.index, 2), I64)
+                    start = whole.load(whole.at(address, i.index, 2), I64)
+                    start = whole.at(whole.at(start, b.mul(first, stride)), offset)
                     for r in range(r_max):
-                        for v in range(v_max):
-                            place = e.at(e.at(out, b.mul(out_row, e.int(r))), v, lanes)
-                            e.store(b.fadd(e.load(place), b.load(acc[r][v])), place)
+                        line = whole.at(start, b.mul(stride, whole.int(r)))
+                        for (k, e), a in zip(columns, acc[r]):
+                            b.store(e.fma(e.splat(weight), e.load(e.at(line, k)), b.load(a)), a)
+                for r in range(r_max):
+                    line = whole.at(out, b.mul(out_row, whole.int(r)))
+                    for (k, e), a in zip(columns, acc[r]):
+                        e.store(b.fadd(e.load(e.at(line, k)), b.load(a)), e.at(line, k))
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 10), codegen
@@ -231,12 +252,14 @@ def make_patches(shapes, lanes):
 
 
 MAX_ROWS = 5
-_patches = make_patches([(r, v) for r in range(1, MAX_ROWS + 1) for v in range(1, MAX_VECTORS + 1)], LANES)
+# Whole vectors, or some of them and one that is shorter: 50 floats (5 pixels of 10 channels) take 3 x 16 + 4 lanes, not 4 x 16.
+QUADS = [q for q in (1, 2, 4, 5, 8, 12, 13, 16) if 4 * q <= MAX_VECTORS * LANES]
+_patches = make_patches(MAX_ROWS, QUADS, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def patches(rows, vectors, count, g, address, row, first, offset, out, out_row):
-    _patches(rows, vectors, count, g, address, row, first, offset, out, out_row)
+def patches(rows, quads, count, g, address, row, first, offset, out, out_row):
+    _patches(rows, quads, count, g, address, row, first, offset, out, out_row)
 
 
 def make_transpose(lanes):

@@ -77,3 +77,31 @@ def in_order(coords, values, shape):
     """SparseImage of pixels in any order, each given once: nothing is added up."""
     order = np.lexsort((coords[:, 1], coords[:, 0]))
     return SparseImage(coords[order], values[order], shape)
+
+
+def canvas_edge(shape, size=None):
+    """Edge of the square that an image (H, W, C) is centred on: ``size`` times the smallest whole number that holds it.
+
+    Without ``size`` it is the longer edge of the image: nothing is summed and nothing lost.
+    """
+    longest = max(shape[:2])
+    if size is None:
+        return longest
+    if size < 1:
+        raise ValueError(f"the size of images is a positive number of pixels, got {size}")
+    return size * -(-longest // size)
+
+
+def place(image, edge, size=None):
+    """Centre an image on ``edge`` x ``edge`` and add up blocks of pixels until it is ``size`` x ``size``; charge is kept."""
+    return shrink(pad(image, edge, edge), (size or edge, size or edge, image.shape[2]))
+
+
+def lit_pixels(rows, columns, values, shape, threshold=None, channel=0):
+    """SparseImage of the pixels of one plane, in any order, in ``channel``; those of 0, or below ``threshold``, are not lit."""
+    values = np.asarray(values, np.float32)
+    keep = (values != 0) if threshold is None else (values >= threshold) & (values != 0)
+    keep |= ~np.isfinite(values)                     # SparseImage names them
+    spread = np.zeros((int(keep.sum()), shape[2]), np.float32)
+    spread[:, channel] = values[keep]
+    return in_order(np.stack([np.asarray(rows)[keep], np.asarray(columns)[keep]], 1), spread, shape)

@@ -11,8 +11,11 @@ _STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__fil
 
 def jit(function):
     """Compile with numba: no Python objects, no global interpreter lock, cached on disk until any file here changes."""
-    compiled = numba.njit(nogil=True, cache=True)(function)
-    index = getattr(compiled._cache, "_cache_file", None)
+    try:
+        compiled = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:                             # no folder to cache in: neither this one nor the user's can be written
+        return numba.njit(nogil=True)(function)
+    index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if hasattr(index, "_source_stamp"):
         index._source_stamp = _STAMP
     return compiled

@@ -32,7 +32,8 @@ class Response(NamedTuple):
     lifetime in us; diffusion in cm2/us (Li et al., NIM A 816 (2016) 160: 3.74 and 5.85 cm2/s); electrons per ADC
     count at the peak of the shaped pulse of a point charge; shaping: peaking time in us; field: sigma in us of the
     current that a drifting electron induces; noise: RMS of one pixel (two samples of 1.65 ADC, correlation 0.76);
-    threshold: about 5 sigma.
+    threshold: about 5 sigma; saturation: two samples of 12 bits above a pedestal of 475;
+    padding: columns that are kept on either side of a pixel above threshold, where positive (a region of interest).
     """
 
     lifetime: float = 12000.0
@@ -44,6 +45,7 @@ class Response(NamedTuple):
     noise: float = 3.1
     threshold: float = 15.0
     saturation: float = 7240.0
+    padding: float = 0.0
 
 
 def pulses(response):
@@ -247,27 +249,38 @@ def count_lit(tiles, threshold):
 
 
 @jit
-def lit(tiles, threshold, saturation):
-    """Return coords int32 (n, 2) and float32 values of the pixels above threshold, sorted row by row, at most ``saturation``."""
-    count = count_lit(tiles, threshold)
-    coords, values = np.empty((count, 2), np.int32), np.empty(count, np.float32)
+def lit(tiles, response):
+    """Return coords int32 (n, 2) and float32 values of the lit pixels, sorted row by row.
+
+    Lit: above threshold; or positive and at most ``padding`` columns from such a pixel on the same wire.
+    """
+    padding = int(response.padding)
+    most = count_lit(tiles, response.threshold) * (2 * padding + 1)
+    coords, values = np.empty((most, 2), np.int32), np.empty(most, np.float32)
     first, last = np.full(GRID_ROWS, GRID_COLUMNS, np.int64), np.full(GRID_ROWS, -1, np.int64)
     for k in range(tiles.n[0]):
         i, j = tiles.used[k, 0], tiles.used[k, 1]
         first[i], last[i] = min(first[i], j), max(last[i], j)
+    wire, keep = np.zeros(FULL, np.float32), np.zeros(FULL, np.bool_)
     n = 0
     for ti in range(GRID_ROWS):
+        c0, c1 = first[ti] * TILE_COLUMNS, (last[ti] + 1) * TILE_COLUMNS
         for i in range(TILE_ROWS):
             for tj in range(first[ti], last[ti] + 1):
-                k = tiles.number[ti, tj]
-                if k < 0:
-                    continue
+                k, c = tiles.number[ti, tj], tj * TILE_COLUMNS
                 for j in range(TILE_COLUMNS):
-                    if tiles.pixels[k, i, j] > threshold:
-                        coords[n, 0], coords[n, 1] = ti * TILE_ROWS + i, tj * TILE_COLUMNS + j
-                        values[n] = min(tiles.pixels[k, i, j], saturation)
+                    v = tiles.pixels[k, i, j] if k >= 0 else np.float32(0.0)
+                    wire[c + j] = v
+                    if v > response.threshold:
+                        keep[max(c0, c + j - padding):min(c1, c + j + padding + 1)] = True
+            for c in range(c0, c1):
+                if keep[c]:
+                    keep[c] = False
+                    if wire[c] > 0.0:
+                        coords[n, 0], coords[n, 1] = ti * TILE_ROWS + i, c
+                        values[n] = min(wire[c], response.saturation)
                         n += 1
-    return coords, values
+    return coords[:n].copy(), values[:n].copy()
 
 
 @jit
@@ -284,14 +297,14 @@ def expose(rng, steps, plane, response, table, probability, tiles, dead, full_no
             for j in range(GRID_COLUMNS):
                 tile(tiles, i, j)
         add_noise(rng, tiles, plane, response.noise, dead)
-        coords, values = lit(tiles, response.threshold, response.saturation)
+        coords, values = lit(tiles, response)
         tiles_near = Tiles(tiles.number, tiles.pixels[:near], tiles.used, np.full(1, near))
         return coords, values, count_lit(tiles_near, response.threshold)
     if response.noise == 0.0:
-        coords, values = lit(tiles, response.threshold, response.saturation)
+        coords, values = lit(tiles, response)
         return coords, values, len(values)
     add_noise(rng, tiles, plane, response.noise, dead)
     signal = count_lit(tiles, response.threshold)
     add_lone_noise(rng, tiles, plane, response.noise, response.threshold, probability, dead)
-    coords, values = lit(tiles, response.threshold, response.saturation)
+    coords, values = lit(tiles, response)
     return coords, values, signal

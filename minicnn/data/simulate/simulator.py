@@ -63,8 +63,10 @@ class Simulator:
         if wrong:
             raise ValueError(f"no setting {', '.join(wrong)}; the readout has {', '.join(detector.Response._fields)}")
         self.response = detector.Response(**{name: float(value) for name, value in response.items()})
-        if self.response.threshold <= 0 or self.response.noise < 0 or self.response.lifetime <= 0:
-            raise ValueError(f"threshold and lifetime are positive, noise is not negative; got {self.response}")
+        for name, value in self.response._asdict().items():
+            least = 0.0 if name in ("noise", "longitudinal", "transverse", "padding") else 1e-6
+            if not least <= value < math.inf:
+                raise ValueError(f"{name} is a {'non-negative' if least == 0 else 'positive'} number, got {value}")
         self.momentum = None if momentum is None else (float(momentum[0]), float(momentum[1]))
         self.length, self.full_noise = length, bool(full_noise)
         self._pulses = detector.pulses(self.response)

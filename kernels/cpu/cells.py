@@ -1,0 +1,231 @@
+"""The fused block at listed cells alone: what zero suppression runs. Positions are (n, 2) row, column, in row-major order.
+
+Forward and weight gradient are those of the dense block over a shorter list of windows. The input gradient is first made window by
+window, each by one task, and then gathered at the positions that are asked for: every sum has a fixed order and one owner.
+"""
+import numpy as np
+from numba import prange
+
+from ..shapes import conv_output, conv_padding, pair, pool_output
+from .activations import slope
+from .block import run_block
+from .block_backward import _sum_patches, _turn, add_dw
+from .checks import aligned, buffer, floats, gradient, once, shaped
+from .jit import jit, parallel
+from .tile import LANES
+from .windows import Cells, windows
+
+
+@parallel
+def _count_lit(x, background, counts):
+    h, w, c = x.shape
+    for i in prange(h):
+        n = 0
+        for j in range(w):
+            lit = False
+            for d in range(c):
+                lit |= x[i, j, d] != background
+            n += lit
+        counts[i + 1] = n
+
+
+@parallel
+def _list_lit(x, background, start, out):
+    h, w, c = x.shape
+    for i in prange(h):
+        k = start[i]
+        if start[i + 1] == k:
+            continue
+        for j in range(w):
+            lit = False
+            for d in range(c):
+                lit |= x[i, j, d] != background
+            if lit:
+                out[k, 0], out[k, 1] = i, j
+                k += 1
+
+
+def lit_pixels(x, background=0.0):
+    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from ``background``."""
+    x = floats("lit_pixels", x=x)[0]
+    start = np.zeros(len(x) + 1, np.int64)
+    _count_lit(x, np.float32(background), start)
+    np.cumsum(start, out=start)
+    out = np.empty((start[-1], 2), np.int32)
+    _list_lit(x, np.float32(background), start, out)
+    return out
+
+
+@jit
+def _mark(active, ph, pw, kh, kw, top, left, mask):
+    """Mark the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH - 2, columns likewise."""
+    oh, ow = mask.shape
+    for n in range(active.shape[0]):
+        r, c = active[n, 0] + top, active[n, 1] + left
+        for i in range(max(0, (r - kh + 1) // ph), min(oh - 1, r // ph) + 1):
+            for j in range(max(0, (c - kw + 1) // pw), min(ow - 1, c // pw) + 1):
+                mask[i, j] = True
+
+
+@jit
+def _list_and_clear(active, ph, pw, kh, kw, top, left, mask, cells):
+    """List the marked cells row by row, looking only at rows that can have some, and clear the marks."""
+    oh, ow = mask.shape
+    m = 0
+    if active.shape[0] == 0:
+        return m
+    first = max(0, (active[0, 0] + top - kh + 1) // ph)
+    last = min(oh - 1, (active[active.shape[0] - 1, 0] + top) // ph)
+    for i in range(first, last + 1):
+        for j in range(ow):
+            if mask[i, j]:
+                mask[i, j] = False
+                cells[m, 0], cells[m, 1] = i, j
+                m += 1
+    return m
+
+
+def active_cells(active, x_shape, kernel, pool, padding="same", border=False, work=None):
+    """Return the cells, int32 (m, 2), whose input window holds one of the ``active`` positions or, with ``border``, leaves the image.
+
+    ``active`` (n, 2) is in row-major order. Cell (i, j) reads rows i PH - top to i PH - top + PH + KH - 2, columns likewise.
+    """
+    (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
+    _, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
+    active = np.ascontiguousarray(active, np.int32)
+    mask = buffer(work, "mask", (oh, ow), np.bool_, 0)
+    if border:
+        mask = mask.copy()
+        i, j = np.arange(oh) * pool[0] - top, np.arange(ow) * pool[1] - left
+        mask[(i < 0) | (i + pool[0] + kernel[0] - 1 > x_shape[1])] = True
+        mask[:, (j < 0) | (j + pool[1] + kernel[1] - 1 > x_shape[2])] = True
+        _mark(active, *pool, *kernel, top, left, mask)
+        return np.argwhere(mask).astype(np.int32)
+    _mark(active, *pool, *kernel, top, left, mask)
+    cells = buffer(work, "cells", (oh * ow, 2), np.int32)
+    return cells[:_list_and_clear(active, *pool, *kernel, top, left, mask, cells)].copy()
+
+
+def _table(x, cells, grid, pool, kernel, pads, work):
+    """Return the table of windows of the cells, numbered from 0, and the copies that it points to."""
+    rows = np.searchsorted(cells[:, 0], np.arange(grid[1] + 1))
+    table, copies = windows(x, Cells(rows, cells[:, 1].astype(np.int64)), grid, pool, kernel, pads, work)
+    table[:, 2] = np.arange(len(cells))
+    return table, copies
+
+
+def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=None):
+    """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
+
+    Bit for bit what conv2d_block gives there. y and argmax are new arrays.
+    """
+    x, w, b = floats("conv2d_block_cells", x=x, w=w, b=b)
+    pool = pair(pool, "pool size")
+    grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
+    shaped("conv2d_block_cells", "b", b, w.shape[3:])
+    y, argmax = np.empty((len(cells), w.shape[3]), np.float32), np.empty((len(cells), w.shape[3]), np.uint8)
+    if len(cells):
+        table, _keep = _table(x, cells, grid, pool, w.shape[:2], conv_padding(x.shape, w.shape, (1, 1), padding), work)
+        run_block(table, w, b, pool, alpha, y, argmax, work)
+    return y, argmax
+
+
+@parallel
+def _window_gradients(dy, y, argmax, alpha, w, ph, pw, kh, kw, ci, dwin):
+    """dwin[t] (PH + KH - 1, (PW + KW - 1) * C_in padded): the gradient of the window of cell t; w is (C_out, KH, KC padded)."""
+    n, co = dy.shape
+    for t in prange(n):
+        own = dwin[t]
+        own[:] = 0
+        g, address = np.empty(co, np.float32), np.empty(co, np.int64)
+        stride = np.full(co, w.shape[2])
+        begin = np.zeros(ph * pw + 1, np.int64)
+        for c in range(co):                            # channels with the same argmax go to the same place: added up in registers
+            begin[argmax[t, c] + 1] += 1
+        for a in range(ph * pw):
+            begin[a + 1] += begin[a]
+        for c in range(co):
+            k = begin[argmax[t, c]]
+            begin[argmax[t, c]] += 1
+            g[k] = dy[t, c] * slope(y[t, c], alpha)
+            address[k] = w.ctypes.data + 4 * c * kh * w.shape[2]
+        start = 0
+        for a in range(ph * pw):
+            if begin[a] > start:
+                _sum_patches(kh, 0, 0, kw * ci, begin[a] - start, g.ctypes.data + 4 * start, address.ctypes.data + 8 * start,
+                             stride.ctypes.data, own.ctypes.data + 4 * ((a // pw) * own.shape[1] + (a % pw) * ci), own.shape[1])
+            start = begin[a]
+
+
+@parallel
+def _inside_sums(cells, ph, pw, kh, kw, top, left, h, width, ci, dwin, sums):
+    """sums[t] (C_in,) float64: the part of dwin[t] that lies within the image."""
+    for t in prange(cells.shape[0]):
+        sums[t] = 0
+        i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
+        for a in range(max(0, -i), min(ph + kh - 1, h - i)):
+            for b in range(max(0, -j), min(pw + kw - 1, width - j)):
+                for d in range(ci):
+                    sums[t, d] += dwin[t, a, b * ci + d]
+
+
+@parallel
+def _gather(at, rows, cells, ph, pw, kh, kw, top, left, ci, dwin, out):
+    """out[n] = the sum over the cells whose window holds position at[n] of their gradient there, in row-major order of cells."""
+    for n in prange(at.shape[0]):
+        out[n] = 0
+        r, c = at[n, 0] + top, at[n, 1] + left
+        for i in range(max(0, (r - kh + 1) // ph), min(rows.size - 2, r // ph) + 1):
+            low, high, first = rows[i], rows[i + 1], (c - kw + 1) // pw
+            while low < high:                          # the first cell of the row whose window can hold the position
+                middle = (low + high) // 2
+                if cells[middle, 1] < first:
+                    low = middle + 1
+                else:
+                    high = middle
+            while low < rows[i + 1] and cells[low, 1] * pw <= c:
+                k = (c - cells[low, 1] * pw) * ci
+                for d in range(ci):
+                    out[n, d] += dwin[low, r - i * ph, k + d]
+                low += 1
+
+
+def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", dw=None, db=None, work=None):
+    """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sum, dw, db).
+
+    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2); dx_sum (C_in,) float64: its sum over all pixels of the image;
+    both None where ``at`` is None. dw and db are added to.
+    """
+    op = "conv2d_block_cells_backward"
+    dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
+    pool = pair(pool, "pool size")
+    pads = conv_padding(x.shape, w.shape, (1, 1), padding)
+    grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
+    kh, kw, ci, co = w.shape
+    for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
+        shaped(op, name, a, (len(cells), co))
+    dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
+    alpha, argmax = np.float32(alpha), np.ascontiguousarray(argmax, np.uint8)
+    if len(cells):
+        table, _keep = _table(x, cells, grid, pool, (kh, kw), pads, work)
+        add_dw(table, dy, y, argmax, alpha, pool, (kh, kw, ci), dw, db)
+    if at is None:
+        return None, None, dw, db
+    dx_at = np.zeros((len(at), ci), np.float32)
+    if not len(cells):
+        return dx_at, np.zeros(ci), dw, db
+
+    def turn():
+        turned = aligned((co, kh, -(-kw * ci // LANES) * LANES + LANES))     # zeros behind each row: vectors may read over its end
+        _turn(w.reshape(kh, kw * ci, co), turned)
+        return turned
+    wh, ww = pool[0] + kh - 1, pool[1] + kw - 1
+    dwin = buffer(work, "window gradients", (grid[1] * grid[2], wh, -(-ww * ci // LANES) * LANES + LANES))[:len(cells)]
+    _window_gradients(dy, y, argmax, alpha, once(work, "turned", turn), *pool, kh, kw, ci, dwin)
+    geometry = (*pool, kh, kw, pads[0][0], pads[1][0])
+    sums = np.empty((len(cells), ci))
+    cells = np.ascontiguousarray(cells, np.int32)
+    _inside_sums(cells, *geometry, *x.shape[1:3], ci, dwin, sums)
+    rows = np.searchsorted(cells[:, 0], np.arange(grid[1] + 1))
+    _gather(np.ascontiguousarray(at, np.int32), rows, cells, *geometry, ci, dwin, dx_at)
+    return dx_at, sums.sum(0), dw, db

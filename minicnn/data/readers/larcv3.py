@@ -1,0 +1,177 @@
+"""larcv3 HDF5 files: sparse and dense 2-D images of several projections (wire planes), and simulated particles.
+
+Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv3/core/dataformat):
+
+    Events/event_id                              run, subrun, event
+    Data/sparse2d_NAME_group/extents             first, N: rows of an event in the next two
+                             voxel_extents       first, N, ID: rows in voxels of one projection
+                             image_meta          projection_id, number_of_voxels (wires, ticks)
+                             voxels              id = wire * ticks + tick, value
+    Data/image2d_NAME_group/extents, image_extents, image_meta, images      the same; images are flat [wire, tick] pixels
+    Data/particle_NAME_group/extents, particles  pdg, trackid, parent_trackid, process, px, py, pz (GeV/c), vtx, end_pt (cm)
+"""
+from pathlib import Path
+
+import numpy as np
+
+from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from .placement import canvas_edge, lit_pixels, merge, place
+from .reader import Reader, is_hdf5, naming, open_hdf5
+from .truth import check_labels, label_of, particle_table
+
+#: Kind of image -> (its table of projections, its pixels).
+KINDS = {"sparse2d": ("voxel_extents", "voxels"), "image2d": ("image_extents", "images")}
+FIELDS = ("pdg", "trackid", "parent_trackid", "px", "py", "pz", "vtx", "end_pt", "process")
+EVENTS_AT_A_TIME = 1000
+
+
+class Larcv3(Reader):
+    """Events of a larcv3 HDF5 file; one projection of one event is in memory at a time.
+
+    producer: the NAME of the images, "sbndwire" or "sparse2d_sbndwire"; needed where several could be meant (names with "seg"
+    or "label" are taken for images of labels). plane: a projection id; or planes, several, one channel each; default: the last
+    projection of the first event, by convention the collection plane. threshold: smallest pixel kept, in the file's units, None
+    for all. size: images are centred on size x size, larger ones summed in the smallest blocks that fit; default: the smallest
+    square that holds the first event's image.
+
+    The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code -> index into ``class_names``),
+    -1 where that knows none (a neutrino, say) or the file has no particles.
+    """
+
+    name = "larcv3 (HDF5 with sparse2d or image2d)"
+
+    @staticmethod
+    def recognizes(path):
+        if not is_hdf5(path):
+            return False
+        with open_hdf5(path) as file, naming(path):
+            data = file.get("Data")
+            return hasattr(data, "keys") and any(name.startswith(tuple(KINDS)) for name in data)
+
+    def __init__(self, path, producer=None, plane=None, planes=None, threshold=None, size=None, label_of_pdg=CLASS_OF_PDG,
+                 class_names=CLASSES):
+        self.path, self.class_names, self.threshold, self._size = Path(path), tuple(class_names), threshold, size
+        self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
+        self._file = open_hdf5(self.path)
+        try:
+            with naming(self.path):
+                self._open(producer, label_of_pdg)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, producer, label_of_pdg):
+        self.producer = self._choose(producer)
+        group = self._file["Data"][f"{self.producer}_group"]
+        projections, pixels = KINDS[self.producer.split("_")[0]]
+        for name in ("extents", projections, "image_meta", pixels):
+            if name not in group:
+                raise ValueError(f"{self.producer}_group has no dataset {name!r}, it has {', '.join(group)}")
+        self._extents = group["extents"][:]
+        self._projections, self._meta, self._pixels = group[projections], group["image_meta"], group[pixels]
+        self._ids = self._file["Events/event_id"][:]
+        if len(self._ids) != len(self._extents):
+            raise ValueError(f"{len(self._ids)} event ids, but {self.producer} has {len(self._extents)} events")
+        if not len(self._ids):
+            raise ValueError("the file holds no events")
+        with naming(f"{self.path}, event 0"):
+            _, meta = self._rows(0)
+        known = meta["projection_id"].tolist()
+        if self.planes is None:
+            self.planes = (known[-1],)
+        missing = [p for p in self.planes if p not in known]
+        if missing or not self.planes or len(set(self.planes)) != len(self.planes):
+            raise ValueError(f"planes are projections out of {known}, each once; got {self.planes}")
+        wanted = np.isin(meta["projection_id"], self.planes)
+        longest = meta["number_of_voxels"][wanted].max(0).tolist()
+        self._edge = canvas_edge(longest, self._size)
+        self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        self.labels = np.full(len(self._ids), -1, np.int32)
+        self._open_particles(label_of_pdg)
+
+    def _choose(self, producer):
+        """Full name of the images to read, as in "sparse2d_sbndwire"."""
+        names = [name.removesuffix("_group") for name in self._file["Data"] if name.startswith(tuple(KINDS))]
+        if producer is None:
+            chosen = [name for name in names if not any(word in name for word in ("seg", "label"))] or names
+        else:
+            chosen = [name for name in names if producer in (name, name.split("_", 1)[1])]
+        if len(chosen) != 1:
+            problem = f"holds no images {producer!r}" if producer and not chosen else "holds the images of several producers"
+            raise ValueError(f"{problem}; choose by producer= one of {', '.join(names)}")
+        return chosen[0]
+
+    def _rows(self, i):
+        """(rows in the pixels, meta) of the projections of event ``i``."""
+        first, count = (int(n) for n in self._extents[i])
+        rows, meta = self._projections[first:first + count], self._meta[first:first + count]
+        if not count or len(rows) != count or len(meta) != count:
+            raise ValueError(f"has {len(rows)} projections and {len(meta)} descriptions, the event should have {max(count, 1)}")
+        return rows, meta
+
+    def _open_particles(self, label_of_pdg):
+        groups = [name for name in self._file["Data"] if name.startswith("particle_")]
+        self._particles = None
+        if not groups:
+            return
+        group = self._file["Data"][groups[0]]
+        extents, table = group["extents"][:], group["particles"]
+        first, count = extents["first"].astype(np.int64), extents["N"].astype(np.int64)
+        if len(extents) != len(self) or (len(first) and (first + count).max() > len(table)):
+            raise ValueError(f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file has {len(table)} "
+                             f"particles and {len(self)} events")
+        missing = [name for name in FIELDS if name not in table.dtype.names]
+        if missing:
+            raise ValueError(f"{groups[0]}/particles has no field {', '.join(missing)}, it has {', '.join(table.dtype.names)}")
+        self._particles = (table, first, count)
+        for start in range(0, len(self), EVENTS_AT_A_TIME):
+            some = slice(start, min(start + EVENTS_AT_A_TIME, len(self)))
+            low, high = first[some].min(), (first[some] + count[some]).max()
+            block = table.fields(FIELDS)[low:high]
+            for k in range(some.start, some.stop):
+                self.labels[k] = label_of(_table(block[first[k] - low:first[k] - low + count[k]]), label_of_pdg)
+        check_labels(self.labels, self.class_names)
+
+    def _read(self, i):
+        if not self._file:
+            raise ValueError("the file is closed")
+        rows, meta = self._rows(i)
+        images = []
+        for channel, plane in enumerate(self.planes):
+            places = np.flatnonzero(meta["projection_id"] == plane)
+            if len(places) != 1:
+                known = meta["projection_id"].tolist()
+                raise ValueError(f"has projection {plane} {len(places)} times; its projections are {known}")
+            image = self._plane_image(rows[places[0]], meta[places[0]], channel)
+            images.append(place(image, self._edge, self._size))
+        particles = np.zeros(0, PARTICLE)
+        if self._particles is not None:
+            table, first, count = self._particles
+            particles = _table(table.fields(FIELDS)[first[i]:first[i] + count[i]])
+        return Event(merge(images), int(self.labels[i]), tuple(int(n) for n in self._ids[i]), particles)
+
+    def _plane_image(self, row, meta, channel):
+        first, count = int(row["first"]), int(row["N"])
+        wires, ticks = (int(n) for n in meta["number_of_voxels"])
+        pixels, shape = self._pixels[first:first + count], (wires, ticks, len(self.planes))
+        if len(pixels) != count:
+            raise ValueError(f"projection {meta['projection_id']} has {len(pixels)} pixels, should have {count}")
+        if pixels.dtype.names is None:
+            if count != wires * ticks:
+                raise ValueError(f"projection {meta['projection_id']} has {count} pixels for an image of {wires} x {ticks}")
+            image = pixels.reshape(wires, ticks)
+            lit = np.nonzero(image)
+            return lit_pixels(*lit, image[lit], shape, self.threshold, channel)
+        number = pixels["id"].astype(np.int64)
+        if count and not 0 <= number.min() <= number.max() < wires * ticks:
+            raise ValueError(f"projection {meta['projection_id']} has the pixel id {number.max()} in an image of {wires} x {ticks}")
+        return lit_pixels(number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel)
+
+    def close(self):
+        self._file.close()
+
+
+def _table(rows):
+    momentum = np.stack([rows["px"], rows["py"], rows["pz"]], 1)
+    start, end = (np.stack([rows[name][axis] for axis in "xyz"], 1) for name in ("vtx", "end_pt"))
+    return particle_table(rows["pdg"], rows["trackid"], rows["parent_trackid"], momentum, start, end, rows["process"])

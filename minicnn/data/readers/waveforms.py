@@ -1,0 +1,162 @@
+"""Raw waveforms in NumPy files: 16-bit ADC counts [channel, tick] in an .npy, or one event per array in an .npz.
+
+Each group of channels is read, cleaned and zero-suppressed before the next one: pedestal subtracted, noise that the group has in
+common subtracted, ticks summed, and samples kept that stand out of the channel's own noise.
+"""
+import zipfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..event import CLASSES, Event
+from .placement import DETECTOR_SIZE, canvas_edge, in_order, pad, shrink
+from .reader import Reader, naming
+
+FEWEST_TICKS, FEWEST_IN_COMMON = 1000, 8
+
+
+class Waveforms(Reader):
+    """Events of raw waveforms; ``group`` channels are in memory at a time.
+
+    key: read only this array of an .npz (default: each array is an event). pedestal: "median" or "mode" of a channel. group:
+    channels that share electronics; the median over them is subtracted at every tick where at least 8 of them are good (0: never).
+    tick_sum: ticks added up to one column (default: the fewest that fit the 3600 columns of the image; the last column may have
+    fewer). threshold: in sigmas of the channel's noise after summing. bipolar: keep negative samples too, as induction planes need.
+    noisy: a channel whose noise, in ADC per tick after the subtraction, is above this is left out, and so is one that shows
+    none at all; ``notes[i]`` says which. Channels are centred on 3600 wires; size: edge of the image, larger ones are summed.
+
+    Pixels are ADC counts summed over ticks; labels are -1. What the noise of a channel is: ``noise``.
+    """
+
+    name = "raw waveforms (.npy or .npz of 16-bit ADC counts, channel x tick)"
+
+    @staticmethod
+    def recognizes(path):
+        path = Path(path)
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            start = file.read(6)
+        if start != b"\x93NUMPY" and start[:4] != b"PK\3\4":
+            return False
+        with naming(path):
+            keys = _keys(path)
+            return bool(keys) and all(_is_raw(path, key) for key in keys)
+
+    def __init__(self, path, key=None, pedestal="median", group=48, tick_sum=None, threshold=5.0, bipolar=False, noisy=10.0,
+                 size=None):
+        self.path, self.class_names = Path(path), CLASSES
+        if pedestal not in ("median", "mode"):
+            raise ValueError(f"the pedestal is the median or the mode of a channel, got {pedestal!r}")
+        if group < 0 or (tick_sum is not None and tick_sum < 1) or not threshold > 0 or not noisy > 0:
+            raise ValueError(f"group, tick_sum, threshold and noisy are positive, got {group}, {tick_sum}, {threshold}, {noisy}")
+        self.pedestal, self.group, self.tick_sum, self.threshold = pedestal, group, tick_sum, threshold
+        self.bipolar, self.noisy, self._size, self.notes = bipolar, noisy, size, {}
+        with naming(self.path):
+            self.keys = _keys(self.path)
+            if key is not None and key not in self.keys:
+                raise ValueError(f"has no array {key!r}, it has {', '.join(self.keys)}")
+            self.keys = self.keys if key is None else [key]
+        self.labels = np.full(len(self.keys), -1, np.int32)
+        self._edge = DETECTOR_SIZE if size is None else canvas_edge((DETECTOR_SIZE, DETECTOR_SIZE), size)
+        self.image_shape = (size or self._edge,) * 2 + (1,)
+
+    def _read(self, i):
+        with _opened(self.path, self.keys[i]) as (file, shape, dtype):
+            if len(shape) != 2 or dtype.kind not in "ui" or dtype.itemsize != 2:
+                raise ValueError(f"expected 16-bit ADC counts [channel, tick], got {dtype} {shape}")
+            channels, ticks = shape
+            block = self.tick_sum or -(-ticks // DETECTOR_SIZE)
+            columns = -(-ticks // block)
+            coords, values, left_out = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)], []
+            for first in range(0, channels, self.group or 48):
+                count = min(self.group or 48, channels - first)
+                raw = file.read(count * ticks * 2)
+                if len(raw) != count * ticks * 2:
+                    raise ValueError(f"ends within channel {first + len(raw) // (2 * ticks)} of {channels}; the file is damaged")
+                adc, bad = self._clean(np.frombuffer(raw, dtype).reshape(count, ticks))
+                left_out += (first + np.flatnonzero(bad)).tolist()
+                lit, value = self._suppress(adc, bad, block)
+                coords.append(lit + (first, 0))
+                values.append(value)
+            file.read(1)                             # the end of a compressed array is where its checksum is compared
+        if left_out:
+            self.notes[i] = f"{_ranges(left_out)} of {channels} channels left out: noise above {self.noisy:g} ADC, or none"
+        image = in_order(np.concatenate(coords), np.concatenate(values)[:, None], (channels, columns, 1))
+        return Event(shrink(pad(image, self._edge, self._edge), self.image_shape), -1, (0, 0, i))
+
+    def _clean(self, raw):
+        """(ADC above the pedestal and without the common noise, float32; which channels are bad) of a group."""
+        base = np.median(raw, 1) if self.pedestal == "median" else np.array([np.bincount(row - row.min()).argmax() + row.min()
+                                                                               for row in raw.astype(np.int64)])
+        adc = raw.astype(np.float32) - base[:, None].astype(np.float32)
+        bad = self._bad(adc)
+        if self.group and (~bad).sum() >= FEWEST_IN_COMMON:
+            adc -= np.median(adc[~bad], 0)
+            bad |= self._bad(adc)
+        return adc, bad
+
+    def _bad(self, adc):
+        sigma = noise(adc)
+        return (sigma > self.noisy) | (sigma == 0)
+
+    def _suppress(self, adc, bad, block):
+        """Coordinates (channel of the group, column) and values of the samples that stand out, ticks summed by ``block``."""
+        summed = np.add.reduceat(adc, np.arange(0, adc.shape[1], block), axis=1)
+        limit = (self.threshold * noise(summed))[:, None]
+        lit = (np.abs(summed) if self.bipolar else summed) > limit
+        lit[bad] = False
+        coords = np.argwhere(lit)
+        return coords, summed[coords[:, 0], coords[:, 1]]
+
+
+def noise(adc):
+    """Standard deviation (n,) of each row of (n, ticks) without its signals: of samples within 3 * 1.4826 median deviations."""
+    centre = np.median(adc, 1, keepdims=True)
+    away = np.abs(adc - centre)
+    core = away <= 3 * np.maximum(1.4826 * np.median(away, 1, keepdims=True), 1)
+    return np.sqrt(np.where(core, (adc - centre) ** 2, 0).sum(1) / core.sum(1))
+
+
+@contextmanager
+def _opened(path, key):
+    """(file behind the header, shape, dtype) of an array of an .npz, or of an .npy, whose key is ""."""
+    with ExitStack() as opened:
+        if key:
+            file = opened.enter_context(opened.enter_context(zipfile.ZipFile(path)).open(key + ".npy"))
+        else:
+            file = opened.enter_context(open(path, "rb"))
+        old = np.lib.format.read_magic(file) == (1, 0)
+        shape, fortran, dtype = (np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0)(file)
+        if fortran and len(shape) > 1:
+            raise ValueError("is stored by column (Fortran order); save it again as np.ascontiguousarray(array)")
+        yield file, shape, dtype
+
+
+def _keys(path):
+    with open(path, "rb") as file:
+        if file.read(1) == b"\x93":
+            return [""]
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def _is_raw(path, key):
+    """Whether an array is 16-bit [channel, many ticks] around pedestals that are not 0 (an image's pixels mostly are)."""
+    try:
+        with _opened(path, key) as (file, shape, dtype):
+            if len(shape) != 2 or not shape[0] or shape[1] < FEWEST_TICKS or dtype.kind not in "ui" or dtype.itemsize != 2:
+                return False
+            sample = np.frombuffer(file.read(2 * shape[1]), dtype)
+            return np.count_nonzero(sample) > len(sample) / 2
+    except ValueError:
+        return False
+
+
+def _ranges(numbers):
+    """Text of sorted channel numbers: "3-7, 12"."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+

@@ -1,0 +1,132 @@
+"""Zero suppression is exact: the numbers of the dense network, whatever is lit."""
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minicnn as mc
+from minicnn.data import SparseImage
+from minicnn.suppression import merge
+
+BACKENDS = ("reference", "cpu")
+
+
+def network(device, shape, mode, kernel=5, pools=(5, 3), channels=(4, 6), seed=0, activation=mc.ELU, **options):
+    layers = []
+    for pool, filters in zip(pools, channels):
+        layers += [mc.Conv2D(filters, kernel, padding="same"), activation(), mc.MaxPooling2D(pool)]
+    model = mc.Sequential([*layers, mc.Flatten(), mc.Dense(3)], shape, device=device, seed=seed, zero_suppression=mode, **options)
+    rng = np.random.default_rng(seed)
+    for name, w in model.weights.items():
+        if name.endswith("/b"):
+            w[...] = 0.3 * rng.standard_normal(w.shape)
+    model.weights_changed()
+    return model
+
+
+def event(shape, positions, seed=0, background=0.0):
+    positions = np.unique(np.array(positions, int).reshape(-1, 2), axis=0)
+    values = np.random.default_rng(seed).uniform(0.5, 2, (len(positions), shape[2]))
+    return SparseImage(positions, values, shape, background)
+
+
+def compare(device, shape, events, dtype_tolerance=3e-5, **options):
+    """Scores bitwise equal, gradients equal up to rounding, for events one after the other and for updates in between."""
+    dense, sparse = (network(device, shape, mode, optimizer=mc.SGD(0.01), **options) for mode in ("never", "always"))
+    images = [e.to_dense() for e in events]
+    labels = np.arange(len(events)) % 3
+    for _ in range(2):
+        for image, e in zip(images, events):
+            if device == "cpu":
+                assert np.array_equal(dense.predict([image]), sparse.predict([e]))
+            else:
+                assert np.allclose(dense.predict([image]), sparse.predict([e]), rtol=1e-5)
+        (la, ga), (lb, gb) = dense.loss_and_gradients(images, labels), sparse.loss_and_gradients(events, labels)
+        assert la == pytest.approx(lb, rel=1e-6)
+        for name in ga:
+            error = np.linalg.norm(ga[name] - gb[name])
+            assert error <= dtype_tolerance * np.linalg.norm(ga[name]) + 1e-7, f"{name}: {error} of {np.linalg.norm(ga[name])}"
+        dense.train_on_batch(images, labels)
+        sparse.set_weights(dense.get_weights())
+
+
+SHAPE = (61, 53, 1)
+CASES = {
+    "empty": [[]],
+    "one pixel": [[(30, 20)]],
+    "corners": [[(0, 0)], [(0, 52)], [(60, 0)], [(60, 52)], [(0, 0), (60, 52)]],
+    "borders": [[(0, c) for c in range(53)], [(r, 52) for r in range(61)], [(60, c) for c in range(53)]],
+    "track": [[(5 + t, 3 + t // 2 + d) for t in range(50) for d in (0, 1)]],
+    "full": [[(r, c) for r in range(61) for c in range(53)]],
+    "one after the other": [[(10, 10)], [(10, 11), (40, 40)], [], [(10, 10)]],
+}
+
+
+@pytest.mark.parametrize("device", BACKENDS)
+@pytest.mark.parametrize("case", CASES)
+def test_case(case, device):
+    compare(device, SHAPE, [event(SHAPE, p, seed=i) for i, p in enumerate(CASES[case])])
+
+
+@pytest.mark.parametrize("device", BACKENDS)
+@pytest.mark.parametrize("options", [
+    {"kernel": 3, "pools": (2, 2, 2), "channels": (3, 5, 4)}, {"kernel": 4, "pools": (3, 2)}, {"kernel": 1, "pools": (2, 4)},
+    {"activation": mc.ReLU}, {"pools": ((2, 5), (3, 2))}, {"channels": (1, 1)}, {"channels": (33, 17)}, {"input_scale": 0.125},
+], ids=str)
+def test_networks(options, device):
+    shape = (47, 50, 1)
+    compare(device, shape, [event(shape, [(20 + t, 7 + 2 * t) for t in range(15)]), event(shape, [(0, 3), (46, 49)], 1)], **options)
+
+
+@pytest.mark.parametrize("device", BACKENDS)
+def test_planes_and_pedestal(device):
+    shape = (41, 38, 3)
+    compare(device, shape, [event(shape, [(9, 9), (10, 9), (11, 10)], i) for i in range(2)])
+    compare(device, shape, [event(shape, [(9, 9), (0, 37)], i, background=0.75) for i in range(2)])
+
+
+@pytest.mark.parametrize("device", BACKENDS)
+def test_zero_biases_keep_the_ring_active(device):
+    shape = (41, 38, 1)
+    dense, sparse = (network(device, shape, mode) for mode in ("never", "always"))
+    for model in (dense, sparse):
+        for name, w in model.weights.items():
+            if name.endswith("/b"):
+                w[...] = 0
+        model.weights_changed()
+    e = event(shape, [(20, 20)])
+    (_, ga), (_, gb) = dense.loss_and_gradients([e.to_dense()], np.array([1])), sparse.loss_and_gradients([e], np.array([1]))
+    for name in ga:
+        assert np.allclose(ga[name], gb[name], rtol=1e-4, atol=1e-6), name
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.tuples(st.integers(25, 48), st.integers(25, 48)), st.integers(0, 2**32 - 1),
+       st.sampled_from([0.0, 0.01, 0.2]))
+@settings(max_examples=25, deadline=None)
+def test_random_networks_on_the_cpu(kernel, pool, size, seed, lit):
+    shape = (*size, 1)
+    rng = np.random.default_rng(seed)
+    events = [event(shape, np.argwhere(rng.random(size) < lit), seed)]
+    compare("cpu", shape, events, kernel=kernel, pools=(pool, 2), channels=(int(rng.integers(1, 20)), int(rng.integers(1, 40))), seed=seed)
+
+
+def test_auto_goes_dense_where_most_is_lit_and_the_numbers_stay():
+    full, track = event(SHAPE, CASES["full"][0]), event(SHAPE, CASES["one pixel"][0])
+    auto, dense = network("cpu", SHAPE, "auto"), network("cpu", SHAPE, "never")
+    for e in (track, full, track):
+        assert np.array_equal(auto.predict([e]), dense.predict([e]))
+        assert np.array_equal(auto.predict([e.to_dense()]), dense.predict([e]))
+        for (name, a), b in zip(auto.loss_and_gradients([e], np.array([1]))[1].items(),
+                                dense.loss_and_gradients([e], np.array([1]))[1].values()):
+            assert np.allclose(a, b, rtol=1e-4, atol=1e-5), name
+    assert "zero-suppressed" in str(auto.plan()) and "active cells per event so far" in str(auto.plan())
+    assert "zero-suppressed" not in str(dense.plan())
+
+
+@given(st.sets(st.tuples(st.integers(0, 5), st.integers(0, 6))), st.sets(st.tuples(st.integers(0, 5), st.integers(0, 6))))
+def test_merge(a, b):
+    a, b = (np.array(sorted(s), np.int32).reshape(-1, 2) for s in (a, b))
+    cells, order = merge(a, b, 7)
+    values = np.concatenate([np.zeros(len(a)), np.ones(len(b))])[order]
+    assert [tuple(c) for c in cells] == sorted({*map(tuple, a), *map(tuple, b)})
+    assert [tuple(c) for c, v in zip(cells, values) if v] == [tuple(c) for c in b]
