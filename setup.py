@@ -28,6 +28,7 @@ setup(
         "mpi-system": ["mpi4py>=4"],                  # a cluster's own MPI library and mpiexec
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x>=13.6"],
+        "root": ["uproot>=5"],                        # larcv2 ROOT files
         "test": test,
         "dev": test + mpi,
     },

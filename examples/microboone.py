@@ -21,7 +21,7 @@ import numpy as np
 
 import minicnn as mc
 from minicnn import report
-from minicnn.parallel import agree, ordered, threads_per_rank, world
+from minicnn.parallel import agree, everywhere, ordered, threads_per_rank, world
 from minicnn.progress import Meter
 
 BATCH_SIZE = 4
@@ -69,14 +69,14 @@ def main(comm):
             return predict(comm, args, weights)
         say(comm, f"no model at {weights} yet: training one first\n")
 
-    model = make_model(comm, args)
+    model = everywhere(comm, lambda: make_model(args))
     say(comm, model.summary_text() + "\n\n" + str(model.plan()) + "\n")
     threads = set_threads(comm, args, model)
     say(comm, f"{ranks} rank{'s' * (ranks > 1)} x {threads} thread{'s' * (threads > 1)}, batch {args.batch_size} per rank, "
               f"{args.batch_size * ranks} in all; sync: {args.sync}")
 
     path = args.events or simulated(comm, args)
-    with ordered_open(comm, path, args.size) as source:
+    with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
         train_events, validation_events = choose(comm, args, source, ranks)
         train = load(comm, args, source, train_events, "training")
         validation = load(comm, args, source, validation_events, "validation")
@@ -106,11 +106,13 @@ def prepare(out, keep):
         (out / "run.json").unlink(missing_ok=True)
 
 
-def make_model(comm, args):
+def make_model(args):
+    """Return the network that the arguments ask for, and refuse a store or codec that does not exist before any work is done."""
+    new_store(args)
     if args.weights and not args.predict:
         model = mc.load_model(args.weights, device=args.device, optimizer=mc.SGD(args.learning_rate, args.momentum))
         if model.input_shape[:2] != (args.size, args.size):
-            agree(comm, f"{args.weights} takes images of {model.input_shape}, not --size {args.size}")
+            raise ValueError(f"{args.weights} takes images of {model.input_shape}, not --size {args.size}")
         return model
     return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale or 0.01 * args.size / 3600,
                                 optimizer=mc.SGD(args.learning_rate, args.momentum))
@@ -138,12 +140,6 @@ def simulated(comm, args):
     return path
 
 
-def ordered_open(comm, path, size):
-    """Open the file on every rank; a problem that rank 0 sees is one error of all."""
-    ordered(comm, lambda: mc.data.open_events(path, size=size).close())
-    return mc.data.open_events(path, size=size)
-
-
 def choose(comm, args, source, ranks):
     """Return the numbers of the training and of the validation events in the file."""
     known = len(source)
@@ -157,19 +153,24 @@ def choose(comm, args, source, ranks):
     return ordered(comm, pick)
 
 
+def new_store(args):
+    """Return an empty store as --store and --codec say."""
+    codec, _, level = args.codec.partition(":")
+    return mc.data.EventStore(codec, int(level or 5), args.store)
+
+
 def load(comm, args, source, events, what):
     """Compress this rank's share of the events into memory and say what that took over all ranks."""
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
-    codec, _, level = args.codec.partition(":")
-    store = mc.data.EventStore(codec, int(level or 5), args.store)
+    store = new_store(args)
     mine = events[mc.data.shard(len(events), ranks, rank, args.seed)] if len(events) else events
-    problem = None
     with Meter(f"loading {what}", len(mine), silent=rank > 0) as meter:
         try:
             store.load(source, mine, lambda done, total: meter.update(done))
+            problem = None
         except mc.data.EventError as bad:
             problem = f"rank {rank}: {bad}"
-    stats = agree(comm, problem, store.stats(), mc.data.EventError)
+    stats = agree(comm, problem, store.stats())
     total = {key: sum(s[key] for s in stats) for key in stats[0]}
     seconds = max(s["seconds"] for s in stats)
     if total["events"]:
@@ -208,12 +209,11 @@ def finish(args, history, result, ranks, threads, memory, seconds):
 def predict(comm, args, weights):
     """Print and write the class scores of all events in --predict, and draw the first few."""
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
-    ordered(comm, lambda: mc.load_model(weights, device=args.device) and None)
-    model = mc.load_model(weights, device=args.device)
+    model = everywhere(comm, lambda: mc.load_model(weights, device=args.device))
     set_threads(comm, args, model)
     rows = []
     for path in args.predict:
-        with ordered_open(comm, path, model.input_shape[0]) as source:
+        with everywhere(comm, lambda: mc.data.open_events(path, size=model.input_shape[0])) as source:
             mine = []
             for number in range(rank, len(source), ranks):
                 event = source.read(number)

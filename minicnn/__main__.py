@@ -12,6 +12,14 @@ COMMANDS = {"simulate": "make a file of simulated single-particle events",
 EPILOG = "python -m minicnn COMMAND --help shows the options of a command."
 
 
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the default of every option that has one worth showing."""
+
+    def _get_help_string(self, action):
+        plain = action.default in (None, False, []) or "(default" in action.help
+        return action.help if plain else super()._get_help_string(action)
+
+
 def parser(argv):
     """Return the argument parser; only the module of the command in ``argv`` is loaded."""
     main_parser = argparse.ArgumentParser("python -m minicnn", description=__doc__.split(":")[0] + " of minicnn.", epilog=EPILOG)
@@ -19,7 +27,7 @@ def parser(argv):
     commands = main_parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, what in COMMANDS.items():
         command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".",
-                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                      formatter_class=Formatter)
         if name in argv:
             import_module(f".cli.{name}", __package__).arguments(command)
     return main_parser
@@ -31,7 +39,7 @@ def main(argv=None):
     args = parser(argv).parse_args(argv)
     try:
         return import_module(f".cli.{args.command}", __package__).run(args)
-    except (OSError, ValueError) as problem:         # EventError and CheckpointError are ValueErrors
+    except (OSError, ValueError, RuntimeError) as problem:      # EventError and CheckpointError are ValueErrors
         if args.debug:
             raise
         if isinstance(problem, BrokenPipeError):     # the reader of a pipe has had enough

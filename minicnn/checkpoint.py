@@ -20,14 +20,13 @@ def save(model, path):
     """Write ``model`` with its optimizer state to ``path``."""
     from safetensors.numpy import save as serialize
     arrays = {"weight:" + name: w for name, w in model.get_weights().items()}
-    state = {"format": FORMAT, "config": json.dumps(model.config()), "updates": str(model.updates),
-             "steps": str(model.optimizer.steps)}
+    state = {"format": FORMAT, "config": model.config(), "updates": model.updates, "steps": model.optimizer.steps}
     if model.optimizer.velocity is not None:
         arrays["velocity"] = np.array(model.kernels.to_host(model.optimizer.velocity))
     state["digest"] = _digest(arrays)
     partial = f"{path}.partial"
     with open(partial, "wb") as file:
-        file.write(serialize(arrays, state))
+        file.write(serialize(arrays, {"minicnn": json.dumps(state)}))      # one key: the order of several is not reproducible
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -42,7 +41,7 @@ def load_model(path, device="auto", optimizer=None):
     from .model import Sequential
     arrays, state = _read(path)
     try:
-        config = json.loads(state["config"])
+        config = state["config"]
         config["layers"] = [layers.REGISTRY[c.pop("type")](**c) for c in config["layers"]]
         model = Sequential(**config, device=device, optimizer=optimizer)
     except (KeyError, TypeError, ValueError) as problem:
@@ -51,7 +50,7 @@ def load_model(path, device="auto", optimizer=None):
         model.set_weights({name[7:]: a for name, a in arrays.items() if name.startswith("weight:")})
     except ValueError as problem:
         raise CheckpointError(f"{path}: {problem}") from problem
-    model.updates, model.optimizer.steps = int(state["updates"]), int(state["steps"])
+    model.updates, model.optimizer.steps = state["updates"], state["steps"]
     if "velocity" in arrays:
         model.optimizer.prepare(model)
         model.optimizer.velocity[...] = model.kernels.asarray(arrays["velocity"])
@@ -62,9 +61,9 @@ def _read(path):
     from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, "np") as file:
-            state = file.metadata() or {}
+            state = json.loads((file.metadata() or {}).get("minicnn", "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118 (not a dictionary)
-    except (OSError, SafetensorError) as problem:
+    except (OSError, ValueError, SafetensorError) as problem:
         raise CheckpointError(f"{path}: not a readable checkpoint ({problem})") from problem
     if state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: its format is {state.get('format')!r}, expected {FORMAT!r}")

@@ -25,8 +25,8 @@ def run(args):
         draw_event(event, out, title=f"{Path(args.file).name}, event {args.event}", class_names=events.class_names,
                    zoom=not args.no_zoom, channel=args.channel)
         truth = events.class_names[event.label] if event.label >= 0 else "unknown"
-        print(f"{args.file}, event {args.event} (run, subrun, event {', '.join(map(str, event.id))}): {event.image.nnz:,} lit pixels, "
-              f"class {truth}; picture in {out}")
+        print(f"{args.file}, event {args.event} (run, subrun, event {', '.join(map(str, event.id))}): "
+              f"{event.image.nnz:,} lit pixels, class {truth}; picture in {out}")
         note = getattr(events, "notes", {}).get(args.event)
         if note:
             print(f"  {note}")

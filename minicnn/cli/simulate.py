@@ -22,6 +22,13 @@ def arguments(parser):
 
 
 def run(args):
+    try:
+        return _run(args)
+    except SystemExit as end:                        # an error that all ranks agree on, said by rank 0
+        return 2 if end.code == 1 else end.code
+
+
+def _run(args):
     from ..data import Simulator, generate, open_events
     from ..data.generate import parts_folder
     from ..parallel import ordered, world

@@ -32,3 +32,14 @@ def ordered(comm, call):
     if failure is not None:
         raise together(failure)
     return result
+
+
+def everywhere(comm, call):
+    """Return ``call()``, made on every rank; bad input or a missing resource on any rank is raised on all of them."""
+    result, problem = None, None
+    try:
+        result = call()
+    except (ValueError, OSError, RuntimeError) as failure:
+        problem = str(failure)
+    agree(comm, problem)
+    return result

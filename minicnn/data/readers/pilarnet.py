@@ -116,7 +116,7 @@ class Pilarnet(Reader):
     def _points(self, i):
         point, cluster = self._data["point"][i], self._data["cluster"][i]
         if len(point) % 8 or len(cluster) % 5:
-            raise ValueError(f"has {len(point)} numbers for its points and {len(cluster)} for its clusters, not multiples of 8 and 5")
+            raise ValueError(f"has {len(point)} numbers for its points and {len(cluster)} for its clusters: no multiples of 8, 5")
         point, cluster = point.reshape(-1, 8), cluster.reshape(-1, 5)
         size, semantic = cluster[:, 0].astype(np.int64), cluster[:, 4].astype(np.int64)
         if (size < 0).any() or size.sum() != len(point):

@@ -82,7 +82,8 @@ class Waveforms(Reader):
                 values.append(value)
             file.read(1)                             # the end of a compressed array is where its checksum is compared
         if left_out:
-            self.notes[i] = f"{_ranges(left_out)} of {channels} channels left out: noise above {self.noisy:g} ADC, or none"
+            array = f"of {self.keys[i]} " if self.keys[i] else ""
+            self.notes[i] = f"channels {_ranges(left_out)} {array}left out: noise above {self.noisy:g} ADC, or none"
         image = in_order(np.concatenate(coords), np.concatenate(values)[:, None], (channels, columns, 1))
         return Event(shrink(pad(image, self._edge, self._edge), self.image_shape), -1, (0, 0, i))
 

@@ -1,0 +1,196 @@
+"""``convert``: files of any known format become one minicnn event file; every event is written, left out by choice, or reported."""
+import re
+import sys
+from pathlib import Path
+
+from ..data.event import EventError
+from .common import bytes_text, classes_text, one_process, open_reader, output, reader_arguments, reader_options
+
+SHOWN = 10                                           # lines of a report that are printed; all of them go to its file
+SELECT = re.compile(r"(labelled)|(class)=(.+)|(lit)(>=|<=)(\d+)|(events)=(\d*):(\d*)")
+
+
+def arguments(parser):
+    add = parser.add_argument
+    parser.epilog = ("Events that cannot be read or do not fit are reported by number and reason, on the screen and in "
+                     "OUT.report.txt, and the others are written; the exit status is then 0, or 2 where none was written.")
+    add("input", nargs="+", metavar="IN", help="files, or folders of .npy and .npz files; the format is recognised")
+    add("--out", required=True, metavar="FILE.h5", help="event file to write")
+    add("--label-map", metavar="PDG=CLASS,...", help="classes by the PDG code of the primary particle, as in 13=mu,-13=mu,22=gamma "
+        "(default: the format's own labels, mostly gamma, e+-, mu+-, pi+-, K+)")
+    add("--select", action="append", default=[], metavar="WHAT", help="events to write, where all conditions hold: labelled, "
+        "class=A,B, lit>=N, lit<=N (pixels), events=A:B (numbers in each input)")
+    add("--strict", action="store_true", help="write nothing if any event cannot be read")
+    add("--overwrite", action="store_true", help="replace the file if it exists")
+    reader_arguments(parser)
+
+
+def run(args):
+    one_process("convert")
+    path, selection = output(args.out, args.overwrite), [_condition(text) for text in args.select]
+    label_map = _label_map(args.label_map) if args.label_map else None
+    job = Job(path, args, selection, label_map)
+    with job:
+        for number, source in enumerate(args.input, 1):
+            job.add(source, f"{Path(source).name} ({number} of {len(args.input)})" if len(args.input) > 1 else Path(source).name)
+    return job.report()
+
+
+class Job:
+    """One conversion: the writer, which starts with the first file that can be opened, and what is to be reported."""
+
+    def __init__(self, path, args, selection, label_map):
+        self.path, self.args, self.selection, self.label_map = path, args, selection, label_map
+        self.options, self.writer, self.labels = reader_options(args), None, []
+        self.rejects, self.notes, self.unselected = [], [], 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.writer and kind is None and len(self.writer):
+            self.writer.close()
+        elif self.writer:
+            self.writer.abort()
+
+    def add(self, source, title):
+        """Write the events of one input."""
+        from ..progress import Meter
+        try:
+            reader, threshold = self._open(source)
+        except EventError as problem:
+            return self._reject(problem, f"{source}: ")
+        with reader, Meter(f"converting {title}", len(reader)) as meter:
+            for i in range(len(reader)):
+                try:
+                    self._write(reader, i, threshold)
+                except EventError as problem:
+                    self._reject(problem)
+                meter.update(i + 1, f"{len(self.rejects)} rejected" if self.rejects else "")
+            self.notes += [f"{source}, event {i}: {note}" for i, note in sorted(getattr(reader, "notes", {}).items())]
+
+    def _open(self, source):
+        """(reader, threshold still to be applied): a format whose reader has no threshold gets one here."""
+        from inspect import signature
+
+        from ..data.readers import EventWriter, find_reader
+        options = dict(self.options)
+        later = "threshold" in options and "threshold" not in signature(find_reader(source)).parameters
+        threshold = options.pop("threshold") if later else None
+        reader = open_reader(source, options)
+        try:
+            shape, names = tuple(reader.image_shape), self.label_map[1] if self.label_map else tuple(reader.class_names)
+            if self.writer is None:
+                metadata = {"creator": "minicnn convert", "sources": [Path(name).name for name in self.args.input],
+                            "options": {key: str(value) for key, value in self.options.items()}, "select": self.args.select}
+                self.writer = EventWriter(self.path, shape, names, getattr(reader, "background", 0.0), metadata)
+            first = self.writer
+            for what, mine, others, way in (("images of", shape, first.image_shape, "--size"),
+                                            ("the classes", names, first.class_names, "--label-map")):
+                if mine != others:
+                    raise EventError(f"{source} has {what} {_text(mine)}, the first input {_text(others)}; give {way}, or "
+                                     "convert them apart")
+        except BaseException:
+            reader.close()
+            raise
+        return reader, threshold
+
+    def _write(self, reader, i, threshold):
+        from dataclasses import replace
+
+        from ..data.readers.truth import label_of
+        if not all(chosen(i, None) for chosen in self.selection if chosen.early):
+            self.unselected += 1
+            return
+        event = reader.read(i)
+        if threshold is not None:
+            event = replace(event, image=_above(event.image, threshold))
+        if self.label_map:
+            event = replace(event, label=label_of(event.particles, self.label_map[0]))
+        if not all(chosen(event, self.writer.class_names) for chosen in self.selection if not chosen.early):
+            self.unselected += 1
+            return
+        try:
+            self.writer.append(event)
+        except EventError as problem:
+            raise EventError(f"{reader.path}, event {i}: {problem}") from problem
+        self.labels.append(event.label)
+
+    def _reject(self, problem, prefix=""):
+        text = str(problem)
+        text = text if not prefix or text.startswith(prefix.removesuffix(": ")) else prefix + text
+        if self.args.strict:
+            raise EventError(f"{text} (--strict: nothing was written)") from problem
+        self.rejects.append(text)
+
+    def report(self):
+        """Print what became of the events; return the exit status."""
+        import numpy as np
+        if self.rejects or self.notes:
+            report = self.path.with_name(self.path.name + ".report.txt")
+            lines = [f"rejected: {text}" for text in self.rejects] + [f"note: {text}" for text in self.notes]
+            for line in lines[:SHOWN]:
+                print(line, file=sys.stderr)
+            if self.labels or len(lines) > SHOWN:
+                report.write_text("\n".join(lines) + "\n")
+                more = f"{len(lines) - SHOWN:,} more, " if len(lines) > SHOWN else ""
+                print(f"{more}all in {report}", file=sys.stderr)
+        counts = f"{len(self.rejects):,} rejected, {self.unselected:,} not selected"
+        if not self.labels:
+            print(f"error: no event was written ({counts})", file=sys.stderr)
+            return 2
+        print(f"wrote {len(self.labels):,} events of {_text(self.writer.image_shape)} to {self.path} "
+              f"({bytes_text(self.path.stat().st_size)}); {counts}")
+        print(f"classes: {classes_text(np.array(self.labels), self.writer.class_names)}")
+        return 0
+
+
+def _above(image, threshold):
+    """The image without the pixels below ``threshold``."""
+    import numpy as np
+
+    from ..data.sparse import SparseImage
+    values = np.where(image.values >= threshold, image.values, np.float32(image.background))
+    lit = (values != image.background).any(1)
+    return SparseImage(image.coords[lit], values[lit], image.shape, image.background)
+
+
+def _label_map(text):
+    """({PDG code: label}, class names in the order in which they appear) of "13=mu,-13=mu"."""
+    labels, names = {}, []
+    for part in text.split(","):
+        pdg, equals, name = (piece.strip() for piece in part.partition("="))
+        if not equals or not name or not re.fullmatch(r"[+-]?\d+", pdg):
+            raise EventError(f"--label-map: {part!r} is not PDG=CLASS, as in 13=mu,-13=mu,22=gamma")
+        if int(pdg) in labels:
+            raise EventError(f"--label-map gives the PDG code {int(pdg)} twice")
+        names += [name] * (name not in names)
+        labels[int(pdg)] = names.index(name)
+    return labels, tuple(names)
+
+
+def _condition(text):
+    """A function (event, or its number for an ``early`` one, class names) -> whether it is wanted."""
+    found = SELECT.fullmatch(text)
+    if not found:
+        raise EventError(f"--select {text}: expected labelled, class=A,B, lit>=N, lit<=N or events=A:B")
+    labelled, _, names, _, sign, pixels, _, first, last = found.groups()
+
+    def wanted(event, class_names):
+        if labelled:
+            return event.label >= 0
+        if names:
+            unknown = set(names.split(",")) - set(class_names)
+            if unknown:
+                raise ValueError(f"--select {text}: there is no class {', '.join(sorted(unknown))}, only {', '.join(class_names)}")
+            return event.label >= 0 and class_names[event.label] in names.split(",")
+        if sign:
+            return event.image.nnz >= int(pixels) if sign == ">=" else event.image.nnz <= int(pixels)
+        return int(first or 0) <= event < (int(last) if last else float("inf"))
+
+    wanted.early = not (labelled or names or sign)
+    return wanted
+
+
+def _text(values):
+    return " x ".join(map(str, values)) if isinstance(values[0], int) else ", ".join(values)

@@ -1,0 +1,145 @@
+"""``inspect``: what is in a file of events, a trained model or the folder of a run, and whether it is whole."""
+import json
+from pathlib import Path
+
+from ..data.event import EventError
+from .common import bytes_text, one_process, open_reader, reader_arguments, reader_options, table
+
+SHOWN = 10
+
+
+def arguments(parser):
+    parser.epilog = "All events are read; the exit status is 1 where some are damaged."
+    parser.add_argument("file", help="events of any known format, a model (.safetensors), a run.json or the folder of a run")
+    reader_arguments(parser)
+
+
+def run(args):
+    one_process("inspect")
+    path = Path(args.file)
+    if path.is_dir() and ((path / "run.json").exists() or (path / "history.csv").exists()):
+        return _run_folder(path)
+    if path.is_file() and path.suffix == ".json":
+        return _run_file(path)
+    if path.is_file() and _is_safetensors(path):
+        return _model(path)
+    return _events(path, reader_options(args))
+
+
+def _is_safetensors(path):
+    with open(path, "rb") as file:
+        start = file.read(9)
+    header = int.from_bytes(start[:8], "little")
+    return path.suffix == ".safetensors" or (start[8:] == b"{" and header < 1 << 27)
+
+
+def _events(path, options):
+    import numpy as np
+
+    from ..progress import Meter
+    with open_reader(path, options) as events:
+        lit, low, high, damaged = np.full(len(events), -1), np.inf, -np.inf, []
+        with Meter(f"reading {path.name}", len(events)) as meter:
+            for i in range(len(events)):
+                try:
+                    image = events.read(i).image
+                except EventError as problem:
+                    damaged.append(problem)
+                else:
+                    lit[i] = image.nnz
+                    if image.nnz:
+                        low, high = min(low, image.values.min()), max(high, image.values.max())
+                meter.update(i + 1, f"{len(damaged)} damaged" if damaged else "")
+        h, w, c = events.image_shape
+        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+        whole = f"{len(damaged):,} of {len(events):,} events cannot be read" if damaged else "all events were read"
+        rows = [("format", events.name), ("events", f"{len(events):,}"), ("images", f"{h} x {w}, {c} plane{'s' * (c > 1)}"),
+                ("values of lit pixels", f"{low:.4g} to {high:.4g}" if high >= low else "none is lit"),
+                ("size on disk", f"{bytes_text(size)}, {bytes_text(size / max(len(events), 1))} an event"), ("integrity", whole)]
+        metadata = getattr(events, "metadata", {}).items()
+        rows += [(f"made with: {key}", _words(value)) for key, value in metadata if value not in ([], {})]
+        table(str(path), (), rows)
+        lines = []
+        named = list(enumerate(events.class_names)) if (events.labels >= 0).any() else []
+        for k, name in [*named, (-1, "unknown"), (None, "all")]:
+            chosen = lit[(lit >= 0) & (True if k is None else events.labels == k)]
+            if len(chosen) or k not in (-1, None):
+                spread = [f"{100 * n / (h * w):.3g} %" for n in np.percentile(chosen, (0, 50, 100))] if len(chosen) else ["-"] * 3
+                lines.append((name, f"{len(chosen):,}", *spread))
+        print()
+        table("lit fraction", ("class", "events", "smallest", "median", "largest"), lines, right=(1, 2, 3, 4))
+        notes = [f"event {i}: {note}" for i, note in sorted(getattr(events, "notes", {}).items())]
+    for what, texts in (("damaged", damaged), ("note", notes)):
+        for text in texts[:SHOWN]:
+            print(f"{what}: {text}")
+        if len(texts) > SHOWN:
+            print(f"and {len(texts) - SHOWN:,} more")
+    return 1 if damaged else 0
+
+
+def _model(path):
+    import math
+
+    from ..checkpoint import load_model
+    model = load_model(path, device="reference")     # runs nothing, so it needs neither a compiler nor a GPU
+    rows = [(f"{layer.name} ({type(layer).__name__})", " x ".join(map(str, after)),
+             f"{sum(math.prod(s) for s in layer.parameter_shapes(before).values()):,}")
+            for layer, before, after in zip(model.layers, model.shapes, model.shapes[1:])]
+    table(f"{path}: a minicnn model", ("layer", "output", "parameters"), rows, right=(2,))
+    print()
+    momentum = model.optimizer.velocity is not None
+    table("in all", (), [("input", " x ".join(map(str, model.input_shape)) + f", pixels times {model.input_scale:g}"),
+                         ("parameters", f"{model.parameters.size:,}"), ("updates made", f"{model.updates:,}"),
+                         ("optimizer state", "kept: training can go on" if momentum else "none"),
+                         ("size on disk", bytes_text(path.stat().st_size)), ("integrity", "digest ok")])
+    return 0
+
+
+def _run_folder(path):
+    if (path / "run.json").exists():
+        return _run_file(path / "run.json")
+    import csv
+    with open(path / "history.csv", newline="") as file:
+        epochs = list(csv.DictReader(file))
+    print(f"{path}: this run is not complete (it has no run.json); its history so far:")
+    _epochs(epochs)
+    return 0
+
+
+def _run_file(path):
+    try:
+        run = json.loads(path.read_text())
+        epochs, arguments = run["epochs"], run["arguments"]
+    except (ValueError, KeyError, TypeError) as problem:
+        raise EventError(f"{path}: not the record of a run ({problem!r})") from problem
+    table(str(path), (), [("accuracy", _number(run.get("accuracy"))), ("loss", _number(run.get("loss"))),
+                          ("epochs", str(len(epochs))), ("seconds in all", _number(run.get("seconds"))),
+                          ("ranks x threads", f"{run.get('ranks', '-')} x {run.get('threads', '-')}"),
+                          ("peak memory of a rank, MB", _number(run.get("peak_memory_mb"))),
+                          *[(f"version of {key}", value) for key, value in run.get("versions", {}).items()],
+                          *[(f"machine, {key}", value) for key, value in run.get("machine", {}).items()]])
+    print()
+    table("arguments", (), [(key, "-" if value is None else value) for key, value in arguments.items()])
+    print()
+    _epochs(epochs)
+    return 0
+
+
+def _epochs(epochs):
+    if epochs:
+        names = [name for name in dict.fromkeys(key for row in epochs for key in row)]
+        table("history", [name.replace("_", " ") for name in names], [[_number(row.get(name)) for name in names] for row in epochs],
+              right=range(len(names)))
+
+
+def _words(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={v}" for key, v in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _number(value):
+    try:
+        return f"{float(value):.5g}"
+    except (TypeError, ValueError):
+        return "-" if value in (None, "") else str(value)

@@ -1,0 +1,118 @@
+"""examples/microboone.py as a user runs it, on 2 ranks, at a small size; and what it says to bad input."""
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, mpi
+
+from minicnn.data import CLASSES, Event, EventWriter, SparseImage
+
+pytestmark = pytest.mark.mpi
+JOB = ROOT / "examples" / "microboone.py"
+REAL = Path(__file__).parents[2] / "shared" / "data" / "microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz"
+SIZE = 144
+
+
+def job(*arguments, ranks=2, **options):
+    return mpi(ranks, JOB, "--size", SIZE, "--device", "cpu", *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", folder / "out", "--cache", folder / "cache")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+def test_outputs(run):
+    folder, text = run
+    out = folder / "out"
+    for words in ("block1_conv1 (Conv2D)", "Total params:", "zero-suppressed", "2 ranks x 1 thread", "loaded 30 training events",
+                  "times smaller", "epoch 2/2  loss", "validation loss", "Truth", "highest score", "peak memory of a rank"):
+        assert words in text, words
+    with open(out / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["loss"]) < float(rows[0]["loss"]) * 1.2
+    for picture in ("loss.png", "confusion.png", "events.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    result = json.loads((out / "run.json").read_text())
+    assert result["ranks"] == 2 and result["arguments"]["train"] == 30 and len(result["epochs"]) == 2
+    assert (out / "confusion.txt").read_text().startswith("gamma: ") and (out / "model.safetensors").exists()
+
+
+def test_same_bits_again_and_from_the_cache(run, tmp_path):
+    folder, _ = run
+    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache")
+    assert done.returncode == 0 and "simulated" not in done.stdout
+    assert (tmp_path / "model.safetensors").read_bytes() == (folder / "out/model.safetensors").read_bytes()
+
+
+def test_predict(run):
+    folder, _ = run
+    done = job("--predict", next((folder / "cache").glob("*.h5")), "--out", folder / "out")
+    assert done.returncode == 0, done.stderr
+    with open(folder / "out/predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["event"]) for r in rows] == list(range(41))
+    assert all(abs(sum(float(r[name]) for name in CLASSES) - 1) < 1e-5 for r in rows)
+    assert len(list((folder / "out").glob("predicted-*.png"))) == 6
+    assert (folder / "out/run.json").exists()
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real MicroBooNE event is not here")
+def test_predict_a_real_event(run):
+    folder, _ = run
+    done = job("--predict", REAL, "--out", folder / "out")
+    assert done.returncode == 0 and "event 0:" in done.stdout and "truth unknown" in done.stdout
+
+
+@pytest.mark.parametrize("extra", (["--sync", "weights", "--sync-every", "3"], ["--store", "dense", "--codec", "lz4:1"]), ids=str)
+def test_options(run, tmp_path, extra):
+    folder, _ = run
+    done = job("--train", 30, "--validation", 11, "--epochs", 1, "--out", tmp_path, "--cache", folder / "cache", *extra)
+    assert done.returncode == 0 and (tmp_path / "run.json").exists(), done.stderr
+
+
+def events_file(path, events=6, spoil=None):
+    rng = np.random.default_rng(0)
+    with EventWriter(path, (SIZE, SIZE, 1)) as writer:
+        for i in range(events):
+            coords = np.unique(rng.integers(0, SIZE, (30, 2)), axis=0)
+            writer.append(Event(SparseImage(coords, rng.random((len(coords), 1)), (SIZE, SIZE, 1)), -1 if i == spoil else i % 5))
+    return path
+
+
+@pytest.mark.parametrize("make, arguments, message", [
+    (lambda p: p / "missing.h5", [], "missing.h5: no such file"),
+    (lambda p: events_file(p / "e.h5", spoil=4), ["--train", "4", "--validation", "2"], "event 4 has the label -1"),
+    (lambda p: events_file(p / "e.h5"), ["--train", "5", "--validation", "2"], "5 training and 2 validation events cannot be taken from 6"),
+    (lambda p: events_file(p / "e.h5"), ["--train", "1", "--validation", "2"], "every rank needs at least one"),
+    (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--batch-size", "3"], "batch size 3 is larger than the 2"),
+    (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--learning-rate", "1e30", "--batch-size", "1"], "not finite"),
+    (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--codec", "gzip"], "codec must be one of"),
+    (lambda p: events_file(p / "e.h5"), ["--size", "100"], "cannot be shrunk to size 100"),
+    (lambda p: events_file(p / "e.h5"), ["--device", "cuda"], 'device "cuda"'),
+    (lambda p: (p / "e.h5").write_bytes(events_file(p / "f.h5").read_bytes()[:3000]) and p / "e.h5", [], "truncated or damaged"),
+], ids=("missing", "no label", "too few", "fewer than ranks", "batch", "not finite", "codec", "size", "cuda", "truncated"))
+def test_bad_input_is_one_clear_error_and_no_marker(tmp_path, make, arguments, message):
+    done = job("--events", make(tmp_path), "--out", tmp_path / "out", *arguments, timeout=60)
+    assert done.returncode != 0 and message in done.stderr, done.stdout + done.stderr
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_a_nan_pixel_names_file_event_and_rank(tmp_path):
+    import h5py
+    with h5py.File(events_file(tmp_path / "e.h5"), "a") as file:
+        file["pixels/values"][int(file["events/offset"][3]) + 2] = np.nan
+    done = job("--events", tmp_path / "e.h5", "--train", 4, "--validation", 2, "--batch-size", 2, "--out", tmp_path / "out", timeout=60)
+    assert done.returncode != 0 and "e.h5, event 3: pixel 2" in done.stderr and "nan" in done.stderr and "rank" in done.stderr
+
+
+def test_help_is_printed_once():
+    done = job("--help")
+    assert done.returncode == 0 and done.stdout.count("usage:") == 1
+    done = job("--no-such-option")
+    assert done.returncode == 2 and done.stderr.count("usage:") == 1
