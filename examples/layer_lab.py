@@ -37,7 +37,8 @@ def main():
     size = 100
     model = mc.Sequential([mc.Conv2D(8, 5, padding="same"), mc.ELU(), mc.MaxPooling2D(5),      # runs as one fused block
                            mc.Conv2D(16, 5, padding="same"), LeakyReLU(), mc.MaxPooling2D(5),  # runs layer by layer
-                           mc.Flatten(), mc.Dense(2)], input_shape=(size, size, 1), input_scale=0.01 * size / 3600, optimizer=mc.SGD(0.01, momentum=0.9))
+                           mc.Flatten(), mc.Dense(2)],
+                          input_shape=(size, size, 1), input_scale=0.01 * size / 3600, optimizer=mc.SGD(0.01, momentum=0.9))
     model.summary()
     print(f"\n{model.plan()}\n")
     simulator = mc.data.Simulator(seed=0, shape=(size, size, 1), classes=("e+-", "mu+-"))

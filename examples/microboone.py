@@ -15,6 +15,7 @@ import platform
 import resource
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,8 @@ def simulated(comm, args):
     ordered(comm, lambda: args.cache.mkdir(parents=True, exist_ok=True))
     start = time.perf_counter()
     with Meter("simulating", events, silent=bool(comm and comm.rank)) as meter:
-        mc.data.generate(path, events, mc.data.Simulator(args.seed, (args.size, args.size, 1)), comm, lambda done, total: meter.update(done))
+        mc.data.generate(path, events, mc.data.Simulator(args.seed, (args.size, args.size, 1)), comm,
+                         lambda done, total: meter.update(done))
     seconds = time.perf_counter() - start
     say(comm, f"simulated {events} events in {seconds:.1f} s ({events / seconds:.0f}/s) into {path}")
     return path
@@ -213,7 +215,7 @@ def predict(comm, args, weights):
     set_threads(comm, args, model)
     rows = []
     for path in args.predict:
-        with everywhere(comm, lambda: mc.data.open_events(path, size=model.input_shape[0])) as source:
+        with everywhere(comm, partial(mc.data.open_events, path, size=model.input_shape[0])) as source:
             mine = []
             for number in range(rank, len(source), ranks):
                 event = source.read(number)
@@ -223,7 +225,7 @@ def predict(comm, args, weights):
                     report.draw_event(event, args.out / f"predicted-{path.stem}-{number}.png", title=f"{path.name}, event {number}",
                                       scores=scores, class_names=mc.data.CLASSES)
             names = source.class_names
-        for number, label, lit, scores in sorted(sum(agree(comm, value=mine), [])):
+        for number, label, lit, scores in sorted(row for rows_of_rank in agree(comm, value=mine) for row in rows_of_rank):
             truth = names[label] if label >= 0 else "unknown"
             rows.append([str(path), number, truth, lit, *map(float, scores)])
             say(comm, f"{path.name} event {number}: {lit} lit pixels, truth {truth}; "

@@ -62,7 +62,7 @@ def _read(path):
     try:
         with safe_open(path, "np") as file:
             state = json.loads((file.metadata() or {}).get("minicnn", "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118 (not a dictionary)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, ValueError, SafetensorError) as problem:
         raise CheckpointError(f"{path}: not a readable checkpoint ({problem})") from problem
     if state.get("format") != FORMAT:

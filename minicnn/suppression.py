@@ -37,7 +37,7 @@ class Rest:
 
 @dataclass
 class Saved:
-    """What the backward pass of one event needs. ``cells[l]`` are None where block l ran dense."""
+    """What the backward pass of one event needs. ``cells[i]`` are None where block i ran dense."""
 
     inputs: list = field(default_factory=list)         # x of every block
     cells: list = field(default_factory=list)
@@ -72,27 +72,27 @@ class ZeroSuppressed:
         """Return (y (1, OH, OW, C_out) of the last block, Saved) for one event; y is a buffer, valid until the next event."""
         saved, x, positions = Saved(), *self._enter(k, event, p, work)
         self.events += 1
-        for l, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks):
             saved.inputs.append(x)
             lit = None
             if positions is not None:
-                lit = k.active_cells(positions, x.shape, block.conv.kernel_size, block.pool, block.conv.padding, work=work[l])
-                rest = self.rests[l]
-                cells, order = merge(rest.cells, lit, self.shapes[l + 1][1])
-                if len(cells) > self.crossover * np.prod(self.shapes[l + 1][:2]):
+                lit = k.active_cells(positions, x.shape, block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
+                rest = self.rests[i]
+                cells, order = merge(rest.cells, lit, self.shapes[i + 1][1])
+                if len(cells) > self.crossover * np.prod(self.shapes[i + 1][:2]):
                     lit = None
             if lit is None:
-                y, argmax = k.conv2d_block(x, p[l]["w"], p[l]["b"], block.pool, block.alpha, block.conv.padding, work=work[l])
+                y, argmax = k.conv2d_block(x, p[i]["w"], p[i]["b"], block.pool, block.alpha, block.conv.padding, work=work[i])
                 positions = cells = None
-                self.active[l] += np.prod(self.shapes[l + 1][:2])
+                self.active[i] += np.prod(self.shapes[i + 1][:2])
             else:
-                y_lit, argmax_lit = k.conv2d_block_cells(x, lit, p[l]["w"], p[l]["b"], block.pool, block.alpha, block.conv.padding,
-                                                         work=work[l])
-                self._put(l + 1, lit, y_lit, rest)
-                positions, x = lit, self.buffers[l + 1]
+                y_lit, argmax_lit = k.conv2d_block_cells(x, lit, p[i]["w"], p[i]["b"], block.pool, block.alpha, block.conv.padding,
+                                                         work=work[i])
+                self._put(i + 1, lit, y_lit, rest)
+                positions, x = lit, self.buffers[i + 1]
                 y = np.concatenate([rest.y, y_lit])[order]
                 argmax = np.concatenate([rest.argmax, argmax_lit])[order]
-                self.active[l] += len(cells)
+                self.active[i] += len(cells)
             saved.cells.append(cells)
             saved.y.append(y)
             saved.argmax.append(argmax)
@@ -116,10 +116,10 @@ class ZeroSuppressed:
         self._put(0, positions, values, None)
         return self.buffers[0], positions
 
-    def _put(self, l, positions, values, rest):
-        """Write values into buffer l and remember what has to be put back."""
-        self.buffers[l][0, positions[:, 0], positions[:, 1]] = values
-        self.dirty.append((l, positions, rest))
+    def _put(self, i, positions, values, rest):
+        """Write values into buffer i and remember what has to be put back."""
+        self.buffers[i][0, positions[:, 0], positions[:, 1]] = values
+        self.dirty.append((i, positions, rest))
 
     def _rest(self, k, p, work, background):
         """Bring all buffers to rest: put back what the last event wrote or, after a weight update, fill them anew."""
@@ -129,11 +129,11 @@ class ZeroSuppressed:
             self.background, self.dirty, self.rests = background, [], None
         elif self.rests is None:                       # the weights have changed: only the image is worth putting back
             self.dirty = [d for d in self.dirty if d[0] == 0]
-        for l, positions, rest in self.dirty:
+        for i, positions, rest in self.dirty:
             at = (0, positions[:, 0], positions[:, 1])
-            self.buffers[l][at] = background if rest is None else rest.background
+            self.buffers[i][at] = background if rest is None else rest.background
             if rest is not None:
-                self.buffers[l][0, rest.cells[:, 0], rest.cells[:, 1]] = rest.y
+                self.buffers[i][0, rest.cells[:, 0], rest.cells[:, 1]] = rest.y
         self.dirty = []
         if self.rests is None:
             self.rests = self._make_rests(k, p, work)
@@ -145,18 +145,18 @@ class ZeroSuppressed:
     def _make_rests(self, k, p, work):
         rests, static = [], np.zeros((0, 2), np.int32)
         background = np.full(self.shapes[0][2], self.background, np.float32)
-        for l, block in enumerate(self.blocks):
-            w, b, conv = p[l]["w"], p[l]["b"], block.conv
+        for i, block in enumerate(self.blocks):
+            w, b, conv = p[i]["w"], p[i]["b"], block.conv
             window = np.ascontiguousarray(np.broadcast_to(background, (1, block.pool[0] + w.shape[0] - 1,
                                                                       block.pool[1] + w.shape[1] - 1, w.shape[2])))
             y, _ = k.conv2d_block(window, w, b, block.pool, block.alpha, "valid")
-            x = self.buffers[l]
+            x = self.buffers[i]
             # Behind the first block the ring is active even if its background happens to be 0: its gradient differs.
-            static = k.active_cells(static, x.shape, conv.kernel_size, block.pool, conv.padding, border=l > 0 or self.background != 0)
+            static = k.active_cells(static, x.shape, conv.kernel_size, block.pool, conv.padding, border=i > 0 or self.background != 0)
             rest = Rest(background, np.array(y).reshape(-1), static, *map(np.array, k.conv2d_block_cells(
                 x, static, w, b, block.pool, block.alpha, conv.padding)))
-            self.buffers[l + 1][...] = rest.background
-            self.buffers[l + 1][0, static[:, 0], static[:, 1]] = rest.y
+            self.buffers[i + 1][...] = rest.background
+            self.buffers[i + 1][0, static[:, 0], static[:, 1]] = rest.y
             rests.append(rest)
             background = rest.background
         return rests
@@ -165,28 +165,28 @@ class ZeroSuppressed:
     def backward(self, k, dy, saved, p, g, need_dx=False, work=None):
         """Add the gradients of all blocks into g for dy (1, OH, OW, C_out)."""
         dx, grad, grad_rest = dy, None, None
-        for l in reversed(range(len(self.blocks))):
-            block, cells, x = self.blocks[l], saved.cells[l], saved.inputs[l]
-            w, dw, db = p[l]["w"], g[l]["w"], g[l]["b"]
+        for i in reversed(range(len(self.blocks))):
+            block, cells, x = self.blocks[i], saved.cells[i], saved.inputs[i]
+            w, dw, db = p[i]["w"], g[i]["w"], g[i]["b"]
             if cells is None:
-                dx = k.conv2d_block_backward(dx, x, w, saved.y[l], saved.argmax[l], block.pool, block.alpha, block.conv.padding,
-                                             l > 0, dw, db, work=work[l])[0]
+                dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], block.pool, block.alpha, block.conv.padding,
+                                             i > 0, dw, db, work=work[i])[0]
                 continue
             if grad is None:                           # from dense to suppressed: gradients at active cells, and the sum of the others
                 grad = dx[0, cells[:, 0], cells[:, 1]]
                 grad_rest = dx.sum((0, 1, 2), dtype=np.float64) - grad.sum(0, dtype=np.float64)
-            at = saved.cells[l - 1] if l else None
-            dx_at, dx_sum, _, _ = k.conv2d_block_cells_backward(grad, cells, at, x, w, saved.y[l], saved.argmax[l], block.pool,
-                                                                block.alpha, block.conv.padding, dw, db, work=work[l])
-            rest = self.rests[l]
-            if len(cells) < np.prod(self.shapes[l + 1][:2]):
+            at = saved.cells[i - 1] if i else None
+            dx_at, dx_sum, _, _ = k.conv2d_block_cells_backward(grad, cells, at, x, w, saved.y[i], saved.argmax[i], block.pool,
+                                                                block.alpha, block.conv.padding, dw, db, work=work[i])
+            rest = self.rests[i]
+            if len(cells) < np.prod(self.shapes[i + 1][:2]):
                 gz = grad_rest * np.where(rest.background > 0, 1, rest.background + block.alpha)
                 db += gz.astype(db.dtype)
                 if rest.background_in.any():
                     dw += (rest.background_in[:, None] * gz).astype(dw.dtype)
-                if l:
-                    dx_sum = dx_sum + work[l].once("tap sum", lambda w=w: w.sum((0, 1), dtype=np.float64)) @ gz
-            if l:
+                if i:
+                    dx_sum = dx_sum + work[i].once("tap sum", lambda w=w: w.sum((0, 1), dtype=np.float64)) @ gz
+            if i:
                 grad, grad_rest = dx_at, dx_sum - dx_at.sum(0, dtype=np.float64)
 
 

@@ -2,6 +2,7 @@
 import os
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 from conftest import random_batch, small_model
@@ -19,7 +20,7 @@ def unequal_batches(ranks, step):
     cuts = [0, *sorted(np.random.default_rng(step).choice(np.arange(1, len(y)), ranks - 1, replace=False)), len(y)]
     if step == 2:
         cuts[-2] = len(y)
-    return x, y, [slice(a, b) for a, b in zip(cuts, cuts[1:])]
+    return x, y, [slice(a, b) for a, b in pairwise(cuts)]
 
 
 def optimizer(**options):

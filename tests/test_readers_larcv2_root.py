@@ -1,5 +1,5 @@
-"""larcv2 ROOT. uproot cannot write the nested vectors of these files, so their layout is tested on an object that answers as uproot
-does, entry by entry; opening, foreign and damaged files on real ROOT files where uproot is installed (pip install minicnn[root])."""
+"""larcv2 ROOT. uproot cannot write the nested vectors of these files, so their layout is tested on an object that answers as
+uproot does, entry by entry; foreign and damaged files are real ROOT files where uproot is installed (pip install minicnn[root])."""
 import sys
 from types import SimpleNamespace
 
@@ -54,9 +54,9 @@ def particle_tree(events, name="mctruth"):
     keys = ("pdg", "px", "py", "pz", "trackid", "parent_trackid", "process",
             *(f"{point}._{axis}" for point in ("vtx", "end_pt") for axis in "xyz"))
     start = {"process": "primary", "parent_trackid": 0, "vtx._x": 1, "vtx._y": 2, "vtx._z": 3}
-    columns = {f"particle_{name}_branch/_part_v/_part_v._{key}": [[p.get(key, start.get(key, 0)) for p in event] for event in events]
-               for key in keys}
-    return {f"particle_{name}_tree": Tree(f"particle_{name}_tree", columns)}
+    columns = {key: [[p.get(key, start.get(key, 0)) for p in event] for event in events] for key in keys}
+    branches = {f"particle_{name}_branch/_part_v/_part_v._{key}": column for key, column in columns.items()}
+    return {f"particle_{name}_tree": Tree(f"particle_{name}_tree", branches)}
 
 
 class File(dict):

@@ -43,7 +43,7 @@ def write_larcv3(path, events, kind="sparse2d", producers=("wire",), particles=T
             for _, planes, _ in events:
                 extents.append((len(rows), len(planes)))
                 for plane, lit in planes.items():
-                    wires, ticks = SHAPES[plane]
+                    ticks = SHAPES[plane][1]
                     if kind == "sparse2d":
                         new = sorted((wire * ticks + tick, value) for (wire, tick), value in lit.items())
                     else:

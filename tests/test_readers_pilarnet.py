@@ -26,8 +26,9 @@ def write_flat(path, particles):
     points = np.array([p for _, some in particles for p in some], "f4").reshape(-1, 4)
     ends = np.cumsum([len(some) for _, some in particles])
     with h5py.File(path, "w") as file:
-        for name, values, dtype in (("coordinates", points[:, :3], "i2"), ("charge", points[:, 3], "f2"), ("end_indices", ends, "i8"),
-                                    ("start_indices", [0, *ends[:-1]], "i8"), ("labels", [pdg for pdg, _ in particles], "i2"),
+        for name, values, dtype in (("coordinates", points[:, :3], "i2"), ("charge", points[:, 3], "f2"),
+                                    ("end_indices", ends, "i8"), ("start_indices", [0, *ends[:-1]], "i8"),
+                                    ("labels", [pdg for pdg, _ in particles], "i2"),
                                     ("energy_init", np.ones(len(ends)), "f2"), ("mom", np.ones((len(ends), 3)), "f2")):
             values = np.asarray(values, dtype)
             file.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]), chunks=True, compression="gzip")

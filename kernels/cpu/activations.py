@@ -93,7 +93,9 @@ def _dropout(x, keep, scale, y):
 
 
 def elu(x, alpha=1.0):
-    """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha 0 is relu. float32, any shape."""
+    """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha 0 is relu. float32, any
+    shape.
+    """
     x = floats("elu", x=x)
     y = np.empty_like(x)
     _elu(x.reshape(-1), np.float32(alpha), y.reshape(-1))

@@ -1,7 +1,7 @@
 """Conv2D -> ELU -> MaxPooling2D as one op, which never stores the convolution's output.
 
-A task takes a few cells and one group of channels: it computes the pool x pool outputs of a cell in registers and keeps the largest and
-its position. Both kernels run over a list of windows (windows.py) and know nothing of images.
+A task takes a few cells and one group of channels: it computes the pool x pool outputs of a cell in registers and keeps the
+largest and its position. Both kernels run over a list of windows (windows.py) and know nothing of images.
 """
 import numpy as np
 from numba import prange
@@ -16,13 +16,14 @@ from .tile import CHANNELS, LANES, MAX_CHANNELS, MAX_PIXELS, VECTORS, cells_tile
 from .windows import all_cells, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
+POSITIVE = 2**62 - 1                        # masking an index tells the compiler that it does not count from the end
 LOWEST = np.float32(-np.inf)
 
 
 @parallel
 def _channels(table, kh, kw, ci, w, start, width, b, alpha, ph, group, cells, y, argmax):
     """Lanes are channels: one cell at a time."""
-    n, co, kc = table.shape[0], y.shape[1], kw * ci
+    n, co, kc, pw = table.shape[0], y.shape[1], kw * ci, group.sum()
     blocks = (n + cells - 1) // cells
     for task in prange(start.size * blocks):                          # a group's weights stay in the cache over all cells
         g, block = task // blocks, task % blocks
@@ -32,9 +33,8 @@ def _channels(table, kh, kw, ci, w, start, width, b, alpha, ph, group, cells, y,
         for t in range(block * cells, min(n, (block + 1) * cells)):
             best[:] = LOWEST
             where[:] = 0
-            position = 0
             for r in range(ph):
-                address = table[t, 0] + 4 * r * table[t, 1]
+                address, position = table[t, 0] + 4 * r * table[t, 1], r * pw
                 for pixels in group:
                     max_tile(pixels, many // LANES, address, table[t, 1], 1, ci, weights, kc * many, many, kh, kc,
                              best.ctypes.data, where.ctypes.data, position)
@@ -64,7 +64,8 @@ def _cells(table, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y
     blocks = (n + LANES - 1) // LANES
     for task in prange(tasks):
         x = _aligned_lanes(wh, wc)
-        best, where = np.empty((MAX_CHANNELS, LANES), np.float32), np.empty((MAX_CHANNELS, LANES), np.int32)
+        best, where = np.empty(MAX_CHANNELS * LANES, np.float32), np.empty(MAX_CHANNELS * LANES, np.int32)
+        bias = b.repeat(LANES)
         address, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
             t = block * LANES
@@ -74,22 +75,21 @@ def _cells(table, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y
                 weights = w[kh * kc * first:].ctypes.data
                 best[:] = LOWEST
                 where[:] = 0
-                position = 0
                 for r in range(ph):
-                    k = 0
+                    k, position = 0, r * pw
                     for pixels in group:
-                        cells_tile(pixels, many, x.ctypes.data + 4 * LANES * (r * wc + k), wc, 1, ci, weights, kc * many, many, kh, kc,
+                        here = x.ctypes.data + 4 * LANES * (r * wc + k)
+                        cells_tile(pixels, many, here, wc, 1, ci, weights, kc * many, many, kh, kc,
                                    best.ctypes.data, where.ctypes.data, position)
                         position += pixels
                         k += pixels * ci
-                for c in range(many):
-                    for lane in range(LANES):                         # here, not below: contiguous, so it is vectorized
-                        best[c, lane] = activate(best[c, lane] + b[first + c], alpha)
+                for i in range(many * LANES):                         # here, not below: contiguous, so it is vectorized
+                    best[i] = activate(best[i] + bias[first * LANES + i], alpha)
                 for lane in range(min(LANES, n - t)):
-                    cell = table[t + lane, 2]
+                    cell = table[t + lane, 2] & POSITIVE
                     for c in range(many):
-                        y[cell, first + c] = best[c, lane]
-                        argmax[cell, first + c] = where[c, lane]
+                        y[cell, first + c] = best[c * LANES + lane]
+                        argmax[cell, first + c] = where[c * LANES + lane]
 
 
 @jit
@@ -108,9 +108,9 @@ def few_channels(co):
 def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of conv2d(x, w, 0) + b).
 
-    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8), both (N, OH // PH, OW // PW, C_out);
-    argmax is the first maximum's position in the window, row by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions.
-    With ``work``, y and argmax are its buffers: valid until the next call with the same work.
+    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8), both (N, OH // PH, OW // PW,
+    C_out); argmax is the first maximum's position in the window, row by row. alpha 0 makes it a ReLU block. Windows have at
+    most 256 positions. With ``work``, y and argmax are its buffers: valid until the next call with the same work.
     """
     x, w, b = floats("conv2d_block", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
@@ -118,7 +118,8 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
     shape = pool_output(z_shape, pool, pool)
     shaped("conv2d_block", "b", b, shape[3:])
     if pool[0] * pool[1] > 256:
-        raise ValueError(f"conv2d_block keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; use the three ops")
+        raise ValueError(f"conv2d_block keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; "
+                         "use the three ops")
     if alpha < 0:
         raise ValueError(f"conv2d_block needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops")
     co = w.shape[3]

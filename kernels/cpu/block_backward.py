@@ -1,7 +1,7 @@
 """The exactly sparse backward of the fused block: one convolution output in PH * PW has a gradient.
 
-With gz = dy * elu'(y), which belongs to the convolution output at the cell's argmax, both gradients are sums of patches with KH rows of
-KW * C_in floats, contiguous in NHWC:
+With gz = dy * elu'(y), which belongs to the convolution output at the cell's argmax, both gradients are sums of patches with
+KH rows of KW * C_in floats, contiguous in NHWC:
 
     dw[:, :, :, c]  = sum over cells of     gz[cell, c] * (the patch of x at the cell's argmax of c)
     dx patch there += sum over channels of  gz[cell, c] * w[:, :, :, c]
@@ -97,27 +97,30 @@ def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, k
         own = np.zeros((rows, columns * ci + LANES), np.float32)
         g, address = np.empty(co, np.float32), np.empty(co, np.int64)
         stride = np.full(co, w.shape[2])
-        begin = np.empty(ph * pw + 1, np.int64)
+        gz, end_of = np.empty(co, np.float32), np.empty(ph * pw, np.int64)
         for i in range(max(0, (y_first + top - ph - kh + 1) // ph + 1), min(oh, (y_first + rows - 1 + top) // ph + 1)):
             for t in range(row_start[e * oh + i], row_start[e * oh + i + 1]):
                 j = column[t]
                 if j * pw - left >= x_first + columns or j * pw - left + pw + kw - 1 <= x_first:
                     continue
-                cell = (e * oh + i) * ow + j
+                cell = ((e * oh + i) * ow + j) & POSITIVE
                 # Channels with the same argmax go to the same place: sort them by it, and add up before touching memory.
-                begin[:] = 0
+                end_of[:] = 0
                 for c in range(co):
-                    begin[argmax[cell, c] + 1] += 1
+                    end_of[argmax[cell, c]] += 1
+                    gz[c] = dy[cell, c] * slope(y[cell, c], alpha)
+                start = 0
                 for a in range(ph * pw):
-                    begin[a + 1] += begin[a]
+                    start += end_of[a]
+                    end_of[a] = start - end_of[a]
                 for c in range(co):
-                    k = begin[argmax[cell, c]]
-                    begin[argmax[cell, c]] += 1
-                    g[k] = dy[cell, c] * slope(y[cell, c], alpha)
+                    k = end_of[argmax[cell, c]] & POSITIVE
+                    end_of[argmax[cell, c]] = k + 1
+                    g[k] = gz[c]
                     address[k] = w.ctypes.data + 4 * c * kh * w.shape[2]
                 start = 0
                 for a in range(ph * pw):
-                    count = begin[a] - start
+                    count = end_of[a] - start
                     if count:
                         y0, x0 = i * ph + a // pw - top - y_first, j * pw + a % pw - left - x_first
                         ky, kx = max(0, -y0), max(0, -x0)
@@ -126,7 +129,7 @@ def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, k
                             _sum_patches(many, ky, kx * ci, end * ci, count, g.ctypes.data + 4 * start,
                                          address.ctypes.data + 8 * start, stride.ctypes.data,
                                          own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci), own.shape[1])
-                    start = begin[a]
+                    start = end_of[a]
         for i in range(rows):
             line = dx[e, y_first + i].reshape(-1)
             for k in range(columns * ci):
@@ -148,7 +151,7 @@ def add_dw(table, dy, y, argmax, alpha, pool, kernel, dw, db):
     kc = kw * ci
     spans = max(1, min(-(-n // CHUNK), 64, (1 << 18) // dw.size))     # from the shapes alone: bits must not follow the threads
     sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
-    piece = max(8, min(CHUNK, PIECE // (4 * ci * (pool[0] + kh - 1) * (pool[1] + kw - 1)) // 8 * 8))
+    piece = max(8, min(32, PIECE // (4 * ci * (pool[0] + kh - 1) * (pool[1] + kw - 1)) // 8 * 8))
     _dw(table, dy, y, argmax, alpha, *pool, ci, kh, kc, spans, 16, piece, sums, db_sums)
     _add_sums(sums.reshape(spans, co, kh * kc), dw.reshape(kh * kc, co))
     db += np.add.reduce(db_sums, 0)
@@ -179,5 +182,9 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
         turned = aligned((co, kh, -(-kc // LANES) * LANES + LANES))      # zeros behind each row: vectors may read over its end
         _turn(w.reshape(kh, kc, co), turned)
         dx = buffer(work, "dx", x.shape)
-        _dx(*cells, *at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, 4 * pool[0], 20 * pool[1], dx)
+        # About 24 tasks: tall ones, because patches that cross the border of two are begun in both; flat images get narrow ones.
+        high = pool[0] * max(2, -(-shape[1] // 24))
+        across = -(-16 // -(-x.shape[1] // high))
+        wide = -(-x.shape[2] // across)
+        _dx(*cells, *at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, high, wide, dx)
     return dx, dw, db

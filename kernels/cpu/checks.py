@@ -77,6 +77,8 @@ def gradient(op, name, a, shape):
     if not isinstance(a, np.ndarray) or a.dtype != np.float32:
         raise TypeError(f"{op} on the cpu backend adds to a float32 array, but {name} is {getattr(a, 'dtype', type(a).__name__)}")
     shaped(op, name, a, shape)
+    if not a.flags.c_contiguous or not a.flags.writeable:
+        raise ValueError(f"{op} adds to {name} in place, so it must be C-contiguous and writable, got strides {a.strides}")
     return a
 
 
@@ -91,7 +93,9 @@ def _from_line(room, shape, dtype):
 
 
 def buffer(work, name, shape, dtype=np.float32, fill=None):
-    """Return work's buffer ``name`` (or a new array where there is no Workspace) from the start of a cache line; ``fill`` is None or 0."""
+    """Return work's buffer ``name`` (or a new array where there is no Workspace) from the start of a cache line; ``fill`` is
+    None or 0.
+    """
     size = (math.prod(shape) * np.dtype(dtype).itemsize + 64,)
     if work is None:
         room = np.empty(size, np.uint8) if fill is None else np.zeros(size, np.uint8)

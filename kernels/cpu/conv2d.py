@@ -36,7 +36,7 @@ def padded(x, pads, work, name, spread=(1, 1)):
 
 @parallel
 def _conv2d(x, kh, kw, w, start, width, b, sh, sw, group, y):
-    n, oh, ow, co = y.shape
+    n, oh, _ow, co = y.shape
     ci, row = x.shape[3], x.shape[2] * x.shape[3]
     kc = kw * ci
     columns = group.size
@@ -57,7 +57,9 @@ def _conv2d(x, kh, kw, w, start, width, b, sh, sw, group, y):
 
 @parallel
 def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
-    """sums (tasks, KH, KW * C_in, C_out) float64: the positions are cut into pieces, and task t takes every piece of a fixed range."""
+    """sums (tasks, KH, KW * C_in, C_out) float64: the positions are cut into pieces, and task t takes every piece of a fixed
+    range.
+    """
     n, oh, ow, many = dy.shape
     ci, row = x.shape[3], x.shape[2] * x.shape[3]
     down, across = (oh + rows - 1) // rows, (ow + columns - 1) // columns

@@ -33,7 +33,8 @@ def _cache_folder():
         folder = Path(base or tempfile.mkdtemp(prefix="minicnn-")) / f"cpu-{digest.hexdigest()[:16]}"
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK) and folder.stat().st_uid == getattr(os, "getuid", lambda: folder.stat().st_uid)():
+            # Compiled code is run as it is found, so a folder that belongs to somebody else will not do.
+            if os.access(folder, os.W_OK) and (not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()):
                 return folder
     raise OSError("found no folder for compiled kernels: set NUMBA_CACHE_DIR to a writable one")
 

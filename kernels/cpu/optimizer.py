@@ -22,8 +22,8 @@ def sgd(w, dw, velocity, learning_rate, momentum=0.0, nesterov=False, weight_dec
     """One step of SGD on flat float32 vectors: g = scale * dw + weight_decay * w; v = momentum * v + g;
     w -= learning_rate * (v, or g + momentum * v with ``nesterov``).
 
-    ``weight_decay`` is a scalar or a vector like w. Returns (w, velocity), written into ``out`` when given (they may be the inputs).
-    Sutskever et al. 2013 (momentum form without learning rate inside v, as PyTorch).
+    ``weight_decay`` is a scalar or a vector like w. Returns (w, velocity), written into ``out`` when given (they may be the
+    inputs). Sutskever et al. 2013 (momentum form without learning rate inside v, as PyTorch).
     """
     new, new_velocity = (np.empty_like(w), np.empty_like(w)) if out is None else out
     for name, a in (("dw", dw), ("velocity", velocity), ("out[0]", new), ("out[1]", new_velocity)):

@@ -12,16 +12,16 @@ once and uses it for several of them. One tile is a small rectangle of sums:
         pixel 4  x4  [acc]   [acc]   [acc]   [acc]
                  loaded: P numbers, each copied to all lanes ("broadcast")
 
-and it is repeated for every step (ky, kx * c_in) of the sum. P * Q multiply-adds cost P + Q loads: 5 x 4 has 20 for 9. It may not be
-much larger: accumulators, the vectors of w and one x must fit into the registers (32 with AVX-512: 20 + 4 + 1). It may not be
-smaller than about 8: a multiply-add takes 4 cycles and one (AVX-512: two on some machines) starts in every cycle, so as many
-independent sums must be under way.
+and it is repeated for every step (ky, kx * c_in) of the sum. P * Q multiply-adds cost P + Q loads: 5 x 4 has 20 for 9. It may
+not be much larger: accumulators, the vectors of w and one x must fit into the registers (32 with AVX-512: 20 + 4 + 1). It may
+not be smaller than about 8: a multiply-add takes 4 cycles and one (AVX-512: two on some machines) starts in every cycle, so
+as many independent sums must be under way.
 
 Lanes are output channels ("channels" tile: x is broadcast, w are vectors) or, where there are fewer channels than lanes, different
 pooling cells ("cells" tile: x are vectors, w is broadcast). The picture is the same with the roles of x and w exchanged.
 
-Either way each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps: every tile of every width
-gives the same bits. What happens with the sums at the end is the epilogue:
+Either way each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps: every tile of
+every width gives the same bits. What happens with the sums at the end is the epilogue:
 
     "store"   out[p][q] = acc[p][q]
     "max"     best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
@@ -152,10 +152,11 @@ def make_tile(shapes, lanes, lanes_are, epilogue):
 
         tile(pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last)
 
-    sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row * w_row + step * w_step + q]; x, w,
-    out, where are addresses. The x strides count floats ("channels") or vectors ("cells"); w's count floats; q counts vectors or floats.
-    epilogue "max": out is best, ``last`` the position of pixel 0; "store": ``last`` is the distance of two pixels in out.
-    Keep the result in a module's global: numba's disk cache never finds functions that reach it through a closure.
+    sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row * w_row + step * w_step +
+    q]; x, w, out, where are addresses. The x strides count floats ("channels") or vectors ("cells"); w's count floats; q
+    counts vectors or floats. epilogue "max": out is best, ``last`` the position of pixel 0; "store": ``last`` is the distance
+    of two pixels in out. Keep the result in a module's global: numba's disk cache never finds functions that reach it through
+    a closure.
     """
     @intrinsic
     def tile(context, pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last):
@@ -175,8 +176,8 @@ def make_tile(shapes, lanes, lanes_are, epilogue):
     return tile
 
 
-# P and Q: with 32 registers (AVX-512) up to 6 x 4 sums, with 16 (AVX2, SSE) 6 x 2. Sizes between the listed ones are split into these:
-# each body is compiled into every kernel that calls the tile, about 0.1 s for each.
+# P and Q: with 32 registers (AVX-512) up to 6 x 4 sums, with 16 (AVX2, SSE) 6 x 2. Sizes between the listed ones are split
+# into these: each body is compiled into every kernel that calls the tile, about 0.1 s for each.
 MAX_PIXELS = 6
 VECTORS = (1, 2, 4) if LANES == 16 else (1, 2)
 CHANNELS = (1, 2, 5) if LANES == 16 else (1, 2)  # of a cells tile: 5 x 5 sums + 5 vectors of x + 1 weight
@@ -217,8 +218,8 @@ def make_patches(max_rows, quads, lanes):
         patches(R, Q, count, g, address, row, first, offset, out, out_row)
 
     out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + k], k < 4 Q.
-    All but counts and offsets are addresses: g of float32, address and row of int64. The sum starts at 0 and is added to out at its end,
-    so that it need not wait for an earlier patch that is still on its way to overlapping memory. Vectors that are
+    All but counts and offsets are addresses: g of float32, address and row of int64. The sum starts at 0 and is added to out
+    at its end, so that it need not wait for an earlier patch that is still on its way to overlapping memory. Vectors that are
     wider than what is left of a row read and write up to 15 floats more.
     """
     shapes = [(r, q) for r in range(1, max_rows + 1) for q in quads]

@@ -1,8 +1,8 @@
 """The input windows of pooling cells: the list that the fused block works on.
 
-Cell (n, i, j) of a block reads the (PH + KH - 1) x (PW + KW - 1) input pixels from row i * PH - top, column j * PW - left. Cells are
-listed row by row: row n * OH + i has the columns ``column[row_start[row]:row_start[row + 1]]``, ascending. Any list will do; that of
-all cells is the dense block. The list becomes a table with one line per cell:
+Cell (n, i, j) of a block reads the (PH + KH - 1) x (PW + KW - 1) input pixels from row i * PH - top, column j * PW - left.
+Cells are listed row by row: row n * OH + i has the columns ``column[row_start[row]:row_start[row + 1]]``, ascending. Any list
+will do; that of all cells is the dense block. The list becomes a table with one line per cell:
 
     table[t] = (address of the window's first float, floats from one row to the next, (n * OH + i) * OW + j)
 
@@ -76,7 +76,9 @@ def _fill(x, row_start, column, oh, ow, ph, pw, top, left, wh, ww, first_copy, t
 
 
 def windows(x, cells, grid, pool, kernel, pads, work):
-    """Return the table of ``cells`` in a grid (N, OH, OW, ...), and the copied windows, which live as long as the caller holds them."""
+    """Return the table of ``cells`` in a grid (N, OH, OW, ...), and the copied windows, which live as long as the caller
+    holds them.
+    """
     (top, _), (left, _) = pads
     wh, ww = pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1
     first_copy = np.zeros(cells.row_start.size, np.int64)

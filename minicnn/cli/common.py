@@ -13,9 +13,9 @@ def reader_arguments(parser):
     add("--size", type=int, default=argparse.SUPPRESS, help="edge of the images in pixels (default: the format's own)")
     add("--plane", type=_value, nargs="+", default=argparse.SUPPRESS, metavar="P", help="plane to read, several: one channel each "
         "(default: the collection plane)")
-    add("--threshold", type=_value, default=argparse.SUPPRESS, help="smallest pixel to keep, or none (default: the format's own)")
+    add("--threshold", type=_threshold, default=argparse.SUPPRESS, help="smallest pixel to keep, or none (default: the format's own)")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="any other option of the format's reader, such as "
-        "producer=sbndwire, tick_sum=3 or key=img")
+        "producer=sbndwire, tick_sum=3, key=img or class_names=a,b")
 
 
 def reader_options(args):
@@ -31,8 +31,17 @@ def reader_options(args):
     return options
 
 
+def _threshold(text):
+    return None if text.lower() == "none" else float(text)
+
+
+_threshold.__name__ = "number"                       # what argparse calls it: "invalid number value"
+
+
 def _value(text):
-    """A number, none, true or false where the text says so, else the text."""
+    """A number, none, true or false where the text says so, several where commas separate them, else the text."""
+    if "," in text:
+        return tuple(_value(part) for part in text.split(","))
     words = {"none": None, "true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]

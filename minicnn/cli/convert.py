@@ -48,9 +48,11 @@ class Job:
         return self
 
     def __exit__(self, kind, *_):
-        if self.writer and kind is None and len(self.writer):
+        if self.writer is None:
+            return
+        if kind is None and len(self.writer):
             self.writer.close()
-        elif self.writer:
+        else:
             self.writer.abort()
 
     def add(self, source, title):

@@ -120,16 +120,19 @@ def _run_file(path):
                           *[(f"machine, {key}", value) for key, value in run.get("machine", {}).items()]])
     print()
     table("arguments", (), [(key, "-" if value is None else value) for key, value in arguments.items()])
-    print()
     _epochs(epochs)
     return 0
 
 
 def _epochs(epochs):
-    if epochs:
-        names = [name for name in dict.fromkeys(key for row in epochs for key in row)]
-        table("history", [name.replace("_", " ") for name in names], [[_number(row.get(name)) for name in names] for row in epochs],
-              right=range(len(names)))
+    """Print the history, and the parts of each epoch's seconds ("seconds: forward" and so on) in a table of their own."""
+    names = list(dict.fromkeys(key for row in epochs for key in row))
+    parts = [name for name in names if ": " in name]
+    for title, columns in (("history", [name for name in names if name not in parts]), ("seconds", ["epoch", *parts])):
+        if epochs and (parts or title == "history"):
+            print()
+            table(title, [name.split(": ")[-1].replace("_", " ") for name in columns],
+                  [[_number(row.get(name)) for name in columns] for row in epochs], right=range(len(columns)))
 
 
 def _words(value):
