@@ -193,11 +193,12 @@ def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=Non
     return y[:, 0, 0], argmax[:, 0, 0]
 
 
-def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", dw=None, db=None, work=None):
-    """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sum, dw, db).
+def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None, work=None):
+    """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
-    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2); dx_sum (C_in,) float64: its sum over all pixels of the image;
-    both None where ``at`` is None. dw and db are added to.
+    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in) float64: its sums over the pixels of each
+    pair of row class and column class, for ``classes`` = (row_class (H,), column_class (W,)) counting from 0; by default one class.
+    Both are None where ``at`` is None. dw and db are added to.
     """
     pool = pair(pool, "pool size")
     windows, (top, left) = _windows(x, cells, w.shape[:2], pool, padding)
@@ -206,11 +207,15 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
     if at is None:
         return None, None, dw, db
     h, width = x.shape[1:3]
-    dx = np.zeros((top + h + sum(dwin.shape[1:3]), left + width + sum(dwin.shape[1:3]), x.shape[3]), np.float64)
-    for (i, j), d in zip(cells * pool, dwin):
-        dx[i:i + d.shape[0], j:j + d.shape[1]] += d
+    rows, columns = classes or (np.zeros(h, int), np.zeros(width, int))
+    dx = np.zeros((top + h + pool[0] + w.shape[0], left + width + pool[1] + w.shape[1], x.shape[3]))
+    if len(cells):
+        for (i, j), d in zip(cells * pool, dwin):
+            dx[i:i + d.shape[0], j:j + d.shape[1]] += d
     dx = dx[top:top + h, left:left + width]
-    return dx[at[:, 0], at[:, 1]].astype(x.dtype), dx.sum((0, 1)), dw, db
+    sums = np.zeros((rows.max() + 1, columns.max() + 1, x.shape[3]))
+    np.add.at(sums, (rows[:, None], columns[None]), dx)
+    return dx[at[:, 0], at[:, 1]].astype(x.dtype), sums, dw, db
 
 
 # ---------------------------------------------------------------------------------------------------- dense, loss, update

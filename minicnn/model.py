@@ -157,6 +157,8 @@ class Sequential:
             self.backward(dlogits, saved)
             scores[part] = self.kernels.to_host(p)
             self.add_to_tail(y[part], float(self.kernels.to_host(loss).sum(dtype=np.float64)), scores[part])
+        if self._plan.suppressed:
+            self._plan.suppressed.finish(self.kernels, self._p[0], self._g[0], self._work[0])
         return scores
 
     def add_to_tail(self, y, loss, scores):

@@ -106,7 +106,7 @@ class Plan:
         self.suppressed = ZeroSuppressed(self.stages[:count], self.shapes[:count + 1], input_scale, mode)
         self.stages[:count] = [self.suppressed]
         for row in self.rows[:count]:
-            row["note"] = "fused, zero-suppressed" + (f" (dense above {CROSSOVER:.0%} active)" if mode == "auto" else "")
+            row["note"] = "fused, zero-suppressed" + (f" (dense above {CROSSOVER:.0%} lit)" if mode == "auto" else "")
 
     @property
     def microbatch(self):
@@ -133,7 +133,7 @@ class Plan:
         total = [sum(r[key] for r in self.rows) for key in ("forward", "backward", "bytes")]
         lines.append(f"{'one event':<{width}}{'':>18}{total[0] / 1e9:>11.3f}{total[1] / 1e9:>11.3f}{total[2] / 1e6:>10.2f}")
         if self.suppressed and self.suppressed.events:
-            lines.append("active cells per event so far: " + self.suppressed.occupancy())
+            lines.append("cells computed per event so far: " + self.suppressed.occupancy())
         return "\n".join(lines)
 
 

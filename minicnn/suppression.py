@@ -1,46 +1,73 @@
 """Exact zero suppression: the leading blocks of a network at a cost that follows the lit pixels, with the numbers of the dense network.
 
-An event is background everywhere but at its lit pixels. A pooled cell whose input window holds background alone has the same output as
-any other such cell: the block applied to a window of background. So block by block
+An image at rest, without an event, has few different pooled cells. Along each axis a cell belongs to a *class*, given by what its input
+window sees there: pixels of which class, or the padding outside the image. Behind every block there are a handful of them: the inner
+ones, which see background alone, and some at either end. A cell's output depends on its pair of classes, so a block at rest is a small
+table, computed from one window per pair once per weight update.
 
-    active cells   those whose window holds an active position or, where the background is not 0, leaves the image;
-    lit cells      the active ones that follow from this event's lit pixels; only these are computed per event;
-    static cells   the other active ones (the ring along the border): equal in all events, computed once per weight update.
+An event changes the cells whose window holds a lit position: the *lit* cells, which are positions for the next block. Only these are
+computed per event, into a buffer that holds the resting output and is put back to rest afterwards.
 
-The backward pass needs the gradient G of every active cell, and of the inactive ones only its sum SG per channel:
+Backward, G at lit cells gives all of the gradient at lit positions, because a window that holds one is lit. What it gives elsewhere, and
+the gradients of all cells that are not lit, are needed only as sums over classes: all cells of a pair see the same window, have the same
+maximum and the same derivative. Sums are linear, so they are added up over a batch, and one backward pass over the table's windows
+per update gives their share of dw and db, and the sums over the classes of the block before.
 
-    gz = G elu'(y),  gz_bg = SG elu'(y_background)
-    db = sum(gz) + gz_bg;   dw = what the active cells give + background_in (outer) gz_bg on every tap
-    G_in at the active inputs from gz;   SG_in = (all that gz gives) + gz_bg (w summed over taps) - sum(G_in)
-
-A block with more active cells than CROSSOVER of its grid, and all blocks behind it, run dense: the same numbers, cheaper there.
+A block of which more than CROSSOVER is lit, and all blocks behind it, run dense for that event: the same numbers, cheaper there.
 """
 from dataclasses import dataclass, field
 
 import numpy as np
 
-#: Fraction of active cells above which a block runs dense. benchmarks/active.py prints the figure to put here.
-CROSSOVER = 0.5
+from .kernels import shapes
+
+#: Fraction of lit cells above which a block runs dense. benchmarks/active.py prints the figure to put here.
+CROSSOVER = 0.7
 MODES = ("auto", "always", "never")
 
 
-@dataclass
-class Rest:
-    """What a block's output is without an event: background, and the static cells with their outputs."""
+def axis_classes(before, kernel, pool, stride_padding, cells):
+    """Return (patterns (K, window), cell_class (cells,)): the different windows along one axis, as classes of the pixels ``before``.
 
-    background_in: np.ndarray                          # (C_in,)
-    background: np.ndarray                             # (C_out,)
-    cells: np.ndarray                                  # static cells (s, 2)
-    y: np.ndarray                                      # (s, C_out)
-    argmax: np.ndarray                                 # (s, C_out)
+    ``before`` (size,) is the class of every pixel; a window of pool + kernel - 1 starts at cell * pool - padding; outside is -1.
+    """
+    window = np.arange(cells)[:, None] * pool - stride_padding + np.arange(pool + kernel - 1)
+    inside = (window >= 0) & (window < len(before))
+    pattern = np.where(inside, before[np.clip(window, 0, len(before) - 1)], -1)
+    patterns, cell_class = np.unique(pattern, axis=0, return_inverse=True)
+    return patterns, cell_class.reshape(-1)
+
+
+@dataclass
+class Table:
+    """A block at rest: one window per pair of classes, numbered r * S + s."""
+
+    classes: tuple                                     # (row_class (OH,), column_class (OW,)) of its cells
+    patterns: tuple                                    # what windows of a class see: (R, PH + KH - 1), (S, PW + KW - 1)
+    x: np.ndarray = None                               # (R * S, window rows, window columns, C_in)
+    y: np.ndarray = None                               # (R * S, 1, 1, C_out)
+    argmax: np.ndarray = None
+
+    @property
+    def pairs(self):
+        """(R, S)"""
+        return tuple(map(len, self.patterns))
+
+    def pair(self, cells):
+        """Return the number of the class pair (m,) of the given cells."""
+        return self.classes[0][cells[:, 0]] * self.pairs[1] + self.classes[1][cells[:, 1]]
+
+    def at(self, cells):
+        """Return the resting output (m, C_out) of the given cells."""
+        return self.y[self.pair(cells), 0, 0]
 
 
 @dataclass
 class Saved:
-    """What the backward pass of one event needs. ``cells[i]`` are None where block i ran dense."""
+    """What the backward pass of one event needs. ``lit[i]`` is None where block i ran dense."""
 
     inputs: list = field(default_factory=list)         # x of every block
-    cells: list = field(default_factory=list)
+    lit: list = field(default_factory=list)            # positions: lit[0] pixels, lit[i + 1] cells of block i
     y: list = field(default_factory=list)
     argmax: list = field(default_factory=list)
 
@@ -48,161 +75,161 @@ class Saved:
 class ZeroSuppressed:
     """FusedBlocks from the input on, as one stage of the plan; takes one SparseImage (or image array) at a time.
 
-    It owns one buffer per block, which holds that block's resting output and, during an event, its lit cells.
+    ``buffers[0]`` is the image and ``buffers[i + 1]`` the output of block i: at rest, or with the lit cells of one event.
     """
 
-    def __init__(self, blocks, shapes, input_scale=1.0, mode="auto"):
-        self.blocks, self.scale = blocks, np.float32(input_scale)
-        self.shapes = shapes                           # of the input and of every block's output
+    def __init__(self, blocks, shapes_, input_scale=1.0, mode="auto"):
+        self.blocks, self.shapes, self.scale = blocks, shapes_, np.float32(input_scale)
         self.crossover = 1.0 if mode == "always" else CROSSOVER
-        self.name = blocks[0].name
-        self.dirty = []                                # (buffer index, positions, resting values) to put back before the next event
-        self.background = None                         # of the image buffer
-        self.buffers = None
-        self.rests = None
+        self.tables = self._classify()
+        self.buffers, self.background, self.fresh = None, None, False
+        self.touched = []                              # (buffer, positions) to put back to rest before the next event
+        self.sums = None                               # gradients summed over class pairs (R, S, C), per block
         self.events, self.active = 0, np.zeros(len(blocks), np.int64)
 
+    def _classify(self):
+        tables, classes = [], tuple(np.zeros(n, int) for n in self.shapes[0][:2])
+        for block, before, after in zip(self.blocks, self.shapes, self.shapes[1:]):
+            pads = shapes.conv_padding((1, *before), (*block.conv.kernel_size, 0, 0), (1, 1), block.conv.padding)
+            axes = [axis_classes(classes[a], block.conv.kernel_size[a], block.pool[a], pads[a][0], after[a]) for a in (0, 1)]
+            patterns, classes = zip(*axes)
+            tables.append(Table(classes, patterns))
+        return tables
+
     def occupancy(self):
-        """Return the mean number of active cells of each block's grid, as text."""
+        """Return the mean number of computed cells of each block's grid, as text."""
         return ", ".join(f"{block.name} {count / self.events:.0f} of {shape[0] * shape[1]}"
                          for block, count, shape in zip(self.blocks, self.active, self.shapes[1:]))
+
+    def weights_changed(self):
+        """The resting state has to be computed again."""
+        self.fresh = False
 
     # ------------------------------------------------------------------------------------------------ forward
     def forward(self, k, event, p, work, rng=None):
         """Return (y (1, OH, OW, C_out) of the last block, Saved) for one event; y is a buffer, valid until the next event."""
-        saved, x, positions = Saved(), *self._enter(k, event, p, work)
+        saved, x, lit = Saved(), *self._enter(k, event, p, work)
+        saved.lit.append(lit)
         self.events += 1
         for i, block in enumerate(self.blocks):
             saved.inputs.append(x)
-            lit = None
-            if positions is not None:
-                lit = k.active_cells(positions, x.shape, block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
-                rest = self.rests[i]
-                cells, order = merge(rest.cells, lit, self.shapes[i + 1][1])
-                if len(cells) > self.crossover * np.prod(self.shapes[i + 1][:2]):
-                    lit = None
+            grid = self.shapes[i + 1][0] * self.shapes[i + 1][1]
+            options = block.pool, block.alpha, block.conv.padding
+            if lit is not None:
+                lit = k.active_cells(lit, x.shape, block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
+                lit = lit if len(lit) <= self.crossover * grid else None
             if lit is None:
-                y, argmax = k.conv2d_block(x, p[i]["w"], p[i]["b"], block.pool, block.alpha, block.conv.padding, work=work[i])
-                positions = cells = None
-                self.active[i] += np.prod(self.shapes[i + 1][:2])
+                x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
             else:
-                y_lit, argmax_lit = k.conv2d_block_cells(x, lit, p[i]["w"], p[i]["b"], block.pool, block.alpha, block.conv.padding,
-                                                         work=work[i])
-                self._put(i + 1, lit, y_lit, rest)
-                positions, x = lit, self.buffers[i + 1]
-                y = np.concatenate([rest.y, y_lit])[order]
-                argmax = np.concatenate([rest.argmax, argmax_lit])[order]
-                self.active[i] += len(cells)
-            saved.cells.append(cells)
+                y, argmax = k.conv2d_block_cells(x, lit, p[i]["w"], p[i]["b"], *options, work=work[i])
+                x = self._put(i + 1, lit, y)
+            self.active[i] += grid if lit is None else len(lit)
+            saved.lit.append(lit)
             saved.y.append(y)
             saved.argmax.append(argmax)
-            if cells is None:
-                x = y
         return x, saved
 
     def _enter(self, k, event, p, work):
         """Return (x (1, H, W, C), lit positions or None to run dense) for an event, its pixels in the image buffer."""
-        dense = isinstance(event, np.ndarray)
-        background = np.float32(0 if dense else event.background) * self.scale
-        if dense:
-            x = (event if self.scale == 1 else event * self.scale)[None]
-            positions = k.lit_pixels(x, 0.0)
-            values = x[0, positions[:, 0], positions[:, 1]]
+        if isinstance(event, np.ndarray):
+            x = np.asarray(event * self.scale if self.scale != 1 else event)[None]
+            self._rest(k, p, work, np.float32(0))
+            lit = k.lit_pixels(x, 0.0)
+            values = x[0, lit[:, 0], lit[:, 1]]
         else:
-            positions, values = event.coords, event.values * self.scale
-        self._rest(k, p, work, background)
-        if len(positions) > self.crossover * np.prod(self.shapes[0][:2]):
-            return (x if dense else event.to_dense(scale=self.scale)[None]), None
-        self._put(0, positions, values, None)
-        return self.buffers[0], positions
+            x = None
+            self._rest(k, p, work, np.float32(event.background) * self.scale)
+            lit, values = event.coords, event.values * self.scale
+        if len(lit) > self.crossover * self.shapes[0][0] * self.shapes[0][1]:
+            return (event.to_dense(scale=self.scale)[None] if x is None else x), None
+        return self._put(0, lit, values), lit
 
-    def _put(self, i, positions, values, rest):
-        """Write values into buffer i and remember what has to be put back."""
+    def _put(self, i, positions, values):
+        """Write values into buffer i, remember the positions, and return the buffer."""
         self.buffers[i][0, positions[:, 0], positions[:, 1]] = values
-        self.dirty.append((i, positions, rest))
+        self.touched.append((i, positions))
+        return self.buffers[i]
 
     def _rest(self, k, p, work, background):
-        """Bring all buffers to rest: put back what the last event wrote or, after a weight update, fill them anew."""
-        if self.buffers is None or background != self.background:
-            self.buffers = self.buffers or [k.empty((1, *shape)) for shape in self.shapes]
+        """Bring all buffers to rest: put back what the last event wrote or, after an update or for a new background, fill them anew."""
+        if self.buffers is None:
+            self.buffers = [k.empty((1, *shape)) for shape in self.shapes]
+        if background != self.background:
             self.buffers[0][...] = background
-            self.background, self.dirty, self.rests = background, [], None
-        elif self.rests is None:                       # the weights have changed: only the image is worth putting back
-            self.dirty = [d for d in self.dirty if d[0] == 0]
-        for i, positions, rest in self.dirty:
-            at = (0, positions[:, 0], positions[:, 1])
-            self.buffers[i][at] = background if rest is None else rest.background
-            if rest is not None:
-                self.buffers[i][0, rest.cells[:, 0], rest.cells[:, 1]] = rest.y
-        self.dirty = []
-        if self.rests is None:
-            self.rests = self._make_rests(k, p, work)
+            self.background, self.touched, self.fresh = background, [], False
+        for i, at in self.touched:
+            if i == 0:
+                self.buffers[0][0, at[:, 0], at[:, 1]] = background
+            elif self.fresh:
+                self.buffers[i][0, at[:, 0], at[:, 1]] = self.tables[i - 1].at(at)
+        self.touched = []
+        if not self.fresh:
+            self._fill(k, p, work)
+            self.fresh = True
 
-    def weights_changed(self):
-        """The resting state has to be computed again."""
-        self.rests = None
-
-    def _make_rests(self, k, p, work):
-        rests, static = [], np.zeros((0, 2), np.int32)
-        background = np.full(self.shapes[0][2], self.background, np.float32)
-        for i, block in enumerate(self.blocks):
-            w, b, conv = p[i]["w"], p[i]["b"], block.conv
-            window = np.ascontiguousarray(np.broadcast_to(background, (1, block.pool[0] + w.shape[0] - 1,
-                                                                      block.pool[1] + w.shape[1] - 1, w.shape[2])))
-            y, _ = k.conv2d_block(window, w, b, block.pool, block.alpha, "valid")
-            x = self.buffers[i]
-            # Behind the first block the ring is active even if its background happens to be 0: its gradient differs.
-            static = k.active_cells(static, x.shape, conv.kernel_size, block.pool, conv.padding, border=i > 0 or self.background != 0)
-            rest = Rest(background, np.array(y).reshape(-1), static, *map(np.array, k.conv2d_block_cells(
-                x, static, w, b, block.pool, block.alpha, conv.padding)))
-            self.buffers[i + 1][...] = rest.background
-            self.buffers[i + 1][0, static[:, 0], static[:, 1]] = rest.y
-            rests.append(rest)
-            background = rest.background
-        return rests
+    def _fill(self, k, p, work):
+        """Compute the tables for the present weights and fill the buffers with them."""
+        values = np.full((1, 1, self.shapes[0][2]), self.background, np.float32)       # (R, S, C) of the pixels before
+        for i, (block, table) in enumerate(zip(self.blocks, self.tables)):
+            padded = np.pad(values, ((0, 1), (0, 1), (0, 0)))                          # class -1, outside, is 0
+            rows, columns = table.patterns
+            x = padded[rows[:, None, :, None], columns[None, :, None, :]]
+            table.x = np.ascontiguousarray(x.reshape(-1, *x.shape[2:]))
+            table.y, table.argmax = map(np.array, k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid",
+                                                                 work=work[i]))
+            values = table.y.reshape(*table.pairs, -1)
+            for r, line in enumerate(values[:, table.classes[1]]):
+                self.buffers[i + 1][0, table.classes[0] == r] = line
 
     # ------------------------------------------------------------------------------------------------ backward
     def backward(self, k, dy, saved, p, g, need_dx=False, work=None):
-        """Add the gradients of all blocks into g for dy (1, OH, OW, C_out)."""
-        dx, grad, grad_rest = dy, None, None
+        """Add the gradients of one event's lit cells into g, and the others into ``sums``, for dy (1, OH, OW, C_out)."""
+        if self.sums is None:
+            self.sums = [np.zeros((*t.pairs, shape[2])) for t, shape in zip(self.tables, self.shapes[1:])]
+        dx, grad = dy, None                            # dense, or at the lit cells
         for i in reversed(range(len(self.blocks))):
-            block, cells, x = self.blocks[i], saved.cells[i], saved.inputs[i]
+            block, lit, x, positions = self.blocks[i], saved.lit[i + 1], saved.inputs[i], saved.lit[i]
             w, dw, db = p[i]["w"], g[i]["w"], g[i]["b"]
-            if cells is None:
-                dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], block.pool, block.alpha, block.conv.padding,
-                                             i > 0, dw, db, work=work[i])[0]
+            options = block.pool, block.alpha, block.conv.padding
+            if lit is None:
+                dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], *options, i > 0, dw, db, work=work[i])[0]
                 continue
-            if grad is None:                           # from dense to suppressed: gradients at active cells, and the sum of the others
-                grad = dx[0, cells[:, 0], cells[:, 1]]
-                grad_rest = dx.sum((0, 1, 2), dtype=np.float64) - grad.sum(0, dtype=np.float64)
-            at = saved.cells[i - 1] if i else None
-            dx_at, dx_sum, _, _ = k.conv2d_block_cells_backward(grad, cells, at, x, w, saved.y[i], saved.argmax[i], block.pool,
-                                                                block.alpha, block.conv.padding, dw, db, work=work[i])
-            rest = self.rests[i]
-            if len(cells) < np.prod(self.shapes[i + 1][:2]):
-                gz = grad_rest * np.where(rest.background > 0, 1, rest.background + block.alpha)
-                db += gz.astype(db.dtype)
-                if rest.background_in.any():
-                    dw += (rest.background_in[:, None] * gz).astype(dw.dtype)
-                if i:
-                    dx_sum = dx_sum + work[i].once("tap sum", lambda w=w: w.sum((0, 1), dtype=np.float64)) @ gz
+            if grad is None:
+                grad = dx[0, lit[:, 0], lit[:, 1]]
+                self._add_sums(i, class_sums(dx[0], self.tables[i]), grad, lit)
+            before = self.tables[i - 1].classes if i else None
+            grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
+                                                             *options, before, dw, db, work=work[i])
             if i:
-                grad, grad_rest = dx_at, dx_sum - dx_at.sum(0, dtype=np.float64)
+                self._add_sums(i - 1, sums, grad, positions)
+
+    def _add_sums(self, i, sums, grad, lit):
+        """Add to the class sums of block i: ``sums`` over all its cells, less the gradients of the lit ones."""
+        table = self.tables[i]
+        pair = table.pair(lit) == np.arange(table.pairs[0] * table.pairs[1])[:, None]
+        self.sums[i] += sums - (pair.astype(np.float64) @ grad.astype(np.float64)).reshape(sums.shape)
+
+    def finish(self, k, p, g, work):
+        """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none."""
+        if self.sums is None:
+            return
+        for i in reversed(range(len(self.blocks))):
+            block, table = self.blocks[i], self.tables[i]
+            dy = self.sums[i].reshape(-1, 1, 1, self.shapes[i + 1][2]).astype(np.float32)
+            dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
+                                         g[i]["w"], g[i]["b"], work=work[i])[0]
+            if i:
+                rows, columns = table.patterns
+                onto = np.zeros(tuple(n + 1 for n in self.tables[i - 1].pairs) + dx.shape[3:])         # the last class is outside
+                np.add.at(onto, (rows[:, None, :, None], columns[None, :, None, :]), dx.reshape(*table.pairs, *dx.shape[1:]))
+                self.sums[i - 1] += onto[:-1, :-1]
+        self.sums = None
 
 
-def merge(static, lit, columns):
-    """Return the union of two row-major lists of cells, and for each of its cells the place of its value in [static, lit].
-
-    A cell that is both takes the value of ``lit``. ``columns`` is the width of the grid.
-    """
-    if not len(static):
-        return lit, slice(None)
-    keys = np.concatenate([static[:, 0] * np.int64(columns) + static[:, 1], lit[:, 0] * np.int64(columns) + lit[:, 1]])
-    order = np.argsort(keys, kind="stable")
-    sorted_keys = keys[order]
-    last = np.append(sorted_keys[1:] != sorted_keys[:-1], True)[:len(keys)]   # of two equal keys the later one: lit
-    order = order[last]
-    return np.concatenate([static, lit])[order], order
+def class_sums(a, table):
+    """Return the sums (R, S, C) float64 of a (OH, OW, C) over the class pairs of a table."""
+    rows, columns = ((np.arange(n)[:, None] == c) for n, c in zip(table.pairs, table.classes))
+    return np.einsum("rh,hwc,sw->rsc", rows.astype(np.float64), a.astype(np.float64), columns.astype(np.float64), optimize=True)
 
 
-__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "merge"]
+__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "class_sums"]

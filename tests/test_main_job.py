@@ -91,7 +91,7 @@ def events_file(path, events=6, spoil=None):
     (lambda p: events_file(p / "e.h5"), ["--train", "5", "--validation", "2"], "5 training and 2 validation events cannot be taken from 6"),
     (lambda p: events_file(p / "e.h5"), ["--train", "1", "--validation", "2"], "every rank needs at least one"),
     (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--batch-size", "3"], "batch size 3 is larger than the 2"),
-    (lambda p: events_file(p / "e.h5"), 
+    (lambda p: events_file(p / "e.h5"),
      ["--train", "4", "--validation", "2", "--learning-rate", "1e30", "--batch-size", "1"], "not finite"),
     (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--codec", "gzip"], "codec must be one of"),
     (lambda p: events_file(p / "e.h5"), ["--size", "100"], "cannot be shrunk to size 100"),

@@ -11,7 +11,7 @@ from numba import prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
-from .checks import aligned, buffer, floats, gradient, shaped
+from .checks import aligned, buffer, floats, gradient, once, shaped
 from .jit import jit, parallel
 from .tile import LANES, MAX_ROWS, MAX_VECTORS, QUADS, patches
 from .windows import all_cells, windows
@@ -32,39 +32,62 @@ def _sum_patches(kh, first_row, start, end, count, g, address, row, out, out_row
                     out + 4 * (r * out_row + k - start), out_row)
 
 
+@jit
+def _sum_chunk(table, begin, end, dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total):
+    """part[c] (KH, kc) = the sum over cells begin to end of gz * patch for channel first + c, and total[c] that of gz."""
+    part[:] = 0
+    total[:] = 0
+    g, address, row = np.empty(piece, np.float32), np.empty(piece, np.int64), np.empty(piece, np.int64)
+    for start in range(begin, end, piece):                            # few windows: they stay in the cache over the channels
+        cells = table[start:min(end, start + piece)]
+        count = cells.shape[0]
+        for i in range(count):
+            row[i] = cells[i, 1]
+        for c in range(total.size):
+            here = np.float32(0)
+            for i in range(count):
+                cell = cells[i, 2] & POSITIVE
+                a = argmax[cell, first + c]
+                g[i] = dy[cell, first + c] * slope(y[cell, first + c], alpha)
+                here += g[i]
+                address[i] = cells[i, 0] + 4 * (down[a] * row[i] + right[a])
+            total[c] += here
+            _sum_patches(kh, 0, 0, kc, count, g.ctypes.data, address.ctypes.data, row.ctypes.data,
+                         part.ctypes.data + 4 * c * kh * part.shape[2], part.shape[2])
+
+
+@parallel
+def _dw_of_one_chunk(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task, piece, dw, db):
+    """dw (KH * KC, C_out) and db += the sums over all cells, which are one chunk."""
+    co = y.shape[1]
+    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci              # looked up: a division takes long
+    for task in prange((co + per_task - 1) // per_task):
+        first = task * per_task
+        channels = min(per_task, co - first)
+        part, total = np.empty((channels, kh, kc + LANES), np.float32), np.empty(channels, np.float32)
+        _sum_chunk(table, 0, table.shape[0], dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
+        for c in range(channels):
+            db[first + c] += total[c]
+        for ky in range(kh):
+            for k in range(kc):
+                for c in range(channels):
+                    dw[ky * kc + k, first + c] += part[c, ky, k]
+
+
 @parallel
 def _dw(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piece, sums, db):
     """sums (spans, C_out, KH, KC) and db (spans, C_out), float64: span t adds up a fixed range of chunks of cells, in order."""
     n, co = table.shape[0], y.shape[1]
     chunks = (n + CHUNK - 1) // CHUNK
     groups = (co + per_task - 1) // per_task
-    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci              # looked up: a division takes long
+    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci
     for task in prange(spans * groups):
         t, first = task // groups, task % groups * per_task
         channels = min(per_task, co - first)
-        part = np.empty((channels, kh, kc + LANES), np.float32)
-        total = np.empty(channels, np.float32)
-        g, address, row = np.empty(piece, np.float32), np.empty(piece, np.int64), np.empty(piece, np.int64)
+        part, total = np.empty((channels, kh, kc + LANES), np.float32), np.empty(channels, np.float32)
         for chunk in range(chunks * t // spans, chunks * (t + 1) // spans):
-            part[:] = 0
-            total[:] = 0
-            end = min(n, chunk * CHUNK + CHUNK)
-            for start in range(chunk * CHUNK, end, piece):            # few windows: they stay in the cache
-                cells = table[start:min(end, start + piece)]
-                count = cells.shape[0]
-                for i in range(count):
-                    row[i] = cells[i, 1]
-                for c in range(channels):
-                    here = np.float32(0)
-                    for i in range(count):
-                        cell = cells[i, 2] & POSITIVE
-                        a = argmax[cell, first + c]
-                        g[i] = dy[cell, first + c] * slope(y[cell, first + c], alpha)
-                        here += g[i]
-                        address[i] = cells[i, 0] + 4 * (down[a] * row[i] + right[a])
-                    total[c] += here
-                    _sum_patches(kh, 0, 0, kc, count, g.ctypes.data, address.ctypes.data, row.ctypes.data,
-                                 part.ctypes.data + 4 * c * kh * part.shape[2], part.shape[2])
+            begin = chunk * CHUNK
+            _sum_chunk(table, begin, min(n, begin + CHUNK), dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
             for c in range(channels):
                 db[t, first + c] += total[c]
                 for ky in range(kh):
@@ -145,13 +168,27 @@ def _turn(w, out):
             out[c, ky, k] = w[ky, k, c]
 
 
+def turned_weights(w, work):
+    """Return w as (C_out, KH, KW * C_in padded), once per weight update where there is a Workspace."""
+    kh, kw, ci, co = w.shape
+
+    def turn():
+        out = aligned((co, kh, -(-kw * ci // LANES) * LANES + LANES))    # zeros behind each row: vectors may read over its end
+        _turn(w.reshape(kh, kw * ci, co), out)
+        return out
+    return once(work, "turned", turn)
+
+
 def add_dw(table, dy, y, argmax, alpha, pool, kernel, dw, db):
     """Add the weight gradients of the windows of ``table``, for dy, y, argmax (cells, C_out) and kernel (KH, KW, C_in)."""
     (kh, kw, ci), (n, co) = kernel, dy.shape
     kc = kw * ci
+    piece = max(8, min(32, PIECE // (4 * ci * (pool[0] + kh - 1) * (pool[1] + kw - 1)) // 8 * 8))
+    if n <= CHUNK:
+        _dw_of_one_chunk(table, dy, y, argmax, alpha, *pool, ci, kh, kc, 16, piece, dw.reshape(kh * kc, co), db)
+        return
     spans = max(1, min(-(-n // CHUNK), 64, (1 << 18) // dw.size))     # from the shapes alone: bits must not follow the threads
     sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
-    piece = max(8, min(32, PIECE // (4 * ci * (pool[0] + kh - 1) * (pool[1] + kw - 1)) // 8 * 8))
     _dw(table, dy, y, argmax, alpha, *pool, ci, kh, kc, spans, 16, piece, sums, db_sums)
     _add_sums(sums.reshape(spans, co, kh * kc), dw.reshape(kh * kc, co))
     db += np.add.reduce(db_sums, 0)
@@ -172,15 +209,14 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
         shaped(op, name, a, shape)
     dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
     kh, kw, ci, co = w.shape
-    n, kc, alpha = shape[0] * shape[1] * shape[2], kw * ci, np.float32(alpha)
+    n, alpha = shape[0] * shape[1] * shape[2], np.float32(alpha)
     at_cells = dy.reshape(n, co), y.reshape(n, co), np.ascontiguousarray(argmax, np.uint8).reshape(n, co), alpha
     cells = all_cells(shape, work)
     table, _keep = windows(x, cells, shape, pool, (kh, kw), pads, work)
     add_dw(table, *at_cells, pool, (kh, kw, ci), dw, db)
     dx = None
     if need_dx:
-        turned = aligned((co, kh, -(-kc // LANES) * LANES + LANES))      # zeros behind each row: vectors may read over its end
-        _turn(w.reshape(kh, kc, co), turned)
+        turned = turned_weights(w, work)
         dx = buffer(work, "dx", x.shape)
         # About 24 tasks: tall ones, because patches that cross the border of two are begun in both; flat images get narrow ones.
         high = pool[0] * max(2, -(-shape[1] // 24))

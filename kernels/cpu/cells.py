@@ -9,11 +9,13 @@ from numba import prange
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
 from .block import run_block
-from .block_backward import _sum_patches, _turn, add_dw
-from .checks import aligned, buffer, floats, gradient, once, shaped
+from .block_backward import _sum_patches, add_dw, turned_weights
+from .checks import buffer, floats, gradient, shaped
 from .jit import jit, parallel
 from .tile import LANES
 from .windows import Cells, windows
+
+PARTS = 8                                   # partial sums over cells, fixed so that bits do not follow the threads
 
 
 @parallel
@@ -158,15 +160,18 @@ def _window_gradients(dy, y, argmax, alpha, w, ph, pw, kh, kw, ci, dwin):
 
 
 @parallel
-def _inside_sums(cells, ph, pw, kh, kw, top, left, h, width, ci, dwin, sums):
-    """sums[t] (C_in,) float64: the part of dwin[t] that lies within the image."""
-    for t in prange(cells.shape[0]):
-        sums[t] = 0
-        i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
-        for a in range(max(0, -i), min(ph + kh - 1, h - i)):
-            for b in range(max(0, -j), min(pw + kw - 1, width - j)):
-                for d in range(ci):
-                    sums[t, d] += dwin[t, a, b * ci + d]
+def _class_sums(cells, ph, pw, kh, kw, top, left, ci, dwin, row_class, column_class, parts):
+    """parts[p, r, s] (C_in,) float64: the sum of dwin over the pixels of row class r and column class s, for part p of the cells."""
+    n, h, width = cells.shape[0], row_class.size, column_class.size
+    for p in prange(parts.shape[0]):
+        parts[p] = 0
+        for t in range(n * p // parts.shape[0], n * (p + 1) // parts.shape[0]):
+            i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
+            for a in range(max(0, -i), min(ph + kh - 1, h - i)):
+                for b in range(max(0, -j), min(pw + kw - 1, width - j)):
+                    r, s = row_class[i + a], column_class[j + b]
+                    for d in range(ci):
+                        parts[p, r, s, d] += dwin[t, a, b * ci + d]
 
 
 @parallel
@@ -190,11 +195,12 @@ def _gather(at, rows, cells, ph, pw, kh, kw, top, left, ci, dwin, out):
                 low += 1
 
 
-def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", dw=None, db=None, work=None):
-    """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sum, dw, db).
+def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None, work=None):
+    """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
-    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2); dx_sum (C_in,) float64: its sum over all pixels of the image;
-    both None where ``at`` is None. dw and db are added to.
+    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in) float64: its sums over the pixels of each
+    pair of row class and column class, for ``classes`` = (row_class (H,), column_class (W,)) counting from 0; by default one class.
+    Both are None where ``at`` is None. dw and db are added to.
     """
     op = "conv2d_block_cells_backward"
     dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
@@ -211,21 +217,19 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
         add_dw(table, dy, y, argmax, alpha, pool, (kh, kw, ci), dw, db)
     if at is None:
         return None, None, dw, db
+    classes = classes or (np.zeros(x.shape[1], np.int64), np.zeros(x.shape[2], np.int64))
+    row_class, column_class = (np.ascontiguousarray(c, np.int64) for c in classes)
+    parts = np.zeros((PARTS, row_class.max() + 1, column_class.max() + 1, ci))
     dx_at = np.zeros((len(at), ci), np.float32)
     if not len(cells):
-        return dx_at, np.zeros(ci), dw, db
+        return dx_at, parts[0], dw, db
 
-    def turn():
-        turned = aligned((co, kh, -(-kw * ci // LANES) * LANES + LANES))     # zeros behind each row: vectors may read over its end
-        _turn(w.reshape(kh, kw * ci, co), turned)
-        return turned
     wh, ww = pool[0] + kh - 1, pool[1] + kw - 1
     dwin = buffer(work, "window gradients", (grid[1] * grid[2], wh, -(-ww * ci // LANES) * LANES + LANES))[:len(cells)]
-    _window_gradients(dy, y, argmax, alpha, once(work, "turned", turn), *pool, kh, kw, ci, dwin)
+    _window_gradients(dy, y, argmax, alpha, turned_weights(w, work), *pool, kh, kw, ci, dwin)
     geometry = (*pool, kh, kw, pads[0][0], pads[1][0])
-    sums = np.empty((len(cells), ci))
     cells = np.ascontiguousarray(cells, np.int32)
-    _inside_sums(cells, *geometry, *x.shape[1:3], ci, dwin, sums)
+    _class_sums(cells, *geometry, ci, dwin, row_class, column_class, parts)
     rows = np.searchsorted(cells[:, 0], np.arange(grid[1] + 1))
     _gather(np.ascontiguousarray(at, np.int32), rows, cells, *geometry, ci, dwin, dx_at)
-    return dx_at, sums.sum(0), dw, db
+    return dx_at, parts.sum(0), dw, db
