@@ -86,7 +86,7 @@ def main(comm):
             report.draw_events([source.read(int(i)) for i in validation_events[:6]], args.out / "events.png", class_names=names)
 
     history = model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=args.sync,
-                        sync_every=args.sync_every, seed=args.seed,
+                        sync_every=args.sync_every, seed=args.seed, threads=threads,
                         callbacks=[mc.callbacks.Progress(), mc.callbacks.CSVLogger(args.out / "history.csv"),
                                    mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
     result = model.evaluate(validation, comm=comm)

@@ -182,6 +182,19 @@ def _windows(x, cells, kernel, pool, padding):
     return windows, (top, left)
 
 
+def fill_windows(x, cells, kernel, pool, padding, values, classes):
+    """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the cells hold; returns x.
+
+    values (R, S, C), classes = (row_class (H,), column_class (W,)). ``x`` is the output, (1, H, W, C); other pixels keep what they have.
+    """
+    (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
+    for i, j in cells * pool - (top, left):
+        rows = slice(max(i, 0), max(i + pool[0] + kernel[0] - 1, 0))
+        columns = slice(max(j, 0), max(j + pool[1] + kernel[1] - 1, 0))
+        x[0, rows, columns] = values[classes[0][rows, None], classes[1][None, columns]]
+    return x
+
+
 def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=None):
     """conv2d_block at the listed cells alone: (y, argmax), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
 

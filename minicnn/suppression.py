@@ -75,20 +75,20 @@ class Saved:
 class ZeroSuppressed:
     """FusedBlocks from the input on, as one stage of the plan; takes one SparseImage (or image array) at a time.
 
-    ``buffers[0]`` is the image and ``buffers[i + 1]`` the output of block i: at rest, or with the lit cells of one event.
+    ``buffers[0]`` is the image and ``buffers[i + 1]`` the output of block i, valid where the windows of the lit cells are.
     """
 
     def __init__(self, blocks, shapes_, input_scale=1.0, mode="auto"):
         self.blocks, self.shapes, self.scale = blocks, shapes_, np.float32(input_scale)
         self.crossover = 1.0 if mode == "always" else CROSSOVER
+        self.pixels = tuple(np.zeros(n, int) for n in self.shapes[0][:2])             # the classes of pixels: one
         self.tables = self._classify()
         self.buffers, self.background, self.fresh = None, None, False
-        self.touched = []                              # (buffer, positions) to put back to rest before the next event
         self.sums = None                               # gradients summed over class pairs (R, S, C), per block
         self.events, self.active = 0, np.zeros(len(blocks), np.int64)
 
     def _classify(self):
-        tables, classes = [], tuple(np.zeros(n, int) for n in self.shapes[0][:2])
+        tables, classes = [], self.pixels
         for block, before, after in zip(self.blocks, self.shapes, self.shapes[1:]):
             pads = shapes.conv_padding((1, *before), (*block.conv.kernel_size, 0, 0), (1, 1), block.conv.padding)
             axes = [axis_classes(classes[a], block.conv.kernel_size[a], block.pool[a], pads[a][0], after[a]) for a in (0, 1)]
@@ -108,78 +108,78 @@ class ZeroSuppressed:
     # ------------------------------------------------------------------------------------------------ forward
     def forward(self, k, event, p, work, rng=None):
         """Return (y (1, OH, OW, C_out) of the last block, Saved) for one event; y is a buffer, valid until the next event."""
-        saved, x, lit = Saved(), *self._enter(k, event, p, work)
-        saved.lit.append(lit)
+        lit, values, background, dense = self._pixels(k, event)
+        self._rest(k, p, work, background)
+        if len(lit) > self.crossover * self.shapes[0][0] * self.shapes[0][1]:
+            lit, x = None, dense()
+        saved = Saved()
         self.events += 1
         for i, block in enumerate(self.blocks):
-            saved.inputs.append(x)
+            geometry, options = (block.conv.kernel_size, block.pool, block.conv.padding), (block.pool, block.alpha, block.conv.padding)
             grid = self.shapes[i + 1][0] * self.shapes[i + 1][1]
-            options = block.pool, block.alpha, block.conv.padding
+            cells = None
             if lit is not None:
-                lit = k.active_cells(lit, x.shape, block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
-                lit = lit if len(lit) <= self.crossover * grid else None
-            if lit is None:
+                x = self.buffers[i]
+                cells = k.active_cells(lit, x.shape, *geometry, work=work[i])
+                if len(cells) > self.crossover * grid:
+                    cells = None
+                    self._at_rest(i)
+                else:
+                    k.fill_windows(x, cells, *geometry, *self._resting(i))
+                x[0, lit[:, 0], lit[:, 1]] = values
+            saved.inputs.append(x)
+            saved.lit.append(lit)
+            if cells is None:
                 x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
             else:
-                y, argmax = k.conv2d_block_cells(x, lit, p[i]["w"], p[i]["b"], *options, work=work[i])
-                x = self._put(i + 1, lit, y)
-            self.active[i] += grid if lit is None else len(lit)
-            saved.lit.append(lit)
+                y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, work=work[i])
+            self.active[i] += grid if cells is None else len(cells)
             saved.y.append(y)
             saved.argmax.append(argmax)
+            lit, values = cells, y
+        saved.lit.append(lit)
+        if lit is not None:
+            x = self._at_rest(len(self.blocks))
+            x[0, lit[:, 0], lit[:, 1]] = values
         return x, saved
 
-    def _enter(self, k, event, p, work):
-        """Return (x (1, H, W, C), lit positions or None to run dense) for an event, its pixels in the image buffer."""
+    def _pixels(self, k, event):
+        """Return (positions, values, background, a function that makes the dense image (1, H, W, C)) of an event, scaled."""
         if isinstance(event, np.ndarray):
             x = np.asarray(event * self.scale if self.scale != 1 else event)[None]
-            self._rest(k, p, work, np.float32(0))
             lit = k.lit_pixels(x, 0.0)
-            values = x[0, lit[:, 0], lit[:, 1]]
-        else:
-            x = None
-            self._rest(k, p, work, np.float32(event.background) * self.scale)
-            lit, values = event.coords, event.values * self.scale
-        if len(lit) > self.crossover * self.shapes[0][0] * self.shapes[0][1]:
-            return (event.to_dense(scale=self.scale)[None] if x is None else x), None
-        return self._put(0, lit, values), lit
+            return lit, x[0, lit[:, 0], lit[:, 1]], np.float32(0), lambda: x
+        return (event.coords, event.values * self.scale, np.float32(event.background) * self.scale,
+                lambda: event.to_dense(scale=self.scale)[None])
 
-    def _put(self, i, positions, values):
-        """Write values into buffer i, remember the positions, and return the buffer."""
-        self.buffers[i][0, positions[:, 0], positions[:, 1]] = values
-        self.touched.append((i, positions))
+    def _resting(self, i):
+        """Return (values (R, S, C), classes) of buffer i without an event."""
+        if i == 0:
+            return np.full((1, 1, self.shapes[0][2]), self.background, np.float32), self.pixels
+        table = self.tables[i - 1]
+        return table.y.reshape(*table.pairs, -1), table.classes
+
+    def _at_rest(self, i):
+        """Bring the whole of buffer i to rest, and return it."""
+        values, (rows, columns) = self._resting(i)
+        for r, line in enumerate(values[:, columns]):
+            self.buffers[i][0, rows == r] = line
         return self.buffers[i]
 
     def _rest(self, k, p, work, background):
-        """Bring all buffers to rest: put back what the last event wrote or, after an update or for a new background, fill them anew."""
+        """Compute the tables for the present weights and background, unless they are there."""
         if self.buffers is None:
-            self.buffers = [k.empty((1, *shape)) for shape in self.shapes]
-        if background != self.background:
-            self.buffers[0][...] = background
-            self.background, self.touched, self.fresh = background, [], False
-        for i, at in self.touched:
-            if i == 0:
-                self.buffers[0][0, at[:, 0], at[:, 1]] = background
-            elif self.fresh:
-                self.buffers[i][0, at[:, 0], at[:, 1]] = self.tables[i - 1].at(at)
-        self.touched = []
-        if not self.fresh:
-            self._fill(k, p, work)
-            self.fresh = True
-
-    def _fill(self, k, p, work):
-        """Compute the tables for the present weights and fill the buffers with them."""
-        values = np.full((1, 1, self.shapes[0][2]), self.background, np.float32)       # (R, S, C) of the pixels before
+            self.buffers = [k.zeros((1, *shape)) for shape in self.shapes]
+        if self.fresh and background == self.background:
+            return
+        self.background, self.fresh = background, True
         for i, (block, table) in enumerate(zip(self.blocks, self.tables)):
-            padded = np.pad(values, ((0, 1), (0, 1), (0, 0)))                          # class -1, outside, is 0
+            padded = np.pad(self._resting(i)[0], ((0, 1), (0, 1), (0, 0)))             # class -1, outside, is 0
             rows, columns = table.patterns
             x = padded[rows[:, None, :, None], columns[None, :, None, :]]
             table.x = np.ascontiguousarray(x.reshape(-1, *x.shape[2:]))
-            table.y, table.argmax = map(np.array, k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid",
-                                                                 work=work[i]))
-            values = table.y.reshape(*table.pairs, -1)
-            for r, line in enumerate(values[:, table.classes[1]]):
-                self.buffers[i + 1][0, table.classes[0] == r] = line
+            y, argmax = k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid", work=work[i])
+            table.y, table.argmax = np.array(y), np.array(argmax)                      # copies: those are buffers
 
     # ------------------------------------------------------------------------------------------------ backward
     def backward(self, k, dy, saved, p, g, need_dx=False, work=None):
@@ -219,10 +219,9 @@ class ZeroSuppressed:
             dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
                                          g[i]["w"], g[i]["b"], work=work[i])[0]
             if i:
-                rows, columns = table.patterns
-                onto = np.zeros(tuple(n + 1 for n in self.tables[i - 1].pairs) + dx.shape[3:])         # the last class is outside
-                np.add.at(onto, (rows[:, None, :, None], columns[None, :, None, :]), dx.reshape(*table.pairs, *dx.shape[1:]))
-                self.sums[i - 1] += onto[:-1, :-1]
+                rows, columns = (pattern[..., None] == np.arange(n) for pattern, n in zip(table.patterns, self.tables[i - 1].pairs))
+                self.sums[i - 1] += np.einsum("rau,sbv,rsabc->uvc", rows.astype(np.float64), columns.astype(np.float64),
+                                              dx.reshape(*table.pairs, *dx.shape[1:]).astype(np.float64), optimize=True)
         self.sums = None
 
 

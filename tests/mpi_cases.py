@@ -30,7 +30,7 @@ def optimizer(**options):
 def train(comm, mode, every=1, nesterov=True):
     """Train on this rank's parts of STEPS batches; the initial weights of other ranks are spoiled to see the broadcast work."""
     model = small_model("cpu", seed=0 if comm.rank == 0 else 17)
-    model.kernels.set_threads(1)
+    model.kernels.set_threads(threads_per_rank(comm))
     o, sync = optimizer(nesterov=nesterov), make_sync(mode, comm, every)
     sync.broadcast(model, o)
     tails = []

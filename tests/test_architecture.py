@@ -88,8 +88,8 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
     libraries = Path(__import__("numpy").__file__).parents[1]
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
     code = ("import sys; sys.path.append(sys.argv[1]); import minicnn as mc, numpy as np; "
-            "m = mc.models.microboone(size=50, device='cpu'); print(mc.__file__, mc.kernels.__file__, m.train_on_batch("
-            "np.ones((1, 50, 50, 1), 'f4'), np.array([1])))")
+            "m = mc.models.microboone(size=50, device='reference'); mc.kernels.get_backend('cpu').elu(np.ones(3, 'f4')); "
+            "print(mc.__file__, mc.kernels.__file__, m.train_on_batch(np.ones((1, 50, 50, 1), 'f4'), np.array([1])))")
     done = subprocess.run([tmp_path / "env/bin/python", "-c", code, libraries], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     package, kernels, loss = done.stdout.split()

@@ -9,7 +9,7 @@ from numba import prange
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
 from .block import run_block
-from .block_backward import _sum_patches, add_dw, turned_weights
+from .block_backward import POSITIVE, _sum_patches, add_dw, turned_weights
 from .checks import buffer, floats, gradient, shaped
 from .jit import jit, parallel
 from .tile import LANES
@@ -106,6 +106,34 @@ def active_cells(active, x_shape, kernel, pool, padding="same", border=False, wo
     _mark(active, *pool, *kernel, top, left, mask)
     cells = buffer(work, "cells", (oh * ow, 2), np.int32)
     return cells[:_list_and_clear(active, *pool, *kernel, top, left, mask, cells)].copy()
+
+
+@jit
+def _fill_windows(x, cells, ph, pw, kh, kw, top, left, values, row_class, column_class):
+    h, w, c = x.shape
+    for t in range(cells.shape[0]):
+        i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
+        first = 0                                      # columns that the window before has filled already
+        if t and cells[t - 1, 0] == cells[t, 0] and cells[t - 1, 1] == cells[t, 1] - 1:
+            first = kw - 1
+        for a in range(max(0, i), min(h, i + ph + kh - 1)):
+            to, value = x[a & POSITIVE], values[row_class[a & POSITIVE] & POSITIVE]
+            for b in range(max(0, j + first), min(w, j + pw + kw - 1)):
+                s = column_class[b & POSITIVE] & POSITIVE
+                for d in range(c):
+                    to[b & POSITIVE, d] = value[s, d]
+
+
+def fill_windows(x, cells, kernel, pool, padding, values, classes):
+    """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the cells hold; returns x.
+
+    values (R, S, C), classes = (row_class (H,), column_class (W,)). ``x`` is the output, (1, H, W, C); other pixels keep what they have.
+    """
+    (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
+    row_class, column_class = (np.ascontiguousarray(a, np.int64) for a in classes)
+    _fill_windows(x[0], np.ascontiguousarray(cells, np.int32), *pool, *kernel, top, left, floats("fill_windows", values=values),
+                  row_class, column_class)
+    return x
 
 
 def _table(x, cells, grid, pool, kernel, pads, work):

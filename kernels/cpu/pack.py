@@ -40,9 +40,8 @@ def _pack(w, start, width, out):
     rows, co = w.shape
     for task in prange(start.size * rows):
         g, i = task // rows, task % rows
-        at = rows * start[g] + i * width[g]
-        for c in range(min(width[g], co - start[g])):
-            out[at + c] = w[i, start[g] + c]
+        at, first, n = rows * start[g] + i * width[g], start[g], min(width[g], co - start[g])
+        out[at:at + n] = w[i, first:first + n]
 
 
 def packed(work, name, w, unit, sizes):
