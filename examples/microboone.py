@@ -44,6 +44,7 @@ def arguments():
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K or reference")
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
+    p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
     p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
     p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.01 at size 3600, less for summed pixels)")
     p.add_argument("--seed", type=int, default=0)
@@ -82,6 +83,8 @@ def main(comm):
         train = load(comm, args, source, train_events, "training")
         validation = load(comm, args, source, validation_events, "validation")
         names = source.class_names
+        if args.augment:
+            train = augmented(train, train_events[mc.data.shard(len(train_events), ranks, rank, args.seed)], args)
         if rank == 0:
             report.draw_events([source.read(int(i)) for i in validation_events[:6]], args.out / "events.png", class_names=names)
 
@@ -180,6 +183,13 @@ def load(comm, args, source, events, what):
                   f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; {total['bytes'] / 1e6:.1f} MB in memory "
                   f"({args.store}, {args.codec}), {total['dense_bytes'] / total['bytes']:.0f} times smaller")
     return store
+
+
+def augmented(store, numbers, args):
+    """Return the store with its events mirrored, shifted by up to a twentieth of the image and changed in gain by 5 %."""
+    t = mc.data.transforms
+    far = args.size // 20
+    return t.Augmented(store, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), args.seed, numbers)
 
 
 def write_report(out, history, result, names):

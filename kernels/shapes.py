@@ -1,4 +1,9 @@
-"""Output sizes and padding, integers only: the one place where every backend learns how large a result is."""
+"""Output sizes and padding, integers only: the one place where every backend learns how large a result is.
+
+Arguments are tuples: the functions are pure and remember their results, because every kernel call asks.
+"""
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -20,11 +25,13 @@ def same_or_valid(size, kernel, stride, padding):
     raise ValueError(f'padding must be "same" or "valid", got {padding!r}')
 
 
+@lru_cache(maxsize=1024)
 def conv_padding(x_shape, w_shape, stride, padding):
     """Return ((top, bottom), (left, right)) for x (N, H, W, C_in) and w (KH, KW, C_in, C_out)."""
     return tuple(same_or_valid(x_shape[1 + i], w_shape[i], stride[i], padding) for i in (0, 1))
 
 
+@lru_cache(maxsize=1024)
 def conv_output(x_shape, w_shape, stride, padding):
     """Return (N, OH, OW, C_out) of a convolution; raises ValueError where channels differ or nothing would remain."""
     if len(x_shape) != 4 or len(w_shape) != 4 or x_shape[3] != w_shape[2]:
@@ -36,6 +43,7 @@ def conv_output(x_shape, w_shape, stride, padding):
     return x_shape[0], *size, w_shape[3]
 
 
+@lru_cache(maxsize=1024)
 def pool_output(x_shape, size, stride):
     """Return (N, OH, OW, C) of a floor pooling; raises ValueError where the window is larger than the image."""
     if len(x_shape) != 4:

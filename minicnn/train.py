@@ -73,6 +73,8 @@ def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=No
     for epoch in range(initial_epoch, epochs):
         started = time.perf_counter()
         _call(callbacks, "on_epoch_begin", epoch)
+        if hasattr(train, "epoch"):
+            train.epoch = epoch                                   # augmentation draws anew in every epoch
         order = np.random.default_rng([seed, epoch, rank]).permutation(len(train))
         total = dict.fromkeys(("events", "loss", "correct"), 0.0)
         source = batches(train, order, batch_size, steps, prefetch)

@@ -44,7 +44,8 @@ def floats(op, **arrays):
         if not isinstance(a, np.ndarray) or a.dtype != np.float32:
             got = f"{a.dtype} array" if isinstance(a, np.ndarray) else type(a).__name__
             raise TypeError(f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the reference backend")
-        out.append(plain(a))
+        flags = a.flags
+        out.append(a if flags.c_contiguous and flags.writeable else plain(a))
     return out[0] if len(out) == 1 else out
 
 
@@ -82,26 +83,26 @@ def gradient(op, name, a, shape):
     return a
 
 
-def aligned(shape, dtype=np.float32):
+def aligned(shape, dtype=np.float32, empty=False):
     """Return zeros whose first element starts a cache line: a vector that crosses two lines takes twice as long to load."""
-    return _from_line(np.zeros(math.prod(shape) * np.dtype(dtype).itemsize + 64, np.uint8), shape, dtype)
-
-
-def _from_line(room, shape, dtype):
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = (np.empty if empty else np.zeros)(size + 64, np.uint8)
     start = -room.ctypes.data % 64
-    return room[start:start + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+    return room[start:start + size].view(dtype).reshape(shape)
 
 
 def buffer(work, name, shape, dtype=np.float32, fill=None):
-    """Return work's buffer ``name`` (or a new array where there is no Workspace) from the start of a cache line; ``fill`` is
-    None or 0.
+    """Return an array from the start of a cache line: the first part of work's buffer ``name``, or a new one where there is no Workspace.
+
+    ``fill`` is None, or 0 for a buffer of exactly this shape that was zeros when it was made.
     """
-    size = (math.prod(shape) * np.dtype(dtype).itemsize + 64,)
     if work is None:
-        room = np.empty(size, np.uint8) if fill is None else np.zeros(size, np.uint8)
-    else:
-        room = work.buffer(f"{name} {tuple(shape)}" if fill == 0 else name, size, np.uint8, fill)
-    return _from_line(room, shape, dtype)
+        return aligned(shape, dtype, empty=fill is None)
+    key, size = (name, shape) if fill == 0 else name, math.prod(shape) * np.dtype(dtype).itemsize
+    room = work.buffers.get(key)
+    if room is None or room.size < size:
+        room = work.buffers[key] = aligned((size,), np.uint8, empty=fill is None)
+    return room[:size].view(dtype).reshape(shape)
 
 
 def once(work, name, make):

@@ -1,4 +1,5 @@
 """Events: sparse images, readers of the file formats, the simulator, and the compressed store that feeds training."""
+from . import transforms
 from .batches import ArrayDataset, batches
 from .event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
 from .generate import generate
@@ -8,7 +9,7 @@ from .sparse import SparseImage
 from .store import EventStore
 
 __all__ = ["CLASSES", "CLASS_OF_PDG", "PARTICLE", "ArrayDataset", "Event", "EventError", "EventStore", "EventWriter", "Simulator",
-           "SparseImage", "batches", "generate", "open_events", "shard", "split"]
+           "SparseImage", "batches", "generate", "open_events", "shard", "split", "transforms"]
 
 
 def __getattr__(name):

@@ -1,0 +1,103 @@
+"""The benchmarks run at a tiny size and print their tables; nothing here depends on how long anything takes."""
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minicnn.data import SparseImage
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def module(name):
+    """The benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def run(name, *arguments):
+    done = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_step(tmp_path):
+    text = run("step", "--size", 100, "--batch-size", 1, 2, "--repeats", 1, "--json", tmp_path / "out.json")
+    assert "ms per event" in text and "peak memory" in text
+    assert [row["batch"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == [1, 2]
+
+
+def test_active(tmp_path, capsys):
+    module("active").main(["--size", "100", "--levels", "1", "--repeats", "1", "--json", str(tmp_path / "out.json"),
+                           "--plot", str(tmp_path / "out.png")])
+    text = capsys.readouterr().out
+    for kind in ("empty", "1 particle", "isolated", "clusters", "noise-filled", "CROSSOVER = "):
+        assert kind in text
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert out["rows"][0]["cells"] == [0, 0] and out["rows"][-1]["cells"] == [1, 1] and 0 < out["crossover"] <= 1
+    assert (tmp_path / "out.png").stat().st_size > 1000
+
+
+def test_events_of_active():
+    active, size = module("active"), 200
+    rng = np.random.default_rng(0)
+    for make in (active.isolated, active.clusters):
+        image = make(rng, size, 0.05)
+        assert isinstance(image, SparseImage) and 0.04 < image.nnz / size ** 2 < 0.1
+        assert isinstance(make(rng, size, 0.5), np.ndarray)
+    a, b = active.isolated(rng, size, 0.01), active.isolated(rng, size, 0.01)
+    assert np.allclose(active.overlaid([a, b]).to_dense(), a.to_dense() + b.to_dense())
+
+
+def test_crossover_is_where_the_costs_cross():
+    active = module("active")
+    rows = [{"lit": 0, "cells": [f, 1.0], "always": {"blocks": [f, 2.0]}, "never": {"blocks": [0.6, 1.0]}}
+            for f in np.linspace(0, 1, 21)]
+    assert active.crossings(rows, 0) == pytest.approx(0.6)
+    crossover, relative, _ = active.best_crossover(rows)
+    assert 0.55 <= crossover <= 0.65 and relative == pytest.approx(1)
+
+
+def test_peers_with_our_engines_alone(tmp_path):
+    text = run("peers", "--size", 100, "--engines", "minicnn dense", "minicnn zero-suppressed", "--number", 2, "--batch-size", 1, 2,
+               "--repeats", 1, "--noise", "--seconds", 0, "--pause", 0, "--json", tmp_path / "out.json", "--plot", tmp_path / "out.png")
+    for line in ("check on 2 events", "simulated: 2 events", "noise: 2 events", "must reach", "peak memory in MB"):
+        assert line in text
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert len(out["rows"]) == 8 and all(row["memory"] > 10 for row in out["rows"])
+    assert (tmp_path / "out.png").stat().st_size > 1000
+
+
+def test_peers_compares_with_the_fastest_peer():
+    peers = module("peers")
+    def row(engine, batch, ms, events="simulated", memory=300):
+        return {"engine": engine, "batch": batch, "events": events, "median": ms, "min": ms, "max": ms, "memory": memory, "samples": (ms,)}
+    rows = [row("minicnn dense", 1, 100), row("minicnn zero-suppressed", 1, 10), row("keras", 1, 800), row("torch", 1, 900),
+            row("torch", 8, 700), row("minicnn zero-suppressed", 1, 40, "real"), row("keras", 1, 600, "real")]
+    assert peers.fastest_peer(rows, "simulated")["batch"] == 8
+    assert peers.fastest_peer(rows, "real")["engine"] == "keras"
+    reached = {what.split(":")[0]: (measured, ok) for what, _, measured, ok in peers.goals(rows)}
+    assert reached["minicnn dense, simulated, batch 1"] == ("7.00", True)
+    assert reached["minicnn zero-suppressed, simulated, batch 1"] == ("70.00", True)
+    assert reached["minicnn zero-suppressed, real, batch 1"] == ("15.00", True)
+
+
+def test_peers_that_are_missing_are_named(monkeypatch, capsys):
+    peers = module("peers")
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+    assert peers.installed(["minicnn dense", "keras", "torch"]) == ["minicnn dense"]
+    assert "keras: left out, pip install" in capsys.readouterr().out
+
+
+def test_mirror_images():
+    peers = module("peers")
+    image = SparseImage([[0, 1], [2, 0]], [1.0, 2.0], (3, 3, 1))
+    dense = image.to_dense()[..., 0]
+    expected = {np.ascontiguousarray(a[::i, ::j]).tobytes() for a in (dense, dense.T) for i in (1, -1) for j in (1, -1)}
+    assert {peers.mirrored(image, k).to_dense().tobytes() for k in range(8)} == expected
