@@ -46,7 +46,8 @@ def arguments():
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
     p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
-    p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.01 at size 3600, less for summed pixels)")
+    p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.1 at size 3600, less for summed pixels)")
+    p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 50 at size 3600, more for summed pixels)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=Path("runs/microboone"))
     p.add_argument("--weights", type=Path, help="model to start from (default with --predict: model.safetensors in --out)")
@@ -118,7 +119,8 @@ def make_model(args):
         if model.input_shape[:2] != (args.size, args.size):
             raise ValueError(f"{args.weights} takes images of {model.input_shape}, not --size {args.size}")
         return model
-    return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale or 0.01 * args.size / 3600,
+    return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale or 0.1 * args.size / 3600,
+                                input_knee=args.knee or 50 * 3600 / args.size,
                                 optimizer=mc.SGD(args.learning_rate, args.momentum))
 
 

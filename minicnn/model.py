@@ -5,6 +5,7 @@ import numpy as np
 
 from . import losses
 from .data.sparse import SparseImage
+from .inputs import InputMap
 from .kernels.workspace import Workspace
 from .layers import Layer
 from .optim import SGD
@@ -19,8 +20,8 @@ class Sequential:
 
     layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K" or "reference". seed: of the weights and
     of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run Conv2D-ELU-MaxPooling2D as one kernel where possible.
-    dtype: "float32", or "float64" on the reference for checks. input_scale: pixels are multiplied by it as they enter, so that ADC
-    counts become numbers of order one; it is saved with the model. zero_suppression: "auto" runs the blocks at the input at a cost
+    dtype: "float32", or "float64" on the reference for checks. input_scale, input_knee: pixels are multiplied by the scale as they enter
+    and compressed above the knee, see InputMap; saved with the model. zero_suppression: "auto" runs the blocks at the input at a cost
     that follows the lit pixels where few are lit, "always" everywhere, "never" nowhere; the numbers are the same.
 
     ``parameters`` (P,) holds every weight in layer order and ``gradients`` (P + 4,) every gradient, *summed* over events, and behind
@@ -28,7 +29,7 @@ class Sequential:
     """
 
     def __init__(self, layers, input_shape, device="auto", seed=0, optimizer=None, fuse=True, dtype="float32",
-                 input_scale=1.0, zero_suppression="auto"):
+                 input_scale=1.0, input_knee=None, zero_suppression="auto"):
         self.layers, self.input_shape, self.seed, self.dtype = list(layers), tuple(input_shape), int(seed), np.dtype(dtype)
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError("Sequential needs a list of at least one layer")
@@ -36,15 +37,13 @@ class Sequential:
             raise ValueError(f"input_shape must be (height, width, channels), got {self.input_shape}")
         if self.dtype != np.float32 and device != "reference":
             raise ValueError(f'{self.dtype} works on device="reference" only')
-        if not (np.isfinite(input_scale) and input_scale):
-            raise ValueError(f"input_scale must be a finite number other than 0, got {input_scale}")
-        self.input_scale = float(input_scale)
+        self.input_map = InputMap(input_scale, input_knee)
         self.optimizer = optimizer or SGD()
         self._name_layers()
         self.shapes = [self.input_shape]                    # shapes[i] goes into layer i
         for layer in self.layers:
             self.shapes.append(layer.output_shape(self.shapes[-1]))
-        self._plan = Plan(self.layers, self.input_shape, device, fuse, zero_suppression, self.input_scale)
+        self._plan = Plan(self.layers, self.input_shape, device, fuse, zero_suppression, self.input_map)
         self.kernels = self._plan.kernels
         self._make_buffers()
         self._dense = Workspace()
@@ -134,16 +133,15 @@ class Sequential:
                                  f" ({len(where)} in all are not finite)")
 
     def _to_dense(self, events):
-        """Return the events as one array (n, H, W, C) times input_scale, in a buffer that the next call overwrites."""
-        scale = self.dtype.type(self.input_scale)
-        if scale == 1 and isinstance(events, np.ndarray):
+        """Return the events as one array (n, H, W, C), mapped by input_map, in a buffer that the next call overwrites."""
+        if self.input_map.identity and isinstance(events, np.ndarray):
             return events
         batch = self._dense.buffer("batch", (len(events), *self.input_shape), self.dtype)
         for out, event in zip(batch, events):
             if isinstance(event, SparseImage):
-                event.to_dense(out, scale)
+                event.to_dense(out, self.input_map)
             else:
-                np.multiply(event, scale, out)
+                out[...] = self.input_map(event)
         return batch
 
     def accumulate(self, x, y, rng=None):
@@ -235,7 +233,8 @@ class Sequential:
 
     def config(self):
         """Return the architecture as a JSON-ready dictionary."""
-        return {"input_shape": list(self.input_shape), "seed": self.seed, "input_scale": self.input_scale,
+        return {"input_shape": list(self.input_shape), "seed": self.seed, "input_scale": self.input_map.scale,
+                "input_knee": self.input_map.knee,
                 "layers": [{"type": type(layer).__name__, **layer.config()} for layer in self.layers]}
 
     def plan(self):

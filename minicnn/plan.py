@@ -73,7 +73,7 @@ class FusedBlock:
 class Plan:
     """The list of ``stages`` (layers, fused blocks, zero-suppressed blocks) of a model on one backend; ``str()`` gives a table."""
 
-    def __init__(self, layers, input_shape, device, fuse=True, zero_suppression="auto", input_scale=1.0):
+    def __init__(self, layers, input_shape, device, fuse, zero_suppression, input_map):
         self.kernels, self.device = resolve_device(device)
         self.stages, self.rows, self.shapes = [], [], []
         shape, i = tuple(input_shape), 0
@@ -91,9 +91,9 @@ class Plan:
             self.rows.append(self._row(members, before, shape, flops, note, first=i == 0))
             i += len(members)
         self.shapes.append(shape)
-        self._suppress(zero_suppression, input_scale)
+        self._suppress(zero_suppression, input_map)
 
-    def _suppress(self, mode, input_scale):
+    def _suppress(self, mode, input_map):
         """Make one zero-suppressed stage of the fused blocks at the input, unless ``mode`` is "never"."""
         count = 0
         while count < len(self.stages) and isinstance(self.stages[count], FusedBlock):
@@ -103,7 +103,7 @@ class Plan:
             raise ValueError(f"zero_suppression must be one of {', '.join(MODES)}, got {mode!r}")
         if mode == "never" or not count:
             return
-        self.suppressed = ZeroSuppressed(self.stages[:count], self.shapes[:count + 1], input_scale, mode)
+        self.suppressed = ZeroSuppressed(self.stages[:count], self.shapes[:count + 1], input_map, mode)
         self.stages[:count] = [self.suppressed]
         for row in self.rows[:count]:
             row["note"] = "fused, zero-suppressed" + (f" (dense above {CROSSOVER:.0%} lit)" if mode == "auto" else "")

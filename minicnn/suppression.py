@@ -78,8 +78,8 @@ class ZeroSuppressed:
     ``buffers[0]`` is the image and ``buffers[i + 1]`` the output of block i, valid where the windows of the lit cells are.
     """
 
-    def __init__(self, blocks, shapes_, input_scale=1.0, mode="auto"):
-        self.blocks, self.shapes, self.scale = blocks, shapes_, np.float32(input_scale)
+    def __init__(self, blocks, shapes_, input_map, mode="auto"):
+        self.blocks, self.shapes, self.input_map = blocks, shapes_, input_map
         self.crossover = 1.0 if mode == "always" else CROSSOVER
         self.pixels = tuple(np.zeros(n, int) for n in self.shapes[0][:2])             # the classes of pixels: one
         self.tables = self._classify()
@@ -144,13 +144,13 @@ class ZeroSuppressed:
         return x, saved
 
     def _pixels(self, k, event):
-        """Return (positions, values, background, a function that makes the dense image (1, H, W, C)) of an event, scaled."""
+        """Return (positions, values, background, a function that makes the dense image (1, H, W, C)) of an event, mapped."""
         if isinstance(event, np.ndarray):
-            x = np.asarray(event * self.scale if self.scale != 1 else event)[None]
+            x = np.asarray(self.input_map(event), np.float32)[None]
             lit = k.lit_pixels(x, 0.0)
             return lit, x[0, lit[:, 0], lit[:, 1]], np.float32(0), lambda: x
-        return (event.coords, event.values * self.scale, np.float32(event.background) * self.scale,
-                lambda: event.to_dense(scale=self.scale)[None])
+        return (event.coords, self.input_map(event.values), self.input_map(np.float32(event.background)),
+                lambda: event.to_dense(f=self.input_map)[None])
 
     def _resting(self, i):
         """Return (values (R, S, C), classes) of buffer i without an event."""

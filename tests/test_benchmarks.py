@@ -88,6 +88,18 @@ def test_peers_compares_with_the_fastest_peer():
     assert reached["minicnn zero-suppressed, real, batch 1"] == ("15.00", True)
 
 
+def test_peers_that_are_slow_or_large_are_left_out_of_larger_batches(monkeypatch, capsys):
+    peers = module("peers")
+    rows = [{"engine": name, "batch": 1, "events": "simulated", "median": seconds, "idle": 400, "memory": memory}
+            for name, seconds, memory in (("keras", 0.9, 2400), ("keras pool first", 0.8, 2400), ("torch", 2, 2000))]
+    monkeypatch.setattr(peers, "free_memory", lambda: 24000)
+    engines = ["minicnn dense", "keras", "keras pool first", "torch", "torch pool first"]
+    assert peers.choose(engines, [], "simulated", 1) == engines
+    assert peers.choose(engines, rows, "simulated", 8) == ["minicnn dense", "keras pool first"]
+    text = capsys.readouterr().out
+    assert "keras: batch 8 left out, it would need about 16 GB" in text and "torch: batch 8 left out, 2.5 times" in text
+
+
 def test_peers_that_are_missing_are_named(monkeypatch, capsys):
     peers = module("peers")
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)

@@ -72,6 +72,7 @@ def test_case(case, device):
 @pytest.mark.parametrize("options", [
     {"kernel": 3, "pools": (2, 2, 2), "channels": (3, 5, 4)}, {"kernel": 4, "pools": (3, 2)}, {"kernel": 1, "pools": (2, 4)},
     {"activation": mc.ReLU}, {"pools": ((2, 5), (3, 2))}, {"channels": (1, 1)}, {"channels": (33, 17)}, {"input_scale": 0.125},
+    {"input_scale": 3.0, "input_knee": 1.5},
 ], ids=str)
 def test_networks(options, device):
     shape = (47, 50, 1)

@@ -75,10 +75,11 @@ class SparseImage:
         np.add.at(total, place, values)
         return cls(np.stack([key // shape[1], key % shape[1]], 1), total, shape, background)
 
-    def to_dense(self, out=None, scale=1):
-        """Return the (H, W, C) float32 array of values times ``scale``, written into ``out`` when given."""
+    def to_dense(self, out=None, f=None):
+        """Return the (H, W, C) float32 array of the values, or of f(values), written into ``out`` when given."""
         if out is None:
             out = np.empty(self.shape, np.float32)
-        out[...] = self.background * scale
-        out[self.coords[:, 0], self.coords[:, 1]] = self.values * scale
+        background, values = (np.float32(self.background), self.values) if f is None else (f(np.float32(self.background)), f(self.values))
+        out[...] = background
+        out[self.coords[:, 0], self.coords[:, 1]] = values
         return out
