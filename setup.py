@@ -29,6 +29,7 @@ setup(
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x>=13.6"],
         "root": ["uproot>=5"],                        # larcv2 ROOT files
+        "peers": ["torch>=2.6", "keras>=3.10", "tensorflow-cpu>=2.18"],     # what benchmarks/peers.py compares with
         "test": test,
         "dev": test + mpi,
     },

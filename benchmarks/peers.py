@@ -200,10 +200,7 @@ def dense(images):
     factor = np.float32(scale(images[0].shape[0]))
     out = np.empty((len(images), *images[0].shape), np.float32)
     for row, image in zip(out, images):
-        if isinstance(image, np.ndarray):
-            np.multiply(image, factor, row)
-        else:
-            image.to_dense(row, factor)
+        np.multiply(image if isinstance(image, np.ndarray) else image.to_dense(), factor, row)
     return out
 
 

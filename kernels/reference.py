@@ -149,9 +149,10 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
 
 # ---------------------------------------------------------------------------------------------------- zero suppression
 # One image (1, H, W, C) at a time, and lists of positions (n, 2) = row, column in row-major order. A cell is one pooled output.
-def lit_pixels(x, background=0.0):
-    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from ``background``."""
-    return np.argwhere((x[0] != background).any(-1)).astype(np.int32)
+def lit_pixels(x, background=0.0, most=None):
+    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from ``background``; None if more than ``most``."""
+    lit = np.argwhere((x[0] != background).any(-1)).astype(np.int32)
+    return None if most is not None and len(lit) > most else lit
 
 
 def active_cells(active, x_shape, kernel, pool, padding="same", border=False, work=None):

@@ -108,10 +108,8 @@ class ZeroSuppressed:
     # ------------------------------------------------------------------------------------------------ forward
     def forward(self, k, event, p, work, rng=None):
         """Return (y (1, OH, OW, C_out) of the last block, Saved) for one event; y is a buffer, valid until the next event."""
-        lit, values, background, dense = self._pixels(k, event)
+        lit, values, x, background = self._pixels(k, event)
         self._rest(k, p, work, background)
-        if len(lit) > self.crossover * self.shapes[0][0] * self.shapes[0][1]:
-            lit, x = None, dense()
         saved = Saved()
         self.events += 1
         for i, block in enumerate(self.blocks):
@@ -144,13 +142,17 @@ class ZeroSuppressed:
         return x, saved
 
     def _pixels(self, k, event):
-        """Return (positions, values, background, a function that makes the dense image (1, H, W, C)) of an event, mapped."""
+        """Return (positions, values, None, background) of an event's lit pixels, mapped; where they are too many to gain anything,
+        (None, None, dense image (1, H, W, C), background)."""
+        most = self.crossover * self.shapes[0][0] * self.shapes[0][1]
         if isinstance(event, np.ndarray):
             x = np.asarray(self.input_map(event), np.float32)[None]
-            lit = k.lit_pixels(x, 0.0)
-            return lit, x[0, lit[:, 0], lit[:, 1]], np.float32(0), lambda: x
-        return (event.coords, self.input_map(event.values), self.input_map(np.float32(event.background)),
-                lambda: event.to_dense(f=self.input_map)[None])
+            lit = k.lit_pixels(x, 0.0, most)
+            return (None, None, x, np.float32(0)) if lit is None else (lit, x[0, lit[:, 0], lit[:, 1]], None, np.float32(0))
+        background = self.input_map(np.float32(event.background))
+        if event.nnz > most:
+            return None, None, event.to_dense(f=self.input_map)[None], background
+        return event.coords, self.input_map(event.values), None, background
 
     def _resting(self, i):
         """Return (values (R, S, C), classes) of buffer i without an event."""

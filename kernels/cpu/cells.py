@@ -47,12 +47,14 @@ def _list_lit(x, background, start, out):
                 k += 1
 
 
-def lit_pixels(x, background=0.0):
-    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from ``background``."""
+def lit_pixels(x, background=0.0, most=None):
+    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from ``background``; None if more than ``most``."""
     x = floats("lit_pixels", x=x)[0]
     start = np.zeros(len(x) + 1, np.int64)
     _count_lit(x, np.float32(background), start)
     np.cumsum(start, out=start)
+    if most is not None and start[-1] > most:
+        return None
     out = np.empty((start[-1], 2), np.int32)
     _list_lit(x, np.float32(background), start, out)
     return out
