@@ -32,12 +32,12 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--events", type=Path, help="event file in any format that minicnn reads (default: simulate, and keep in --cache)")
     p.add_argument("--cache", type=Path, default=Path("data"), help="folder for simulated events")
-    p.add_argument("--train", type=int, help="training events (default: 160 simulated ones, or 5/6 of --events)")
-    p.add_argument("--validation", type=int, help="validation events (default: 40 simulated ones, or the rest of --events)")
+    p.add_argument("--train", type=int, help="training events (default: 2500 simulated ones, or 5/6 of --events)")
+    p.add_argument("--validation", type=int, help="validation events (default: 300 simulated ones, or the rest of --events)")
     p.add_argument("--size", type=int, default=3600, help="side of the images in pixels")
-    p.add_argument("--epochs", type=int, default=3)
+    p.add_argument("--epochs", type=int, default=5)
     p.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="events per step and rank")
-    p.add_argument("--learning-rate", type=float, default=3e-3)
+    p.add_argument("--learning-rate", type=float, default=0.01)
     p.add_argument("--momentum", type=float, default=0.9)
     p.add_argument("--sync", choices=("gradients", "weights"), default="gradients", help="what ranks exchange")
     p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
@@ -46,8 +46,8 @@ def arguments():
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
     p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
-    p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.1 at size 3600, less for summed pixels)")
-    p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 50 at size 3600, more for summed pixels)")
+    p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.05 at size 3600, less for summed pixels)")
+    p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed pixels)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=Path("runs/microboone"))
     p.add_argument("--weights", type=Path, help="model to start from (default with --predict: model.safetensors in --out)")
@@ -119,8 +119,8 @@ def make_model(args):
         if model.input_shape[:2] != (args.size, args.size):
             raise ValueError(f"{args.weights} takes images of {model.input_shape}, not --size {args.size}")
         return model
-    return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale or 0.1 * args.size / 3600,
-                                input_knee=args.knee or 50 * 3600 / args.size,
+    return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale or 0.05 * args.size / 3600,
+                                input_knee=args.knee or 100 * 3600 / args.size,
                                 optimizer=mc.SGD(args.learning_rate, args.momentum))
 
 
@@ -132,7 +132,7 @@ def set_threads(comm, args, model):
 
 def simulated(comm, args):
     """Return the file of simulated events, making it if it is not there yet."""
-    args.train, args.validation = args.train or 160, 40 if args.validation is None else args.validation
+    args.train, args.validation = args.train or 2500, 300 if args.validation is None else args.validation
     events = args.train + args.validation
     path = args.cache / f"simulated-{args.size}-seed{args.seed}-{events}.h5"
     if ordered(comm, path.exists):

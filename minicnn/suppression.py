@@ -21,8 +21,9 @@ import numpy as np
 
 from .kernels import shapes
 
-#: Fraction of lit cells above which a block runs dense. benchmarks/active.py prints the figure to put here.
-CROSSOVER = 0.7
+#: Fraction of lit cells above which a block runs dense, and of lit pixels above which the whole event does (their list alone would
+#: cost more). benchmarks/active.py prints what each choice costs.
+CROSSOVER, PIXEL_CROSSOVER = 0.9, 0.2
 MODES = ("auto", "always", "never")
 
 
@@ -80,7 +81,7 @@ class ZeroSuppressed:
 
     def __init__(self, blocks, shapes_, input_map, mode="auto"):
         self.blocks, self.shapes, self.input_map = blocks, shapes_, input_map
-        self.crossover = 1.0 if mode == "always" else CROSSOVER
+        self.crossover, self.pixel_crossover = (1.0, 1.0) if mode == "always" else (CROSSOVER, PIXEL_CROSSOVER)
         self.pixels = tuple(np.zeros(n, int) for n in self.shapes[0][:2])             # the classes of pixels: one
         self.tables = self._classify()
         self.buffers, self.background, self.fresh = None, None, False
@@ -144,7 +145,7 @@ class ZeroSuppressed:
     def _pixels(self, k, event):
         """Return (positions, values, None, background) of an event's lit pixels, mapped; where they are too many to gain anything,
         (None, None, dense image (1, H, W, C), background)."""
-        most = self.crossover * self.shapes[0][0] * self.shapes[0][1]
+        most = self.pixel_crossover * self.shapes[0][0] * self.shapes[0][1]
         if isinstance(event, np.ndarray):
             x = np.asarray(self.input_map(event), np.float32)[None]
             lit = k.lit_pixels(x, 0.0, most)
@@ -229,8 +230,8 @@ class ZeroSuppressed:
 
 def class_sums(a, table):
     """Return the sums (R, S, C) float64 of a (OH, OW, C) over the class pairs of a table."""
-    rows, columns = ((np.arange(n)[:, None] == c) for n, c in zip(table.pairs, table.classes))
-    return np.einsum("rh,hwc,sw->rsc", rows.astype(np.float64), a.astype(np.float64), columns.astype(np.float64), optimize=True)
+    rows, columns = ((np.arange(n)[:, None] == c).astype(np.float64) for n, c in zip(table.pairs, table.classes))
+    return columns @ (rows @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
 
 
 __all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "class_sums"]
