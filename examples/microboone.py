@@ -32,7 +32,7 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--events", type=Path, help="event file in any format that minicnn reads (default: simulate, and keep in --cache)")
     p.add_argument("--cache", type=Path, default=Path("data"), help="folder for simulated events")
-    p.add_argument("--train", type=int, help="training events (default: 2500 simulated ones, or 5/6 of --events)")
+    p.add_argument("--train", type=int, help="training events (default: 2000 simulated ones, or 5/6 of --events)")
     p.add_argument("--validation", type=int, help="validation events (default: 300 simulated ones, or the rest of --events)")
     p.add_argument("--size", type=int, default=3600, help="side of the images in pixels")
     p.add_argument("--epochs", type=int, default=5)
@@ -132,7 +132,7 @@ def set_threads(comm, args, model):
 
 def simulated(comm, args):
     """Return the file of simulated events, making it if it is not there yet."""
-    args.train, args.validation = args.train or 2500, 300 if args.validation is None else args.validation
+    args.train, args.validation = args.train or 2000, 300 if args.validation is None else args.validation
     events = args.train + args.validation
     path = args.cache / f"simulated-{args.size}-seed{args.seed}-{events}.h5"
     if ordered(comm, path.exists):
