@@ -40,8 +40,8 @@ def _multiply_adds(context, steps, data):
         with e.loop(args[0]):
             for c in chains:
                 builder.store(e.fma(x, y, builder.load(c)), c)
-        for c in chains:
-            e.store(builder.load(c), args[1])
+        for i, c in enumerate(chains):                # each to its own place: a store that another overwrites is left out, with its chain
+            e.store(builder.load(c), e.at(args[1], i, LANES))
         return context.get_dummy_value()
     return types.void(types.int64, types.int64), codegen
 
@@ -62,7 +62,7 @@ class Limits:
     """Measures both limits whenever called."""
 
     def __init__(self, threads):
-        self.data, self.flop, self.bytes = np.zeros((threads, 64), np.float32), [], []
+        self.data, self.flop, self.bytes = np.zeros((threads, CHAINS * LANES), np.float32), [], []
         self.a, self.b = np.ones(1 << 24, np.float32), np.zeros(1 << 24, np.float32)
         _run_multiply_adds(self.data)
         _copy(self.a, self.b)

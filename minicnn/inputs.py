@@ -16,6 +16,9 @@ class InputMap:
         self.scale, self.knee = float(scale), None if knee is None else float(knee)
         self.identity = self.scale == 1 and knee is None
 
+    def __str__(self):
+        return f"pixels times {self.scale:g}" + (f", compressed above {self.knee:g}" if self.knee else "")
+
     def __call__(self, v):
         """Return the mapped array, of the dtype of v."""
         v = np.asarray(v)

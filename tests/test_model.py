@@ -149,3 +149,15 @@ def test_plan_says_why_a_block_is_not_fused():
     layers = [mc.Conv2D(2, 3, strides=2), mc.ELU(), mc.MaxPooling2D(2), mc.Conv2D(2, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(3, 2)]
     text = str(mc.Sequential(layers, (40, 40, 1), device="reference").plan())
     assert "not fused: stride (2, 2)" in text and "not fused: pool stride is not the pool size" in text
+
+
+def test_input_map_is_linear_below_the_knee_and_logarithmic_above():
+    from minicnn.inputs import InputMap
+    v = np.array([0, 1e-3, 5, -5, 5000], np.float32)
+    assert InputMap()(v) is v and np.array_equal(InputMap(0.5)(v), v / 2)
+    knee = InputMap(0.5, 100)
+    assert knee(v).dtype == np.float32 and knee(v)[0] == 0 and knee(v)[2] == -knee(v)[3]
+    assert knee(v)[1] == pytest.approx(5e-4, rel=1e-4) and knee(v)[4] == pytest.approx(50 * np.log(51), rel=1e-5)
+    for bad in ({"input_scale": 0}, {"input_scale": np.nan}, {"input_knee": -1}):
+        with pytest.raises(ValueError, match="must be a finite number above 0"):
+            small_model(**bad)

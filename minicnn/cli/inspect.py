@@ -88,7 +88,7 @@ def _model(path):
     table(f"{path}: a minicnn model", ("layer", "output", "parameters"), rows, right=(2,))
     print()
     momentum = model.optimizer.velocity is not None
-    table("in all", (), [("input", " x ".join(map(str, model.input_shape)) + f", pixels times {model.input_scale:g}"),
+    table("in all", (), [("input", " x ".join(map(str, model.input_shape)) + f", {model.input_map}"),
                          ("parameters", f"{model.parameters.size:,}"), ("updates made", f"{model.updates:,}"),
                          ("optimizer state", "kept: training can go on" if momentum else "none"),
                          ("size on disk", bytes_text(path.stat().st_size)), ("integrity", "digest ok")])
