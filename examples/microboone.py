@@ -72,13 +72,15 @@ def main(comm):
             return predict(comm, args, weights)
         say(comm, f"no model at {weights} yet: training one first\n")
 
-    model = everywhere(comm, lambda: make_model(args))
+    everywhere(comm, lambda: new_store(args))                # a store or codec that does not exist is refused before any work is done
+    path = args.events or simulated(comm, args)
+    with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
+        model = everywhere(comm, lambda: make_model(args, source.image_shape[2], len(source.class_names)))
     say(comm, model.summary_text() + "\n\n" + str(model.plan()) + "\n")
     threads = set_threads(comm, args, model)
     say(comm, f"{ranks} rank{'s' * (ranks > 1)} x {threads} thread{'s' * (threads > 1)}, batch {args.batch_size} per rank, "
               f"{args.batch_size * ranks} in all; sync: {args.sync}")
 
-    path = args.events or simulated(comm, args)
     with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
         train_events, validation_events = choose(comm, args, source, ranks)
         train = load(comm, args, source, train_events, "training")
@@ -111,16 +113,16 @@ def prepare(out, keep):
         (out / "run.json").unlink(missing_ok=True)
 
 
-def make_model(args):
-    """Return the network that the arguments ask for, and refuse a store or codec that does not exist before any work is done."""
-    new_store(args)
+def make_model(args, channels, classes):
+    """Return the network that the arguments ask for, for events of so many planes and classes."""
     if args.weights and not args.predict:
         model = mc.load_model(args.weights, device=args.device, optimizer=mc.SGD(args.learning_rate, args.momentum))
-        if model.input_shape[:2] != (args.size, args.size):
-            raise ValueError(f"{args.weights} takes images of {model.input_shape}, not --size {args.size}")
+        if (model.input_shape, model.classes) != ((args.size, args.size, channels), classes):
+            raise ValueError(f"{args.weights} takes images of {model.input_shape} in {model.classes} classes; the events have --size "
+                             f"{args.size}, {channels} planes and {classes} classes")
         return model
-    return mc.models.microboone(args.size, device=args.device, seed=args.seed, input_scale=args.scale or 0.05 * args.size / 3600,
-                                input_knee=args.knee or 100 * 3600 / args.size,
+    return mc.models.microboone(args.size, channels, classes, device=args.device, seed=args.seed,
+                                input_scale=args.scale or 0.05 * args.size / 3600, input_knee=args.knee or 100 * 3600 / args.size,
                                 optimizer=mc.SGD(args.learning_rate, args.momentum))
 
 
@@ -225,7 +227,7 @@ def predict(comm, args, weights):
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     model = everywhere(comm, lambda: mc.load_model(weights, device=args.device))
     set_threads(comm, args, model)
-    rows = []
+    rows, classes = [], mc.data.CLASSES if model.classes == len(mc.data.CLASSES) else [f"class {i}" for i in range(model.classes)]
     for path in args.predict:
         with everywhere(comm, partial(mc.data.open_events, path, size=model.input_shape[0])) as source:
             mine = []
@@ -235,16 +237,16 @@ def predict(comm, args, weights):
                 mine.append((number, event.label, event.image.nnz, scores))
                 if number < 6:
                     report.draw_event(event, args.out / f"predicted-{path.stem}-{number}.png", title=f"{path.name}, event {number}",
-                                      scores=scores, class_names=mc.data.CLASSES)
+                                      scores=scores, class_names=classes)
             names = source.class_names
         for number, label, lit, scores in sorted(row for rows_of_rank in agree(comm, value=mine) for row in rows_of_rank):
             truth = names[label] if label >= 0 else "unknown"
             rows.append([str(path), number, truth, lit, *map(float, scores)])
             say(comm, f"{path.name} event {number}: {lit} lit pixels, truth {truth}; "
-                      + "  ".join(f"{name} {s:.3f}" for name, s in zip(mc.data.CLASSES, scores)))
+                      + "  ".join(f"{name} {s:.3f}" for name, s in zip(classes, scores)))
     if rank == 0:
         with open(args.out / "predictions.csv", "w", newline="") as file:
-            csv.writer(file).writerows([["file", "event", "truth", "lit pixels", *mc.data.CLASSES], *rows])
+            csv.writer(file).writerows([["file", "event", "truth", "lit pixels", *classes], *rows])
         print(f"scores in {args.out}/predictions.csv, pictures in {args.out}/predicted-*.png")
 
 

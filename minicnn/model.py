@@ -9,7 +9,7 @@ from .inputs import InputMap
 from .kernels.workspace import Workspace
 from .layers import Layer
 from .optim import SGD
-from .plan import FusedBlock, Plan
+from .plan import Plan
 
 #: Slots behind the gradients in the one buffer that ranks add up: with them one Allreduce also gives exact averages and metrics.
 TAIL = ("events", "loss", "correct", "not_finite")
@@ -148,6 +148,8 @@ class Sequential:
         """Run forward, loss and backward event by event, adding to ``gradients`` and its tail; returns scores (N, classes)."""
         y = losses.check_labels(y, len(x), self.classes)
         scores = np.zeros((len(x), self.classes), self.dtype)
+        if self._plan.suppressed:
+            self._plan.suppressed.begin()
         for part, images in self.microbatches(x):
             labels = self.kernels.asarray(y[part])
             logits, saved = self.forward(images, rng)
@@ -255,5 +257,3 @@ class Sequential:
             rows.append(line(f"{layer.name} ({type(layer).__name__})", f"(None, {', '.join(map(str, after))})", str(count)))
         return "\n".join([*rows, "", f"Total params: {self.parameters.size:,}"])
 
-
-__all__ = ["TAIL", "FusedBlock", "Sequential"]

@@ -16,6 +16,7 @@ per update gives their share of dw and db, and the sums over the classes of the 
 A block of which more than CROSSOVER is lit, and all blocks behind it, run dense for that event: the same numbers, cheaper there.
 """
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -86,6 +87,7 @@ class ZeroSuppressed:
         self.tables = self._classify()
         self.buffers, self.background, self.fresh = None, None, False
         self.sums = None                               # gradients summed over class pairs (R, S, C), per block
+        self.settle = None                             # adds what is in sums to the gradients; for a change of tables within a batch
         self.events, self.active = 0, np.zeros(len(blocks), np.int64)
 
     def _classify(self):
@@ -175,6 +177,8 @@ class ZeroSuppressed:
             self.buffers = [k.zeros((1, *shape)) for shape in self.shapes]
         if self.fresh and background == self.background:
             return
+        if self.sums is not None:                      # they belong to the tables of the background before
+            self.settle()
         self.background, self.fresh = background, True
         for i, (block, table) in enumerate(zip(self.blocks, self.tables)):
             padded = np.pad(self._resting(i)[0], ((0, 1), (0, 1), (0, 0)))             # class -1, outside, is 0
@@ -189,6 +193,7 @@ class ZeroSuppressed:
         """Add the gradients of one event's lit cells into g, and the others into ``sums``, for dy (1, OH, OW, C_out)."""
         if self.sums is None:
             self.sums = [np.zeros((*t.pairs, shape[2])) for t, shape in zip(self.tables, self.shapes[1:])]
+            self.settle = partial(self.finish, k, p, g, work)
         dx, grad = dy, None                            # dense, or at the lit cells
         for i in reversed(range(len(self.blocks))):
             block, lit, x, positions = self.blocks[i], saved.lit[i + 1], saved.inputs[i], saved.lit[i]
@@ -211,6 +216,10 @@ class ZeroSuppressed:
         table = self.tables[i]
         pair = table.pair(lit) == np.arange(table.pairs[0] * table.pairs[1])[:, None]
         self.sums[i] += sums - (pair.astype(np.float64) @ grad.astype(np.float64)).reshape(sums.shape)
+
+    def begin(self):
+        """Start a batch: forget the sums of one that an error cut short."""
+        self.sums = None
 
     def finish(self, k, p, g, work):
         """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none."""

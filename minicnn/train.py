@@ -39,9 +39,8 @@ def train_step(model, x, y, optimizer, sync=None, rank=0, ledger=None):
         tail = sync.reduce_weights(model, optimizer, tail)
     if tail and tail["not_finite"]:
         raise together(NotFiniteError(
-            f"loss or gradient not finite on {int(tail['not_finite'])} of {sync.size} ranks at update "
-                             f"{model.updates} (events {int(tail['events'])}, summed loss {tail['loss']}); the weights of this "
-                             "update were not applied: lower the learning rate or check the data"))
+            f"loss, gradient or weights not finite on {int(tail['not_finite'])} of {sync.size} ranks at update {model.updates} "
+            f"(events {int(tail['events'])}, summed loss {tail['loss']}): lower the learning rate or check the data"))
     return tail
 
 
