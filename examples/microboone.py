@@ -44,6 +44,7 @@ def arguments():
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K or reference")
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
+    p.add_argument("--shared-store", action="store_true", help="ranks of a node share their events: mixed and dealt evenly in every epoch")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
     p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
     p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.05 at size 3600, less for summed pixels)")
@@ -87,7 +88,7 @@ def main(comm):
         validation = load(comm, args, source, validation_events, "validation")
         names = source.class_names
         if args.augment:
-            train = augmented(train, train_events[mc.data.shard(len(train_events), ranks, rank, args.seed)], args)
+            train = augmented(train, args)
         if rank == 0:
             report.draw_events([source.read(int(i)) for i in validation_events[:6]], args.out / "events.png", class_names=names)
 
@@ -186,14 +187,17 @@ def load(comm, args, source, events, what):
         say(comm, f"loaded {total['events']} {what} events in {seconds:.1f} s: {total['events'] / seconds:.0f} events/s, "
                   f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; {total['bytes'] / 1e6:.1f} MB in memory "
                   f"({args.store}, {args.codec}), {total['dense_bytes'] / total['bytes']:.0f} times smaller")
+    if args.shared_store and comm:
+        store = mc.data.NodeStore(store, comm)
+        say(comm, f"{what} events shared by {store.ranks} rank{'s' * (store.ranks > 1)} of each node")
     return store
 
 
-def augmented(store, numbers, args):
+def augmented(store, args):
     """Return the store with its events mirrored, shifted by up to a twentieth of the image and changed in gain by 5 %."""
     t = mc.data.transforms
     far = args.size // 20
-    return t.Augmented(store, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), args.seed, numbers)
+    return t.Augmented(store, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), args.seed)
 
 
 def write_report(out, history, result, names):

@@ -51,7 +51,8 @@ def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=No
     train, validation_data: this rank's events, as an EventStore (or any object with ``len`` and ``batch(indices) -> (x, y)``); or
     (x, y) arrays, the same on every rank, of which each rank takes its share. batch_size is per rank. comm: an mpi4py communicator
     or None. sync: "gradients" (one Allreduce per step) or "weights" (average weights and velocity every ``sync_every`` steps, as
-    MaTEx). Every event is used once per epoch, in an order given by (seed, epoch, rank). threads: per rank; by default the cores of
+    MaTEx). Every event is used once per epoch, in an order given by (seed, epoch, rank), or by the data set's own
+    ``order(seed, epoch, batch_size)``, as of a NodeStore. threads: per rank; by default the cores of
     the node are shared by its ranks, and one process keeps what it has.
 
     Raises ValueError on all ranks when a rank has no events or less than a batch; NotFiniteError on all ranks at the same step.
@@ -74,7 +75,8 @@ def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=No
         _call(callbacks, "on_epoch_begin", epoch)
         if hasattr(train, "epoch"):
             train.epoch = epoch                                   # augmentation draws anew in every epoch
-        order = np.random.default_rng([seed, epoch, rank]).permutation(len(train))
+        order = (train.order(seed, epoch, batch_size) if hasattr(train, "order")
+                 else np.random.default_rng([seed, epoch, rank]).permutation(len(train)))
         total = dict.fromkeys(("events", "loss", "correct"), 0.0)
         source = batches(train, order, batch_size, steps, prefetch)
         for step in range(steps):

@@ -38,6 +38,7 @@ class EventStore:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
         self.codec, self.level, self.form = codec, level, form
         self.events, self.labels = {}, np.zeros(0, np.int64)
+        self.numbers = np.zeros(0, np.int64)           # of each event in its file
         self.image_shape, self.class_names = None, ()
         self.seconds, self.dense_bytes = 0.0, 0
 
@@ -67,7 +68,7 @@ class EventStore:
             self.dense_bytes += 4 * math.prod(self.image_shape)
             if progress:
                 progress(done, len(indices))
-        self.labels = np.concatenate([self.labels, labels])
+        self.labels, self.numbers = np.concatenate([self.labels, labels]), np.concatenate([self.numbers, indices])
         self.seconds += time.perf_counter() - start
         return self
 
