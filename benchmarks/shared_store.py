@@ -11,6 +11,7 @@ pixels the rank with the most of them has in a step above the mean of the ranks,
 First all stores are compared with the file, event by event, on as many events as --check says.
 """
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -26,6 +27,7 @@ from minicnn.parallel import ordered, world
 def proportional_memory():
     """Return this process's memory in bytes, every page divided by the number of processes that hold it."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)                                               # what earlier stores left in the heap goes back
     with open("/proc/self/smaps_rollup") as file:
         return 1024 * next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
 
@@ -68,7 +70,8 @@ def measure(kind, comm, path, args):
         store = load(kind, comm, source, args.number)
         comm.Barrier()
         seconds = time.perf_counter() - start
-        memory = comm.allreduce(proportional_memory()) - before
+    memory = comm.allreduce(proportional_memory()) - before                        # the file is closed, its buffers are gone
+    with mc.data.open_events(path, size=args.size) as source:
         compare(store, source, args.check)
     compressed = comm.allreduce(store.nbytes)
     mean, most = imbalance(comm, store, args.batch_size) if kind != "private copies" else (None, None)
@@ -98,8 +101,7 @@ def main(comm):
     path = args.events or os.path.join(folder, "events.h5")
     if not args.events:
         mc.data.generate(path, args.number, mc.data.Simulator(0, (args.size, args.size, 1)), comm)
-    with mc.data.open_events(path, size=args.size) as source:                      # libraries load outside of what is measured
-        mc.data.EventStore().load(source, [0]).batch([0])
+    measure("private shards", comm, path, args)                                     # libraries and their buffers, not counted
     rows = [measure(kind, comm, path, args) for kind in ("private shards", "private copies", "shared")]
     if comm.rank == 0:
         print(f"{args.number} events of {args.size} x {args.size} on {comm.size} ranks of one node, {os.cpu_count()} cores; every rank's "
@@ -107,7 +109,8 @@ def main(comm):
         print(f"{'store':<18}{'load s':>8}{'node memory MB':>16}{'of which data MB':>18}{'in reach of a rank':>20}{'ms to fetch':>13}"
               f"{'imbalance':>11}{'largest':>9}")
         for r in rows:
-            uneven = "          -        -" if r["imbalance"] is None else f"{100 * r['imbalance']:>9.1f} %{100 * r['largest_imbalance']:>7.1f} %"
+            uneven = "".join(f"{'-' if r[key] is None else f'{100 * r[key]:.1f} %':>{width}}"
+                             for key, width in (("imbalance", 11), ("largest_imbalance", 9)))
             print(f"{r['kind']:<18}{r['seconds']:>8.2f}{r['memory'] / 1e6:>16.1f}{r['compressed'] / 1e6:>18.1f}{r['in_reach']:>20}"
                   f"{1e3 * r['fetch']:>13.3f}{uneven}")
         if args.json:
