@@ -1,24 +1,301 @@
-"""Where the time goes: named spans of the main thread, summed up per epoch."""
+"""Where the time goes: at every moment the main thread is in exactly one named part, so the parts of a step add up to the step.
+
+    with Ledger(detail=True) as ledger:          # fit(ledger=...) does this for every epoch
+        with ledger.span("update"):              # a span of the step
+            ...
+        ledger.step()                            # ends the step; what no span named is "other"
+
+``span``, ``collective`` and ``hidden`` of this module go to the ledger that is open, if it keeps details; else they cost a function call
+and read no clock. A span inside another takes its time out of the outer one. Spans of other threads are hidden work: they have an account
+of their own. Ranks wait in a collective for the last to arrive: ``close`` compares the arrivals on aligned clocks and books that time
+under WAIT, what is left is the reduction itself.
+"""
+import socket
+import statistics
+import threading
 import time
-from contextlib import contextmanager
+from bisect import bisect_right
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+WAIT, OTHER = "wait for the slowest rank", "other"
+#: Parts in the order of a step; the layers of a part come in the order in which they ran.
+ORDER = ("wait for data", "read", "decompress", "augment", "transfer", "clear gradients", "pack weights", "forward", "loss", "backward",
+         "forward+backward", "between layers", "check finite", "pack", WAIT, "allreduce", "exposed communication", "update", "callbacks",
+         OTHER)
+COMMUNICATION = ("allreduce", "exposed communication")
+_NOTHING = nullcontext()
+PIECES = 20_000                                    # of a rank's timeline: viewers choke on millions
+_open = None                                       # the ledger that inner spans go to
+
+
+def span(name, layer=""):
+    """``with span("forward", "block1_conv1"): ...`` books the block under that part of the open ledger."""
+    return _NOTHING if _open is None else _Span(_open, (name, layer))
+
+
+def collective(name="allreduce", layer=""):
+    """A span in which this rank waits for the others: its start is this rank's arrival. All ranks open the same ones in the same order.
+
+    Name it "allreduce" where the main thread does the whole exchange, "exposed communication" where it waits for what is left of one
+    that ran beside the computation.
+    """
+    return _NOTHING if _open is None else _Span(_open, (name, layer), arrival=True)
+
+
+def hidden(name, start, end, layer="", lane="communication"):
+    """Book work from ``start`` to ``end`` (``now``) that ran beside the main thread without a Python thread of its own; the pieces of one
+    lane of the timeline must not overlap."""
+    if _open is not None:
+        _open.book_hidden((name, layer), start, end, lane)
+
+
+def now():
+    """Return the open ledger's clock in seconds, 0.0 without one: for ``hidden``."""
+    return 0.0 if _open is None else _open.clock()
+
+
+class _Span:
+    __slots__ = ("arrival", "ledger", "part")
+
+    def __init__(self, ledger, part, arrival=False):
+        self.ledger, self.part, self.arrival = ledger, part, arrival
+
+    def __enter__(self):
+        self.ledger.enter(self.part)
+
+    def __exit__(self, *_):
+        self.ledger.leave(self.arrival)
+
+
+class _Account(threading.local):
+    """The open spans of one thread, innermost last: [part, begin]; the time since ``last`` belongs to the innermost."""
+
+    def __init__(self, main):
+        self.main = threading.get_ident() == main
+        self.lane = "main" if self.main else threading.current_thread().name
+        self.stack, self.last = [], 0.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One span of the timeline: seconds on rank 0's clock; ``lane`` is a thread."""
+
+    name: str
+    layer: str
+    lane: str
+    step: int
+    start: float
+    end: float
+
+    @property
+    def label(self):
+        """Name and layer in one."""
+        return f"{self.name} {self.layer}".strip()
+
+
+@dataclass
+class Summary:
+    """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank that worked longest, without
+    waiting and communication; ``wall`` and ``wall_slowest`` are the step's duration, measured apart from the parts."""
+
+    ranks: int
+    steps: int
+    wall: float
+    mean: dict
+    hidden: dict
+    slowest: int
+    wall_slowest: float
+    parts_slowest: dict
+    hidden_slowest: dict
+
+    def logs(self):
+        """Return the flat figures of the history, in seconds of the whole epoch: mean over ranks, slowest rank, hidden work (mean)."""
+        columns = {"seconds": self.mean, "slowest rank": self.parts_slowest, "hidden": self.hidden}
+        return {f"{title}: {' '.join(part).strip()}": s * self.steps for title, parts in columns.items() for part, s in parts.items()}
+
+
+@dataclass
+class _Epoch:
+    """What one rank has on its books since the epoch began."""
+
+    seconds: dict = field(default_factory=dict)
+    hidden: dict = field(default_factory=dict)
+    collectives: list = field(default_factory=list)             # (part, start, end, index of its piece or None)
+    walls: list = field(default_factory=list)                   # seconds of each step
+    pieces: list = field(default_factory=list)                  # (part, lane, step, start, end)
 
 
 class Ledger:
-    """Seconds per named part: ``with ledger.span("allreduce"): ...``; ``seconds`` is the account so far."""
+    """The account of a rank's training steps.
 
-    def __init__(self):
-        self.seconds = {}
+    detail: False keeps the few spans of ``train_step``; True also layers, hidden work, waiting apart from reducing, and a timeline of the
+    first ``keep`` steps of every epoch, until it holds PIECES. clock: seconds, monotonic. ``synchronize`` (the backend's) is called before
+    every clock read of the main thread, so that work on a device is booked where it was asked for.
+    """
 
-    @contextmanager
-    def span(self, name):
-        """Add the time until the end of the block to ``name``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+    def __init__(self, detail=False, keep=8, clock=time.perf_counter):
+        self.detail, self.keep, self.clock = detail, keep, clock
+        self.synchronize = lambda: None
+        self.account, self.epoch = _Account(threading.get_ident()), _Epoch()
+        self.steps, self.begun, self.recording = 0, 0.0, False
+        self.offsets, self.uncertainty = [], 0.0                # [(own clock, seconds to rank 0's clock)]
+        self.timeline = []                                      # Pieces of this rank
+        self.summaries = []
 
-    def take(self):
-        """Return the account so far and start a new one."""
-        seconds, self.seconds = self.seconds, {}
-        return seconds
+    # ------------------------------------------------------------------------------------------------ booking
+    def span(self, name, layer=""):
+        """``with ledger.span("update"): ...`` books the time until the end of the block, less the spans inside it."""
+        return _Span(self, (name, layer))
+
+    def __enter__(self):
+        global _open
+        self.account = _Account(threading.get_ident())          # the thread that opens it is the main one
+        self.begun = self.account.last = self.clock()
+        self._record()
+        _open = self if self.detail else None
+        return self
+
+    def __exit__(self, *_):
+        global _open
+        _open = None
+
+    def enter(self, part):
+        """Open a span in this thread."""
+        account = self.account
+        now = self._tick(account)
+        account.stack.append((part, now))
+
+    def leave(self, arrival=False):
+        """Close the innermost span of this thread."""
+        account = self.account
+        now = self._tick(account)
+        part, begin = account.stack.pop()
+        kept = self._keep(part, account.lane, begin, now)
+        if arrival:
+            self.epoch.collectives.append((part, begin, now, kept))
+
+    def _tick(self, account):
+        """Book the time since the thread's last clock read under its innermost span; return the time."""
+        if account.main:
+            self.synchronize()
+        now = self.clock()
+        if account.main or account.stack:
+            books = self.epoch.seconds if account.main else self.epoch.hidden
+            part = account.stack[-1][0] if account.stack else (OTHER, "")
+            books[part] = books.get(part, 0.0) + now - account.last
+        account.last = now
+        return now
+
+    def _keep(self, part, lane, start, end):
+        """Put a piece on the timeline; returns its index, or None where the step is not kept."""
+        if not self.recording:
+            return None
+        self.epoch.pieces.append((part, lane, self.steps, start, end))
+        return len(self.epoch.pieces) - 1
+
+    def book_hidden(self, part, start, end, lane):
+        """See ``hidden``."""
+        self.epoch.hidden[part] = self.epoch.hidden.get(part, 0.0) + end - start
+        self._keep(part, lane, start, end)
+
+    def step(self):
+        """End the step: the next one begins at this very moment."""
+        now = self._tick(self.account)
+        self._keep(("step", ""), "main", self.begun, now)
+        self.epoch.walls.append(now - self.begun)
+        self.begun = now
+        self.steps += 1
+        self._record()
+
+    def _record(self):
+        """Decide whether the step that begins is kept."""
+        pieces = len(self.timeline) + len(self.epoch.pieces)
+        self.recording = self.detail and len(self.epoch.walls) < self.keep and pieces < PIECES
+
+    def line(self):
+        """Return where this rank's time went since the epoch began, in a few words."""
+        seconds, total = self.epoch.seconds, sum(self.epoch.walls)
+        share = {"data": ("wait for data", "read", "decompress", "augment"), "other ranks": (*COMMUNICATION, "pack", WAIT),
+                 "other": (OTHER, "callbacks")}
+        spent = {word: sum(s for (name, _), s in seconds.items() if name in names) for word, names in share.items()}
+        spent = {"computing": sum(seconds.values()) - sum(spent.values()), **spent}
+        whole = max(sum(spent.values()), 1e-12)
+        return (f"{1e3 * total / max(len(self.epoch.walls), 1):.1f} ms/step: "
+                + ", ".join(f"{word} {100 * s / whole:.0f} %" for word, s in spent.items()))
+
+    # ------------------------------------------------------------------------------------------------ between ranks
+    def align(self, comm):
+        """Measure how far this rank's clock is from rank 0's; all ranks together, before and after an epoch."""
+        if self.detail:
+            from .parallel.clock import clock_offset
+            offset, self.uncertainty = clock_offset(comm, self.clock)
+            self.offsets.append((self.clock(), offset))
+
+    def aligned(self, t):
+        """Return a time of this rank's clock on rank 0's; between two measurements the offset is interpolated."""
+        if not self.offsets:
+            return t
+        times = [at for at, _ in self.offsets]
+        i = min(max(bisect_right(times, t), 1), len(times) - 1)
+        (t0, o0), (t1, o1) = self.offsets[i - 1 if len(times) > 1 else 0], self.offsets[i]
+        share = 0.0 if t1 == t0 else min(max((t - t0) / (t1 - t0), 0.0), 1.0)
+        return t + o0 + (o1 - o0) * share
+
+    def close(self, comm):
+        """End an epoch and return its figures for the history: with details those of its Summary over all ranks (all ranks call this
+        together), which joins ``summaries``; without, this rank's."""
+        epoch, self.epoch = self.epoch, _Epoch()
+        if not self.detail:
+            return {f"seconds: {name}": s for (name, _), s in epoch.seconds.items() if name != OTHER}
+        self.align(comm)
+        self._split_waiting(comm, epoch)
+        self.timeline += [Piece(*part, lane, step, self.aligned(start), self.aligned(end)) for part, lane, step, start, end in epoch.pieces]
+        self.summaries.append(_summarize(comm, epoch))
+        return self.summaries[-1].logs()
+
+    def _split_waiting(self, comm, epoch):
+        """Divide every collective into waiting, until the last rank has arrived, and the rest."""
+        from .parallel.clock import latest
+        arrivals = latest(comm, [self.aligned(start) for _, start, _, _ in epoch.collectives])
+        for (part, start, end, kept), last in zip(epoch.collectives, arrivals):
+            until = min(max(start + last - self.aligned(start), start), end)
+            if until == start:
+                continue
+            epoch.seconds[part] -= until - start
+            epoch.seconds[WAIT, ""] = epoch.seconds.get((WAIT, ""), 0.0) + until - start
+            if kept is not None:
+                _, lane, step, *_ = epoch.pieces[kept]
+                epoch.pieces[kept] = (part, lane, step, until, end)
+                epoch.pieces.append(((WAIT, ""), lane, step, start, until))
+
+    def gather(self, comm, ranks=32):
+        """Return on rank 0 [(rank, host, Pieces)] of at most so many ranks, evenly spread; an empty list elsewhere."""
+        size, rank = (comm.size, comm.rank) if comm else (1, 0)
+        chosen = sorted({i * size // min(ranks, size) for i in range(min(ranks, size))})
+        mine = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
+        everything = comm.gather(mine) if comm else [mine]
+        return [one for one in everything or [] if one]
+
+
+def _summarize(comm, epoch):
+    """Return the Summary over all ranks, made on rank 0 and sent to all."""
+    mine = (epoch.walls, epoch.seconds, epoch.hidden)
+    everything = comm.gather(mine) if comm else [mine]
+    summary = _summary(everything) if everything else None
+    return comm.bcast(summary) if comm else summary
+
+
+def _summary(everything):
+    """Return the Summary of [(walls, seconds, hidden)] of all ranks."""
+    n = max(len(everything[0][0]), 1)
+    place = {name: i for i, name in enumerate(ORDER)}
+    def per_step(books, chosen=None):
+        parts = sorted(dict.fromkeys(part for book in books for part in book), key=lambda part: place.get(part[0], len(ORDER) - 1.5))
+        return {part: sum(book.get(part, 0.0) for book in chosen or books) / len(chosen or books) / n for part in parts}
+    walls, seconds, hidden = zip(*everything)
+    own = [sum(s for (name, _), s in book.items() if name not in (WAIT, *COMMUNICATION)) for book in seconds]
+    slowest = max(range(len(own)), key=own.__getitem__)
+    walls = [sum(one) / n for one in walls]
+    return Summary(len(everything), len(everything[0][0]), statistics.fmean(walls), per_step(seconds), per_step(hidden),
+                   slowest, walls[slowest], per_step(seconds, [seconds[slowest]]), per_step(hidden, [hidden[slowest]]))

@@ -4,6 +4,24 @@ import numpy as np
 from ..parallel.shared import NodeMemory
 from .store import EventStore, Packed
 
+#: What is known of an event beside its bytes.
+ENTRY = np.dtype([("rank", "i4"), ("start", "i8"), ("size", "i8"), ("digest", "u4"), ("pixels", "i8"), ("background", "f8"),
+                  ("source", "i4"), ("number", "i8"), ("label", "i8")])
+
+
+class SharedEvents:
+    """{index: Packed} of a node: a row of ``table`` each, because Python objects for all events in every rank would outweigh the data."""
+
+    def __init__(self, pieces, table, sources):
+        self.pieces, self.table, self.sources = pieces, table, sources
+
+    def __len__(self):
+        return len(self.table)
+
+    def __getitem__(self, i):
+        rank, start, size, digest, pixels, background, source, number, _ = self.table[i].item()
+        return Packed(self.pieces[rank][start:start + size], digest, pixels, background, self.sources[rank][source], number)
+
 
 class NodeStore(EventStore):
     """The compressed events of a node's ranks in memory that they share.
@@ -22,24 +40,22 @@ class NodeStore(EventStore):
         self.image_shape, self.class_names = store.image_shape, store.class_names
         self.seconds, self.dense_bytes = store.seconds, store.dense_bytes
         self.memory = NodeMemory(comm, store.nbytes)
-        node, mine, at, entries = self.memory.node, self.memory.pieces[self.memory.node.rank], 0, []
+        node, mine = self.memory.node, self.memory.pieces[self.memory.node.rank]
+        entries, sources, at = np.zeros(len(store), ENTRY), {}, 0
         for i in range(len(store)):
             packed = store.events.pop(i)                       # given back at once, so that memory holds no second copy of all
-            mine[at:at + len(packed.data)] = packed.data
-            entries.append((at, len(packed.data), packed.digest, packed.pixels, packed.background, packed.origin))
-            at += len(packed.data)
+            size = len(packed.data)
+            mine[at:at + size] = packed.data
+            entries[i] = (node.rank, at, size, packed.digest, packed.pixels, packed.background,
+                          sources.setdefault(packed.source, len(sources)), packed.number, store.labels[i])
+            at += size
         self.memory.seal()
-        parts = node.allgather((entries, store.labels, store.numbers, comm.rank))
-        self.ranks, self.rank, self.number = node.size, node.rank, min(part[3] for part in parts)
+        parts = node.allgather((entries, list(sources), comm.rank))
+        self.ranks, self.rank, self.number = node.size, node.rank, min(first_rank for _, _, first_rank in parts)
         self.own, self.first = len(entries), sum(len(part[0]) for part in parts[:node.rank])
-        place = 0
-        for rank in (*range(node.rank, node.size), *range(node.rank)):
-            piece = self.memory.pieces[rank]
-            for start, size, *rest in parts[rank][0]:
-                self.events[place] = Packed(piece[start:start + size], *rest)
-                place += 1
-        turned = parts[node.rank:] + parts[:node.rank]
-        self.labels, self.numbers = (np.concatenate([part[k] for part in turned]) for k in (1, 2))
+        table = np.concatenate([part[0] for part in parts[node.rank:] + parts[:node.rank]])
+        self.events = SharedEvents(self.memory.pieces, table, [part[1] for part in parts])
+        self.labels, self.numbers = table["label"], table["number"]
 
     def __len__(self):
         return self.own
@@ -59,7 +75,7 @@ class NodeStore(EventStore):
         A permutation of the node's events, given by (seed, epoch, node), is cut into the node's batches of ranks * batch_size events.
         Each is sorted by lit pixels and dealt to and fro (0 1 2 2 1 0 0 ...): the same events make up the step, evenly spread.
         """
-        pixels = np.roll([packed.pixels for packed in self.events.values()], self.first)     # from here on the node's numbering
+        pixels = np.roll(self.events.table["pixels"], self.first)                  # from here on the node's numbering
         shuffled = np.random.default_rng([seed, epoch, self.number]).permutation(self.reach)
         places = np.arange(batch_size * self.ranks)
         back, place = np.divmod(places, self.ranks)
@@ -74,11 +90,10 @@ class NodeStore(EventStore):
     @property
     def nbytes(self):
         """Bytes of this rank's own compressed events."""
-        return sum(len(self.events[i].data) for i in range(self.own))
+        return int(self.events.table["size"][:self.own].sum())
 
     def close(self):
         """Give the memory back; all ranks of the node call it together, when none of them needs events any more."""
-        self.events.clear()
         self.memory.pieces.clear()
         self.memory.window.Free()
         self.memory.node.Free()

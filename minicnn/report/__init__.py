@@ -6,5 +6,7 @@ loads with the first picture, not with the import.
 from .confusion import draw_confusion, talk_table, write_confusion_csv
 from .curves import draw_history
 from .display import draw_event, draw_events
+from .timeline import draw_step, ledger_table, write_timeline
 
-__all__ = ["draw_confusion", "draw_event", "draw_events", "draw_history", "talk_table", "write_confusion_csv"]
+__all__ = ["draw_confusion", "draw_event", "draw_events", "draw_history", "draw_step", "ledger_table", "talk_table", "write_confusion_csv",
+           "write_timeline"]
