@@ -27,10 +27,11 @@ class Optimizer:
     def prepare(self, model):
         """Make the state for ``model`` if there is none yet."""
         for name in self.state_names:
-            vector = self.state.setdefault(name, model.kernels.zeros(model.parameters.shape, model.parameters.dtype))
-            if vector.shape != model.parameters.shape:
-                raise ValueError(f"this optimizer belongs to a model of {vector.size} parameters, not {model.parameters.size}: "
-                                 "make a new one")
+            if name not in self.state:
+                self.state[name] = model.kernels.zeros(model.parameters.shape, model.parameters.dtype)
+            elif self.state[name].shape != model.parameters.shape:
+                raise ValueError(f"this optimizer belongs to a model of {self.state[name].size} parameters, not "
+                                 f"{model.parameters.size}: make a new one")
 
     def update(self, model, events):
         """Apply one step with the summed gradients of ``events`` events; for 0 events nothing changes but the count of steps."""
