@@ -226,8 +226,11 @@ class ZeroSuppressed:
         """Start a batch: forget the sums of one that an error cut short."""
         self.sums = None
 
-    def finish(self, k, p, g, work):
-        """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none."""
+    def finish(self, k, p, g, work, done=None):
+        """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none.
+
+        ``done(i)`` is called when those of block i are there, from the last block to the first.
+        """
         if self.sums is None:
             return
         for i in reversed(range(len(self.blocks))):
@@ -235,6 +238,8 @@ class ZeroSuppressed:
             dy = self.sums[i].reshape(-1, 1, 1, self.shapes[i + 1][2]).astype(np.float32)
             dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
                                          g[i]["w"], g[i]["b"], work=work[i])[0]
+            if done:
+                done(i)
             if i:
                 rows, columns = (pattern[..., None] == np.arange(n) for pattern, n in zip(table.patterns, self.tables[i - 1].pairs))
                 self.sums[i - 1] += np.einsum("rau,sbv,rsabc->uvc", rows.astype(np.float64), columns.astype(np.float64),
