@@ -27,12 +27,13 @@ from minicnn.train import flush, train_step
 BUCKETS = (64 << 10, 256 << 10, 1 << 20, 2 << 20, 4 << 20, 8 << 20)
 
 
-def repeated(comm, call, seconds=0.15):
-    """Return the median seconds of ``call`` over the repeats that fit, the slowest rank's of each."""
+def repeated(comm, call, seconds=0.15, prepare=lambda: None):
+    """Return the median seconds of ``call``, each after ``prepare``, over the repeats that fit; the slowest rank's of each."""
     times, count = [], 5
     for attempt in range(2):                                                      # the first finds out how many fit
         times = []
         for _ in range(count):
+            prepare()
             comm.Barrier()
             start = time.perf_counter()
             call()
@@ -77,13 +78,14 @@ def alone(comm, size):
         def exchange(sync=sync):
             sync.reduce_gradients(model)
             sync.outstanding(model)                                                # of delayed mode
-        model.gradients[:] = mine
+        def fill():
+            model.gradients[:] = mine
+        fill()
         exchange()
         error = float(np.linalg.norm(model.gradients - exact) / np.linalg.norm(exact))
         if error > {"fp16": 2e-3, "bf16": 1e-2}.get(mode, 1e-6):
             raise SystemExit(f"{mode} gave sums that are off by {error:.1e}")
-        model.gradients[:] = 0
-        rows.append({"mode": mode, "seconds": repeated(comm, exchange, 0.4), "error": error,
+        rows.append({"mode": mode, "seconds": repeated(comm, exchange, 0.4, fill), "error": error,
                      "bytes": 2 * (comm.size - 1) / comm.size * size * (2 if mode in ("fp16", "bf16") else 4)})
     return rows
 

@@ -111,7 +111,7 @@ class DelayedSync(GradientSync):
     def outstanding(self, model):
         if not self.under_way:
             return False
-        if self.request:
+        if self.request is not None:                                               # one that is done is false, yet all ranks book it
             trace.hidden("allreduce", self.since, trace.now())
             with trace.collective("exposed communication"):
                 self.request.Wait()
