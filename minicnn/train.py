@@ -65,6 +65,7 @@ def flush(model, optimizer, sync, ledger):
 def check_finite(model, sync, tail):
     """Return ``tail``; raises NotFiniteError, on all ranks, where it says so."""
     if tail and tail["not_finite"]:
+        sync.outstanding(model)                # nobody may free a buffer that MPI still writes to
         raise together(NotFiniteError(
             f"loss, gradient or weights not finite on {int(tail['not_finite'])} of {sync.size} ranks at update {model.updates} "
             f"(events {int(tail['events'])}, summed loss {tail['loss']}): lower the learning rate or check the data"))

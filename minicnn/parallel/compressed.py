@@ -2,7 +2,7 @@
 import numpy as np
 
 from .. import trace
-from .sync import GradientSync, on_host
+from .sync import GradientSync
 
 FP16_MOST = 65504 / 2
 
@@ -27,8 +27,10 @@ class CompressedSync(GradientSync):
     def reduce_gradients(self, model):
         """Sum gradients and tail over all ranks before the update; gradients approximately."""
         if self.size > 1:
-            with on_host(model.kernels, model.gradients) as host:
-                self._reduce(host, model.parameters.size)
+            host = model.kernels.to_host(model.gradients)                          # what follows is NumPy's work
+            self._reduce(host, model.parameters.size)
+            if host is not model.gradients:
+                model.gradients[...] = model.kernels.asarray(host)
         return True
 
     def _reduce(self, buffer, size):

@@ -10,11 +10,10 @@
 All but "delayed" and "weights" make the same updates as one rank with all the events, up to rounding (or compression).
 ``benchmarks/allreduce.py`` measures which is fastest where.
 """
-from contextlib import contextmanager
-
 import numpy as np
 
 from .. import trace
+from .device import lent
 
 MODES = ("gradients", "overlap", "delayed", "fp16", "bf16", "hierarchical", "weights")
 
@@ -39,15 +38,6 @@ def make_sync(mode, comm, every=1, bucket=None):
     return makers[mode](comm, **options)
 
 
-@contextmanager
-def on_host(kernels, buffer):
-    """``with on_host(k, buffer) as host:`` gives a NumPy array for MPI to work on; its contents are back in ``buffer`` afterwards."""
-    host = kernels.to_host(buffer)
-    yield host
-    if host is not buffer:
-        buffer[...] = kernels.asarray(host)
-
-
 class GradientSync:
     """One Allreduce(SUM) of the gradient buffer per step: summed gradients, event count, loss and correct count at once."""
 
@@ -61,12 +51,12 @@ class GradientSync:
         """Tell whether this rank's own gradients of the step are finite."""
         return bool(np.isfinite(model.kernels.to_host(model.gradients.sum())))
 
-    def allreduce(self, buffer):
-        """Sum ``buffer`` over the ranks, in place."""
+    def allreduce(self, buffer, kernels=None):
+        """Sum ``buffer`` over the ranks, in place; ``kernels``: the backend it belongs to, None for a NumPy array."""
         if self.size > 1:
             from mpi4py import MPI
-            with trace.collective("allreduce"):
-                self.comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
+            with lent(buffer, kernels) as memory, trace.collective("allreduce"):
+                self.comm.Allreduce(MPI.IN_PLACE, memory, MPI.SUM)
 
     def total(self, values):
         """Return the sum of a float64 vector over the ranks."""
@@ -78,15 +68,15 @@ class GradientSync:
         """Give all ranks the weights, optimizer state and step counts of rank 0."""
         optimizer.prepare(model)
         if self.size > 1:
-            self.comm.Bcast(model.parameters)
-            for vector in optimizer.state.values():
-                self.comm.Bcast(vector)
+            for vector in (model.parameters, *optimizer.state.values()):
+                with lent(vector, model.kernels) as memory:
+                    self.comm.Bcast(memory)
             optimizer.steps, model.updates = self.comm.bcast((optimizer.steps, model.updates))
             model.weights_changed()
 
     def reduce_gradients(self, model):
         """Sum gradients and tail over all ranks before the update; tells whether there is something to update with."""
-        self.allreduce(model.gradients)
+        self.allreduce(model.gradients, model.kernels)
         return True
 
     def outstanding(self, model):
@@ -114,16 +104,16 @@ class HierarchicalSync(GradientSync):
             self.node = shared.node_of(comm)
             self.leaders = comm.Split(0 if self.node.rank == 0 else 1, comm.rank)
 
-    def allreduce(self, buffer):
+    def allreduce(self, buffer, kernels=None):
         """Sum ``buffer`` over the ranks, in place."""
         if self.size > 1:
             from mpi4py import MPI
             first = self.node.rank == 0
-            with trace.collective("allreduce"):
-                self.node.Reduce(MPI.IN_PLACE if first else buffer, buffer if first else None, MPI.SUM, 0)
+            with lent(buffer, kernels) as memory, trace.collective("allreduce"):
+                self.node.Reduce(MPI.IN_PLACE if first else memory, memory if first else None, MPI.SUM, 0)
                 if first:
-                    self.leaders.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
-                self.node.Bcast(buffer, 0)
+                    self.leaders.Allreduce(MPI.IN_PLACE, memory, MPI.SUM)
+                self.node.Bcast(memory, 0)
 
 
 class WeightSync(GradientSync):
@@ -158,7 +148,7 @@ class WeightSync(GradientSync):
         for row, vector in zip(rows, vectors):
             row[:vector.size] = vector * mine["events"]
             row[vector.size:] = k.asarray(np.array(list(mine.values()), vector.dtype))
-        self.allreduce(rows)
+        self.allreduce(rows, k)
         total = dict(zip(mine, map(float, k.to_host(rows[0, model.parameters.size:]))))
         if total["events"]:
             for row, vector in zip(rows, vectors):
