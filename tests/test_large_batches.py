@@ -9,12 +9,13 @@ import minicnn as mc
 from minicnn.parallel import make_sync
 from minicnn.train import train_step
 
-PLANS = [{}, {"device": "cpu"}, {"device": "cpu", "zero_suppression": "never"}, {"fuse": False}]
+PLANS = [{}, {"device": "cpu"}, {"device": "cpu", "zero_suppression": "always"}, {"device": "cpu", "zero_suppression": "never"},
+         {"fuse": False}]
 
 
 def sparse_batch(n, background=0.0):
     x, y = random_batch(n)
-    return [mc.data.SparseImage.from_dense(np.where(image > 1, image, np.float32(background)), background) for image in x], y
+    return [mc.data.SparseImage.from_dense(np.where(image > 3, image, np.float32(background)), background) for image in x], y
 
 
 @pytest.mark.parametrize("options", PLANS, ids=str)
