@@ -22,7 +22,7 @@ import numpy as np
 
 import minicnn as mc
 from minicnn import report
-from minicnn.parallel import agree, everywhere, ordered, threads_per_rank, world
+from minicnn.parallel import MODES, agree, everywhere, make_sync, ordered, threads_per_rank, world
 from minicnn.progress import Meter
 
 BATCH_SIZE = 4
@@ -39,7 +39,11 @@ def arguments():
     p.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="events per step and rank")
     p.add_argument("--learning-rate", type=float, default=0.01)
     p.add_argument("--momentum", type=float, default=0.9)
-    p.add_argument("--sync", choices=("gradients", "weights"), default="gradients", help="what ranks exchange")
+    p.add_argument("--accumulate", type=int, default=1, help="batches that make one step: one exchange and update for all of them")
+    p.add_argument("--scale-from", type=int, metavar="EVENTS", help="the learning rate is meant for so many events per step: it grows with "
+                                                                   "their number on all ranks, rising to that over 100 steps")
+    p.add_argument("--sync", choices=MODES, default="gradients", help="what ranks exchange, see docs/parallel.md")
+    p.add_argument("--bucket", type=int, metavar="KB", help="size of a piece with --sync overlap")
     p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K or reference")
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
@@ -74,14 +78,15 @@ def main(comm):
             return predict(comm, args, weights)
         say(comm, f"no model at {weights} yet: training one first\n")
 
+    sync = everywhere(comm, lambda: make_sync(args.sync, comm, args.sync_every, args.bucket and 1024 * args.bucket))
     everywhere(comm, lambda: new_store(args))                # a store or codec that does not exist is refused before any work is done
     path = args.events or simulated(comm, args)
     with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
-        model = everywhere(comm, lambda: make_model(args, source.image_shape[2], len(source.class_names)))
+        model = everywhere(comm, lambda: make_model(args, source.image_shape[2], len(source.class_names), ranks))
     say(comm, model.summary_text() + "\n\n" + str(model.plan()) + "\n")
     threads = set_threads(comm, args, model)
     say(comm, f"{ranks} rank{'s' * (ranks > 1)} x {threads} thread{'s' * (threads > 1)}, batch {args.batch_size} per rank, "
-              f"{args.batch_size * ranks} in all; sync: {args.sync}")
+              f"{args.batch_size * args.accumulate * ranks} events per step; sync: {args.sync}")
 
     with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
         train_events, validation_events = choose(comm, args, source, ranks)
@@ -94,8 +99,8 @@ def main(comm):
             report.draw_events([source.read(int(i)) for i in validation_events[:6]], args.out / "events.png", class_names=names)
 
     ledger = mc.trace.Ledger(detail=args.ledger)
-    history = model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=args.sync,
-                        sync_every=args.sync_every, seed=args.seed, threads=threads, ledger=ledger,
+    history = model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=sync,
+                        accumulate=args.accumulate, seed=args.seed, threads=threads, ledger=ledger,
                         callbacks=[mc.callbacks.Progress(ledger=ledger if args.ledger else None),
                                    *[mc.callbacks.LedgerReport(ledger, args.out)] * args.ledger,
                                    mc.callbacks.CSVLogger(args.out / "history.csv"),
@@ -118,17 +123,19 @@ def prepare(out, keep):
         (out / "run.json").unlink(missing_ok=True)
 
 
-def make_model(args, channels, classes):
+def make_model(args, channels, classes, ranks):
     """Return the network that the arguments ask for, for events of so many planes and classes."""
+    factor = args.batch_size * args.accumulate * ranks / args.scale_from if args.scale_from else 1.0
+    optimizer = mc.SGD(mc.optim.linear_scaling(args.learning_rate, factor, 100), args.momentum)
     if args.weights and not args.predict:
-        model = mc.load_model(args.weights, device=args.device, optimizer=mc.SGD(args.learning_rate, args.momentum))
+        model = mc.load_model(args.weights, device=args.device, optimizer=optimizer)
         if (model.input_shape, model.classes) != ((args.size, args.size, channels), classes):
             raise ValueError(f"{args.weights} takes images of {model.input_shape} in {model.classes} classes; the events have --size "
                              f"{args.size}, {channels} planes and {classes} classes")
         return model
     return mc.models.microboone(args.size, channels, classes, device=args.device, seed=args.seed,
                                 input_scale=args.scale or 0.05 * args.size / 3600, input_knee=args.knee or 100 * 3600 / args.size,
-                                optimizer=mc.SGD(args.learning_rate, args.momentum))
+                                optimizer=optimizer)
 
 
 def set_threads(comm, args, model):
