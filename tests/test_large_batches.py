@@ -135,3 +135,5 @@ def test_syncs_refuse_what_they_would_ignore():
                             (("weights", None, 0), "every k >= 1 steps")):
         with pytest.raises(ValueError, match=text):
             make_sync(*arguments)
+    with pytest.raises(ValueError, match="give fit the same comm, and no sync_every"):
+        small_model().fit(random_batch(4), sync=make_sync("overlap", None), sync_every=2)
