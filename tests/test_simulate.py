@@ -99,15 +99,21 @@ def test_lit_fraction_per_class(events):
 
 
 def test_pulses_are_as_long_as_in_a_real_event():
-    """Mean number of lit pixels in a row in time, ticks summed by 6, against the Open Samples preview: 25 % (other filters)."""
-    def mean_run(lit):
-        return lit.sum() / (np.diff(lit.astype(int), axis=1, prepend=0) == 1).sum()
+    """Mean length in time of runs of 2 to 5 lit cells, 6 ticks each, against the Open Samples preview: 15 %.
+
+    Longer ones are tracks along the drift, as many as the angles want, and single ones noise. The preview is zero below 10 ADC;
+    what is lower in it comes from its recovery out of a picture.
+    """
+    def mean_run(images):
+        edges = [np.diff((image > 10).astype(int), axis=1, prepend=0, append=0) for image in images]
+        runs = np.concatenate([np.argwhere(edge == -1)[:, 1] - np.argwhere(edge == 1)[:, 1] for edge in edges])
+        return runs[(runs >= 2) & (runs <= 5)].mean()
 
     with np.load(reference("microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz")) as f:
-        real = mean_run(f["img"] > 0)
+        real = mean_run([f["img"] * 100.0 / 255])
     source = Simulator(seed=4, shape=(3600, 1200, 1))
-    ours = [mean_run(source.simulate(i, pdg=13, momentum=900.0).image.to_dense()[..., 0] > 0) for i in range(40)]
-    assert np.mean(ours) == pytest.approx(real, rel=0.25)
+    ours = mean_run([source.simulate(i, pdg=13, momentum=900.0).image.to_dense()[..., 0] for i in range(40)])
+    assert ours == pytest.approx(real, rel=0.15)
 
 
 @pytest.mark.parametrize("size", [(144, 144, 1), (720, 720, 1), (3600, 100, 1), (700, 1001, 1)])
@@ -472,13 +478,13 @@ def test_mip_charge_per_wire():
 def test_point_charge_drifts_to_its_pixel():
     """Position, lifetime, diffusion: row and column as geometry says; sigma_T 0.55 wire and exp(-t / lifetime) at full drift."""
     source = Simulator(seed=0, noise=0.0, threshold=1e-3, lifetime=8000.0)
-    dead = np.zeros(3600, bool)
+    dead, quiet = np.zeros(3600, bool), source._noise[0]
     tiles = detector.new_tiles()
     sums, widths = [], []
     for x in (1.0, 255.0):
         steps = np.array([[x, 10.0, 400.0, 0.0, 2.0, 0.3]])
         rng = np.random.default_rng(0)
-        coords, values, _ = detector.expose(rng, steps, 0, source.response, source._pulses, 0.0, tiles, dead, False)
+        coords, values, _ = detector.expose(rng, steps, 0, source.response, source._pulses, quiet, tiles, dead, False)
         values = values.astype(float)
         row, column = np.average(coords + 0.5, axis=0, weights=values)
         assert row == pytest.approx(geometry.row_of(10.0, 400.0), abs=0.3)           # a narrow cloud fills one wire
@@ -503,41 +509,78 @@ def test_pulse_against_the_field_response():
     assert width == pytest.approx((theirs > theirs.max() / 2).sum() * 0.1, rel=0.05)
 
 
-def test_noise_matches_real_waveforms():
-    """RMS (15 %) and correlation (0.1) of the noise of pairs of ticks: MicroBooNE run 3493, collection wires without signal."""
+def correlation(stretches, most=6):
+    """Return the autocorrelation at 0 to ``most`` - 1 columns of (n, columns) stretches of noise of mean 0."""
+    width = stretches.shape[1]
+    return np.array([(stretches[:, k:] * stretches[:, :width - k]).mean() for k in range(most)]) / stretches.var()
+
+
+def noise_image(source, plane=0):
+    """Return (3600, 3600) of noise alone, in every pixel."""
+    tiles = detector.new_tiles(detector.GRID_ROWS * detector.GRID_COLUMNS)
+    for i in range(detector.GRID_ROWS):
+        for j in range(detector.GRID_COLUMNS):
+            detector.tile(tiles, i, j)
+    detector.add_noise(np.random.default_rng(0), tiles, source._noise[plane].sigma)
+    grid = tiles.pixels.reshape(detector.GRID_ROWS, detector.GRID_COLUMNS, detector.TILE_ROWS, detector.TILE_COLUMNS)
+    return grid.transpose(0, 2, 1, 3).reshape(3600, 3600).astype(float)
+
+
+def test_noise_matches_real_waveforms(source):
+    """RMS (10 %) and correlations (0.05) of the noise of pairs of ticks: MicroBooNE run 3493, collection wires without signal."""
     with np.load(reference("microboone_run3493_raw_waveforms.npz")) as f:
         adc = f["Y_ch7728_7775"].astype(float)
     adc -= np.median(adc, 1, keepdims=True)
     adc -= np.median(adc, 0)
-    rms, one, two = [], [], []
+    rms, correlations = [], []
     for wire in adc:
         pairs = wire[:9594].reshape(-1, 2).sum(1).reshape(-1, 39)
         quiet = pairs[np.abs(pairs).max(1) < 14]     # stretches without signal
         if len(quiet) > 100 and quiet.std() < 4.5:
-            quiet = quiet - quiet.mean()
             rms.append(quiet.std())
-            one.append((quiet[:, 1:] * quiet[:, :-1]).mean() / quiet.var())
-            two.append((quiet[:, 2:] * quiet[:, :-2]).mean() / quiet.var())
+            correlations.append(correlation(quiet - quiet.mean()))
     assert len(rms) > 20
-    tiles = detector.new_tiles(400)
-    for k in range(400):
-        detector.tile(tiles, 100 + k // 20, 50 + k % 20)
-    detector.add_noise(np.random.default_rng(0), tiles, 0, detector.Response().noise, np.zeros(3600, bool))
-    ours = tiles.pixels[:400].astype(float)
-    assert ours.std() == pytest.approx(np.median(rms), rel=0.15)
-    assert (ours[..., 1:] * ours[..., :-1]).mean() / ours.var() == pytest.approx(np.median(one), abs=0.1)
-    assert (ours[..., 2:] * ours[..., :-2]).mean() / ours.var() == pytest.approx(np.median(two), abs=0.1)
+    ours = noise_image(source)[72:3528]
+    assert ours.std() == pytest.approx(np.median(rms), rel=0.10)
+    np.testing.assert_allclose(correlation(ours), np.median(correlations, 0), atol=0.05)
+
+
+def test_noise_grows_with_the_length_of_the_wire(source):
+    """Induction wires are up to 4.66 m long, those in the corners short: 0.67 + 0.112 L of a collection wire's noise (3 %)."""
+    lengths = geometry.wire_lengths(1)
+    assert lengths.max() == pytest.approx(466.0, abs=0.1) and lengths[0] < 1 and lengths[-1] < 1.5
+    np.testing.assert_allclose(lengths, geometry.wire_lengths(2), atol=1e-9)                 # U and V are mirror images
+    assert (geometry.wire_lengths(0) == 233.0).all()
+    noise = noise_image(source, 1)
+    assert noise[1700:1900].std() / 3.1 == pytest.approx(0.67 + 0.112 * 4.66, rel=0.03)
+    assert noise[600:610].std() / 3.1 == pytest.approx(0.67 + 0.112 * lengths[:10].mean() / 100, rel=0.03)
+    assert not noise[:600].any() and not noise[3000:].any()
 
 
 def test_sparse_noise_equals_full_noise():
-    """Lit pixels of the same event with noise everywhere and with noise where it shows: counts within 5 sigma."""
-    settings = {"seed": 3, "threshold": 11.0}
+    """The same events with noise everywhere and with noise where it shows, at a threshold that noise passes 600 times per event.
+
+    Pixels far from charge: their number (5 sigma), their values (Kolmogorov and Smirnov, 1e-3) and their spread over the wires
+    (chi squared of 24 groups of wires, 4 sigma); pixels of charge: number within 2 %.
+    """
+    settings = {"seed": 3, "threshold": 12.0}
     full, fast = Simulator(full_noise=True, **settings), Simulator(**settings)
     fixed = {"pdg": 13, "momentum": 300.0, "position": CENTRE, "direction": (0.2, 0.3, 1.0)}
-    a = [full.simulate(i, **fixed).image for i in range(3)]
-    b = [fast.simulate(i, **fixed).image for i in range(3)]
-    expected = 3456 * 3600 * detector.above(11.0, 3.1)
-    for x, y in zip(a, b):
-        assert abs(x.nnz - y.nnz) < 5 * math.sqrt(2 * 1.3 * expected) + 0.02 * x.nnz
-    tails = [np.concatenate([i.values[i.values < 16] for i in images]) for images in (a, b)]
-    assert tails[0].mean() == pytest.approx(tails[1].mean(), abs=0.15)
+    found = []
+    for source in (full, fast):
+        images = [source.simulate(i, **fixed).image for i in range(4)]
+        far = [np.abs(image.coords[:, 0] - geometry.row_of(0.0, 500.0)) > 400 for image in images]
+        found.append((sum((~f).sum() for f in far),
+                      np.concatenate([image.coords[f, 0] for image, f in zip(images, far)]),
+                      np.sort(np.concatenate([image.values[f, 0] for image, f in zip(images, far)]))))
+    (near, rows, values), (near_fast, rows_fast, values_fast) = found
+    n, m = len(rows), len(rows_fast)
+    expected = 4 * (3456 - 800) * 3600 * detector.above(12.0, 3.1)
+    assert n == pytest.approx(expected, abs=5 * math.sqrt(1.1 * expected)) and m == pytest.approx(expected, abs=5 * math.sqrt(expected))
+    assert near_fast == pytest.approx(near, rel=0.02)
+    grid = np.sort(np.concatenate([values, values_fast]))
+    distance = np.abs(np.searchsorted(values, grid, side="right") / n - np.searchsorted(values_fast, grid, side="right") / m).max()
+    assert distance < 1.95 * math.sqrt((n + m) / (n * m))
+    a, b = (np.histogram(r, 24, (72, 3528))[0] for r in (rows, rows_fast))
+    chi2 = ((a - b * n / m) ** 2 / np.maximum(a + b, 1)).sum()
+    assert chi2 < 24 + 4 * math.sqrt(2 * 24)
