@@ -4,6 +4,7 @@ Callbacks run on every rank; ``self.rank`` and ``self.comm`` tell where. What th
 """
 import csv
 import math
+import os
 
 from .progress import Meter
 
@@ -47,10 +48,20 @@ class History(Callback):
 
 
 class CSVLogger(Callback):
-    """Writes the history to ``path`` after every epoch, so that a job that is killed leaves what it has."""
+    """Writes the history to ``path`` after every epoch, so that a job that is killed leaves what it has.
+
+    ``rows`` are those of the file: training that begins at an ``initial_epoch`` keeps what is there of the epochs before.
+    """
 
     def __init__(self, path):
         self.path, self.rows = path, []
+
+    def on_train_begin(self, model, info):
+        super().on_train_begin(model, info)
+        if info["initial_epoch"] and os.path.exists(self.path):
+            with open(self.path, newline="") as file:
+                rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            self.rows = [{**row, "epoch": int(row["epoch"])} for row in rows if row["epoch"] <= info["initial_epoch"]]
 
     def on_epoch_end(self, epoch, logs):
         self.rows.append({"epoch": epoch + 1, **logs})
