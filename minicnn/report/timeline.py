@@ -8,7 +8,8 @@ BLOCKS = " ▏▎▍▌▋▊▉█"
 #: Colours of the picture: what computes is blue or green, what waits red, what moves data orange.
 COLOURS = {"forward": "#4c78a8", "backward": "#72b7b2", "loss": "#54a24b", "update": "#2f6b4f", "transfer": "#eeca3b",
            "wait for data": "#f58518", "read": "#f2a65a", "decompress": "#c77a2a", "augment": "#ffbf79", "pack weights": "#9d755d",
-           "pack": "#9d755d", "clear gradients": "#d8b5a5", "check finite": "#8ca252", WAIT: "#e45756", "allreduce": "#b279a2", "exposed communication": "#b279a2"}
+           "pack": "#9d755d", "clear gradients": "#d8b5a5", "check finite": "#8ca252", WAIT: "#e45756", "allreduce": "#b279a2",
+           "exposed communication": "#b279a2"}
 REST = "#bab0ac"
 
 
