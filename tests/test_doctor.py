@@ -17,12 +17,12 @@ CORES = len(os.sched_getaffinity(0))
 def rank(number=0, **changed):
     """The facts of a healthy rank of two on a node of eight cores, four threads each."""
     mine = list(range(4 * number, 4 * number + 4))
-    return {"host": "node1", "allowed": mine, "present": 8, "physical": [str(core) for core in mine], "quota": None,
-            "memory": 64e9, "free_memory": 60e9, "shared_memory": (32e9, 30e9), "numa_nodes": 2, "nvidia": [],
-            "announced": 2, "launcher": "MPICH's mpiexec", "size": 2, "rank": number, "library": "MPICH 5.0", "vendor": "MPICH", "mpi4py": "4.1", "cuda_aware": False,
-            "variables": {}, "mpiexec": ("/env/bin/mpiexec", "MPICH"),
-            "kernels": {"numba": "0.61", "threads": 8, "layer": "omp", "asked": "default", "lanes": 16, "cpu": "cascadelake", "cache": "/c"},
-            "threads": 4, "device": "auto", "gpu": "no GPU", **changed}
+    kernels = {"numba": "0.61", "threads": 8, "layer": "omp", "asked": "default", "lanes": 16, "cpu": "cascadelake", "cache": "/c"}
+    return {"host": "node1", "allowed": mine, "present": 8, "physical": [str(core) for core in mine], "quota": None, "memory": 64e9,
+            "free_memory": 60e9, "shared_memory": (32e9, 30e9), "numa_nodes": 2, "nvidia": [], "announced": 2,
+            "launcher": "MPICH's mpiexec", "size": 2, "rank": number, "library": "MPICH 5.0", "vendor": "MPICH", "mpi4py": "4.1",
+            "cuda_aware": False, "variables": {}, "mpiexec": ("/env/bin/mpiexec", "MPICH"), "kernels": kernels, "threads": 4,
+            "device": "auto", "gpu": "no GPU", **changed}
 
 
 def found(*ranks):
