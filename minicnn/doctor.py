@@ -188,7 +188,8 @@ def _numba(ranks):
     if few:
         return [Finding(ERROR, "numba", f"rank {few[0]['rank']}: {few[0]['threads']} threads asked for, numba starts at most "
                         f"{few[0]['kernels']['threads']}", "raise or unset NUMBA_NUM_THREADS")]
-    return [Finding(OK, "numba", f"numba {kernels['numba']}, threading layer {kernels['layer']}, compiled kernels in {kernels['cache']}")]
+    cache = kernels["cache"].replace(str(Path.home()), "~", 1)
+    return [Finding(OK, "numba", f"numba {kernels['numba']}, threading layer {kernels['layer']}, compiled kernels in {cache}")]
 
 
 def _vectors(ranks):
