@@ -128,6 +128,8 @@ class LedgerReport(Callback):
     """Prints the ledger's table after every epoch; at the end writes ``timeline.json`` and ``step.png`` of all ranks into ``folder``."""
 
     def __init__(self, ledger, folder, file=None):
+        if not ledger.detail:
+            raise ValueError("a LedgerReport needs a Ledger(detail=True)")
         self.ledger, self.folder, self.file = ledger, Path(folder), file
 
     def on_epoch_end(self, epoch, logs):

@@ -212,13 +212,13 @@ class Ledger:
 
     def line(self):
         """Return where this rank's time went since the epoch began, in a few words."""
-        seconds, total = self.epoch.seconds, sum(self.epoch.walls)
+        seconds = self.epoch.seconds
         share = {"data": ("wait for data", "read", "decompress", "augment"), "other ranks": (*COMMUNICATION, "pack", WAIT),
                  "other": (OTHER, "callbacks")}
         spent = {word: sum(s for (name, _), s in seconds.items() if name in names) for word, names in share.items()}
         spent = {"computing": sum(seconds.values()) - sum(spent.values()), **spent}
         whole = max(sum(spent.values()), 1e-12)
-        return (f"{1e3 * total / max(len(self.epoch.walls), 1):.1f} ms/step: "
+        return (f"{1e3 * whole / max(len(self.epoch.walls), 1):.1f} ms/step: "
                 + ", ".join(f"{word} {100 * s / whole:.0f} %" for word, s in spent.items()))
 
     # ------------------------------------------------------------------------------------------------ between ranks
