@@ -1,4 +1,5 @@
 """``model``: measure on the ranks that run here, predict them, compare, and extrapolate to thousands, with a page and a picture."""
+import argparse
 import json
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ def arguments(parser):
     add("--training-events", type=int, default=30_000, help="of an epoch")
     add("--global-batch", type=int, default=4096, help="events per update of all ranks together, for strong scaling")
     add("--out", type=Path, metavar="FOLDER", help="write model.md and model.png there")
-    add("--worker", type=Path, help="(of the ranks it starts) write what was measured to this file")
+    add("--worker", type=Path, help=argparse.SUPPRESS)                      # of the ranks it starts: where to write
 
 
 def run(args):
