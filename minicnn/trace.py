@@ -116,7 +116,7 @@ class Piece:
 @dataclass
 class Summary:
     """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank that worked longest, without
-    waiting and communication; ``wall`` and ``wall_slowest`` are the step's duration, measured apart from the parts."""
+    waiting and communication; ``wall`` and ``wall_slowest`` are the step's duration by the clock."""
 
     ranks: int
     steps: int
@@ -278,22 +278,21 @@ class Ledger:
 
 def _summarize(comm, epoch):
     """Return the Summary over all ranks, made on rank 0 and sent to all."""
-    mine = (epoch.walls, epoch.seconds, epoch.hidden)
+    mine = (len(epoch.walls), sum(epoch.walls), epoch.seconds, epoch.hidden)
     everything = comm.gather(mine) if comm else [mine]
     summary = _summary(everything) if everything else None
     return comm.bcast(summary) if comm else summary
 
 
 def _summary(everything):
-    """Return the Summary of [(walls, seconds, hidden)] of all ranks."""
-    n = max(len(everything[0][0]), 1)
+    """Return the Summary of [(steps, wall time, seconds, hidden)] of all ranks."""
+    n = max(everything[0][0], 1)
     place = {name: i for i, name in enumerate(ORDER)}
     def per_step(books, chosen=None):
         parts = sorted(dict.fromkeys(part for book in books for part in book), key=lambda part: place.get(part[0], len(ORDER) - 1.5))
         return {part: sum(book.get(part, 0.0) for book in chosen or books) / len(chosen or books) / n for part in parts}
-    walls, seconds, hidden = zip(*everything)
+    steps, walls, seconds, hidden = zip(*everything)
     own = [sum(s for (name, _), s in book.items() if name not in (WAIT, *COMMUNICATION)) for book in seconds]
     slowest = max(range(len(own)), key=own.__getitem__)
-    walls = [sum(one) / n for one in walls]
-    return Summary(len(everything), len(everything[0][0]), statistics.fmean(walls), per_step(seconds), per_step(hidden),
-                   slowest, walls[slowest], per_step(seconds, [seconds[slowest]]), per_step(hidden, [hidden[slowest]]))
+    return Summary(len(everything), steps[0], statistics.fmean(walls) / n, per_step(seconds), per_step(hidden),
+                   slowest, walls[slowest] / n, per_step(seconds, [seconds[slowest]]), per_step(hidden, [hidden[slowest]]))
