@@ -75,6 +75,10 @@ def test_limits():
     assert same == [allreduce(name, 64, 1e6, LINK) for name in ("ring", "rabenseifner", "recursive doubling")]
     shared = allreduce("recursive doubling", 64, 1e6, LINK, NODE, 8)
     assert shared == pytest.approx(3 * (NODE.alpha + 1e6 * NODE.beta) + 3 * (LINK.alpha + 8e6 * LINK.beta) + 6 * 1e6 * LINK.gamma)
+    n = 1e6                                                 # Rabenseifner's: the large, far exchanges go over the shared link
+    messages = [(LINK, 2, n / 2), (LINK, 2, n / 4), (NODE, 1, n / 8)]
+    by_hand = sum(2 * (link.alpha + share * m * link.beta) + m * link.gamma for link, share, m in messages)
+    assert allreduce("rabenseifner", 8, n, LINK, NODE, 2) == pytest.approx(by_hand)
     with pytest.raises(ValueError, match="algorithm must be one of ring"):
         allreduce("tree", 4, 1, LINK)
 
