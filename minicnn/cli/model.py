@@ -199,7 +199,7 @@ def _ends(args, c, weak, strong, efficiency):
                  f"throughput per rank is left. Of a step {100 * last.wait / last.total:.1f} % waits for the brightest events, "
                  f"{100 * last.exposed / last.total:.1f} % is communication ({100 * weak[True][-1].exposed / weak[True][-1].total:.1f} % "
                  f"overlapped). An update then takes {last.ranks * last.batch:,.0f} events: the learning rate has to follow, if it can."
-                 + " Larger batches, or batches of equally many lit pixels on all ranks, would shorten the wait." * (last.wait > last.exposed))
+                 + " Larger batches, or equally many lit pixels on all ranks, would shorten the wait." * (last.wait > last.exposed))
     fixed = c.fixed * c.slowdown.get(max(c.slowdown, default=1), 1.0)
     below = [(s, e) for s, e in zip(strong[False], efficiency(strong[False])) if e < 0.5]
     final = strong[False][-1]
