@@ -53,6 +53,7 @@ def arguments():
     p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
     p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.1 at size 3600, less for summed pixels)")
     p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed pixels)")
+    p.add_argument("--ledger", action="store_true", help="say where every step's time goes; timeline.json and step.png in --out")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=Path("runs/microboone"))
     p.add_argument("--weights", type=Path, help="model to start from (default with --predict: model.safetensors in --out)")
@@ -106,10 +107,12 @@ def main(comm):
     done = ordered(comm, lambda: epochs_done(args, model, steps))
     if done:
         say(comm, f"{args.weights}: going on behind epoch {done} of {args.epochs}")
-    table = mc.callbacks.CSVLogger(args.out / "history.csv")
+    table, ledger = mc.callbacks.CSVLogger(args.out / "history.csv"), mc.trace.Ledger(detail=args.ledger)
     model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=args.sync,
-              sync_every=args.sync_every, seed=args.seed, threads=threads, initial_epoch=done,
-              callbacks=[mc.callbacks.Progress(), table, mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
+              sync_every=args.sync_every, seed=args.seed, threads=threads, initial_epoch=done, ledger=ledger,
+              callbacks=[mc.callbacks.Progress(ledger=ledger if args.ledger else None),
+                         *[mc.callbacks.LedgerReport(ledger, args.out)] * args.ledger, table,
+                         mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
     result = model.evaluate(validation, comm=comm)
     memory = max(agree(comm, value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
     if rank == 0:

@@ -2,7 +2,7 @@
 
 Importing it loads neither numba, cupy nor mpi4py: backends and MPI load when they are first used.
 """
-from . import callbacks, data, kernels, metrics, models, optim, parallel
+from . import callbacks, data, kernels, metrics, models, optim, parallel, trace
 from .checkpoint import CheckpointError, load_model
 from .gradcheck import check_gradients
 from .layers import ELU, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D, ReLU
@@ -14,4 +14,4 @@ __version__ = "0.1.0"
 
 __all__ = ["ELU", "SGD", "Adam", "CheckpointError", "Conv2D", "Dense", "Dropout", "Flatten", "Layer", "MaxPooling2D", "NotFiniteError",
            "ReLU", "Sequential", "callbacks", "check_gradients", "data", "evaluate", "fit", "kernels", "load_model", "metrics", "models",
-           "optim", "parallel", "train_step"]
+           "optim", "parallel", "trace", "train_step"]

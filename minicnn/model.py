@@ -1,9 +1,10 @@
 """Sequential: a stack of layers over two flat buffers, one of parameters and one of gradients."""
 import math
+from functools import partial
 
 import numpy as np
 
-from . import losses
+from . import losses, trace
 from .data.sparse import SparseImage
 from .inputs import InputMap
 from .kernels.workspace import Workspace
@@ -79,7 +80,8 @@ class Sequential:
         def named(arrays):
             return lambda layer: {key: arrays[f"{layer.name}/{key}"] for key in ("w", "b") if f"{layer.name}/{key}" in arrays}
         self._p, self._g, self._work = ([of_stage(stage, make) for stage in self._plan.stages] for make in
-                                        (named(self.weights), named(self.weight_gradients), lambda layer: Workspace()))
+                                        (named(self.weights), named(self.weight_gradients),
+                                         lambda layer: Workspace(partial(trace.span, "pack weights", layer.name))))
 
     # ------------------------------------------------------------------------------------------------ forward, backward
     @property
@@ -99,7 +101,8 @@ class Sequential:
         """Return (logits (N, classes), saved) for one piece x of ``microbatches``; ``rng`` is given while training."""
         saved = []
         for stage, p, work in zip(self._plan.stages, self._p, self._work):
-            x, kept = stage.forward(self.kernels, x, p, work, rng)
+            with trace.span("forward", stage.name):
+                x, kept = stage.forward(self.kernels, x, p, work, rng)
             saved.append(kept)
         return x, saved
 
@@ -107,7 +110,9 @@ class Sequential:
         """Add the gradients of all weights into ``gradients`` for the gradient of the logits."""
         dy = dlogits
         for i in reversed(range(len(saved))):
-            dy = self._plan.stages[i].backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
+            stage = self._plan.stages[i]
+            with trace.span("backward", stage.name):
+                dy = stage.backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
 
     def microbatches(self, x):
         """Yield (slice, images) over the batch x in the pieces that run at once: a device array (n, H, W, C), or one event where the
@@ -119,9 +124,11 @@ class Sequential:
         size = self._plan.microbatch or max(len(x), 1)
         for start in range(0, len(x), size):
             part = slice(start, min(start + size, len(x)))
-            for i, event in enumerate(x[part], start):
-                self._check_event(event, i)
-            yield part, x[start] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
+            with trace.span("transfer"):
+                for i, event in enumerate(x[part], start):
+                    self._check_event(event, i)
+                images = x[start] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
+            yield part, images
 
     def _check_event(self, event, i):
         if tuple(event.shape) != self.input_shape:
@@ -153,12 +160,14 @@ class Sequential:
         for part, images in self.microbatches(x):
             labels = self.kernels.asarray(y[part])
             logits, saved = self.forward(images, rng)
-            loss, p, dlogits = losses.softmax_cross_entropy(self.kernels, logits, labels)
+            with trace.span("loss"):
+                loss, p, dlogits = losses.softmax_cross_entropy(self.kernels, logits, labels)
             self.backward(dlogits, saved)
             scores[part] = self.kernels.to_host(p)
             self.add_to_tail(y[part], float(self.kernels.to_host(loss).sum(dtype=np.float64)), scores[part])
         if self._plan.suppressed:
-            self._plan.suppressed.finish(self.kernels, self._p[0], self._g[0], self._work[0])
+            with trace.span("backward", "resting tables"):
+                self._plan.suppressed.finish(self.kernels, self._p[0], self._g[0], self._work[0])
         return scores
 
     def add_to_tail(self, y, loss, scores):

@@ -21,6 +21,7 @@ from functools import partial
 
 import numpy as np
 
+from . import trace
 from .kernels import shapes
 
 #: Fraction of lit cells above which a block runs dense, and of lit pixels above which the whole event does (their list alone would
@@ -122,7 +123,7 @@ class ZeroSuppressed:
     """
 
     def __init__(self, blocks, shapes_, input_map, mode="auto"):
-        self.blocks, self.shapes, self.input_map = blocks, shapes_, input_map
+        self.blocks, self.shapes, self.input_map, self.name = blocks, shapes_, input_map, "zero suppression"
         self.crossover, self.pixel_crossover = (1.0, 1.0) if mode == "always" else (CROSSOVER, PIXEL_CROSSOVER)
         self.pixels = tuple(np.zeros(n, int) for n in self.shapes[0][:2])             # the classes of pixels: one
         self.tables = self._classify()
@@ -153,33 +154,36 @@ class ZeroSuppressed:
     # ------------------------------------------------------------------------------------------------ forward
     def forward(self, k, event, p, work, rng=None):
         """Return (y (1, OH, OW, C_out) of the last block, Saved) for one event; y is a buffer, valid until the next event."""
-        lit, values, x, background = self._pixels(k, event)
-        self._rest(k, p, work, background)
+        with trace.span("transfer"):
+            lit, values, x, background = self._pixels(k, event)
+        with trace.span("forward", "resting tables"):
+            self._rest(k, p, work, background)
         saved = Saved()
         self.events += 1
         for i, block in enumerate(self.blocks):
-            geometry, options = (block.conv.kernel_size, block.pool, block.conv.padding), (block.pool, block.alpha, block.conv.padding)
-            grid = self.shapes[i + 1][0] * self.shapes[i + 1][1]
-            cells = None
-            if lit is not None:
-                x = self.buffers[i]
-                cells = k.active_cells(lit, x.shape, *geometry, work=work[i])
-                if len(cells) > self.crossover * grid:
-                    cells = None
-                    self._at_rest(i)
+            with trace.span("forward", block.name):
+                geometry, options = (block.conv.kernel_size, block.pool, block.conv.padding), (block.pool, block.alpha, block.conv.padding)
+                grid = self.shapes[i + 1][0] * self.shapes[i + 1][1]
+                cells = None
+                if lit is not None:
+                    x = self.buffers[i]
+                    cells = k.active_cells(lit, x.shape, *geometry, work=work[i])
+                    if len(cells) > self.crossover * grid:
+                        cells = None
+                        self._at_rest(i)
+                    else:
+                        k.fill_windows(x, cells, *geometry, *self._resting(i))
+                    x[0, lit[:, 0], lit[:, 1]] = values
+                saved.inputs.append(x)
+                saved.lit.append(lit)
+                if cells is None:
+                    x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
                 else:
-                    k.fill_windows(x, cells, *geometry, *self._resting(i))
-                x[0, lit[:, 0], lit[:, 1]] = values
-            saved.inputs.append(x)
-            saved.lit.append(lit)
-            if cells is None:
-                x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
-            else:
-                y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, work=work[i])
-            self.active[i] += grid if cells is None else len(cells)
-            saved.y.append(y)
-            saved.argmax.append(argmax)
-            lit, values = cells, y
+                    y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, work=work[i])
+                self.active[i] += grid if cells is None else len(cells)
+                saved.y.append(y)
+                saved.argmax.append(argmax)
+                lit, values = cells, y
         saved.lit.append(lit)
         if lit is not None:
             x = self._at_rest(len(self.blocks))
@@ -243,23 +247,24 @@ class ZeroSuppressed:
         dx, grad = dy, None                            # dense, or at the lit cells
         for i in reversed(range(len(self.blocks))):
             block, lit, x, positions = self.blocks[i], saved.lit[i + 1], saved.inputs[i], saved.lit[i]
-            w, dw, db = p[i]["w"], g[i]["w"], g[i]["b"]
-            options = block.pool, block.alpha, block.conv.padding
-            if lit is None:
-                dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], *options, i > 0, dw, db, work=work[i])[0]
-                continue
-            if grad is None:
-                grad = dx[0, lit[:, 0], lit[:, 1]]
-                self._add_sums(i, class_sums(dx[0], self.tables[i]), grad, lit)
-            before, waiting = self.tables[i - 1].classes if i else None, self.waiting[i]
-            if waiting:
-                if waiting.count + len(lit) > waiting.room:
-                    waiting.flush(w, dw, db, work[i])
-                waiting.add(grad, saved.y[i], saved.argmax[i], x, lit)
-            grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
-                                                             *options, before, dw, db, waiting is None, work=work[i])
-            if i:
-                self._add_sums(i - 1, sums, grad, positions)
+            with trace.span("backward", block.name):
+                w, dw, db = p[i]["w"], g[i]["w"], g[i]["b"]
+                options = block.pool, block.alpha, block.conv.padding
+                if lit is None:
+                    dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], *options, i > 0, dw, db, work=work[i])[0]
+                    continue
+                if grad is None:
+                    grad = dx[0, lit[:, 0], lit[:, 1]]
+                    self._add_sums(i, class_sums(dx[0], self.tables[i]), grad, lit)
+                before, waiting = self.tables[i - 1].classes if i else None, self.waiting[i]
+                if waiting:
+                    if waiting.count + len(lit) > waiting.room:
+                        waiting.flush(w, dw, db, work[i])
+                    waiting.add(grad, saved.y[i], saved.argmax[i], x, lit)
+                grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
+                                                                 *options, before, dw, db, waiting is None, work=work[i])
+                if i:
+                    self._add_sums(i - 1, sums, grad, positions)
 
     def _add_sums(self, i, sums, grad, lit):
         """Add to the class sums of block i: ``sums`` over all its cells, less the gradients of the lit ones."""
@@ -281,8 +286,9 @@ class ZeroSuppressed:
             block, table = self.blocks[i], self.tables[i]
             dy, waiting = self.sums[i].reshape(-1, 1, 1, self.shapes[i + 1][2]).astype(np.float32), self.waiting[i]
             if waiting:
-                waiting.add(dy[:, 0, 0], table.y[:, 0, 0], table.argmax[:, 0, 0], table.x)
-                waiting.flush(p[i]["w"], g[i]["w"], g[i]["b"], work[i])
+                with trace.span("backward", block.name):
+                    waiting.add(dy[:, 0, 0], table.y[:, 0, 0], table.argmax[:, 0, 0], table.x)
+                    waiting.flush(p[i]["w"], g[i]["w"], g[i]["b"], work[i])
             dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
                                          g[i]["w"], g[i]["b"], waiting is None, work=work[i])[0]
             if i:

@@ -3,12 +3,12 @@ import time
 
 import numpy as np
 
+from . import trace
 from .callbacks import History
 from .data.batches import as_dataset, batches
 from .losses import check_labels
 from .metrics import Evaluation
 from .parallel import agree, make_sync, threads_per_rank, together
-from .trace import Ledger
 
 
 class NotFiniteError(ArithmeticError):
@@ -22,11 +22,14 @@ def train_step(model, x, y, optimizer, sync=None, rank=0, ledger=None):
     reduced yet (weights mode between two averages).
     """
     sync = sync or make_sync("gradients", None)
-    ledger = ledger or Ledger()
-    model.gradients[...] = 0
-    with ledger.span("forward+backward"):
+    ledger = ledger or trace.Ledger()
+    with trace.span("clear gradients"):
+        model.gradients[...] = 0
+    with ledger.span("between layers" if ledger.detail else "forward+backward"):
         model.accumulate(x, y, np.random.default_rng([model.seed, rank, model.updates]))
-        if not all(np.isfinite(model.kernels.to_host(a.sum())) for a in (model.gradients, model.parameters)):
+        with trace.span("check finite"):
+            finite = all(np.isfinite(model.kernels.to_host(a.sum())) for a in (model.gradients, model.parameters))
+        if not finite:
             model.gradients[-1] = 1            # a flag, and the weights too: pooling and MPI's MAX may lose a NaN, a count does not
     with ledger.span("allreduce"):
         sync.reduce_gradients(model)
@@ -45,14 +48,15 @@ def train_step(model, x, y, optimizer, sync=None, rank=0, ledger=None):
 
 
 def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=None, comm=None, sync="gradients", sync_every=1,
-        callbacks=(), seed=0, initial_epoch=0, prefetch=1, threads=None):
+        callbacks=(), seed=0, initial_epoch=0, prefetch=1, threads=None, ledger=None):
     """Train ``model`` and return its History.
 
     train, validation_data: this rank's events, as an EventStore (or any object with ``len`` and ``batch(indices) -> (x, y)``); or
     (x, y) arrays, the same on every rank, of which each rank takes its share. batch_size is per rank. comm: an mpi4py communicator
     or None. sync: "gradients" (one Allreduce per step) or "weights" (average weights and velocity every ``sync_every`` steps, as
     MaTEx). Every event is used once per epoch, in an order given by (seed, epoch, rank). threads: per rank; by default the cores of
-    the node are shared by its ranks, and one process keeps what it has.
+    the node are shared by its ranks, and one process keeps what it has. ledger: a trace.Ledger(detail=True) books every step's time part
+    by part, see trace; the history then has all parts.
 
     Raises ValueError on all ranks when a rank has no events or less than a batch; NotFiniteError on all ranks at the same step.
     """
@@ -65,29 +69,35 @@ def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=No
         model.kernels.set_threads(threads or threads_per_rank(comm))
     steps = _agree_steps(comm, rank, len(train), batch_size)
     sync.broadcast(model, optimizer)
-    history, ledger = History(), Ledger()
+    history, ledger = History(), ledger or trace.Ledger()
+    ledger.synchronize = model.kernels.synchronize if ledger.detail else None
     callbacks = [history, *callbacks]
     _call(callbacks, "on_train_begin", model, {"epochs": epochs, "steps": steps, "rank": rank, "ranks": ranks, "comm": comm,
                                                "initial_epoch": initial_epoch})
     for epoch in range(initial_epoch, epochs):
         started = time.perf_counter()
+        ledger.align(comm)
         _call(callbacks, "on_epoch_begin", epoch)
         if hasattr(train, "epoch"):
             train.epoch = epoch                                   # augmentation draws anew in every epoch
         order = np.random.default_rng([seed, epoch, rank]).permutation(len(train))
         total = dict.fromkeys(("events", "loss", "correct"), 0.0)
         source = batches(train, order, batch_size, steps, prefetch)
-        for step in range(steps):
-            with ledger.span("wait for data"):
-                x, y = next(source)
-            tail = train_step(model, x, y, optimizer, sync, rank, ledger) or (sync.flush(model, optimizer) if step == steps - 1 else None)
-            if tail:
-                total = {key: total[key] + tail[key] for key in total}
-            _call(callbacks, "on_batch_end", step, _means(total))
+        with ledger:
+            for step in range(steps):
+                with ledger.span("wait for data"):
+                    x, y = next(source)
+                tail = train_step(model, x, y, optimizer, sync, rank, ledger) or (
+                    sync.flush(model, optimizer) if step == steps - 1 else None)
+                if tail:
+                    total = {key: total[key] + tail[key] for key in total}
+                with ledger.span("callbacks"):
+                    _call(callbacks, "on_batch_end", step, _means(total))
+                ledger.step()
         logs = _means(total)
         logs["seconds"] = time.perf_counter() - started
         logs["events_per_second"] = total["events"] / logs["seconds"]
-        logs |= {f"seconds: {name}": s for name, s in ledger.take().items()}
+        logs |= ledger.close(comm)
         if validation is not None:
             result = evaluate(model, validation, batch_size, comm)
             logs |= {"val_loss": result.loss, "val_accuracy": result.accuracy}

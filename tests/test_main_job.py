@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, mpi
+from test_trace import check_timeline, table_adds_up
 
 from minicnn.data import CLASSES, Event, EventWriter, SparseImage
 
@@ -72,6 +73,24 @@ def test_a_killed_run_resumes_to_the_same_bits(run, tmp_path):
     assert figures(killed) == figures(whole) and len(figures(whole)) == 3
     other = job(*options, "--batch-size", 2, "--out", killed, "--resume")
     assert other.returncode != 0 and "no complete epochs" in other.stderr
+
+
+@pytest.mark.parametrize("ranks", (2, 4))
+def test_ledger(run, tmp_path, ranks):
+    folder, _ = run
+    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache", "--ledger", ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert table_adds_up(done.stdout) == 2 and f"on {ranks} ranks" in done.stdout and "hidden beside it" in done.stdout
+    events = check_timeline(tmp_path / "timeline.json", ranks)
+    assert {"step", "allreduce", "wait for the slowest rank", "decompress"} <= {e["name"] for e in events}
+    assert (tmp_path / "step.png").read_bytes().startswith(b"\x89PNG")
+    with open(tmp_path / "history.csv") as file:
+        for row in csv.DictReader(file):
+            mean, slowest = ({key.partition(": ")[2]: float(value) for key, value in row.items() if key.startswith(title + ": ")}
+                             for title in ("seconds", "slowest rank"))
+            assert mean.keys() == slowest.keys() and sum(mean.values()) < float(row["seconds"])
+    if ranks == 2:                                             # looking changes nothing
+        assert (tmp_path / "model.safetensors").read_bytes() == (folder / "out/model.safetensors").read_bytes()
 
 
 def test_predict(run):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import trace
 from .event import EventError
 from .sparse import SparseImage
 
@@ -88,7 +89,8 @@ class EventStore:
         if zlib.crc32(packed.data) != packed.digest:
             raise EventError(f"{packed.origin}: its compressed copy in memory is damaged (digest differs); load the store again and "
                              "suspect this machine's memory")
-        raw = _blosc().decompress(packed.data, as_bytearray=True)
+        with trace.span("decompress"):
+            raw = _blosc().decompress(packed.data, as_bytearray=True)
         if self.form == "dense":
             return np.frombuffer(raw, np.float32).reshape(self.image_shape)
         at = 8 * packed.pixels

@@ -10,6 +10,7 @@ of the pixels are kept. All randomness comes from ``rng`` (numpy.random.Generato
 """
 import numpy as np
 
+from .. import trace
 from .sparse import SparseImage
 
 
@@ -154,8 +155,9 @@ class Augmented:
     def batch(self, indices):
         """Return (transformed images, labels) of the given events."""
         images, labels = self.dataset.batch(indices)
-        return [self.transform(image if isinstance(image, SparseImage) else SparseImage.from_dense(image),
-                               event_rng(self.seed, self.epoch, self.numbers[i])) for image, i in zip(images, indices)], labels
+        with trace.span("augment"):
+            return [self.transform(image if isinstance(image, SparseImage) else SparseImage.from_dense(image),
+                                   event_rng(self.seed, self.epoch, self.numbers[i])) for image, i in zip(images, indices)], labels
 
 
 def _mapped(image, f):

@@ -1,6 +1,8 @@
 """How ranks stay one model: sum the gradients every step, or average the weights every k steps."""
 import numpy as np
 
+from .. import trace
+
 MODES = ("gradients", "weights")
 
 
@@ -23,7 +25,8 @@ class GradientSync:
         """Sum ``buffer`` over the ranks, in place."""
         if self.size > 1:
             from mpi4py import MPI
-            self.comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
+            with trace.collective("allreduce"):
+                self.comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
 
     def total(self, values):
         """Return the sum of a float64 vector over the ranks."""
