@@ -23,7 +23,7 @@ import numpy as np
 
 import minicnn as mc
 from minicnn import report
-from minicnn.parallel import agree, everywhere, ordered, threads_per_rank, world
+from minicnn.parallel import MODES, agree, everywhere, make_sync, ordered, threads_per_rank, world
 from minicnn.progress import Meter
 
 BATCH_SIZE = 4
@@ -44,11 +44,16 @@ def arguments():
                    help="the learning rate falls to 1/50 at the last epoch, or stays")
     p.add_argument("--warmup", type=int, default=50, help="steps over which the learning rate rises")
     p.add_argument("--momentum", type=float, default=0.9, help="of sgd")
-    p.add_argument("--sync", choices=("gradients", "weights"), default="gradients", help="what ranks exchange")
+    p.add_argument("--accumulate", type=int, default=1, help="batches that make one step: one exchange and update for all of them")
+    p.add_argument("--scale-from", type=int, metavar="EVENTS", help="the learning rate is meant for so many events per step: it grows with "
+                                                                    "their number on all ranks, rising to that over 100 steps")
+    p.add_argument("--sync", choices=MODES, default="gradients", help="what ranks exchange, see docs/parallel.md")
+    p.add_argument("--bucket", type=int, metavar="KB", help="size of a piece with --sync overlap")
     p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K or reference")
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
+    p.add_argument("--shared-store", action="store_true", help="ranks of a node share their events: mixed and dealt evenly in every epoch")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
     p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
     p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.1 at size 3600, less for summed pixels)")
@@ -84,23 +89,24 @@ def main(comm):
             return predict(comm, args, weights)
         say(comm, f"no model at {weights} yet: training one first\n")
 
+    sync = everywhere(comm, lambda: make_sync(args.sync, comm, args.sync_every, args.bucket and 1024 * args.bucket))
     everywhere(comm, lambda: new_store(args))                # a store or codec that does not exist is refused before any work is done
     path = args.events or simulated(comm, args)
     with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
         train_events, validation_events = choose(comm, args, source, ranks)
-        steps = math.ceil(math.ceil(len(train_events) / ranks) / args.batch_size)
-        model = everywhere(comm, lambda: make_model(args, source.image_shape[2], len(source.class_names), steps * args.epochs))
+        steps = math.ceil(math.ceil(len(train_events) / ranks) / (args.batch_size * args.accumulate))
+        model = everywhere(comm, lambda: make_model(args, source.image_shape[2], len(source.class_names), ranks, steps * args.epochs))
     say(comm, model.summary_text() + "\n\n" + str(model.plan()) + "\n")
     threads = set_threads(comm, args, model)
     say(comm, f"{ranks} rank{'s' * (ranks > 1)} x {threads} thread{'s' * (threads > 1)}, batch {args.batch_size} per rank, "
-              f"{args.batch_size * ranks} in all; sync: {args.sync}")
+              f"{args.batch_size * args.accumulate * ranks} events per step; sync: {args.sync}")
 
     with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
         train = load(comm, args, source, train_events, "training")
         validation = load(comm, args, source, validation_events, "validation")
         names = source.class_names
         if args.augment:
-            train = augmented(train, train_events[mc.data.shard(len(train_events), ranks, rank, args.seed)], args)
+            train = augmented(train, args)
         if rank == 0:
             report.draw_events([source.read(int(i)) for i in validation_events[:6]], args.out / "events.png", class_names=names)
 
@@ -108,8 +114,8 @@ def main(comm):
     if done:
         say(comm, f"{args.weights}: going on behind epoch {done} of {args.epochs}")
     table, ledger = mc.callbacks.CSVLogger(args.out / "history.csv"), mc.trace.Ledger(detail=args.ledger)
-    model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=args.sync,
-              sync_every=args.sync_every, seed=args.seed, threads=threads, initial_epoch=done, ledger=ledger,
+    model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=sync,
+              accumulate=args.accumulate, seed=args.seed, threads=threads, initial_epoch=done, ledger=ledger,
               callbacks=[mc.callbacks.Progress(ledger=ledger if args.ledger else None),
                          *[mc.callbacks.LedgerReport(ledger, args.out)] * args.ledger, table,
                          mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
@@ -131,10 +137,12 @@ def prepare(out, keep):
         (out / "run.json").unlink(missing_ok=True)
 
 
-def make_model(args, channels, classes, steps):
+def make_model(args, channels, classes, ranks, steps):
     """Return the network that the arguments ask for, for events of so many planes and classes, to be trained for so many steps."""
     rate = args.learning_rate or (5e-4 if args.optimizer == "adam" else 0.01)
-    rate = mc.optim.warmup(mc.optim.cosine(rate, steps, rate / 50) if args.schedule == "cosine" else rate, max(args.warmup, 1))
+    rate = mc.optim.cosine(rate, steps, rate / 50) if args.schedule == "cosine" else rate
+    factor = args.batch_size * args.accumulate * ranks / args.scale_from if args.scale_from else 1.0
+    rate = mc.optim.warmup(mc.optim.linear_scaling(rate, factor, 100), max(args.warmup, 1))
     optimizer = mc.Adam(rate) if args.optimizer == "adam" else mc.SGD(rate, args.momentum)
     if args.weights and not args.predict:
         model = mc.load_model(args.weights, device=args.device, optimizer=optimizer)
@@ -219,14 +227,17 @@ def load(comm, args, source, events, what):
         say(comm, f"loaded {total['events']} {what} events in {seconds:.1f} s: {total['events'] / seconds:.0f} events/s, "
                   f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; {total['bytes'] / 1e6:.1f} MB in memory "
                   f"({args.store}, {args.codec}), {total['dense_bytes'] / total['bytes']:.0f} times smaller")
+    if args.shared_store and comm:
+        store = mc.data.NodeStore(store, comm)
+        say(comm, f"{what} events shared by {store.ranks} rank{'s' * (store.ranks > 1)} of each node")
     return store
 
 
-def augmented(store, numbers, args):
+def augmented(store, args):
     """Return the store with its events mirrored, shifted by up to a twentieth of the image and changed in gain by 5 %."""
     t = mc.data.transforms
     far = args.size // 20
-    return t.Augmented(store, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), args.seed, numbers)
+    return t.Augmented(store, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), args.seed)
 
 
 def write_report(out, rows, result, names):

@@ -278,8 +278,11 @@ class ZeroSuppressed:
         for waiting in filter(None, self.waiting or ()):
             waiting.count = 0
 
-    def finish(self, k, p, g, work):
-        """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none."""
+    def finish(self, k, p, g, work, done=None):
+        """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none.
+
+        ``done(i)`` is called when those of block i are there, from the last block to the first.
+        """
         if self.sums is None:
             return
         for i in reversed(range(len(self.blocks))):
@@ -291,6 +294,8 @@ class ZeroSuppressed:
                     waiting.flush(p[i]["w"], g[i]["w"], g[i]["b"], work[i])
             dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
                                          g[i]["w"], g[i]["b"], waiting is None, work=work[i])[0]
+            if done:
+                done(i)
             if i:
                 rows, columns = (pattern[..., None] == np.arange(n) for pattern, n in zip(table.patterns, self.tables[i - 1].pairs))
                 self.sums[i - 1] += np.einsum("rau,sbv,rsabc->uvc", rows.astype(np.float64), columns.astype(np.float64),

@@ -93,6 +93,20 @@ def test_ledger(run, tmp_path, ranks):
         assert (tmp_path / "model.safetensors").read_bytes() == (folder / "out/model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("mode", ("overlap", "delayed"))
+def test_parallel_options(run, tmp_path, mode):
+    """Shared store, a mode that hides communication, accumulation, scaled rate: the ledger still adds up, every event is seen once."""
+    folder, _ = run
+    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache", "--ledger", "--augment",
+               "--shared-store", "--sync", mode, *(["--bucket", 64] if mode == "overlap" else []), "--batch-size", 3, "--accumulate", 2,
+               "--scale-from", 6)
+    assert done.returncode == 0, done.stderr
+    assert "training events shared by 2 ranks of each node" in done.stdout and f"12 events per step; sync: {mode}" in done.stdout
+    assert table_adds_up(done.stdout) == 2 and "exposed communication" in done.stdout
+    names = {e["name"] for e in check_timeline(tmp_path / "timeline.json", 2)}
+    assert {"step", "exposed communication", "allreduce"} <= names
+
+
 def test_predict(run):
     folder, _ = run
     done = job("--predict", next((folder / "cache").glob("*.h5")), "--out", folder / "out")
