@@ -4,6 +4,7 @@ Callbacks run on every rank; ``self.rank`` and ``self.comm`` tell where. What th
 """
 import csv
 import math
+import os
 from pathlib import Path
 
 from .progress import Meter
@@ -48,10 +49,20 @@ class History(Callback):
 
 
 class CSVLogger(Callback):
-    """Writes the history to ``path`` after every epoch, so that a job that is killed leaves what it has."""
+    """Writes the history to ``path`` after every epoch, so that a job that is killed leaves what it has.
+
+    ``rows`` are those of the file: training that begins at an ``initial_epoch`` keeps what is there of the epochs before.
+    """
 
     def __init__(self, path):
         self.path, self.rows = path, []
+
+    def on_train_begin(self, model, info):
+        super().on_train_begin(model, info)
+        if info["initial_epoch"] and os.path.exists(self.path):
+            with open(self.path, newline="") as file:
+                rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            self.rows = [{**row, "epoch": int(row["epoch"])} for row in rows if row["epoch"] <= info["initial_epoch"]]
 
     def on_epoch_end(self, epoch, logs):
         self.rows.append({"epoch": epoch + 1, **logs})
@@ -128,6 +139,8 @@ class LedgerReport(Callback):
     """Prints the ledger's table after every epoch; at the end writes ``timeline.json`` and ``step.png`` of all ranks into ``folder``."""
 
     def __init__(self, ledger, folder, file=None):
+        if not ledger.detail:
+            raise ValueError("a LedgerReport needs a Ledger(detail=True)")
         self.ledger, self.folder, self.file = ledger, Path(folder), file
 
     def on_epoch_end(self, epoch, logs):

@@ -17,6 +17,7 @@ import time
 from bisect import bisect_right
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from threading import get_ident
 
 WAIT, OTHER = "wait for the slowest rank", "other"
 #: Parts in the order of a step; the layers of a part come in the order in which they ran.
@@ -56,25 +57,43 @@ def now():
 
 
 class _Span:
-    __slots__ = ("arrival", "ledger", "part")
+    """An open span: what it takes, less what the spans inside it take (``inner``), goes to its part. Written for speed."""
+
+    __slots__ = ("account", "arrival", "inner", "ledger", "outer", "part", "start")
 
     def __init__(self, ledger, part, arrival=False):
-        self.ledger, self.part, self.arrival = ledger, part, arrival
+        self.ledger, self.part, self.arrival, self.inner = ledger, part, arrival, 0.0
 
     def __enter__(self):
-        self.ledger.enter(self.part)
+        ledger = self.ledger
+        self.account = account = ledger.accounts.get(get_ident()) or ledger.join()
+        self.outer, account.top = account.top, self
+        if account.synchronize:
+            account.synchronize()
+        self.start = ledger.clock()
 
     def __exit__(self, *_):
-        self.ledger.leave(self.arrival)
+        account = self.account
+        if account.synchronize:
+            account.synchronize()
+        end = self.ledger.clock()
+        spent, books, part = end - self.start, account.books, self.part
+        account.top = self.outer
+        account.top.inner += spent
+        books[part] = books.get(part, 0.0) + spent - self.inner
+        piece = (part, account.lane, self.ledger.steps, self.start, end)
+        if self.ledger.recording:
+            self.ledger.epoch.pieces.append(piece)
+        if self.arrival:
+            self.ledger.epoch.collectives.append(piece)
 
 
-class _Account(threading.local):
-    """The open spans of one thread, innermost last: [part, begin]; the time since ``last`` belongs to the innermost."""
+class _Account:
+    """The books of one thread: ``top`` is its innermost open span, or the account itself; ``inner`` then is what spans took."""
 
-    def __init__(self, main):
-        self.main = threading.get_ident() == main
-        self.lane = "main" if self.main else threading.current_thread().name
-        self.stack, self.last = [], 0.0
+    def __init__(self, lane, books, synchronize=None):
+        self.lane, self.books, self.synchronize = lane, books, synchronize
+        self.top, self.inner = self, 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,7 @@ class Piece:
 @dataclass
 class Summary:
     """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank that worked longest, without
-    waiting and communication; ``wall`` and ``wall_slowest`` are the step's duration, measured apart from the parts."""
+    waiting and communication; ``wall`` and ``wall_slowest`` are the step's duration by the clock."""
 
     ranks: int
     steps: int
@@ -121,9 +140,9 @@ class _Epoch:
 
     seconds: dict = field(default_factory=dict)
     hidden: dict = field(default_factory=dict)
-    collectives: list = field(default_factory=list)             # (part, start, end, index of its piece or None)
+    collectives: list = field(default_factory=list)             # pieces
     walls: list = field(default_factory=list)                   # seconds of each step
-    pieces: list = field(default_factory=list)                  # (part, lane, step, start, end)
+    pieces: list = field(default_factory=list)                  # (part, lane, step, start, end), of the steps that are kept
 
 
 class Ledger:
@@ -136,8 +155,7 @@ class Ledger:
 
     def __init__(self, detail=False, keep=8, clock=time.perf_counter):
         self.detail, self.keep, self.clock = detail, keep, clock
-        self.synchronize = lambda: None
-        self.account, self.epoch = _Account(threading.get_ident()), _Epoch()
+        self.synchronize, self.accounts, self.epoch = None, {}, _Epoch()
         self.steps, self.begun, self.recording = 0, 0.0, False
         self.offsets, self.uncertainty = [], 0.0                # [(own clock, seconds to rank 0's clock)]
         self.timeline = []                                      # Pieces of this rank
@@ -150,60 +168,39 @@ class Ledger:
 
     def __enter__(self):
         global _open
-        self.account = _Account(threading.get_ident())          # the thread that opens it is the main one
-        self.begun = self.account.last = self.clock()
+        self.main = _Account("main", self.epoch.seconds, self.synchronize)
+        self.accounts = {get_ident(): self.main}                # the thread that opens the ledger is the main one
         self._record()
         _open = self if self.detail else None
+        self.begun = self.clock()
         return self
 
     def __exit__(self, *_):
         global _open
         _open = None
 
-    def enter(self, part):
-        """Open a span in this thread."""
-        account = self.account
-        now = self._tick(account)
-        account.stack.append((part, now))
-
-    def leave(self, arrival=False):
-        """Close the innermost span of this thread."""
-        account = self.account
-        now = self._tick(account)
-        part, begin = account.stack.pop()
-        kept = self._keep(part, account.lane, begin, now)
-        if arrival:
-            self.epoch.collectives.append((part, begin, now, kept))
-
-    def _tick(self, account):
-        """Book the time since the thread's last clock read under its innermost span; return the time."""
-        if account.main:
-            self.synchronize()
-        now = self.clock()
-        if account.main or account.stack:
-            books = self.epoch.seconds if account.main else self.epoch.hidden
-            part = account.stack[-1][0] if account.stack else (OTHER, "")
-            books[part] = books.get(part, 0.0) + now - account.last
-        account.last = now
-        return now
-
-    def _keep(self, part, lane, start, end):
-        """Put a piece on the timeline; returns its index, or None where the step is not kept."""
-        if not self.recording:
-            return None
-        self.epoch.pieces.append((part, lane, self.steps, start, end))
-        return len(self.epoch.pieces) - 1
+    def join(self):
+        """Open an account for another thread, or for one that has spans without opening the ledger."""
+        account = _Account(threading.current_thread().name, self.epoch.hidden)
+        self.accounts[get_ident()] = account
+        return account
 
     def book_hidden(self, part, start, end, lane):
         """See ``hidden``."""
         self.epoch.hidden[part] = self.epoch.hidden.get(part, 0.0) + end - start
-        self._keep(part, lane, start, end)
+        if self.recording:
+            self.epoch.pieces.append((part, lane, self.steps, start, end))
 
     def step(self):
         """End the step: the next one begins at this very moment."""
-        now = self._tick(self.account)
-        self._keep(("step", ""), "main", self.begun, now)
+        if self.synchronize:
+            self.synchronize()
+        now, seconds = self.clock(), self.epoch.seconds
+        seconds[OTHER, ""] = seconds.get((OTHER, ""), 0.0) + now - self.begun - self.main.inner
+        self.main.inner = 0.0
         self.epoch.walls.append(now - self.begun)
+        if self.recording:
+            self.epoch.pieces.append((("step", ""), "main", self.steps, self.begun, now))
         self.begun = now
         self.steps += 1
         self._record()
@@ -215,13 +212,13 @@ class Ledger:
 
     def line(self):
         """Return where this rank's time went since the epoch began, in a few words."""
-        seconds, total = self.epoch.seconds, sum(self.epoch.walls)
+        seconds = self.epoch.seconds
         share = {"data": ("wait for data", "read", "decompress", "augment"), "other ranks": (*COMMUNICATION, "pack", WAIT),
                  "other": (OTHER, "callbacks")}
         spent = {word: sum(s for (name, _), s in seconds.items() if name in names) for word, names in share.items()}
         spent = {"computing": sum(seconds.values()) - sum(spent.values()), **spent}
         whole = max(sum(spent.values()), 1e-12)
-        return (f"{1e3 * total / max(len(self.epoch.walls), 1):.1f} ms/step: "
+        return (f"{1e3 * whole / max(len(self.epoch.walls), 1):.1f} ms/step: "
                 + ", ".join(f"{word} {100 * s / whole:.0f} %" for word, s in spent.items()))
 
     # ------------------------------------------------------------------------------------------------ between ranks
@@ -257,16 +254,17 @@ class Ledger:
     def _split_waiting(self, comm, epoch):
         """Divide every collective into waiting, until the last rank has arrived, and the rest."""
         from .parallel.clock import latest
-        arrivals = latest(comm, [self.aligned(start) for _, start, _, _ in epoch.collectives])
-        for (part, start, end, kept), last in zip(epoch.collectives, arrivals):
+        arrivals = latest(comm, [self.aligned(start) for *_, start, _ in epoch.collectives])
+        place = {id(piece): i for i, piece in enumerate(epoch.pieces)}
+        for piece, last in zip(epoch.collectives, arrivals):
+            part, lane, step, start, end = piece
             until = min(max(start + last - self.aligned(start), start), end)
             if until == start:
                 continue
             epoch.seconds[part] -= until - start
             epoch.seconds[WAIT, ""] = epoch.seconds.get((WAIT, ""), 0.0) + until - start
-            if kept is not None:
-                _, lane, step, *_ = epoch.pieces[kept]
-                epoch.pieces[kept] = (part, lane, step, until, end)
+            if id(piece) in place:
+                epoch.pieces[place[id(piece)]] = (part, lane, step, until, end)
                 epoch.pieces.append(((WAIT, ""), lane, step, start, until))
 
     def gather(self, comm, ranks=32):
@@ -280,22 +278,21 @@ class Ledger:
 
 def _summarize(comm, epoch):
     """Return the Summary over all ranks, made on rank 0 and sent to all."""
-    mine = (epoch.walls, epoch.seconds, epoch.hidden)
+    mine = (len(epoch.walls), sum(epoch.walls), epoch.seconds, epoch.hidden)
     everything = comm.gather(mine) if comm else [mine]
     summary = _summary(everything) if everything else None
     return comm.bcast(summary) if comm else summary
 
 
 def _summary(everything):
-    """Return the Summary of [(walls, seconds, hidden)] of all ranks."""
-    n = max(len(everything[0][0]), 1)
+    """Return the Summary of [(steps, wall time, seconds, hidden)] of all ranks."""
+    n = max(everything[0][0], 1)
     place = {name: i for i, name in enumerate(ORDER)}
     def per_step(books, chosen=None):
         parts = sorted(dict.fromkeys(part for book in books for part in book), key=lambda part: place.get(part[0], len(ORDER) - 1.5))
         return {part: sum(book.get(part, 0.0) for book in chosen or books) / len(chosen or books) / n for part in parts}
-    walls, seconds, hidden = zip(*everything)
+    steps, walls, seconds, hidden = zip(*everything)
     own = [sum(s for (name, _), s in book.items() if name not in (WAIT, *COMMUNICATION)) for book in seconds]
     slowest = max(range(len(own)), key=own.__getitem__)
-    walls = [sum(one) / n for one in walls]
-    return Summary(len(everything), len(everything[0][0]), statistics.fmean(walls), per_step(seconds), per_step(hidden),
-                   slowest, walls[slowest], per_step(seconds, [seconds[slowest]]), per_step(hidden, [hidden[slowest]]))
+    return Summary(len(everything), steps[0], statistics.fmean(walls) / n, per_step(seconds), per_step(hidden),
+                   slowest, walls[slowest] / n, per_step(seconds, [seconds[slowest]]), per_step(hidden, [hidden[slowest]]))

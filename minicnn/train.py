@@ -97,7 +97,7 @@ def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=No
     steps = _agree_steps(comm, rank, len(train), batch_size, accumulate)
     sync.broadcast(model, optimizer)
     history, ledger = History(), ledger or trace.Ledger()
-    ledger.synchronize = model.kernels.synchronize if ledger.detail else ledger.synchronize
+    ledger.synchronize = model.kernels.synchronize if ledger.detail else None
     callbacks = [history, *callbacks]
     _call(callbacks, "on_train_begin", model, {"epochs": epochs, "steps": steps, "rank": rank, "ranks": ranks, "comm": comm,
                                                "initial_epoch": initial_epoch})

@@ -34,6 +34,29 @@ def test_step(tmp_path):
     assert [row["batch"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == [1, 2]
 
 
+def test_ledger():
+    text = run("ledger", "--size", 100, "--batch-size", 2, "--steps", 2, "--threads", 1)
+    assert "paired difference" in text and "spans a step" in text
+
+
+@pytest.mark.mpi
+def test_scaling_goes_on_where_it_was(tmp_path):
+    pytest.importorskip("mpi4py")
+    options = ("--ranks", 1, 2, "--size", 100, "--batch-size", 2, "--events-per-rank", 4, "--loss-events", 20, "--scales", 1, 2,
+               "--epochs", 1, "--cache", tmp_path, "--results", tmp_path / "r.json", "--out", tmp_path)
+    text = run("scaling", *options)
+    for words in ("Data throughput", "speed-up", "Validation loss", "loss 2:", "throughput 2:"):
+        assert words in text, text
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG") and "Data throughput" in (tmp_path / "scaling.md").read_text()
+    before = json.loads((tmp_path / "r.json").read_text())
+    del before["speedup"]["2"]
+    (tmp_path / "r.json").write_text(json.dumps(before))
+    text = run("scaling", *options)
+    assert "speedup 2:" in text and "speedup 1:" not in text and "loss" not in text.split("Data throughput")[0]
+    after = json.loads((tmp_path / "r.json").read_text())
+    assert after["throughput"] == before["throughput"] and after["loss"] == before["loss"] and set(after["speedup"]) == {"1", "2"}
+
+
 def test_active(tmp_path, capsys):
     module("active").main(["--size", "100", "--levels", "1", "--repeats", "1", "--json", str(tmp_path / "out.json"),
                            "--plot", str(tmp_path / "out.png")])

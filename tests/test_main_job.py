@@ -1,6 +1,7 @@
 """examples/microboone.py as a user runs it, on 2 ranks, at a small size; and what it says to bad input."""
 import csv
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,29 @@ def test_same_bits_again_and_from_the_cache(run, tmp_path):
     done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache")
     assert done.returncode == 0 and "simulated" not in done.stdout
     assert (tmp_path / "model.safetensors").read_bytes() == (folder / "out/model.safetensors").read_bytes()
+
+
+def test_a_killed_run_resumes_to_the_same_bits(run, tmp_path):
+    folder, _ = run
+    options = ["--train", 30, "--validation", 11, "--epochs", 3, "--batch-size", 1, "--cache", folder / "cache"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert job(*options, "--out", whole).returncode == 0
+    victim = mpi(2, JOB, "--size", SIZE, "--device", "cpu", *options, "--out", killed, wait=False)
+    deadline = time.monotonic() + 120
+    while not (killed / "model.safetensors").exists() and time.monotonic() < deadline:      # the first complete epoch
+        time.sleep(0.005)
+    victim.terminate()                                       # mpiexec passes it on to its ranks, whatever they are doing
+    victim.wait(timeout=30)
+    assert not (killed / "run.json").exists()
+    done = job(*options, "--out", killed, "--resume")
+    assert done.returncode == 0 and "going on behind epoch" in done.stdout, done.stdout + done.stderr
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    def figures(out):
+        with open(out / "history.csv") as file:
+            return [(row["epoch"], float(row["loss"]), float(row["val_accuracy"])) for row in csv.DictReader(file)]
+    assert figures(killed) == figures(whole) and len(figures(whole)) == 3
+    other = job(*options, "--batch-size", 2, "--out", killed, "--resume")
+    assert other.returncode != 0 and "no complete epochs" in other.stderr
 
 
 @pytest.mark.parametrize("ranks", (2, 4))
@@ -128,7 +152,7 @@ def events_file(path, events=6, spoil=None):
      ["--train", "4", "--validation", "2", "--learning-rate", "1e30", "--batch-size", "1"], "not finite"),
     (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--codec", "gzip"], "codec must be one of"),
     (lambda p: events_file(p / "e.h5"), ["--size", "100"], "cannot be shrunk to size 100"),
-    (lambda p: events_file(p / "e.h5"), ["--device", "cuda"], 'device "cuda"'),
+    (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--device", "cuda"], 'device "cuda"'),
     (lambda p: (p / "e.h5").write_bytes(events_file(p / "f.h5").read_bytes()[:3000]) and p / "e.h5", [], "truncated or damaged"),
 ], ids=("missing", "no label", "too few", "fewer than ranks", "batch", "not finite", "codec", "size", "cuda", "truncated"))
 def test_bad_input_is_one_clear_error_and_no_marker(tmp_path, make, arguments, message):

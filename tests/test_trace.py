@@ -126,6 +126,18 @@ def test_hidden_work_without_a_thread():
     assert [p.lane for p in ledger.timeline] == ["communication", "main"]
 
 
+def test_the_live_line():
+    now = [0.0]
+    ledger = trace.Ledger(detail=True, clock=lambda: now[0])
+    with ledger:
+        for name, seconds in (("forward", 0.6), ("wait for data", 0.1), ("allreduce", 0.2)):
+            with ledger.span(name):
+                now[0] += seconds
+        now[0] += 0.1
+        ledger.step()
+    assert ledger.line() == "1000.0 ms/step: computing 60 %, data 10 %, other ranks 20 %, other 10 %"
+
+
 def test_the_timeline_is_bounded(monkeypatch):
     ledger, _, _, _ = fit(keep=1)
     assert {p.step for p in ledger.timeline} == {0, 3}
@@ -164,6 +176,8 @@ def test_timeline_and_picture(tmp_path):
     events = check_timeline(report.write_timeline(tmp_path / "timeline.json", ranks), 1)
     assert {"forward conv2d_1", "backward dense_2", "update", "loss"} <= {e["name"] for e in events}
     assert report.draw_step(tmp_path / "step.png", ranks).read_bytes().startswith(b"\x89PNG")
+    many = [(rank, "host", ranks[0][2]) for rank in range(20)]
+    assert report.draw_step(tmp_path / "many.png", many, step=1).exists()
     with pytest.raises(ValueError, match="nothing of step 99"):
         report.draw_step(tmp_path / "no.png", ranks, step=99)
     with pytest.raises(ValueError, match="holds no step"):

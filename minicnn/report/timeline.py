@@ -8,7 +8,8 @@ BLOCKS = " ▏▎▍▌▋▊▉█"
 #: Colours of the picture: what computes is blue or green, what waits red, what moves data orange.
 COLOURS = {"forward": "#4c78a8", "backward": "#72b7b2", "loss": "#54a24b", "update": "#2f6b4f", "transfer": "#eeca3b",
            "wait for data": "#f58518", "read": "#f2a65a", "decompress": "#c77a2a", "augment": "#ffbf79", "pack weights": "#9d755d",
-           "pack": "#9d755d", "clear gradients": "#d8b5a5", "check finite": "#8ca252", WAIT: "#e45756", "allreduce": "#b279a2", "exposed communication": "#b279a2"}
+           "pack": "#9d755d", "clear gradients": "#d8b5a5", "check finite": "#8ca252", WAIT: "#e45756", "allreduce": "#b279a2",
+           "exposed communication": "#b279a2"}
 REST = "#bab0ac"
 
 
@@ -98,12 +99,13 @@ def typical_step(ranks):
 
 
 def draw_step(path, ranks, step=None):
-    """Draw one step of all ranks (default: a typical one) from Ledger.gather to ``path``: a row per thread, time to the right, each part
-    in its colour, innermost parts on top; returns ``path``."""
+    """Draw one step (default: a typical one) from Ledger.gather to ``path``: a row per thread, of at most 8 ranks, time to the right, each
+    part in its colour, innermost parts on top; returns ``path``."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     step = typical_step(ranks) if step is None else step
+    ranks = ranks[::-(-len(ranks) // 8)]
     rows = [(rank, lane, [p for p in pieces if p.lane == lane]) for rank, _, pieces in ranks for lane in _lanes(pieces)]
     spans = [p for _, lane, pieces in rows for p in pieces if lane == "main" and p.step == step]
     if not spans:
