@@ -97,6 +97,8 @@ def main(comm):
     args = ordered(comm, p.parse_args)
     if comm is None:
         raise SystemExit("this compares ranks: mpiexec -n 2 python benchmarks/shared_store.py")
+    if args.number < args.batch_size * comm.size:
+        raise SystemExit(f"--number {args.number} is less than one step of {comm.size} ranks x {args.batch_size} events (--batch-size)")
     folder = ordered(comm, tempfile.mkdtemp)
     path = args.events or os.path.join(folder, "events.h5")
     if not args.events:
