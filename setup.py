@@ -21,6 +21,7 @@ setup(
     packages=find_packages(include=["minicnn", "minicnn.*"])
     + ["minicnn.kernels"] + ["minicnn.kernels." + name for name in find_packages("kernels")],
     package_dir={"minicnn.kernels": "kernels"},
+    package_data={"minicnn.kernels.cuda": ["*.cu", "*.cuh", "*.h"]},
     install_requires=["numpy>=2", "numba>=0.61", "h5py>=3.10", "blosc>=1.11", "rich>=13", "matplotlib>=3.8",
                       "safetensors>=0.4"],
     extras_require={
