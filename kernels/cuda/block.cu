@@ -62,7 +62,7 @@ __device__ __forceinline__ void convolve(float (&sum)[TR * TC][CHANNELS], Shared
 }
 
 // x (N, h, width, CI); w (KH, KW, CI, CO); b (co,). y, argmax (n, co): row t is cell t of `cells`, see windows.cuh.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv2d_block(const float* __restrict__ x, int h, int width, int top, int left, int oh, int ow, const int* __restrict__ cells, int n,
              const float* __restrict__ w, const float* __restrict__ b, int co, float alpha, float* __restrict__ y,
              unsigned char* __restrict__ argmax) {

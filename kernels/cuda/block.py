@@ -6,6 +6,7 @@ from .checks import floats, once, shaped
 
 POSITIONS = 25                              # pool positions of a thread: with 4 channels, 100 sums in registers
 MOST = 256                                  # threads of a block
+RESERVE = 2 << 10                           # bytes of shared memory for what is small
 WINDOWS = 100 << 10                         # bytes of windows per block that leave room for a second one on large GPUs
 
 
@@ -36,14 +37,15 @@ def tile(k, kernel, pool, ci, co, cells):
     group = min(-(-co // channels), 64)
     columns = largest_divisor(pool[1], POSITIONS)
     rows = largest_divisor(pool[0], POSITIONS // columns) if columns == pool[1] else 1
-    room = min(WINDOWS, k.runtime.shared_memory - (17 << 10)) // window_bytes(kernel, pool, ci)
-    room = room or (k.runtime.shared_memory - (17 << 10)) // window_bytes(kernel, pool, ci)
+    window, memory = window_bytes(kernel, pool, ci), k.runtime.shared_memory - RESERVE
+    room = min(WINDOWS, memory) // window or memory // window
     if room < 1:
         return None
     split, here = 1, min(MOST // group, room)
-    if cells < 2 * here * k.runtime.multiprocessors:
-        rows, split = 1, min(pool[0] * pool[1] // columns, 8, MOST // group)
-        here = max(1, min(MOST // 2 // (group * split), room))
+    parts = min(pool[0] * pool[1] // columns, 8, MOST // group)
+    if cells < 2 * here * k.runtime.multiprocessors and window + 8 * (group * parts + 31) * channels <= memory:
+        rows, split = 1, parts
+        here = max(1, min(MOST // 2 // (group * split), (memory - 256 * channels) // (window + 8 * group * split * channels)))
     threads = -(-here * group * split // 32) * 32
     return {**window_constants(kernel, pool, ci), "CO": -(-co // channels) * channels, "CHANNELS": channels, "TR": rows, "TC": columns,
             "GROUP": group, "SPLIT": split, "CELLS": here, "THREADS": threads}

@@ -2,12 +2,12 @@
 import math
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from .block import aligned, largest_divisor, window_bytes, window_constants
+from .block import RESERVE, aligned, largest_divisor, window_bytes, window_constants
 from .checks import contiguous, floats, gradient, once, shaped
 from .conv2d import add_parts
 
-SUMS = 100                                  # floats of a patch, times channels, that a lane of block_dw adds up in registers
-WARPS = 16                                  # of block_dw; 8 of window_gradients
+SUMS, MORE = 100, 64                        # floats of a patch that a lane of block_dw adds up in registers; with several channels, of all
+WARPS, FEWER = 16, 12                       # of block_dw: fewer where a lane has more than MORE sums, for registers; 8 of window_gradients
 STAGE = 40 << 10                            # bytes of windows that block_dw takes at a time
 CHUNK, CHUNKS = 256, 32                     # cells summed in float32: at most 256, and few enough for 32 parts
 SLICE = 100 << 10                           # bytes of weights that window_gradients works through for every cell: they stay in the L1 cache
@@ -25,9 +25,9 @@ def dw_constants(k, kernel, pool, ci, co):
     else:
         rows, lanes = 1, min(-(-kernel[0] * row // 32), SUMS)
         tiles, pad = -(-kernel[0] * row // (32 * lanes)), 0
-    channels = max(1, min(SUMS // (rows * lanes), -(-co // WARPS)))
-    warps = min(WARPS, -(-co // channels))
-    room = k.runtime.shared_memory - (17 << 10)
+    channels = max(1, min(MORE // (rows * lanes), -(-co // WARPS)))
+    warps = min(WARPS if rows * lanes <= MORE else FEWER, -(-co // channels))
+    room = k.runtime.shared_memory - RESERVE
     stage = min(max(1, STAGE // window), 64, room // (window + 8 * warps * channels))
     if stage < 1:
         return None

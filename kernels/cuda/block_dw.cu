@@ -12,7 +12,7 @@
 // channels; its lanes lie along the patch: tiles of TILE_ROWS rows x 32 * TILE_LANES floats or, where a row is shorter than a warp, of
 // TILE_LANES * 32 floats of the whole patch.
 #define SUMS (TILE_ROWS * TILE_LANES)
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
 block_dw(const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ y, const unsigned char* __restrict__ argmax,
          int h, int width, int top, int left, int oh, int ow, const int* __restrict__ cells, int n, int chunk, int co, float alpha,
          float* __restrict__ parts) {

@@ -71,8 +71,9 @@ def fill_windows(k, x, cells, kernel, pool, padding, values, classes):
 
 
 def _too_large(op, w, pool):
-    return ValueError(f"{op}: the input window of a cell, {pool[0] + w.shape[0] - 1} x {pool[1] + w.shape[1] - 1} x {w.shape[2]} floats, does "
-                      'not fit into the shared memory of this GPU: use zero_suppression="never"')
+    size = pool[0] + w.shape[0] - 1, pool[1] + w.shape[1] - 1, w.shape[2]
+    return ValueError(f"{op}: the input window of a cell, {' x '.join(map(str, size))} floats, does not fit into the shared memory of this "
+                      'GPU: use zero_suppression="never"')
 
 
 def conv2d_block_cells(k, x, cells, w, b, pool, alpha=1.0, padding="same", work=None):
