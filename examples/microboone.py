@@ -41,7 +41,7 @@ def arguments():
     p.add_argument("--momentum", type=float, default=0.9)
     p.add_argument("--sync", choices=("gradients", "weights"), default="gradients", help="what ranks exchange")
     p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K or reference")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K, reference or emulated")
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")

@@ -1,5 +1,6 @@
 """Sequential: a stack of layers over two flat buffers, one of parameters and one of gradients."""
 import math
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -18,8 +19,8 @@ TAIL = ("events", "loss", "correct", "not_finite")
 class Sequential:
     """A network whose layers run one after the other.
 
-    layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K" or "reference". seed: of the weights and
-    of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run Conv2D-ELU-MaxPooling2D as one kernel where possible.
+    layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K", "reference" or
+    "emulated", see plan.resolve_device. seed: of the weights and of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run Conv2D-ELU-MaxPooling2D as one kernel where possible.
     dtype: "float32", or "float64" on the reference for checks. input_scale, input_knee: pixels are multiplied by the scale as they enter
     and compressed above the knee, see InputMap; saved with the model. zero_suppression: "auto" runs the blocks at the input at a cost
     that follows the lit pixels where few are lit, "always" everywhere, "never" nowhere; the numbers are the same.
@@ -98,16 +99,26 @@ class Sequential:
     def forward(self, x, rng=None):
         """Return (logits (N, classes), saved) for one piece x of ``microbatches``; ``rng`` is given while training."""
         saved = []
-        for stage, p, work in zip(self._plan.stages, self._p, self._work):
-            x, kept = stage.forward(self.kernels, x, p, work, rng)
-            saved.append(kept)
+        with self._enough_memory(1 if self._plan.suppressed else len(x)):
+            for stage, p, work in zip(self._plan.stages, self._p, self._work):
+                x, kept = stage.forward(self.kernels, x, p, work, rng)
+                saved.append(kept)
         return x, saved
 
     def backward(self, dlogits, saved):
         """Add the gradients of all weights into ``gradients`` for the gradient of the logits."""
         dy = dlogits
-        for i in reversed(range(len(saved))):
-            dy = self._plan.stages[i].backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
+        with self._enough_memory(len(dlogits)):
+            for i in reversed(range(len(saved))):
+                dy = self._plan.stages[i].backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
+
+    @contextmanager
+    def _enough_memory(self, events):
+        """Where memory does not suffice inside, raise the MemoryError that says how many events at a time would fit."""
+        try:
+            yield
+        except MemoryError as problem:
+            raise self._plan.out_of_memory(events, problem) from problem
 
     def microbatches(self, x):
         """Yield (slice, images) over the batch x in the pieces that run at once: a device array (n, H, W, C), or one event where the
@@ -121,7 +132,9 @@ class Sequential:
             part = slice(start, min(start + size, len(x)))
             for i, event in enumerate(x[part], start):
                 self._check_event(event, i)
-            yield part, x[start] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
+            with self._enough_memory(part.stop - part.start):
+                images = x[start] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
+            yield part, images
 
     def _check_event(self, event, i):
         if tuple(event.shape) != self.input_shape:

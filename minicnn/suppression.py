@@ -37,7 +37,7 @@ def axis_classes(before, kernel, pool, stride_padding, cells):
     inside = (window >= 0) & (window < len(before))
     pattern = np.where(inside, before[np.clip(window, 0, len(before) - 1)], -1)
     patterns, cell_class = np.unique(pattern, axis=0, return_inverse=True)
-    return patterns, cell_class.reshape(-1)
+    return patterns, cell_class.reshape(-1).astype(np.int32)
 
 
 @dataclass
@@ -46,9 +46,19 @@ class Table:
 
     classes: tuple                                     # (row_class (OH,), column_class (OW,)) of its cells
     patterns: tuple                                    # what windows of a class see: (R, PH + KH - 1), (S, PW + KW - 1)
+    members: tuple = None                              # (R, OH), (S, OW): 1 where a row or column is of a class, float64
+    rows: list = None                                  # the rows (n,) of each class
+    numbers: np.ndarray = None                         # (R * S, 1): those of the pairs
     x: np.ndarray = None                               # (R * S, window rows, window columns, C_in)
     y: np.ndarray = None                               # (R * S, 1, 1, C_out)
     argmax: np.ndarray = None
+
+    def place(self, k):
+        """Move to the device what the tables look up there."""
+        self.members = tuple(k.asarray((np.arange(n)[:, None] == c).astype(np.float64)) for n, c in zip(self.pairs, self.classes))
+        self.rows = rows_of(k, self.classes[0])
+        self.numbers = k.asarray(np.arange(self.pairs[0] * self.pairs[1])[:, None])
+        self.classes, self.patterns = (tuple(map(k.asarray, a)) for a in (self.classes, self.patterns))
 
     @property
     def pairs(self):
@@ -62,6 +72,11 @@ class Table:
     def at(self, cells):
         """Return the resting output (m, C_out) of the given cells."""
         return self.y[self.pair(cells), 0, 0]
+
+
+def rows_of(k, classes):
+    """Return the rows (n,) of each class, on the device."""
+    return [k.asarray(np.flatnonzero(classes == r)) for r in range(classes.max() + 1)]
 
 
 @dataclass
@@ -83,7 +98,8 @@ class ZeroSuppressed:
     def __init__(self, blocks, shapes_, input_map, mode="auto"):
         self.blocks, self.shapes, self.input_map = blocks, shapes_, input_map
         self.crossover, self.pixel_crossover = (1.0, 1.0) if mode == "always" else (CROSSOVER, PIXEL_CROSSOVER)
-        self.pixels = tuple(np.zeros(n, int) for n in self.shapes[0][:2])             # the classes of pixels: one
+        self.pixels = tuple(np.zeros(n, np.int32) for n in self.shapes[0][:2])        # the classes of pixels: one
+        self.pixel_rows = None
         self.tables = self._classify()
         self.buffers, self.background, self.fresh = None, None, False
         self.sums = None                               # gradients summed over class pairs (R, S, C), per block
@@ -149,50 +165,56 @@ class ZeroSuppressed:
         (None, None, dense image (1, H, W, C), background)."""
         most = self.pixel_crossover * self.shapes[0][0] * self.shapes[0][1]
         if isinstance(event, np.ndarray):
-            x = np.asarray(self.input_map(event), np.float32)[None]
+            x = k.asarray(np.asarray(self.input_map(event), np.float32)[None])
             lit = k.lit_pixels(x, 0.0, most)
             return (None, None, x, np.float32(0)) if lit is None else (lit, x[0, lit[:, 0], lit[:, 1]], None, np.float32(0))
         background = self.input_map(np.float32(event.background))
         if event.nnz > most:
-            return None, None, event.to_dense(f=self.input_map)[None], background
-        return event.coords, self.input_map(event.values), None, background
+            return None, None, k.asarray(event.to_dense(f=self.input_map)[None]), background
+        return k.asarray(event.coords), k.asarray(self.input_map(event.values)), None, background
 
     def _resting(self, i):
         """Return (values (R, S, C), classes) of buffer i without an event."""
         if i == 0:
-            return np.full((1, 1, self.shapes[0][2]), self.background, np.float32), self.pixels
+            return self.pixel, self.pixels
         table = self.tables[i - 1]
         return table.y.reshape(*table.pairs, -1), table.classes
 
     def _at_rest(self, i):
         """Bring the whole of buffer i to rest, and return it."""
-        values, (rows, columns) = self._resting(i)
-        for r, line in enumerate(values[:, columns]):
-            self.buffers[i][0, rows == r] = line
+        values, (_, columns) = self._resting(i)
+        for rows, line in zip(self.tables[i - 1].rows if i else self.pixel_rows, values[:, columns]):
+            self.buffers[i][0, rows] = line
         return self.buffers[i]
 
     def _rest(self, k, p, work, background):
         """Compute the tables for the present weights and background, unless they are there."""
         if self.buffers is None:
             self.buffers = [k.zeros((1, *shape)) for shape in self.shapes]
+            self.pixel_rows = rows_of(k, self.pixels[0])
+            self.pixels = tuple(map(k.asarray, self.pixels))
+            for table in self.tables:
+                table.place(k)
         if self.fresh and background == self.background:
             return
         if self.sums is not None:                      # they belong to the tables of the background before
             self.settle()
         self.background, self.fresh = background, True
+        self.pixel = k.asarray(np.full((1, 1, self.shapes[0][2]), background, np.float32))
         for i, (block, table) in enumerate(zip(self.blocks, self.tables)):
-            padded = np.pad(self._resting(i)[0], ((0, 1), (0, 1), (0, 0)))             # class -1, outside, is 0
-            rows, columns = table.patterns
+            values, (rows, columns) = self._resting(i)[0], table.patterns
+            padded = k.zeros((values.shape[0] + 1, values.shape[1] + 1, values.shape[2]))        # class -1, outside, is 0
+            padded[:-1, :-1] = values
             x = padded[rows[:, None, :, None], columns[None, :, None, :]]
-            table.x = np.ascontiguousarray(x.reshape(-1, *x.shape[2:]))
+            table.x = x.reshape(-1, *x.shape[2:])
             y, argmax = k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid", work=work[i])
-            table.y, table.argmax = np.array(y), np.array(argmax)                      # copies: those are buffers
+            table.y, table.argmax = y.copy(), argmax.copy()                            # those are buffers
 
     # ------------------------------------------------------------------------------------------------ backward
     def backward(self, k, dy, saved, p, g, need_dx=False, work=None):
         """Add the gradients of one event's lit cells into g, and the others into ``sums``, for dy (1, OH, OW, C_out)."""
         if self.sums is None:
-            self.sums = [np.zeros((*t.pairs, shape[2])) for t, shape in zip(self.tables, self.shapes[1:])]
+            self.sums = [k.zeros((*t.pairs, shape[2]), np.float64) for t, shape in zip(self.tables, self.shapes[1:])]
             self.settle = partial(self.finish, k, p, g, work)
         dx, grad = dy, None                            # dense, or at the lit cells
         for i in reversed(range(len(self.blocks))):
@@ -214,7 +236,7 @@ class ZeroSuppressed:
     def _add_sums(self, i, sums, grad, lit):
         """Add to the class sums of block i: ``sums`` over all its cells, less the gradients of the lit ones."""
         table = self.tables[i]
-        pair = table.pair(lit) == np.arange(table.pairs[0] * table.pairs[1])[:, None]
+        pair = table.pair(lit) == table.numbers
         self.sums[i] += sums - (pair.astype(np.float64) @ grad.astype(np.float64)).reshape(sums.shape)
 
     def begin(self):
@@ -231,7 +253,8 @@ class ZeroSuppressed:
             dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
                                          g[i]["w"], g[i]["b"], work=work[i])[0]
             if i:
-                rows, columns = (pattern[..., None] == np.arange(n) for pattern, n in zip(table.patterns, self.tables[i - 1].pairs))
+                rows, columns = (pattern[..., None] == k.asarray(np.arange(n))
+                                 for pattern, n in zip(table.patterns, self.tables[i - 1].pairs))
                 self.sums[i - 1] += np.einsum("rau,sbv,rsabc->uvc", rows.astype(np.float64), columns.astype(np.float64),
                                               dx.reshape(*table.pairs, *dx.shape[1:]).astype(np.float64), optimize=True)
         self.sums = None
@@ -239,7 +262,7 @@ class ZeroSuppressed:
 
 def class_sums(a, table):
     """Return the sums (R, S, C) float64 of a (OH, OW, C) over the class pairs of a table."""
-    rows, columns = ((np.arange(n)[:, None] == c).astype(np.float64) for n, c in zip(table.pairs, table.classes))
+    rows, columns = table.members
     return columns @ (rows @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-HEAVY = {"numba": ("kernels/cpu", "minicnn/data/simulate"), "cupy": ("kernels/cuda", "minicnn/plan.py"),
+HEAVY = {"numba": ("kernels/cpu", "minicnn/data/simulate"), "cupy": ("kernels/cuda",),
          "mpi4py": ("minicnn/parallel",), "pickle": ()}
 
 

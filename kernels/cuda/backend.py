@@ -41,6 +41,14 @@ class Backend:
         """Wait until the device is idle."""
         self.runtime.synchronize()
 
+    def pinned(self, a):
+        """Return a copy of the device array ``a`` in host memory that the device copies to and from fastest."""
+        return self.runtime.pinned(a)
+
+    def memory_free(self):
+        """Return the bytes that arrays could still take on the device."""
+        return self.runtime.memory_free()
+
     def set_threads(self, n):
         """Use ``n`` threads of the CPU: kernels run on the device and need none."""
 

@@ -39,7 +39,7 @@ class DeviceArray(np.ndarray):
         for a in args:
             for one in a if isinstance(a, list | tuple) else (a,):
                 _refuse(one, function.__name__)
-        return device(super().__array_function__(function, types, args, options))
+        return device(function(*(type(a)(map(plain, a)) if isinstance(a, list | tuple) else plain(a) for a in args), **options))
 
     def __setitem__(self, key, value):
         for a in (value, *(key if isinstance(key, tuple) else (key,))):

@@ -1,6 +1,8 @@
 """How ranks stay one model: sum the gradients every step, or average the weights every k steps."""
 import numpy as np
 
+from .device import lent
+
 MODES = ("gradients", "weights")
 
 
@@ -19,11 +21,12 @@ class GradientSync:
     def __init__(self, comm):
         self.comm, self.size = comm, comm.size if comm else 1
 
-    def allreduce(self, buffer):
-        """Sum ``buffer`` over the ranks, in place."""
+    def allreduce(self, buffer, kernels=None):
+        """Sum ``buffer`` over the ranks, in place; ``kernels``: the backend it belongs to, None for a NumPy array."""
         if self.size > 1:
             from mpi4py import MPI
-            self.comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
+            with lent(buffer, kernels) as memory:
+                self.comm.Allreduce(MPI.IN_PLACE, memory, MPI.SUM)
 
     def total(self, values):
         """Return the sum of a float64 vector over the ranks."""
@@ -35,14 +38,15 @@ class GradientSync:
         """Give all ranks the weights, velocity and step counts of rank 0."""
         optimizer.prepare(model)
         if self.size > 1:
-            self.comm.Bcast(model.parameters)
-            self.comm.Bcast(optimizer.velocity)
+            for buffer in (model.parameters, optimizer.velocity):
+                with lent(buffer, model.kernels) as memory:
+                    self.comm.Bcast(memory)
             optimizer.steps, model.updates = self.comm.bcast((optimizer.steps, model.updates))
             model.weights_changed()
 
     def reduce_gradients(self, model):
         """Sum gradients and tail over all ranks before the update."""
-        self.allreduce(model.gradients)
+        self.allreduce(model.gradients, model.kernels)
 
     def reduce_weights(self, model, optimizer, tail):
         """Return the tail that this step accounts for; weights are equal already."""
@@ -84,7 +88,7 @@ class WeightSync(GradientSync):
         everything = k.empty((2 * n + len(mine),), w.dtype)
         everything[:n], everything[n:2 * n] = w * mine["events"], v * mine["events"]
         everything[2 * n:] = k.asarray(np.array(list(mine.values()), w.dtype))
-        self.allreduce(everything)
+        self.allreduce(everything, k)
         total = dict(zip(mine, map(float, k.to_host(everything[2 * n:]))))
         if total["events"]:
             w[...], v[...] = everything[:n] / total["events"], everything[n:2 * n] / total["events"]

@@ -1,0 +1,44 @@
+"""Device buffers in MPI calls: as they are where the MPI library can read them, else by way of page-locked host memory."""
+import ctypes
+import os
+from contextlib import contextmanager
+from functools import cache
+
+
+@contextmanager
+def lent(buffer, kernels=None):
+    """``with lent(buffer, kernels) as memory:`` gives what MPI may read and write in place of ``buffer``.
+
+    For host backends (and ``kernels`` None) that is the buffer. Work that the device still has to do on the buffer is waited for first,
+    because MPI knows nothing of streams; what MPI wrote is in the buffer afterwards.
+    """
+    if not hasattr(kernels, "pinned"):
+        yield buffer
+    elif kernels.name == "cuda" and cuda_aware():
+        kernels.synchronize()
+        yield buffer
+    else:
+        kernels.synchronize()
+        memory = kernels.pinned(buffer)
+        yield memory
+        buffer[...] = kernels.asarray(memory)
+
+
+@cache
+def cuda_aware():
+    """Tell whether the MPI library says that it reads GPU memory: Open MPI and MPICH are asked, Cray's MPICH is told by the environment.
+
+    MINICNN_CUDA_AWARE=0 or 1 decides instead.
+    """
+    if os.environ.get("MINICNN_CUDA_AWARE"):
+        return os.environ["MINICNN_CUDA_AWARE"] == "1"
+    if os.environ.get("MPICH_GPU_SUPPORT_ENABLED") == "1":
+        return True
+    from mpi4py import MPI
+    library = ctypes.CDLL(MPI.__file__)
+    if hasattr(library, "MPIX_Query_cuda_support"):                    # Open MPI
+        return bool(library.MPIX_Query_cuda_support())
+    if hasattr(library, "MPIX_GPU_query_support"):                     # MPICH: kind 0 is CUDA
+        answer = ctypes.c_int(0)
+        return library.MPIX_GPU_query_support(0, ctypes.byref(answer)) == 0 and bool(answer.value)
+    return False
