@@ -1,4 +1,4 @@
-"""Models on disk: one safetensors file with the weights, the optimizer's velocity and, as JSON, the architecture. Never a pickle.
+"""Models on disk: one safetensors file with the weights, the optimizer's state and, as JSON, the architecture. Never a pickle.
 
 The file is written beside its target, flushed to disk and renamed, so that a job killed at any moment leaves the old file or the new
 one; a digest over all arrays is checked on loading.
@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-FORMAT = "minicnn-model-1"
+FORMAT = "minicnn-model-2"
 
 
 class CheckpointError(ValueError):
@@ -20,9 +20,9 @@ def save(model, path):
     """Write ``model`` with its optimizer state to ``path``."""
     from safetensors.numpy import save as serialize
     arrays = {"weight:" + name: w for name, w in model.get_weights().items()}
-    state = {"format": FORMAT, "config": model.config(), "updates": model.updates, "steps": model.optimizer.steps}
-    if model.optimizer.velocity is not None:
-        arrays["velocity"] = np.array(model.kernels.to_host(model.optimizer.velocity))
+    arrays |= {"optimizer:" + name: np.array(model.kernels.to_host(v)) for name, v in model.optimizer.state.items()}
+    state = {"format": FORMAT, "config": model.config(), "updates": model.updates, "steps": model.optimizer.steps,
+             "optimizer": type(model.optimizer).__name__}
     state["digest"] = _digest(arrays)
     partial = f"{path}.partial"
     with open(partial, "wb") as file:
@@ -33,27 +33,29 @@ def save(model, path):
 
 
 def load_model(path, device="auto", optimizer=None):
-    """Return the Sequential saved at ``path``, ready to predict or to go on training with ``optimizer`` (its velocity is restored).
+    """Return the Sequential saved at ``path``, ready to predict or to go on training with ``optimizer``: its state is restored
+    if it is of the kind that was saved (the default), and begins anew if it is of another.
 
     Raises CheckpointError naming the file where it is missing, damaged or not a minicnn model.
     """
-    from . import layers
+    from . import layers, optim
     from .model import Sequential
     arrays, state = _read(path)
     try:
         config = state["config"]
         config["layers"] = [layers.REGISTRY[c.pop("type")](**c) for c in config["layers"]]
-        model = Sequential(**config, device=device, optimizer=optimizer)
-    except (KeyError, TypeError, ValueError) as problem:
+        model = Sequential(**config, device=device, optimizer=optimizer or getattr(optim, state["optimizer"])())
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
         raise CheckpointError(f"{path}: its architecture cannot be rebuilt ({problem!r})") from problem
     try:
         model.set_weights({name[7:]: a for name, a in arrays.items() if name.startswith("weight:")})
     except ValueError as problem:
         raise CheckpointError(f"{path}: {problem}") from problem
-    model.updates, model.optimizer.steps = state["updates"], state["steps"]
-    if "velocity" in arrays:
-        model.optimizer.prepare(model)
-        model.optimizer.velocity[...] = model.kernels.asarray(arrays["velocity"])
+    model.updates = state["updates"]
+    saved = {name[10:]: a for name, a in arrays.items() if name.startswith("optimizer:")}
+    if type(model.optimizer).__name__ == state["optimizer"]:
+        model.optimizer.steps = state["steps"]
+        model.optimizer.state = {name: model.kernels.asarray(vector) for name, vector in saved.items()}
     return model
 
 

@@ -19,11 +19,12 @@ TAIL = ("events", "loss", "correct", "not_finite")
 class Sequential:
     """A network whose layers run one after the other.
 
-    layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K", "reference" or
-    "emulated", see plan.resolve_device. seed: of the weights and of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run Conv2D-ELU-MaxPooling2D as one kernel where possible.
-    dtype: "float32", or "float64" on the reference for checks. input_scale, input_knee: pixels are multiplied by the scale as they enter
-    and compressed above the knee, see InputMap; saved with the model. zero_suppression: "auto" runs the blocks at the input at a cost
-    that follows the lit pixels where few are lit, "always" everywhere, "never" nowhere; the numbers are the same.
+    layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated", see
+    plan.resolve_device. seed: of the weights and of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run
+    Conv2D-ELU-MaxPooling2D as one kernel where possible. dtype: "float32", or "float64" on the reference for checks. input_scale,
+    input_knee: pixels are multiplied by the scale as they enter and compressed above the knee, see InputMap; saved with the model.
+    zero_suppression: "auto" runs the blocks at the input at a cost that follows the lit pixels where few are lit, "always" everywhere,
+    "never" nowhere; the numbers are the same.
 
     ``parameters`` (P,) holds every weight in layer order and ``gradients`` (P + 4,) every gradient, *summed* over events, and behind
     them the number of events, the summed loss, the number correct and a not-finite flag. ``weights["<layer>/w"]`` are views.

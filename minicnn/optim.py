@@ -1,47 +1,92 @@
-"""Stochastic gradient descent on the flat buffers, and learning-rate schedules."""
+"""Optimizers on the flat buffers, and learning-rate schedules."""
 import math
 
 
-class SGD:
-    """g = mean gradient + weight_decay * w;  v = momentum * v + g;  w -= learning_rate * v  (nesterov: g + momentum * v).
+class Optimizer:
+    """A rule that turns the summed gradients of a step into new weights.
 
     ``learning_rate`` is a number or a function of the update count (0, 1, ...); see ``step_decay``, ``cosine`` and ``warmup``.
+    ``state`` holds what the rule remembers, {name: vector like the parameters}: it is broadcast, averaged and saved with the
+    weights. A subclass names its vectors in ``state_names`` and defines ``step``.
     """
 
-    def __init__(self, learning_rate=1e-3, momentum=0.0, nesterov=False, weight_decay=0.0):
+    state_names = ()
+
+    def __init__(self, learning_rate, weight_decay=0.0):
         if not callable(learning_rate) and not learning_rate >= 0:
             raise ValueError(f"learning_rate must be a number >= 0 or a function of the step, got {learning_rate!r}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
-        if nesterov and momentum == 0:
-            raise ValueError("nesterov needs a momentum > 0")
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay must be >= 0, got {weight_decay}")
-        self.learning_rate, self.momentum = learning_rate, momentum
-        self.nesterov, self.weight_decay = nesterov, weight_decay
-        self.steps, self.velocity = 0, None
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.steps, self.state = 0, {}
 
     def rate(self):
         """Return the learning rate of the next update."""
         return float(self.learning_rate(self.steps) if callable(self.learning_rate) else self.learning_rate)
 
     def prepare(self, model):
-        """Make the velocity for ``model`` if there is none yet."""
-        if self.velocity is None:
-            self.velocity = model.kernels.zeros(model.parameters.shape, model.parameters.dtype)
-        elif self.velocity.shape != model.parameters.shape:
-            raise ValueError(f"this optimizer belongs to a model of {self.velocity.size} parameters, not {model.parameters.size}: "
-                             "make a new one")
+        """Make the state for ``model`` if there is none yet."""
+        for name in self.state_names:
+            if name not in self.state:
+                self.state[name] = model.kernels.zeros(model.parameters.shape, model.parameters.dtype)
+            elif self.state[name].shape != model.parameters.shape:
+                raise ValueError(f"this optimizer belongs to a model of {self.state[name].size} parameters, not "
+                                 f"{model.parameters.size}: make a new one")
 
     def update(self, model, events):
-        """Apply one step with the summed gradients of ``events`` events; nothing happens for 0 events."""
+        """Apply one step with the summed gradients of ``events`` events; for 0 events nothing changes but the count of steps."""
         self.prepare(model)
         if events:
-            w, dw = model.parameters, model.gradients[:model.parameters.size]
-            model.kernels.sgd(w, dw, self.velocity, self.rate(), self.momentum, self.nesterov, self.weight_decay,
-                              1.0 / events, out=(w, self.velocity))
+            self.step(model.kernels, model.parameters, model.gradients[:model.parameters.size], 1.0 / events)
             model.weights_changed()
         self.steps += 1
+
+    def step(self, kernels, w, dw, scale):
+        """Change w and the state in place, for the gradient scale * dw."""
+        raise NotImplementedError(f"{type(self).__name__}.step")
+
+
+class SGD(Optimizer):
+    """g = mean gradient + weight_decay * w;  v = momentum * v + g;  w -= learning_rate * v  (nesterov: g + momentum * v)."""
+
+    state_names = ("velocity",)
+
+    def __init__(self, learning_rate=1e-3, momentum=0.0, nesterov=False, weight_decay=0.0):
+        super().__init__(learning_rate, weight_decay)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+        if nesterov and momentum == 0:
+            raise ValueError("nesterov needs a momentum > 0")
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def step(self, kernels, w, dw, scale):
+        v = self.state["velocity"]
+        kernels.sgd(w, dw, v, self.rate(), self.momentum, self.nesterov, self.weight_decay, scale, out=(w, v))
+
+
+class Adam(Optimizer):
+    """Every weight at a step of its own: the mean of its gradients over the root of their mean square, both running.
+
+    g = mean gradient;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  with m' = m / (1 - beta1^t) and
+    v' = v / (1 - beta2^t) at step t = 1, 2, ...:  w -= learning_rate * (m' / (sqrt(v') + epsilon) + weight_decay * w).
+    Kingma, Ba 2015; weight decay apart from the gradient as in Loshchilov, Hutter 2019. Lit pixels are few, so gradients of the
+    convolutions are small and uneven: this rule does not depend on their scale.
+    """
+
+    state_names = ("mean", "square")
+
+    def __init__(self, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.0):
+        super().__init__(learning_rate, weight_decay)
+        if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+            raise ValueError(f"beta1 and beta2 must lie in [0, 1), got {beta1}, {beta2}")
+        if not epsilon > 0:
+            raise ValueError(f"epsilon must be > 0, got {epsilon}")
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def step(self, kernels, w, dw, scale):
+        m, v = self.state["mean"], self.state["square"]
+        kernels.adam(w, dw, m, v, self.steps + 1, self.rate(), self.beta1, self.beta2, self.epsilon, self.weight_decay, scale,
+                     out=(w, m, v))
 
 
 def step_decay(rate, every, factor=0.1):

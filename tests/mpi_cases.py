@@ -58,15 +58,15 @@ def case_equals_one_rank(comm):
         tail = train_step(alone, x, y, o1)
         assert tail["events"] == tails[step]["events"] == len(y) and tail["correct"] == tails[step]["correct"]
         assert abs(tail["loss"] - tails[step]["loss"]) < 1e-4 * tail["loss"]
-    assert same_everywhere(comm, model.parameters) and same_everywhere(comm, o.velocity)
-    assert close(model.parameters - start, alone.parameters - start) and close(o.velocity, o1.velocity)
+    assert same_everywhere(comm, model.parameters) and same_everywhere(comm, o.state["velocity"])
+    assert close(model.parameters - start, alone.parameters - start) and close(o.state["velocity"], o1.state["velocity"])
 
 
 def case_weights_equal_gradients(comm):
     for nesterov in (False, True):
         a, oa, ta = train(comm, "gradients", nesterov=nesterov)
         b, ob, tb = train(comm, "weights", 1, nesterov)
-        assert close(b.parameters, a.parameters, 1e-6) and close(ob.velocity, oa.velocity, 1e-4)
+        assert close(b.parameters, a.parameters, 1e-6) and close(ob.state["velocity"], oa.state["velocity"], 1e-4)
         assert [t["events"] for t in ta] == [t["events"] for t in tb]
         assert np.allclose([t["loss"] for t in ta], [t["loss"] for t in tb], rtol=1e-4)
         assert same_everywhere(comm, b.parameters)

@@ -260,6 +260,18 @@ def test_sgd(nesterov, decay):
     close(w, want[0], POINT)
 
 
+@pytest.mark.parametrize("step", [1, 2, 1000])
+def test_adam(step):
+    w, dw, m = (random(s, 20001) for s in (0, 1, 2))
+    v = random(3, w.size)**2
+    want = reference.adam(*wide(w, dw, m, v), step, 0.1, 0.9, 0.999, 1e-3, 0.01, 0.25)
+    for g, r in zip(cpu.adam(w, dw, m, v, step, 0.1, 0.9, 0.999, 1e-3, 0.01, 0.25), want):
+        close(g, r, POINT)
+    w, m, v = w.copy(), m.copy(), v.copy()
+    assert cpu.adam(w, dw, m, v, step, 0.1, 0.9, 0.999, 1e-3, 0.01, 0.25, out=(w, m, v))[0] is w
+    close(w, want[0], POINT)
+
+
 # ------------------------------------------------------------------------------------------------ arguments
 def test_gradients_are_added_to_given_arrays():
     x, w, dy = random(0, 2, 12, 12, 2), random(1, 3, 3, 2, 4), random(2, 2, 12, 12, 4)

@@ -30,15 +30,26 @@ def test_same_seed_same_bits():
     assert np.array_equal(run(0), run(0)) and not np.array_equal(run(0), run(1))
 
 
-def test_resuming_equals_going_on(tmp_path):
+@pytest.mark.parametrize("make", [lambda: mc.SGD(0.02, 0.9), lambda: mc.Adam(0.01)])
+def test_resuming_equals_going_on(tmp_path, make):
     data = random_batch(20)
-    whole, first = small_model(optimizer=mc.SGD(0.02, 0.9)), small_model(optimizer=mc.SGD(0.02, 0.9))
+    whole, first = small_model(optimizer=make()), small_model(optimizer=make())
     whole.fit(data, epochs=4, batch_size=3)
     first.fit(data, epochs=2, batch_size=3)
     first.save(tmp_path / "m.safetensors")
-    second = mc.load_model(tmp_path / "m.safetensors", device="reference", optimizer=mc.SGD(0.02, 0.9))
+    second = mc.load_model(tmp_path / "m.safetensors", device="reference", optimizer=make())
     second.fit(data, epochs=4, initial_epoch=2, batch_size=3)
     assert np.array_equal(whole.parameters, second.parameters)
+
+
+def test_a_checkpoint_knows_its_optimizer(tmp_path):
+    model = small_model(optimizer=mc.Adam(0.01))
+    model.train_on_batch(*random_batch(4))
+    model.save(tmp_path / "m.safetensors")
+    same, other = (mc.load_model(tmp_path / "m.safetensors", device="reference", optimizer=o) for o in (None, mc.SGD()))
+    assert isinstance(same.optimizer, mc.Adam) and same.optimizer.steps == 1
+    assert all(np.array_equal(v, model.optimizer.state[name]) for name, v in same.optimizer.state.items())
+    assert other.optimizer.steps == 0 and not other.optimizer.state
 
 
 def test_sgd_is_the_textbook():
@@ -53,6 +64,20 @@ def test_sgd_is_the_textbook():
             w = w - 0.1 * (g + momentum * v if nesterov else v)
             model.train_on_batch(x, y)
             assert np.allclose(model.parameters, w, rtol=1e-12)
+
+
+def test_adam_is_the_textbook():
+    model = small_model(dtype="float64", optimizer=mc.Adam(0.1, 0.8, 0.9, 1e-3, 0.05))
+    w, m, v = model.parameters.copy(), 0, 0
+    for t in (1, 2, 3):
+        x, y = random_batch(4, seed=t)
+        g = np.concatenate([g.ravel() for g in model.loss_and_gradients(x, y)[1].values()])
+        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g**2
+        w = w - 0.1 * (m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.9**t)) + 1e-3) + 0.05 * w)
+        model.train_on_batch(x, y)
+        assert np.allclose(model.parameters, w, rtol=1e-12)
+    with pytest.raises(ValueError, match="beta1 and beta2"):
+        mc.Adam(beta2=1.0)
 
 
 def test_schedules():
@@ -134,7 +159,7 @@ def test_a_damaged_checkpoint_is_found(tmp_path):
     path = tmp_path / "m.safetensors"
     small_model().save(path)
     sound = path.read_bytes()
-    for change in (sound[:-5], sound[:-1] + bytes([sound[-1] ^ 4]), b"rubbish", b"", sound.replace(b"minicnn-model-1", b"minicnn-model-7")):
+    for change in (sound[:-5], sound[:-1] + bytes([sound[-1] ^ 4]), b"rubbish", b"", sound.replace(b"minicnn-model-2", b"minicnn-model-7")):
         path.write_bytes(change)
         with pytest.raises(mc.CheckpointError, match="safetensors"):
             mc.load_model(path, device="reference")

@@ -10,14 +10,14 @@ from .checks import asarray, empty, set_threads, synchronize, to_host, zeros
 from .conv2d import conv2d, conv2d_backward
 from .dense import dense, dense_backward
 from .loss import softmax_cross_entropy, softmax_cross_entropy_backward
-from .optimizer import sgd
+from .optimizer import adam, sgd
 from .pool2d import maxpool2d, maxpool2d_backward
 
 name = "cpu"
 microbatch = 1                   # events per call: one at a time, so that memory does not grow with the batch
 
 __all__ = [
-    "active_cells", "asarray", "conv2d", "conv2d_backward", "conv2d_block", "conv2d_block_backward", "conv2d_block_cells",
+    "active_cells", "adam", "asarray", "conv2d", "conv2d_backward", "conv2d_block", "conv2d_block_backward", "conv2d_block_cells",
     "conv2d_block_cells_backward", "dense", "dense_backward", "dropout", "elu", "elu_backward", "empty", "fill_windows", "lit_pixels",
     "maxpool2d", "maxpool2d_backward", "microbatch", "name", "relu", "relu_backward", "set_threads", "sgd", "softmax_cross_entropy",
     "softmax_cross_entropy_backward", "synchronize", "to_host", "zeros",

@@ -77,4 +77,4 @@ class Backend:
     conv2d_block_cells, conv2d_block_cells_backward = cells.conv2d_block_cells, cells.conv2d_block_cells_backward
     dense, dense_backward = dense.dense, dense.dense_backward
     softmax_cross_entropy, softmax_cross_entropy_backward = loss.softmax_cross_entropy, loss.softmax_cross_entropy_backward
-    sgd = optimizer.sgd
+    sgd, adam = optimizer.sgd, optimizer.adam

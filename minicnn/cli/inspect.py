@@ -87,10 +87,10 @@ def _model(path):
             for layer, before, after in zip(model.layers, model.shapes, model.shapes[1:])]
     table(f"{path}: a minicnn model", ("layer", "output", "parameters"), rows, right=(2,))
     print()
-    momentum = model.optimizer.velocity is not None
+    state = "its state kept: training can go on" if model.optimizer.state else "without state"
     table("in all", (), [("input", " x ".join(map(str, model.input_shape)) + f", {model.input_map}"),
                          ("parameters", f"{model.parameters.size:,}"), ("updates made", f"{model.updates:,}"),
-                         ("optimizer state", "kept: training can go on" if momentum else "none"),
+                         ("optimizer", f"{type(model.optimizer).__name__}, {state}"),
                          ("size on disk", bytes_text(path.stat().st_size)), ("integrity", "digest ok")])
     return 0
 

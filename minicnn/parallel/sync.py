@@ -35,11 +35,11 @@ class GradientSync:
         return values
 
     def broadcast(self, model, optimizer):
-        """Give all ranks the weights, velocity and step counts of rank 0."""
+        """Give all ranks the weights, optimizer state and step counts of rank 0."""
         optimizer.prepare(model)
         if self.size > 1:
-            for buffer in (model.parameters, optimizer.velocity):
-                with lent(buffer, model.kernels) as memory:
+            for vector in (model.parameters, *optimizer.state.values()):
+                with lent(vector, model.kernels) as memory:
                     self.comm.Bcast(memory)
             optimizer.steps, model.updates = self.comm.bcast((optimizer.steps, model.updates))
             model.weights_changed()
@@ -57,7 +57,7 @@ class GradientSync:
 
 
 class WeightSync(GradientSync):
-    """Every ``every`` steps weights and velocity become the mean over ranks, weighted by the events each has seen since the last mean.
+    """Every ``every`` steps weights and optimizer state become the mean over ranks, weighted by the events each has seen since the last.
 
     At every = 1 this equals GradientSync up to rounding for SGD with momentum and weight decay, because both are linear in the
     gradients. The talk's "aggregate weights across nodes, average, update all nodes".
@@ -83,14 +83,15 @@ class WeightSync(GradientSync):
         if self.pending is None:
             return None
         mine, self.pending, self.since = self.pending, None, 0
-        k, w, v = model.kernels, model.parameters, optimizer.velocity
-        n = w.size
-        everything = k.empty((2 * n + len(mine),), w.dtype)
-        everything[:n], everything[n:2 * n] = w * mine["events"], v * mine["events"]
-        everything[2 * n:] = k.asarray(np.array(list(mine.values()), w.dtype))
-        self.allreduce(everything, k)
-        total = dict(zip(mine, map(float, k.to_host(everything[2 * n:]))))
+        k, vectors = model.kernels, [model.parameters, *optimizer.state.values()]
+        rows = k.empty((len(vectors), model.parameters.size + len(mine)), model.parameters.dtype)
+        for row, vector in zip(rows, vectors):
+            row[:vector.size] = vector * mine["events"]
+            row[vector.size:] = k.asarray(np.array(list(mine.values()), vector.dtype))
+        self.allreduce(rows, k)
+        total = dict(zip(mine, map(float, k.to_host(rows[0, model.parameters.size:]))))
         if total["events"]:
-            w[...], v[...] = everything[:n] / total["events"], everything[n:2 * n] / total["events"]
+            for row, vector in zip(rows, vectors):
+                vector[...] = row[:vector.size] / total["events"]
             model.weights_changed()
         return total
