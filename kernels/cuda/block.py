@@ -42,7 +42,7 @@ def tile(k, kernel, pool, ci, co, cells):
     if room < 1:
         return None
     split, here = 1, min(MOST // group, room)
-    parts = min(pool[0] * pool[1] // columns, 8, MOST // group)
+    parts = min(pool[0] * pool[1] // columns, 8, 2 * MOST // group)
     if cells < 2 * here * k.runtime.multiprocessors and window + 8 * (group * parts + 31) * channels <= memory:
         rows, split = 1, parts
         here = max(1, min(MOST // 2 // (group * split), (memory - 256 * channels) // (window + 8 * group * split * channels)))
