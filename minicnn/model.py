@@ -11,6 +11,7 @@ from .kernels.workspace import Workspace
 from .layers import Layer
 from .optim import SGD
 from .plan import Plan
+from .suppression import background_of
 
 #: Slots behind the gradients in the one buffer that ranks add up: with them one Allreduce also gives exact averages and metrics.
 TAIL = ("events", "loss", "correct", "not_finite")
@@ -100,7 +101,7 @@ class Sequential:
     def forward(self, x, rng=None):
         """Return (logits (N, classes), saved) for one piece x of ``microbatches``; ``rng`` is given while training."""
         saved = []
-        with self._enough_memory(1 if self._plan.suppressed else len(x)):
+        with self._enough_memory(len(x)):
             for stage, p, work in zip(self._plan.stages, self._p, self._work):
                 x, kept = stage.forward(self.kernels, x, p, work, rng)
                 saved.append(kept)
@@ -122,19 +123,23 @@ class Sequential:
             raise self._plan.out_of_memory(events, problem) from problem
 
     def microbatches(self, x):
-        """Yield (slice, images) over the batch x in the pieces that run at once: a device array (n, H, W, C), or one event where the
-        plan suppresses zeros.
+        """Yield (slice, images) over the batch x in the pieces that run at once: a device array (n, H, W, C), or the events themselves
+        where the plan suppresses zeros.
 
         x is a float array (N, H, W, C) or a list of SparseImage or (H, W, C) arrays. Raises ValueError naming the event for a wrong
         shape or a pixel that is not finite.
         """
-        size = self._plan.microbatch or max(len(x), 1)
-        for start in range(0, len(x), size):
+        size, start = self._plan.microbatch or max(len(x), 1), 0
+        while start < len(x):
             part = slice(start, min(start + size, len(x)))
-            for i, event in enumerate(x[part], start):
+            if self._plan.suppressed:                       # together only where one background rests under all
+                first = background_of(x[start])
+                part = slice(start, next((i for i in range(start + 1, part.stop) if background_of(x[i]) != first), part.stop))
+            start = part.stop
+            for i, event in enumerate(x[part], part.start):
                 self._check_event(event, i)
             with self._enough_memory(part.stop - part.start):
-                images = x[start] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
+                images = x[part] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
             yield part, images
 
     def _check_event(self, event, i):

@@ -123,8 +123,8 @@ class Plan:
 
     @property
     def microbatch(self):
-        """Events that run at once: 1 with zero suppression, else what the backend likes (None: the whole batch)."""
-        return 1 if self.suppressed else self.kernels.microbatch
+        """Events that run at once, as the backend likes (None: the whole batch); on the reference 1 with zero suppression."""
+        return self.kernels.microbatch or (1 if self.suppressed else None)
 
     def device_bytes(self, events):
         """Return about how many bytes of memory ``events`` dense events take at a time: images, what the backward pass needs, gradients."""

@@ -67,7 +67,8 @@ class Table:
 
     def pair(self, cells):
         """Return the number of the class pair (m,) of the given cells."""
-        return self.classes[0][cells[:, 0]] * self.pairs[1] + self.classes[1][cells[:, 1]]
+        rows, columns = self.classes
+        return rows[cells[:, 0] % len(rows)] * self.pairs[1] + columns[cells[:, 1]]
 
     def at(self, cells):
         """Return the resting output (m, C_out) of the given cells."""
@@ -90,9 +91,10 @@ class Saved:
 
 
 class ZeroSuppressed:
-    """FusedBlocks from the input on, as one stage of the plan; takes one SparseImage (or image array) at a time.
+    """FusedBlocks from the input on, as one stage of the plan; takes a list of SparseImages (or image arrays) of one background: one at a
+    time on the CPU, some together on a GPU. Positions count their rows on through the images: row r of image e is e * H + r.
 
-    ``buffers[0]`` is the image and ``buffers[i + 1]`` the output of block i, valid where the windows of the lit cells are.
+    ``buffers[0]`` holds the images and ``buffers[i + 1]`` the output of block i, valid where the windows of the lit cells are.
     """
 
     def __init__(self, blocks, shapes_, input_map, mode="auto"):
@@ -125,25 +127,26 @@ class ZeroSuppressed:
         self.fresh = False
 
     # ------------------------------------------------------------------------------------------------ forward
-    def forward(self, k, event, p, work, rng=None):
-        """Return (y (1, OH, OW, C_out) of the last block, Saved) for one event; y is a buffer, valid until the next event."""
-        lit, values, x, background = self._pixels(k, event)
-        self._rest(k, p, work, background)
+    def forward(self, k, events, p, work, rng=None):
+        """Return (y (n, OH, OW, C_out) of the last block, Saved) for n events; y is a buffer, valid until the next call."""
+        n = len(events)
+        lit, values, x, background = self._pixels(k, events)
+        self._rest(k, p, work, background, n)
         saved = Saved()
-        self.events += 1
+        self.events += n
         for i, block in enumerate(self.blocks):
             geometry, options = (block.conv.kernel_size, block.pool, block.conv.padding), (block.pool, block.alpha, block.conv.padding)
-            grid = self.shapes[i + 1][0] * self.shapes[i + 1][1]
+            grid = n * self.shapes[i + 1][0] * self.shapes[i + 1][1]
             cells = None
             if lit is not None:
-                x = self.buffers[i]
+                x = self.buffers[i][:n]
                 cells = k.active_cells(lit, x.shape, *geometry, work=work[i])
                 if len(cells) > self.crossover * grid:
                     cells = None
                     self._at_rest(i)
                 else:
                     k.fill_windows(x, cells, *geometry, *self._resting(i))
-                x[0, lit[:, 0], lit[:, 1]] = values
+                put(x, lit, values)
             saved.inputs.append(x)
             saved.lit.append(lit)
             if cells is None:
@@ -156,22 +159,25 @@ class ZeroSuppressed:
             lit, values = cells, y
         saved.lit.append(lit)
         if lit is not None:
-            x = self._at_rest(len(self.blocks))
-            x[0, lit[:, 0], lit[:, 1]] = values
+            x = self._at_rest(len(self.blocks))[:n]
+            put(x, lit, values)
         return x, saved
 
-    def _pixels(self, k, event):
-        """Return (positions, values, None, background) of an event's lit pixels, mapped; where they are too many to gain anything,
-        (None, None, dense image (1, H, W, C), background)."""
-        most = self.pixel_crossover * self.shapes[0][0] * self.shapes[0][1]
-        if isinstance(event, np.ndarray):
-            x = k.asarray(np.asarray(self.input_map(event), np.float32)[None])
-            lit = k.lit_pixels(x, 0.0, most)
-            return (None, None, x, np.float32(0)) if lit is None else (lit, x[0, lit[:, 0], lit[:, 1]], None, np.float32(0))
-        background = self.input_map(np.float32(event.background))
-        if event.nnz > most:
-            return None, None, k.asarray(event.to_dense(f=self.input_map)[None]), background
-        return k.asarray(event.coords), k.asarray(self.input_map(event.values)), None, background
+    def _pixels(self, k, events):
+        """Return (positions, values, None, background) of the events' lit pixels, mapped; where they are too many to gain anything,
+        (None, None, dense images (n, H, W, C), background)."""
+        h, w = self.shapes[0][:2]
+        most, background = self.pixel_crossover * len(events) * h * w, self.input_map(np.float32(background_of(events[0])))
+        arrays = any(isinstance(e, np.ndarray) for e in events)
+        if arrays or sum(e.nnz for e in events) > most:
+            images = [self.input_map(e) if isinstance(e, np.ndarray) else e.to_dense(f=self.input_map) for e in events]
+            x = k.asarray(np.asarray(images[0][None] if len(images) == 1 else np.stack(images), np.float32))
+            lit = k.lit_pixels(x, background, most) if arrays else None
+            return (None, None, x, background) if lit is None else (lit, get(x, lit), None, background)
+        if len(events) == 1:
+            return k.asarray(events[0].coords), k.asarray(self.input_map(events[0].values)), None, background
+        positions = np.concatenate([e.coords + np.array([i * h, 0], np.int32) for i, e in enumerate(events)])
+        return k.asarray(positions), k.asarray(self.input_map(np.concatenate([e.values for e in events]))), None, background
 
     def _resting(self, i):
         """Return (values (R, S, C), classes) of buffer i without an event."""
@@ -184,13 +190,14 @@ class ZeroSuppressed:
         """Bring the whole of buffer i to rest, and return it."""
         values, (_, columns) = self._resting(i)
         for rows, line in zip(self.tables[i - 1].rows if i else self.pixel_rows, values[:, columns]):
-            self.buffers[i][0, rows] = line
+            self.buffers[i][:, rows] = line
         return self.buffers[i]
 
-    def _rest(self, k, p, work, background):
-        """Compute the tables for the present weights and background, unless they are there."""
-        if self.buffers is None:
-            self.buffers = [k.zeros((1, *shape)) for shape in self.shapes]
+    def _rest(self, k, p, work, background, images):
+        """Compute the tables for the present weights and background, unless they are there; buffers for so many images."""
+        if self.buffers is None or len(self.buffers[0]) < images:
+            self.buffers = [k.zeros((images, *shape)) for shape in self.shapes]
+        if self.pixel_rows is None:
             self.pixel_rows = rows_of(k, self.pixels[0])
             self.pixels = tuple(map(k.asarray, self.pixels))
             for table in self.tables:
@@ -212,7 +219,7 @@ class ZeroSuppressed:
 
     # ------------------------------------------------------------------------------------------------ backward
     def backward(self, k, dy, saved, p, g, need_dx=False, work=None):
-        """Add the gradients of one event's lit cells into g, and the others into ``sums``, for dy (1, OH, OW, C_out)."""
+        """Add the gradients of the events' lit cells into g, and the others into ``sums``, for dy (n, OH, OW, C_out)."""
         if self.sums is None:
             self.sums = [k.zeros((*t.pairs, shape[2]), np.float64) for t, shape in zip(self.tables, self.shapes[1:])]
             self.settle = partial(self.finish, k, p, g, work)
@@ -225,8 +232,8 @@ class ZeroSuppressed:
                 dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], *options, i > 0, dw, db, work=work[i])[0]
                 continue
             if grad is None:
-                grad = dx[0, lit[:, 0], lit[:, 1]]
-                self._add_sums(i, class_sums(dx[0], self.tables[i]), grad, lit)
+                grad = get(dx, lit)
+                self._add_sums(i, class_sums(dx.sum(0, dtype=np.float64), self.tables[i]), grad, lit)
             before = self.tables[i - 1].classes if i else None
             grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
                                                              *options, before, dw, db, work=work[i])
@@ -260,10 +267,25 @@ class ZeroSuppressed:
         self.sums = None
 
 
+def background_of(event):
+    """Return the value of the pixels that an event does not list; 0 for an array, which lists all."""
+    return 0.0 if isinstance(event, np.ndarray) else event.background
+
+
+def get(x, at):
+    """Return x (n, H, W, C) at positions (m, 2) whose rows count on through the images."""
+    return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
+
+
+def put(x, at, values):
+    """Set x (n, H, W, C) at positions (m, 2) whose rows count on through the images."""
+    x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]] = values
+
+
 def class_sums(a, table):
     """Return the sums (R, S, C) float64 of a (OH, OW, C) over the class pairs of a table."""
     rows, columns = table.members
     return columns @ (rows @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
 
 
-__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "class_sums"]
+__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "background_of", "class_sums"]

@@ -127,6 +127,26 @@ def case_not_finite(comm):
         raise AssertionError("went on")
 
 
+def case_emulated(comm):
+    """Three steps of the CUDA kernels, zero-suppressed and with both ways to stay one model, are those of the CPU."""
+    for mode, suppression in (("gradients", "always"), ("weights", "never")):
+        models = []
+        for device in ("emulated", "cpu"):
+            model = small_model(device, seed=comm.rank, zero_suppression=suppression)
+            model.kernels.set_threads(threads_per_rank(comm))
+            o, sync = optimizer(nesterov=True), make_sync(mode, comm, 1)
+            sync.broadcast(model, o)
+            start = model.kernels.to_host(model.parameters).copy()
+            for step in range(3):
+                x, y, parts = unequal_batches(comm.size, step)
+                x = np.where(np.abs(x) < 1.5, np.float32(0), x)
+                tail = train_step(model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank)
+                assert tail["events"] == len(y)
+            models.append(model.kernels.to_host(model.parameters) - start)
+            assert same_everywhere(comm, models[-1])
+        assert close(*models, 1e-4)
+
+
 def case_batch_larger_than_shard(comm):
     mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference").fit(
         random_batch(2 * comm.size + 1), batch_size=3, comm=comm)

@@ -1,4 +1,4 @@
-"""Compile all kernels for GPUs that are not there, with NVRTC from pip, and say what each takes: ``python -m minicnn.kernels.cuda.compile``.
+"""Compile all kernels for GPUs that are not there, with NVRTC from pip: ``python -m minicnn.kernels.cuda.compile`` says what each takes.
 
 pip install "minicnn[cuda-check]" brings NVRTC of CUDA 13 (sm_75 and newer) and of CUDA 12 (which still knows sm_60 and sm_70). Registers,
 local memory (spills and arrays that found no register) and static shared memory are read from the cubin.
@@ -106,7 +106,8 @@ def programs(architecture):
             for i, (ci, co, dense, few) in enumerate(BLOCKS):
                 for cells, what in ((dense, "dense, batch 8"), (few, "one track")):
                     constants = block.tile(k, five, five, ci, co, cells)
-                    yield file, constants, {"conv2d_block": constants["CELLS"] * block.window_bytes(five, five, ci)}, f"block {i + 1}, {what}"
+                    shared = constants["CELLS"] * block.window_bytes(five, five, ci)
+                    yield file, constants, {"conv2d_block": shared}, f"block {i + 1}, {what}"
         elif file == "block_dw.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS):
                 constants, *_, shared = block_backward.dw_constants(k, five, five, ci, co)

@@ -1,0 +1,244 @@
+"""Networks on the CUDA kernels: training as on the CPU, which GPU a rank takes, what is said where there is none or too little memory."""
+import json
+import shutil
+import sys
+import types
+
+import numpy as np
+import pytest
+from conftest import ROOT, mpi, random_batch, small_model
+from minicnn.kernels.cuda import emulator, gpu
+from minicnn.kernels.cuda.source import kernels as names_in
+from test_suppression import CASES, SHAPE, compare, event
+
+import minicnn as mc
+from minicnn.parallel import place_on_node
+from minicnn.parallel.device import cuda_aware, lent
+from minicnn.plan import resolve_device, share
+
+emulated = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
+
+
+def few_lit(n, seed=0):
+    x, y = random_batch(n, seed=seed)
+    return np.where(np.abs(x) < 1.5, np.float32(0), x), y
+
+
+@emulated
+@pytest.mark.parametrize("suppression", ["never", "always", "auto"])
+@pytest.mark.parametrize("optimizer", [lambda: mc.SGD(0.05, momentum=0.9), lambda: mc.Adam(0.01)], ids=["sgd", "adam"])
+def test_training_is_that_of_the_cpu(suppression, optimizer):
+    models = [small_model(d, zero_suppression=suppression, optimizer=optimizer()) for d in ("cpu", "emulated")]
+    for step in range(3):
+        x, y = few_lit(10, step)                              # more than run at once
+        losses = [m.train_on_batch(x, y) for m in models]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    cpu, cuda = (m.kernels.to_host(m.parameters) for m in models)
+    assert np.linalg.norm(cpu - cuda) <= 1e-5 * np.linalg.norm(cpu)
+    assert np.allclose(models[0].predict(x), models[1].predict(x), rtol=1e-4)
+
+
+@emulated
+def test_unfused_layers_and_dropout():
+    def layers():
+        return [mc.Conv2D(3, 3, strides=2), mc.ReLU(), mc.MaxPooling2D(3, 2), mc.Conv2D(4, 2), mc.ELU(), mc.Flatten(), mc.Dropout(0.3),
+                mc.Dense(3)]
+    models = [mc.Sequential(layers(), (22, 19, 1), device=d, optimizer=mc.SGD(0.01)) for d in ("cpu", "emulated")]
+    x, y = random_batch(4)
+    assert models[0].train_on_batch(x, y) == pytest.approx(models[1].train_on_batch(x, y), rel=1e-5)
+    cpu, cuda = (m.kernels.to_host(m.parameters) for m in models)
+    assert np.linalg.norm(cpu - cuda) <= 1e-5 * np.linalg.norm(cpu)
+
+
+@emulated
+@pytest.mark.parametrize("case", CASES)
+def test_zero_suppression(case):
+    compare("emulated", SHAPE, [event(SHAPE, p, seed=i) for i, p in enumerate(CASES[case])])
+
+
+@emulated
+def test_planes_backgrounds_and_dense_images():
+    shape = (41, 38, 3)
+    compare("emulated", shape, [event(shape, [(9, 9), (0, 37)], i, background=b) for i, b in enumerate((0.0, 0.75, 0.0))])
+    model = small_model("emulated")
+    x, _ = few_lit(3)
+    assert np.array_equal(model.predict(x), model.predict([mc.data.SparseImage.from_dense(image) for image in x]))
+
+
+@emulated
+def test_checkpoints_go_from_device_to_device(tmp_path):
+    x, y = few_lit(4)
+    model = small_model("emulated", optimizer=mc.Adam(0.01))
+    model.fit((x, y), validation_data=(x, y), epochs=1, batch_size=2)
+    model.save(tmp_path / "model")
+    again = [mc.load_model(tmp_path / "model", device=d, optimizer=mc.Adam(0.01)) for d in ("cpu", "emulated")]
+    losses = [m.train_on_batch(x, y) for m in (model, *again)]
+    assert losses[0] == losses[2] == pytest.approx(losses[1], rel=1e-5)
+
+
+@emulated
+@pytest.mark.mpi
+def test_two_ranks_three_steps():
+    done = mpi(2, ROOT / "tests" / "mpi_cases.py", "emulated")
+    assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
+
+
+@emulated
+@pytest.mark.mpi
+def test_the_training_example(tmp_path):
+    """2 ranks, 3 steps, as a user runs it."""
+    losses = []
+    for device in ("emulated", "cpu"):
+        done = mpi(2, ROOT / "examples/microboone.py", "--size", 144, "--device", device, "--train", 6, "--validation", 2, "--epochs", 1,
+                   "--batch-size", 1, "--out", tmp_path / device, "--cache", tmp_path / "cache")
+        assert done.returncode == 0, done.stdout + done.stderr
+        losses.append(json.loads((tmp_path / device / "run.json").read_text())["epochs"][-1])
+    weights = [mc.load_model(tmp_path / d / "model.safetensors", device="reference").parameters for d in ("emulated", "cpu")]
+    assert np.linalg.norm(weights[0] - weights[1]) <= 1e-5 * np.linalg.norm(weights[1])
+    assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ devices
+def test_ranks_take_gpus_in_turn(monkeypatch):
+    assert [share(r, 5, 2) for r in range(5)] == [(0, 3), (1, 2), (0, 3), (1, 2), (0, 3)]
+    assert [share(r, 2, 4) for r in range(2)] == [(0, 1), (1, 1)]
+    for variable in ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID", "SLURM_LOCALID"):
+        monkeypatch.delenv(variable, raising=False)
+    assert place_on_node() == (0, 1)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "3")
+    assert place_on_node() == (3, 4)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "8")
+    assert place_on_node() == (3, 8)
+
+
+class FakeCupy(types.ModuleType):
+    """CuPy's interface as far as gpu.py uses it, over the emulator: two GPUs with 96 KiB of shared memory per block."""
+
+    __version__ = "fake"
+
+    def __init__(self):
+        super().__init__("cupy")
+        run = emulator.Emulator()
+        self.ndarray, self.empty, self.asarray, self.asnumpy, self.launches = emulator.DeviceArray, run.empty, run.asarray, run.to_host, []
+        fake = self
+
+        class Device:
+            attributes = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlock": 48 << 10, "MaxSharedMemoryPerBlockOptin": 96 << 10}  # noqa: RUF012
+            mem_info = (1 << 30, 2 << 30)
+
+            def __init__(self, index):
+                self.index = index
+
+            def use(self):
+                fake.used = self.index
+
+            def synchronize(self):
+                pass
+
+        class RawModule:
+            def __init__(self, code, options):
+                assert options[0] == "-std=c++17"
+                self.code, self.defines = code, tuple(tuple(o[2:].split("=", 1)) for o in options[1:])
+
+            def get_function(self, name):
+                assert name in names_in(self.code)
+                return Function(self, name)
+
+        class Function:
+            max_dynamic_shared_size_bytes = 48 << 10
+
+            def __init__(self, module, name):
+                self.module, self.name = module, name
+
+            def __call__(self, grid, block, args, shared_mem=0):
+                assert len(grid) == len(block) == 3 and shared_mem <= self.max_dynamic_shared_size_bytes <= 96 << 10
+                assert all(isinstance(a, emulator.DeviceArray | np.generic) for a in args)
+                fake.launches.append(self.name)
+                e = emulator.Emulator(replaced={"module": self.module.code})
+                e.launch("module", self.name, grid, block, args, dict(self.module.defines), shared_mem)
+
+        self.RawModule = RawModule
+        space = types.SimpleNamespace
+        self.cuda = space(
+            Device=Device, memory=space(OutOfMemoryError=MemoryError), alloc_pinned_memory=bytearray,
+            runtime=space(getDeviceCount=lambda: 2, getDeviceProperties=lambda i: {"name": b"Fake GPU", "totalGlobalMem": 2 << 30}))
+        self.get_default_memory_pool = lambda: space(free_bytes=lambda: 1 << 20)
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch):
+    fake = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setattr(gpu, "_backend", None)
+    monkeypatch.setattr(emulator.DeviceArray, "data", property(lambda a: types.SimpleNamespace(ptr=a.__array_interface__["data"][0])))
+    monkeypatch.setattr(emulator.DeviceArray, "get", lambda a, out: out.__setitem__(Ellipsis, emulator.plain(a)), raising=False)
+    return fake
+
+
+@emulated
+def test_the_gpu_runtime_against_a_stand_in_for_cupy(fake_cupy, monkeypatch):
+    """What gpu.py asks of CuPy runs here; what CuPy then does needs a GPU."""
+    monkeypatch.setenv("MPI_LOCALRANKID", "3")
+    monkeypatch.setenv("MPI_LOCALNRANKS", "4")
+    backend, text = resolve_device("cuda")
+    assert text == "cuda:1 (Fake GPU, 2 GiB), shared by 2 ranks of this node" and fake_cupy.used == 1
+    assert resolve_device("cuda:1") == (backend, "cuda:1 (Fake GPU, 2 GiB)")
+    with pytest.raises(RuntimeError, match=r'device "cuda:0": this process uses GPU 1 already and cannot use 0 too'):
+        resolve_device("cuda:0")
+    x, y = few_lit(3)
+    models = [small_model(d, optimizer=mc.SGD(0.05)) for d in ("cuda", "emulated")]
+    assert models[0].train_on_batch(x, y) == models[1].train_on_batch(x, y)
+    assert {"conv2d_block", "block_dw", "window_gradients", "list_marks", "sgd"} <= set(fake_cupy.launches)
+    with lent(models[0].gradients, backend) as memory:
+        assert type(memory) is np.ndarray and np.array_equal(memory, backend.to_host(models[0].gradients))
+        memory += 1
+    assert np.array_equal(backend.to_host(models[0].gradients), memory)
+    assert backend.memory_free() == (1 << 30) + (1 << 20)
+
+
+def test_there_is_no_such_gpu(fake_cupy):
+    with pytest.raises(RuntimeError, match=r'device "cuda:5": there is no GPU 5: this process sees 2'):
+        resolve_device("cuda:5")
+    for bad in ("cuda:x", "cuda:-1", "gpu"):
+        with pytest.raises(ValueError, match="unknown device"):
+            resolve_device(bad)
+
+
+@pytest.mark.parametrize("count, message", [(None, "CuPy cannot be imported"), (0, "the CUDA driver sees no GPU"),
+                                            (RuntimeError("driver too old"), r"no usable CUDA driver \(driver too old\)")])
+def test_a_gpu_that_cannot_be_used_says_why(monkeypatch, fake_cupy, count, message):
+    def counting():
+        if isinstance(count, Exception):
+            raise count
+        return count
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy if count is not None else None)
+    fake_cupy.cuda.runtime.getDeviceCount = counting
+    with pytest.raises(RuntimeError, match=f'device "cuda": .*{message}.* Use device="cpu"'):
+        resolve_device("cuda")
+    assert resolve_device("auto")[1] == "cpu (auto)"
+
+
+@emulated
+def test_out_of_memory_names_the_batch_that_fits(monkeypatch):
+    model = small_model("emulated", zero_suppression="never")
+    one = model.plan().device_bytes(1)
+    model.kernels.runtime.memory = 3 * one
+    x, y = random_batch(8)
+    monkeypatch.setattr(model.kernels.runtime, "empty", lambda *a: (_ for _ in ()).throw(MemoryError("asked for too much")))
+    with pytest.raises(MemoryError, match=r"emulated: out of memory with 8 events at a time.*: a batch_size of 3 fits \(asked for"):
+        model.train_on_batch(x, y)
+    model.kernels.runtime.memory = one // 2
+    with pytest.raises(MemoryError, match="not even one event fits"):
+        model.predict(x)
+
+
+def test_cuda_awareness_can_be_told(monkeypatch):
+    for value in ("1", "0"):
+        cuda_aware.cache_clear()
+        monkeypatch.setenv("MINICNN_CUDA_AWARE", value)
+        assert cuda_aware() == (value == "1")
+    cuda_aware.cache_clear()
+    monkeypatch.delenv("MINICNN_CUDA_AWARE")
+    pytest.importorskip("mpi4py")
+    assert cuda_aware() in (True, False)
+    cuda_aware.cache_clear()
