@@ -11,7 +11,7 @@ from .kernels.workspace import Workspace
 from .layers import Layer
 from .optim import SGD
 from .plan import Plan
-from .suppression import background_of
+from .suppression import background_of, listed, put
 
 #: Slots behind the gradients in the one buffer that ranks add up: with them one Allreduce also gives exact averages and metrics.
 TAIL = ("events", "loss", "correct", "not_finite")
@@ -139,7 +139,7 @@ class Sequential:
             for i, event in enumerate(x[part], part.start):
                 self._check_event(event, i)
             with self._enough_memory(part.stop - part.start):
-                images = x[part] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
+                images = x[part] if self._plan.suppressed else self._to_device(x[part])
             yield part, images
 
     def _check_event(self, event, i):
@@ -150,6 +150,17 @@ class Sequential:
             if len(where):
                 raise ValueError(f"event {i} of the batch: pixel {tuple(where[0].tolist())} is {event[tuple(where[0])]}"
                                  f" ({len(where)} in all are not finite)")
+
+    def _to_device(self, events):
+        """Return the events as one array (n, H, W, C) on the device, mapped; of SparseImages only the listed pixels go there."""
+        k = self.kernels
+        if not hasattr(k, "pinned") or not all(isinstance(e, SparseImage) for e in events):
+            return k.asarray(self._to_dense(events), self.dtype)
+        batch = k.empty((len(events), *self.input_shape), self.dtype)
+        for image, event in zip(batch, events):
+            image[...] = float(self.input_map(np.float32(event.background)))
+        put(batch, *listed(k, events, self.input_map))
+        return batch
 
     def _to_dense(self, events):
         """Return the events as one array (n, H, W, C), mapped by input_map, in a buffer that the next call overwrites."""

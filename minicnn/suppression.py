@@ -15,6 +15,7 @@ per update gives their share of dw and db, and the sums over the classes of the 
 
 A block of which more than CROSSOVER is lit, and all blocks behind it, run dense for that event: the same numbers, cheaper there.
 """
+import math
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -166,18 +167,15 @@ class ZeroSuppressed:
     def _pixels(self, k, events):
         """Return (positions, values, None, background) of the events' lit pixels, mapped; where they are too many to gain anything,
         (None, None, dense images (n, H, W, C), background)."""
-        h, w = self.shapes[0][:2]
-        most, background = self.pixel_crossover * len(events) * h * w, self.input_map(np.float32(background_of(events[0])))
+        most = self.pixel_crossover * len(events) * math.prod(self.shapes[0][:2])
+        background = self.input_map(np.float32(background_of(events[0])))
         arrays = any(isinstance(e, np.ndarray) for e in events)
         if arrays or sum(e.nnz for e in events) > most:
             images = [self.input_map(e) if isinstance(e, np.ndarray) else e.to_dense(f=self.input_map) for e in events]
             x = k.asarray(np.asarray(images[0][None] if len(images) == 1 else np.stack(images), np.float32))
             lit = k.lit_pixels(x, background, most) if arrays else None
             return (None, None, x, background) if lit is None else (lit, get(x, lit), None, background)
-        if len(events) == 1:
-            return k.asarray(events[0].coords), k.asarray(self.input_map(events[0].values)), None, background
-        positions = np.concatenate([e.coords + np.array([i * h, 0], np.int32) for i, e in enumerate(events)])
-        return k.asarray(positions), k.asarray(self.input_map(np.concatenate([e.values for e in events]))), None, background
+        return *listed(k, events, self.input_map), None, background
 
     def _resting(self, i):
         """Return (values (R, S, C), classes) of buffer i without an event."""
@@ -272,6 +270,14 @@ def background_of(event):
     return 0.0 if isinstance(event, np.ndarray) else event.background
 
 
+def listed(k, events, input_map):
+    """Return (positions (m, 2), mapped values (m, C)) of the listed pixels of SparseImages, on the device."""
+    if len(events) == 1:
+        return k.asarray(events[0].coords), k.asarray(input_map(events[0].values))
+    positions = np.concatenate([e.coords + np.array([i * e.shape[0], 0], np.int32) for i, e in enumerate(events)])
+    return k.asarray(positions), k.asarray(input_map(np.concatenate([e.values for e in events])))
+
+
 def get(x, at):
     """Return x (n, H, W, C) at positions (m, 2) whose rows count on through the images."""
     return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
@@ -288,4 +294,4 @@ def class_sums(a, table):
     return columns @ (rows @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
 
 
-__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "background_of", "class_sums"]
+__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "background_of", "class_sums", "listed", "put"]

@@ -149,7 +149,6 @@ MUTATIONS = {
     "no barrier before the next windows": ("block_dw.cu", "    __syncthreads();\n  }\n#pragma", "  }\n#pragma", block_parity),
     "gradients of the cell before": ("block_dw.cu", "const float g = gz[i]", "const float g = gz[i ? i - 1 : 0]", block_parity),
     "no warp barrier after zeros": ("block_dx.cu", "__syncwarp();\n    for (int i = 0; i < co;)", "for (int i = 0; i < co;)", block_parity),
-    "no barrier in the sort": ("block_dx.cu", "  __syncthreads();\n", "", block_parity),
     "a column lost in the gather": ("block_dx.cu", "j * PW <= column", "j * PW < column", block_parity),
     "no barrier in the turned tile": ("add_parts.cu", "  __syncthreads();\n", "", block_parity),
     "a scan without its barrier": ("cells.cu", "= sum;\n  __syncthreads();", "= sum;", list_parity),

@@ -1,5 +1,6 @@
 """The fused Conv2D -> ELU -> MaxPooling2D block: the choice of its tile, and its forward pass (block.cu)."""
 import math
+from functools import lru_cache
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .checks import floats, once, shaped
@@ -33,22 +34,29 @@ def tile(k, kernel, pool, ci, co, cells):
 
     They change speed alone, never a bit of the result. Few cells are spread: the rows of a pool go to different threads.
     """
+    many, few = _tiles(k.runtime.shared_memory, kernel, pool, ci, co)
+    return many if few is None or cells >= 2 * many["CELLS"] * k.runtime.multiprocessors else few
+
+
+@lru_cache(maxsize=256)
+def _tiles(shared_memory, kernel, pool, ci, co):
+    """Return the constants for many and for few cells; None where shared memory does not suffice."""
     channels = 5 if ci == 1 and co % 5 == 0 and co % 4 else 4
     group = min(-(-co // channels), 64)
     columns = largest_divisor(pool[1], POSITIONS)
     rows = largest_divisor(pool[0], POSITIONS // columns) if columns == pool[1] else 1
-    window, memory = window_bytes(kernel, pool, ci), k.runtime.shared_memory - RESERVE
+    window, memory = window_bytes(kernel, pool, ci), shared_memory - RESERVE
+
+    def constants(rows, split, cells):
+        return {**window_constants(kernel, pool, ci), "CO": -(-co // channels) * channels, "CHANNELS": channels, "TR": rows, "TC": columns,
+                "GROUP": group, "SPLIT": split, "CELLS": cells, "THREADS": -(-cells * group * split // 32) * 32}
     room = min(WINDOWS, memory) // window or memory // window
     if room < 1:
-        return None
-    split, here = 1, min(MOST // group, room)
-    parts = min(pool[0] * pool[1] // columns, 8, 2 * MOST // group)
-    if cells < 2 * here * k.runtime.multiprocessors and window + 8 * (group * parts + 31) * channels <= memory:
-        rows, split = 1, parts
-        here = max(1, min(MOST // 2 // (group * split), (memory - 256 * channels) // (window + 8 * group * split * channels)))
-    threads = -(-here * group * split // 32) * 32
-    return {**window_constants(kernel, pool, ci), "CO": -(-co // channels) * channels, "CHANNELS": channels, "TR": rows, "TC": columns,
-            "GROUP": group, "SPLIT": split, "CELLS": here, "THREADS": threads}
+        return None, None
+    many = constants(rows, 1, min(MOST // group, room))
+    split = min(pool[0] * pool[1] // columns, 8, 2 * MOST // group)
+    room = (memory - 256 * channels) // (window + 8 * group * split * channels)           # the parts of a pool meet in shared memory
+    return many, constants(1, split, max(1, min(MOST // 2 // (group * split), room))) if room else None
 
 
 def packed(k, w, channels, work):

@@ -1,5 +1,6 @@
 """The exactly sparse backward of the fused block (block_dw.cu, block_dx.cu), dense and at listed cells."""
 import math
+from functools import lru_cache
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .block import RESERVE, aligned, largest_divisor, window_bytes, window_constants
@@ -14,7 +15,8 @@ SLICE = 100 << 10                           # bytes of weights that window_gradi
 ROOM = 256 << 20                            # bytes of window gradients that exist at a time
 
 
-def dw_constants(k, kernel, pool, ci, co):
+@lru_cache(maxsize=256)
+def dw_constants(shared_memory, kernel, pool, ci, co):
     """Return (constants of block_dw, blocks of channels, tiles of the patch, shared bytes), or None where a window does not fit."""
     row, window = kernel[1] * ci, window_bytes(kernel, pool, ci)
     if row >= 32:
@@ -27,7 +29,7 @@ def dw_constants(k, kernel, pool, ci, co):
         tiles, pad = -(-kernel[0] * row // (32 * lanes)), 0
     channels = max(1, min(MORE // (rows * lanes), -(-co // WARPS)))
     warps = min(WARPS if rows * lanes <= MORE else FEWER, -(-co // channels))
-    room = k.runtime.shared_memory - RESERVE
+    room = shared_memory - RESERVE
     stage = min(max(1, STAGE // window), 64, room // (window + 8 * warps * channels))
     if stage < 1:
         return None
@@ -48,6 +50,7 @@ def add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
     add_parts(k, parts, dw, db)
 
 
+@lru_cache(maxsize=256)
 def slice_constants(kernel, pool, ci, co):
     """Return the constants of window_gradients and the shared bytes of its block."""
     most = max(1, SLICE // (4 * kernel[0] * kernel[1] * co))
@@ -84,7 +87,7 @@ def conv2d_block_backward(k, dy, x, w, y, argmax, pool, alpha=1.0, padding="same
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
         shaped(op, name, a, shape)
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-    how = dw_constants(k, w.shape[:2], pool, *w.shape[2:])
+    how = dw_constants(k.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
     if how is None:                                             # windows too large for shared memory: as in the forward pass
         dz = k.maxpool2d_backward(k.elu_backward(dy, y, alpha), argmax, z_shape, pool)
         return k.conv2d_backward(dz, x, w, 1, padding, need_dx, dw, db)

@@ -9,7 +9,7 @@ import numpy as np
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .block import check, run_block, tile
 from .block_backward import add_dw, dw_constants, window_gradients
-from .checks import floats, gradient, integers, shaped
+from .checks import floats, gradient, integers, once, shaped
 
 SEGMENT = 1024                              # as in cells.cu
 PARTS = 32                                  # partial sums over cells of the class sums
@@ -108,7 +108,7 @@ def conv2d_block_cells_backward(k, dy, cells, at, x, w, y, argmax, pool, alpha=1
         shaped(op, name, a, (len(cells), co))
     dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
     cells, argmax = integers(k, cells), integers(k, argmax, np.uint8)
-    how = dw_constants(k, w.shape[:2], pool, ci, co)
+    how = dw_constants(k.runtime.shared_memory, w.shape[:2], pool, ci, co)
     if how is None:
         raise _too_large(op, w, pool)
     if len(cells):
@@ -116,7 +116,8 @@ def conv2d_block_cells_backward(k, dy, cells, at, x, w, y, argmax, pool, alpha=1
     if at is None:
         return None, None, dw, db
     rows, columns = (integers(k, c) for c in classes) if classes else (k.zeros((n,), np.int32) for n in x.shape[1:3])
-    counts = (int(rows.max()) + 1, int(columns.max()) + 1) if classes else (1, 1)
+    where = tuple(k.runtime.address(c) for c in (rows, columns))
+    counts = once(work, ("classes", where), lambda: tuple(int(c.max()) + 1 for c in (rows, columns))) if classes else (1, 1)
     if not len(cells):
         return k.zeros((len(at), ci)), k.zeros((*counts, ci), np.float64), dw, db
     dwindow, constants = window_gradients(k, dy, y, argmax, w, pool, alpha, work)

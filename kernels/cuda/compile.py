@@ -110,7 +110,7 @@ def programs(architecture):
                     yield file, constants, {"conv2d_block": shared}, f"block {i + 1}, {what}"
         elif file == "block_dw.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS):
-                constants, *_, shared = block_backward.dw_constants(k, five, five, ci, co)
+                constants, *_, shared = block_backward.dw_constants(k.shared_memory, five, five, ci, co)
                 yield file, constants, {"block_dw": shared}, f"block {i + 1}"
         elif file == "block_dx.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS[1:]):
