@@ -9,7 +9,6 @@ VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "minicnn/__init__.py").rea
 
 test = ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "build", "setuptools>=70.1"]
 mpi = ["mpi4py>=4", "mpich>=4"]
-cuda_check = ["nvidia-cuda-nvrtc>=13; sys_platform == 'linux'", "nvidia-cuda-nvrtc-cu12>=12.4; sys_platform == 'linux'"]
 
 setup(
     name="minicnn",
@@ -30,10 +29,11 @@ setup(
         "mpi-system": ["mpi4py>=4"],                  # a cluster's own MPI library and mpiexec
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x>=13.6"],
-        "cuda-check": cuda_check,                     # compiles the CUDA kernels where there is no GPU
+        # NVRTC alone, 150 MB to load: compiles the CUDA kernels where there is no GPU; CUDA 12 for the oldest ones
+        "cuda-check": ["nvidia-cuda-nvrtc>=13; sys_platform == 'linux'", "nvidia-cuda-nvrtc-cu12>=12.4; sys_platform == 'linux'"],
         "root": ["uproot>=5"],                        # larcv2 ROOT files
         "peers": ["torch>=2.6", "keras>=3.10", "tensorflow-cpu>=2.18"],     # what benchmarks/peers.py compares with
         "test": test,
-        "dev": test + mpi + cuda_check,
+        "dev": test + mpi,
     },
 )

@@ -12,7 +12,9 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -103,14 +105,15 @@ def peak_memory(k, reset=False):
     return pool.total_bytes()
 
 
-def step_of_minicnn(k, device, size, batch, mode, events, repeats):
+def step_of_minicnn(k, device, size, batch, mode, events, repeats, precision="float32"):
     """Return the row of one training step: transfer, compression, update and all."""
     peak_memory(k, reset=True)
     model = mc.models.microboone(size, device=device, input_scale=0.05 * size / 3600, zero_suppression=mode,
-                                 optimizer=mc.SGD(RATE, MOMENTUM))
+                                 precision=precision, optimizer=mc.SGD(RATE, MOMENTUM))
     images, labels = [e.image for e in events[:batch]], np.array([e.label for e in events[:batch]])
     seconds = Clock(model.kernels, repeats)(lambda: model.train_on_batch(images, labels))
-    return {"engine": f"minicnn {'dense' if mode == 'never' else 'zero-suppressed'}", "batch": batch, "seconds": seconds / batch,
+    kind = ("dense" if mode == "never" else "zero-suppressed") + (", TF32" if precision == "tf32" else "")
+    return {"engine": f"minicnn {kind}", "batch": batch, "seconds": seconds / batch,
             "memory": peak_memory(k)}
 
 
@@ -168,6 +171,29 @@ def steps_of_torch(size, batch, events, repeats):
             torch.cuda.empty_cache()
 
 
+def from_the_store(k, device, size, batch, simulator, seconds):
+    """Train from a compressed store for at least so many seconds; returns (events per second, percent of the time in which a kernel ran,
+    by nvidia-smi, or None where it says nothing).
+    """
+    store = mc.data.EventStore().load(simulator, range(2 * batch))
+    model = mc.models.microboone(size, device=device, input_scale=0.05 * size / 3600, optimizer=mc.SGD(RATE, MOMENTUM))
+    model.fit(store, batch_size=batch)
+    watch = None
+    if k.name == "cuda":
+        with suppress(OSError):
+            watch = subprocess.Popen(["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200", "-i",
+                                      k.runtime.device.pci_bus_id], stdout=subprocess.PIPE, text=True)
+    epochs, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        model.fit(store, batch_size=batch)
+        epochs += 1
+    rate, busy = epochs * len(store) / (time.perf_counter() - begin), []
+    if watch:
+        watch.terminate()
+        busy = [int(line) for line in watch.communicate()[0].split() if line.isdigit()]
+    return rate, statistics.mean(busy) if busy else None
+
+
 def check(device, size, events):
     """Compare loss and gradients with the CPU engine for one event, dense and zero-suppressed; SystemExit where they differ."""
     images, labels = [events[0].image], np.array([events[0].label])
@@ -186,6 +212,7 @@ def main(argv=None):
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
     p.add_argument("--repeats", type=int, default=11)
+    p.add_argument("--seconds", type=float, default=10, help="how long to train from the store")
     p.add_argument("--cpu", action="store_true", help="also time the CPU engine, zero-suppressed, at the largest batch")
     p.add_argument("--json", help="write the figures to this file, or into this folder under the GPU's name")
     args = p.parse_args(argv)
@@ -208,18 +235,23 @@ def main(argv=None):
     print(f"\n{'training step':<44}{'batch':>6}{'ms per event':>14}{'MB on the GPU':>15}")
     steps = []
     for batch in args.batch_size:
-        rows = [step_of_minicnn(k, args.device, args.size, batch, mode, events, args.repeats) for mode in ("never", "auto")]
+        rows = [step_of_minicnn(k, args.device, args.size, batch, mode, events, args.repeats, precision)
+                for mode in ("never", "auto") for precision in ("float32", *(["tf32"] if k.runtime.has_tf32 else []))]
         if args.cpu and batch == max(args.batch_size):
             cpu = mc.kernels.get_backend("cpu")
             rows.append(step_of_minicnn(cpu, "cpu", args.size, batch, "auto", events, 3) | {"engine": "minicnn zero-suppressed, CPU"})
         for r in (*rows, *(steps_of_torch(args.size, batch, events, args.repeats) if k.name == "cuda" else ())):
             print(f"{r['engine']:<44}{r['batch']:>6}{1e3 * r['seconds']:>14.3f}{r['memory'] / 1e6:>15.0f}", flush=True)
             steps.append(r)
+    rate, busy = from_the_store(k, args.device, args.size, max(args.batch_size), simulator, args.seconds)
+    print(f"\ntraining from the compressed store: {rate:.0f} events/s; GPU busy: "
+          + (f"{busy:.0f} % of the time" if busy is not None else "nvidia-smi says nothing"))
     if args.json:
         path = Path(args.json)
         if path.is_dir():
             path /= "".join(c if c.isalnum() else "-" for c in name.split("(")[-1].split(",")[0].split(")")[0]).strip("-").lower() + ".json"
-        path.write_text(json.dumps({"device": name, "size": args.size, "ceilings": top, "kernels": kernels, "steps": steps}, indent=1))
+        path.write_text(json.dumps({"device": name, "size": args.size, "ceilings": top, "kernels": kernels, "steps": steps,
+                                    "store": {"events_per_second": rate, "busy_percent": busy}}, indent=1))
         print(f"figures in {path}")
 
 

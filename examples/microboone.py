@@ -42,6 +42,7 @@ def arguments():
     p.add_argument("--sync", choices=("gradients", "weights"), default="gradients", help="what ranks exchange")
     p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K, reference or emulated")
+    p.add_argument("--precision", choices=("float32", "tf32"), default="float32", help="of the forward pass on a GPU (docs/gpu.md)")
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
@@ -121,7 +122,7 @@ def make_model(args, channels, classes):
             raise ValueError(f"{args.weights} takes images of {model.input_shape} in {model.classes} classes; the events have --size "
                              f"{args.size}, {channels} planes and {classes} classes")
         return model
-    return mc.models.microboone(args.size, channels, classes, device=args.device, seed=args.seed,
+    return mc.models.microboone(args.size, channels, classes, device=args.device, precision=args.precision, seed=args.seed,
                                 input_scale=args.scale or 0.05 * args.size / 3600, input_knee=args.knee or 100 * 3600 / args.size,
                                 optimizer=mc.SGD(args.learning_rate, args.momentum))
 

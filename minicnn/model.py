@@ -25,14 +25,14 @@ class Sequential:
     Conv2D-ELU-MaxPooling2D as one kernel where possible. dtype: "float32", or "float64" on the reference for checks. input_scale,
     input_knee: pixels are multiplied by the scale as they enter and compressed above the knee, see InputMap; saved with the model.
     zero_suppression: "auto" runs the blocks at the input at a cost that follows the lit pixels where few are lit, "always" everywhere,
-    "never" nowhere; the numbers are the same.
+    "never" nowhere; the numbers are the same. precision: "tf32" runs the blocks' forward pass on a GPU's tensor cores, see docs/gpu.md.
 
     ``parameters`` (P,) holds every weight in layer order and ``gradients`` (P + 4,) every gradient, *summed* over events, and behind
     them the number of events, the summed loss, the number correct and a not-finite flag. ``weights["<layer>/w"]`` are views.
     """
 
     def __init__(self, layers, input_shape, device="auto", seed=0, optimizer=None, fuse=True, dtype="float32",
-                 input_scale=1.0, input_knee=None, zero_suppression="auto"):
+                 input_scale=1.0, input_knee=None, zero_suppression="auto", precision="float32"):
         self.layers, self.input_shape, self.seed, self.dtype = list(layers), tuple(input_shape), int(seed), np.dtype(dtype)
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError("Sequential needs a list of at least one layer")
@@ -46,7 +46,7 @@ class Sequential:
         self.shapes = [self.input_shape]                    # shapes[i] goes into layer i
         for layer in self.layers:
             self.shapes.append(layer.output_shape(self.shapes[-1]))
-        self._plan = Plan(self.layers, self.input_shape, device, fuse, zero_suppression, self.input_map)
+        self._plan = Plan(self.layers, self.input_shape, device, fuse, zero_suppression, self.input_map, precision)
         self.kernels = self._plan.kernels
         self._make_buffers()
         self._dense = Workspace()

@@ -39,6 +39,17 @@ def _gpu(device):
     return backend, backend.runtime.describe() + (f", shared by {sharing} ranks of this node" if sharing > 1 else "")
 
 
+def in_precision(precision, kernels, device):
+    """Return (backend, description) for "float32", or for "tf32" where the backend has it; ValueError or RuntimeError where not."""
+    if precision not in ("float32", "tf32"):
+        raise ValueError(f'precision must be "float32" or "tf32", got {precision!r}')
+    if precision == "float32":
+        return kernels, device
+    if not hasattr(kernels, "in_tf32"):
+        raise ValueError(f'precision "tf32" is for GPUs; this is {device}')
+    return kernels.in_tf32(), device + ", forward in TF32"
+
+
 def share(rank, ranks, gpus):
     """Return (GPU, ranks on it) for one of the ranks of a node: they take the GPUs in turn."""
     return rank % gpus, len(range(rank % gpus, ranks, gpus))
@@ -86,8 +97,8 @@ class FusedBlock:
 class Plan:
     """The list of ``stages`` (layers, fused blocks, zero-suppressed blocks) of a model on one backend; ``str()`` gives a table."""
 
-    def __init__(self, layers, input_shape, device, fuse, zero_suppression, input_map):
-        self.kernels, self.device = resolve_device(device)
+    def __init__(self, layers, input_shape, device, fuse, zero_suppression, input_map, precision="float32"):
+        self.kernels, self.device = in_precision(precision, *resolve_device(device))
         self.stages, self.rows, self.shapes = [], [], []
         shape, i = tuple(input_shape), 0
         while i < len(layers):
@@ -123,8 +134,8 @@ class Plan:
 
     @property
     def microbatch(self):
-        """Events that run at once, as the backend likes (None: the whole batch); on the reference 1 with zero suppression."""
-        return self.kernels.microbatch or (1 if self.suppressed else None)
+        """Events that run at once, as the backend likes (None: the whole batch); with zero suppression 1, on a GPU some."""
+        return getattr(self.kernels, "suppressed", 1) if self.suppressed else self.kernels.microbatch
 
     def device_bytes(self, events):
         """Return about how many bytes of memory ``events`` dense events take at a time: images, what the backward pass needs, gradients."""

@@ -1,6 +1,7 @@
 """The benchmarks run at a tiny size and print their tables; nothing here depends on how long anything takes."""
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_step(tmp_path):
     text = run("step", "--size", 100, "--batch-size", 1, 2, "--repeats", 1, "--json", tmp_path / "out.json")
     assert "ms per event" in text and "peak memory" in text
     assert [row["batch"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == [1, 2]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
+def test_gpu_on_the_emulator(tmp_path):
+    text = run("gpu", "--device", "emulated", "--size", 100, "--batch-size", 2, "--repeats", 1, "--seconds", 0.1, "--json", tmp_path)
+    assert "block 2 dw + dx" in text and "minicnn zero-suppressed" in text and "training from the compressed store" in text
+    result = json.loads((tmp_path / "emulated.json").read_text())
+    assert result["ceilings"] == {} and [r["batch"] for r in result["steps"]] == [2] * 4 and result["store"]["busy_percent"] is None
 
 
 def test_active(tmp_path, capsys):

@@ -15,7 +15,8 @@ def need(architecture):
 def test_cubins_without_spills(architecture):
     need(architecture)
     rows = list(check.table([architecture]))
-    assert {row[2] for row in rows} == {name for file in FOLDER.glob("*.cu") for name in kernels(source(file.name))}
+    files = [f.name for f in FOLDER.glob("*.cu") if architecture >= 80 or f.name != "block_tf32.cu"]
+    assert {row[2] for row in rows} == {name for file in files for name in kernels(source(file))}
     for _, file, kernel, what, registers, local, shared, dynamic in rows:
         assert local == 0, f"{file}: {kernel} ({what}) uses {local} bytes of local memory per thread"
         assert 0 < registers <= 255 and shared + dynamic <= check.GPUS[architecture][1] + 1024 * (architecture >= 90), (kernel, what)

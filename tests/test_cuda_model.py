@@ -57,6 +57,25 @@ def test_zero_suppression(case):
 
 
 @emulated
+def test_tf32_is_asked_for_and_said():
+    x, y = few_lit(4)
+    layers = [mc.Conv2D(9, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(2), mc.Conv2D(6, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(3),
+              mc.Flatten(), mc.Dense(3)]
+    losses = {}
+    for precision in ("float32", "tf32"):
+        for mode in ("never", "always"):
+            model = mc.Sequential(layers, (22, 19, 1), device="emulated", precision=precision, zero_suppression=mode)
+            losses[precision, mode] = model.train_on_batch(x, y)
+        assert ("forward in TF32" in str(model.plan())) == (precision == "tf32")
+    assert losses["tf32", "never"] == pytest.approx(losses["tf32", "always"], rel=1e-6)
+    assert 1e-7 < abs(losses["tf32", "never"] / losses["float32", "never"] - 1) < 1e-3
+    with pytest.raises(ValueError, match=r'precision "tf32" is for GPUs; this is cpu'):
+        small_model("cpu", precision="tf32")
+    with pytest.raises(ValueError, match="precision must be"):
+        small_model("cpu", precision="half")
+
+
+@emulated
 def test_planes_backgrounds_and_dense_images():
     shape = (41, 38, 3)
     compare("emulated", shape, [event(shape, [(9, 9), (0, 37)], i, background=b) for i, b in enumerate((0.0, 0.75, 0.0))])
@@ -123,6 +142,7 @@ class FakeCupy(types.ModuleType):
         fake = self
 
         class Device:
+            compute_capability, pci_bus_id = "70", "0000:00:00.0"
             attributes = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlock": 48 << 10, "MaxSharedMemoryPerBlockOptin": 96 << 10}  # noqa: RUF012
             mem_info = (1 << 30, 2 << 30)
 
@@ -145,7 +165,7 @@ class FakeCupy(types.ModuleType):
                 return Function(self, name)
 
         class Function:
-            max_dynamic_shared_size_bytes = 48 << 10
+            max_dynamic_shared_size_bytes = 38 << 10          # 48 KiB less static arrays
 
             def __init__(self, module, name):
                 self.module, self.name = module, name
@@ -193,6 +213,8 @@ def test_the_gpu_runtime_against_a_stand_in_for_cupy(fake_cupy, monkeypatch):
         assert type(memory) is np.ndarray and np.array_equal(memory, backend.to_host(models[0].gradients))
         memory += 1
     assert np.array_equal(backend.to_host(models[0].gradients), memory)
+    with pytest.raises(RuntimeError, match=r"cuda:1 \(Fake GPU, 2 GiB\) has no tensor cores for TF32"):
+        small_model("cuda", precision="tf32")
     assert backend.memory_free() == (1 << 30) + (1 << 20)
 
 

@@ -178,6 +178,25 @@ def test_block_is_the_three_ops_and_its_gradients(case):
         close(g, r, 2e-6, terms=t)
 
 
+@pytest.mark.parametrize("case", [BLOCKS[1], BLOCKS[5], (1, 13, 17, 9, 20, (3, 2), (2, 4), "valid")], ids=str)
+def test_tensor_cores(case):
+    """TF32: the block of inputs and weights rounded to 10 bits of mantissa, to float32; so 3e-4 off in norm; the same for listed cells."""
+    if not backends()[0].runtime.has_tf32:
+        pytest.skip("this GPU has no TF32")
+    (x, w, b), pool, padding = block_case(*case)
+    y, argmax = run(lambda k, *a: k.in_tf32().conv2d_block(*a, pool, 1.0, padding), x, w, b)
+    exact, rounded = (reference.conv2d_block(*wide(*arrays, b), pool, 1.0, padding) for arrays in
+                      ((x, w), ((a.view(np.uint32) + 0x1000 & 0xffffe000).astype(np.uint32).view(np.float32) for a in (x, w))))
+    close(y, rounded[0])
+    close(y, exact[0], 3e-4)
+    assert 1e-5 < np.linalg.norm(y - exact[0]) / np.linalg.norm(exact[0]) and (argmax == rounded[1]).mean() > 0.999
+    rng = np.random.default_rng(0)
+    cells = np.argwhere(rng.random(y.shape[1:3]) < 0.4).astype(np.int32)
+    some = run(lambda k, *a: k.in_tf32().conv2d_block_cells(*a, pool, 1.0, padding), x[:1], cells, w, b)
+    for part, whole in zip(some, (y, argmax)):
+        assert np.array_equal(part, whole[0, cells[:, 0], cells[:, 1]])
+
+
 def test_gradients_are_added_and_dx_is_optional():
     (x, w, b), pool, _ = block_case(*BLOCKS[4])
     y, argmax = run(lambda k, *a: k.conv2d_block(*a, pool), x, w, b)

@@ -14,9 +14,19 @@ class Backend:
     """The same functions as kernels.reference, with device arrays in float32."""
 
     microbatch = 8                         # events per call: enough to fill a GPU; memory does not grow with the batch beyond it
+    suppressed = 16                        # the same with zero suppression, which launches as much for one event as for many
 
-    def __init__(self, runtime):
-        self.runtime, self.name = runtime, runtime.name
+    def __init__(self, runtime, tf32=False):
+        self.runtime, self.name, self.tf32 = runtime, runtime.name, tf32
+
+    def in_tf32(self):
+        """Return this backend with the block's forward pass on tensor cores, to about 5e-4 of a sum's size; backward stays in float32.
+
+        Raises RuntimeError for a GPU that has none for TF32.
+        """
+        if not self.runtime.has_tf32:
+            raise RuntimeError(f"{self.runtime.describe()} has no tensor cores for TF32, which came with compute capability 8.0")
+        return Backend(self.runtime, tf32=True)
 
     # ------------------------------------------------------------------------------------------------ arrays
     def empty(self, shape, dtype=np.float32):

@@ -91,8 +91,37 @@ def check(k, op, x, w, b, pool, alpha, padding):
     return x, w, b, pool, shape
 
 
+def tensor_cores(k, kernel, pool, ci):
+    """Tell whether block_tf32.cu runs this block: if TF32 was asked for, 8 input channels at least fill a product, and its sums and
+    weights find registers and its windows shared memory.
+    """
+    size = math.prod(p + q - 1 for p, q in zip(pool, kernel))
+    return k.tf32 and ci >= 8 and math.prod(pool) <= 25 and math.prod(kernel) <= 25 and 512 * size + RESERVE <= k.runtime.shared_memory
+
+
+def run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work):
+    """Run block_tf32.cu, as run_block does block.cu."""
+    kh, kw, ci, co = w.shape
+    chunks, groups = -(-ci // 8), -(-co // 8)
+
+    def fragments():
+        """w in the order in which lanes give it to mma: lane 4 g + t has rows t and t + 4 of column g."""
+        padded = k.zeros((kh * kw, 8 * chunks, 8 * groups))
+        padded[:, :ci, :co] = w.reshape(kh * kw, ci, co)
+        return padded.reshape(kh * kw, chunks, 2, 4, groups, 8).transpose(4, 1, 0, 5, 3, 2).copy()
+    warps = min(4, groups)
+    n, size = math.prod(y.shape[:-1]), math.prod(p + q - 1 for p, q in zip(pool, (kh, kw)))
+    constants = {**window_constants((kh, kw), pool, ci), "WARPS": warps}
+    k.launch("block_tf32.cu", "conv2d_block_tf32", (-(-n // 16), -(-groups // warps)), 32 * warps,
+             (x, *x.shape[1:3], pads[0][0], pads[1][0], *grid, cells, n, once(work, "fragments", fragments), b, co, float(alpha), y,
+              argmax), constants, 512 * size)
+
+
 def run_block(k, constants, x, cells, grid, w, b, pool, alpha, padding, y, argmax, work):
     """Run block.cu for ``cells`` (n, 2), or for all cells of ``grid`` (OH, OW) where None, into rows of y and argmax."""
+    if tensor_cores(k, w.shape[:2], pool, w.shape[2]):
+        pads = conv_padding(x.shape, w.shape, (1, 1), padding)
+        return run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work)
     (top, _), (left, _) = conv_padding(x.shape, w.shape, (1, 1), padding)
     n, co = math.prod(y.shape[:-1]), w.shape[3]
     blocks = -(-n // constants["CELLS"]), -(-constants["CO"] // (constants["GROUP"] * constants["CHANNELS"]))

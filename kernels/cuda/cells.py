@@ -12,7 +12,7 @@ from .block_backward import add_dw, dw_constants, window_gradients
 from .checks import floats, gradient, integers, once, shaped
 
 SEGMENT = 1024                              # as in cells.cu
-PARTS = 32                                  # partial sums over cells of the class sums
+PARTS = 256                                 # partial sums over cells of the class sums: short loops, because each step waits for memory
 
 
 def _listed(k, mask, most=None):

@@ -7,6 +7,14 @@ template <class T> using Shared = T*;
   extern __shared__ __align__(16) unsigned char shared_[]; \
   T* name = (T*)shared_
 template <class V> __device__ __forceinline__ V vector_at(const float* p) { return *reinterpret_cast<const V*>(p); }
+#if __CUDA_ARCH__ >= 800
+// sum (16 x 8) += a (16 x 8) b (8 x 8) of a warp, in TF32: fragments as PTX lays them out for mma.m16n8k8.
+__device__ __forceinline__ void mma_tf32(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+#endif
 #endif
 #define WHOLE_WARP 0xffffffffu
 

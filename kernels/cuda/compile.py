@@ -108,6 +108,10 @@ def programs(architecture):
                     constants = block.tile(k, five, five, ci, co, cells)
                     shared = constants["CELLS"] * block.window_bytes(five, five, ci)
                     yield file, constants, {"conv2d_block": shared}, f"block {i + 1}, {what}"
+        elif file == "block_tf32.cu":
+            for i, (ci, co, *_) in enumerate(BLOCKS[1:]) if architecture >= 80 else ():
+                constants = {**block.window_constants(five, five, ci), "WARPS": min(4, -(-co // 8))}
+                yield file, constants, {"conv2d_block_tf32": 512 * 81}, f"block {i + 2}"
         elif file == "block_dw.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS):
                 constants, *_, shared = block_backward.dw_constants(k.shared_memory, five, five, ci, co)

@@ -272,6 +272,27 @@ static inline unsigned ballot(bool flag, int line) {
   wait(WARP, line);
   return mask;
 }
+
+// sum += a b of a warp as mma.m16n8k8 does it for TF32: lane 4 g + t gives rows g, g + 8 and columns t, t + 4 of a, and rows t, t + 4 of
+// column g of b; it gets rows g, g + 8 of columns 2 t, 2 t + 1. Numbers are cut to 10 bits of mantissa; the 8 products are added at once.
+static inline void mma_tf32(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, int line) {
+  static float given[MOST][6];
+  const unsigned words[6] = {a[0], a[1], a[2], a[3], b0, b1};
+  for (int i = 0; i < 6; i++) {
+    const unsigned cut = words[i] & 0xffffe000u;
+    memcpy(&given[current->number][i], &cut, 4);
+  }
+  wait(WARP, line);
+  float(*warp)[6] = given + (current->number & ~31u);
+  const unsigned g = lane() / 4, t = lane() % 4;
+  for (int j = 0; j < 4; j++) {
+    double total = sum[j];
+    for (unsigned k = 0; k < 8; k++)
+      total += (double)warp[4 * g + k % 4][k / 4 * 2 + j / 2] * warp[4 * (2 * t + j % 2) + k % 4][4 + k / 4];
+    sum[j] = (float)total;
+  }
+  wait(WARP, line);
+}
 }  // namespace emu
 
 // ---------------------------------------------------------------------------------------------- the words of CUDA
@@ -286,7 +307,9 @@ static inline unsigned ballot(bool flag, int line) {
 #define __shfl_down_sync(mask, value, by) emu::exchange(value, emu::lane() + (by) < 32 ? emu::lane() + (by) : emu::lane(), __LINE__)
 #define __shfl_xor_sync(mask, value, by) emu::exchange(value, emu::lane() ^ (by), __LINE__)
 #define __ballot_sync(mask, flag) emu::ballot(flag, __LINE__)
+#define mma_tf32(sum, a, b0, b1) emu::mma_tf32(sum, a, b0, b1, __LINE__)
 #define __popc __builtin_popcount
+static inline unsigned __float_as_uint(float f) { unsigned i; memcpy(&i, &f, 4); return i; }
 static inline float __int_as_float(unsigned i) { float f; memcpy(&f, &i, 4); return f; }
 template <class T> T __ldg(const T* p) { return *p; }
 template <class T> T min(T a, T b) { return b < a ? b : a; }

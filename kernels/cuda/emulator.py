@@ -76,7 +76,7 @@ class Emulator:
     ``shared_memory`` and ``multiprocessors`` are what the launchers believe to find: none of them changes a result.
     """
 
-    name = "emulated"
+    name, has_tf32 = "emulated", True
     OutOfMemory = MemoryError
 
     def __init__(self, falling=False, replaced=None, memory=None, shared_memory=100 << 10, multiprocessors=4, flags=()):

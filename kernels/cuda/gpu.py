@@ -39,6 +39,7 @@ class Gpu:
         self.device.use()
         self.OutOfMemory = cupy.cuda.memory.OutOfMemoryError
         attributes = self.device.attributes
+        self.has_tf32 = int(self.device.compute_capability) >= 80
         self.multiprocessors = attributes["MultiProcessorCount"]
         self.shared_memory = attributes.get("MaxSharedMemoryPerBlockOptin", attributes["MaxSharedMemoryPerBlock"])
 
@@ -81,7 +82,7 @@ class Gpu:
     def launch(self, file, kernel, grid, block, args, defines, shared):
         """Run one kernel on the current stream."""
         function = self._function(file, kernel, tuple(sorted(defines.items())))
-        if shared > 48 << 10:
+        if shared > 16 << 10 and function.max_dynamic_shared_size_bytes < shared:          # what static arrays leave of 48 KiB, by default
             function.max_dynamic_shared_size_bytes = shared
         function(three(grid), three(block), tuple(np.uint64(0) if a is None else scalar(a) for a in args), shared_mem=shared)
 
