@@ -118,7 +118,7 @@ def block_parity(**options):
     rng = np.random.default_rng(0)
     x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((1, 23, 21, 2), (5, 5, 2, 40), (40,)))
     x[0, 5:, 9:] = 0.5                                        # ties
-    k = emulator.backend(multiprocessors=1000, **options)
+    k = emulator.backend(multiprocessors=1000, shared_memory=6 << 10, **options)   # several stages of windows
     d = [k.asarray(a) for a in (x, w, b)]
     y, argmax = k.conv2d_block(*d, (5, 4))
     y_ref, argmax_ref = reference.conv2d_block(x, w, b, (5, 4))
@@ -146,7 +146,7 @@ MUTATIONS = {
     "the bias of the neighbour": ("block.cu", "b[channel + o]", "b[channel]", block_parity),
     "no barrier behind the origins": ("windows.cuh", "  __syncthreads();\n", "", block_parity),
     "a row too low": ("windows.cuh", "% oh * PH - top", "% oh * PH - top + 1", block_parity),
-    "no barrier before the next windows": ("block_dw.cu", "    __syncthreads();\n  }\n#pragma", "  }\n#pragma", block_parity),
+    "no barrier behind the next windows": ("block_dw.cu", "    __syncthreads();\n", "", block_parity),
     "gradients of the cell before": ("block_dw.cu", "const float g = gz[i]", "const float g = gz[i ? i - 1 : 0]", block_parity),
     "no warp barrier after zeros": ("block_dx.cu", "__syncwarp();\n    for (int i = 0; i < co;)", "for (int i = 0; i < co;)", block_parity),
     "a column lost in the gather": ("block_dx.cu", "j * PW <= column", "j * PW < column", block_parity),

@@ -6,7 +6,7 @@ from ..shapes import conv_output, conv_padding, pair, pool_output
 from .checks import floats, once, shaped
 
 POSITIONS = 25                              # pool positions of a thread: with 4 channels, 100 sums in registers
-MOST = 256                                  # threads of a block
+MOST = 128                                  # threads of a block: several small ones share a multiprocessor and hide each other's loads
 RESERVE = 2 << 10                           # bytes of shared memory for what is small
 WINDOWS = 100 << 10                         # bytes of windows per block that leave room for a second one on large GPUs
 
@@ -54,9 +54,9 @@ def _tiles(shared_memory, kernel, pool, ci, co):
     if room < 1:
         return None, None
     many = constants(rows, 1, min(MOST // group, room))
-    split = min(pool[0] * pool[1] // columns, 8, 2 * MOST // group)
+    split = min(pool[0] * pool[1] // columns, 8, 4 * MOST // group)
     room = (memory - 256 * channels) // (window + 8 * group * split * channels)           # the parts of a pool meet in shared memory
-    return many, constants(1, split, max(1, min(MOST // 2 // (group * split), room))) if room else None
+    return many, constants(1, split, max(1, min(MOST // (group * split), room))) if room else None
 
 
 def packed(k, w, channels, work):

@@ -35,6 +35,7 @@ block_dw(const float* __restrict__ dy, const float* __restrict__ x, const float*
   float sum[CHANNELS][SUMS] = {}, total[CHANNELS] = {};
   const int begin = blockIdx.x * chunk, end = min(n, begin + chunk);
   for (int start = begin; start < end; start += STAGE) {
+    // The barrier in load_windows, behind its first few writes, keeps the next windows from those who still read the ones before.
     load_windows<STAGE>(x, h, width, top, left, oh, ow, cells, start, end, windows);
     for (int i = threadIdx.x; i < STAGE * WARPS * CHANNELS; i += 32 * WARPS) {
       const int cell = start + i / (WARPS * CHANNELS), channel = first_channel + i % (WARPS * CHANNELS);
@@ -56,7 +57,6 @@ block_dw(const float* __restrict__ dy, const float* __restrict__ x, const float*
 #pragma unroll
         for (int q = 0; q < SUMS; q++) sum[c][q] = fmaf(g, patch[PLACE(q)], sum[c][q]);
       }
-    __syncthreads();
   }
 #pragma unroll
   for (int c = 0; c < CHANNELS; c++) {
