@@ -21,6 +21,7 @@ block_dw(const float* __restrict__ dy, const float* __restrict__ x, const float*
   SHARED(int, place, STAGE * WARPS * CHANNELS);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_channel = blockIdx.y * WARPS * CHANNELS;
 #if PATCH_ROW >= 32
+#define CELLS_AT_ONCE 1
   const int tiles = (PATCH_ROW + 32 * TILE_LANES - 1) / (32 * TILE_LANES);
   const int row0 = blockIdx.z / tiles * TILE_ROWS, lane0 = blockIdx.z % tiles * 32 * TILE_LANES + lane;
   const int base = row0 * ROW + lane0;
@@ -28,6 +29,7 @@ block_dw(const float* __restrict__ dy, const float* __restrict__ x, const float*
 #define TAP(s) ((lane0 + (s) % TILE_LANES * 32 < PATCH_ROW && row0 + (s) / TILE_LANES < KH) \
                     ? (row0 + (s) / TILE_LANES) * PATCH_ROW + lane0 + (s) % TILE_LANES * 32 : PATCH)
 #else
+#define CELLS_AT_ONCE 4
   const int base = blockIdx.z * 32 * TILE_LANES + lane;
 #define TAP(s) min(base + (s) * 32, PATCH)
 #define PLACE(s) (min(base + (s) * 32, PATCH - 1) / PATCH_ROW * ROW + min(base + (s) * 32, PATCH - 1) % PATCH_ROW)
@@ -46,7 +48,7 @@ block_dw(const float* __restrict__ dy, const float* __restrict__ x, const float*
       place[i] = a / PW * ROW + a % PW * CI;
     }
     __syncthreads();
-#pragma unroll 1
+#pragma unroll CELLS_AT_ONCE
     for (int s = 0; s < STAGE && start + s < end; s++)
 #pragma unroll
       for (int c = 0; c < CHANNELS; c++) {

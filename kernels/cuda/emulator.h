@@ -1,6 +1,7 @@
 // Runs CUDA kernels as C++ on the CPU: one thread block at a time, one fiber per CUDA thread, on one core.
 //
-// A fiber runs until it waits at a barrier or a shuffle, or ends; then the next one runs, in rising or in falling order of threads.
+// A fiber runs until it waits at a barrier or a shuffle, or ends; then the next one runs, in rising or in falling order of threads, and a
+// warp as far as it can without the others, so that a missing barrier lets someone read what is not there yet, or is there no longer.
 // What a GPU leaves undefined is an error here: a __syncthreads that not all threads reach, or that they reach at different lines; a
 // shuffle or warp barrier that not all lanes reach; a place beyond the end of a shared array; a vector that is not aligned.
 // Shared memory starts out as NaN in every block.
@@ -165,30 +166,33 @@ static bool run_block(unsigned threads, bool falling) {
     prepare(f);
   }
   if (dynamic_bytes) memset(dynamic_shared, 0xff, dynamic_bytes);
+  const unsigned warps = (threads + 31) / 32;
   for (;;) {
-    for (unsigned i = 0; i < threads; i++) {
-      Fiber& f = fibers[falling ? threads - 1 - i : i];
-      if (f.state != RUN) continue;
-      current = &f;
-      to_fiber();
-      if (error[0]) return false;
+    bool moved = false;
+    for (unsigned w = 0; w < warps; w++) {                 // a warp goes as far as it can alone, while the others stand still
+      const unsigned first = 32 * (falling ? warps - 1 - w : w), lanes = first + 32 < threads ? 32 : threads - first;
+      do {
+        for (unsigned i = 0; i < lanes; i++) {
+          Fiber& f = fibers[first + (falling ? lanes - 1 - i : i)];
+          if (f.state != RUN) continue;
+          moved = true;
+          current = &f;
+          to_fiber();
+          if (error[0]) return false;
+        }
+        current = nullptr;
+      } while (fibers[first].state == WARP && release_warp(first, threads));
     }
-    current = nullptr;
     unsigned done = 0, barrier = 0;
     for (unsigned i = 0; i < threads; i++) {
       done += fibers[i].state == DONE;
       barrier += fibers[i].state == BARRIER && fibers[i].line == fibers[0].line;
     }
     if (done == threads) return true;
-    bool moved = false;
-    if (barrier == threads) {
+    if (barrier == threads)
       for (unsigned i = 0; i < threads; i++) fibers[i].state = RUN;
-      moved = true;
-    } else {
-      for (unsigned first = 0; first < threads; first += 32)
-        if (fibers[first].state == WARP) moved |= release_warp(first, threads);
-    }
-    if (!moved) return explain(threads), false;
+    else if (!moved)
+      return explain(threads), false;
   }
 }
 
