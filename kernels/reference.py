@@ -140,11 +140,15 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
     return maxpool2d(elu(conv2d(x, w, b, 1, padding), alpha), pool)
 
 
-def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, work=None):
-    """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one output in PH * PW."""
+def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, need_dw=True, work=None):
+    """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one output in PH * PW.
+
+    With need_dw=False dw and db stay what they were given as.
+    """
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     dz = maxpool2d_backward(elu_backward(dy, y, alpha), argmax, z_shape, pool)
-    return conv2d_backward(dz, x, w, 1, padding, need_dx, dw, db)
+    dx, *grads = conv2d_backward(dz, x, w, 1, padding, need_dx, *((dw, db) if need_dw else (None, None)))
+    return (dx, *(grads if need_dw else (dw, db)))
 
 
 # ---------------------------------------------------------------------------------------------------- zero suppression
@@ -172,15 +176,15 @@ def active_cells(active, x_shape, kernel, pool, padding="same", border=False, wo
     return np.argwhere(mask).astype(np.int32)
 
 
-def _windows(x, cells, kernel, pool, padding):
-    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells, 0 outside the image, and (top, left)."""
+def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
+    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0 outside the image, in ``out``."""
     (top, bottom), (left, right) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
     xp = np.pad(x[0], ((top, bottom), (left, right), (0, 0)))
     size = pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1
-    windows = np.empty((len(cells), *size, x.shape[3]), x.dtype)
-    for window, (i, j) in zip(windows, cells * pool):
+    out = np.empty((len(cells), *size, x.shape[3]), x.dtype) if out is None else out
+    for window, (i, j) in zip(out, cells * pool):
         window[...] = xp[i:i + size[0], j:j + size[1]]
-    return windows, (top, left)
+    return out
 
 
 def fill_windows(x, cells, kernel, pool, padding, values, classes):
@@ -202,22 +206,23 @@ def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=Non
     Bit for bit what conv2d_block gives there: the block applied to the m windows as m small images.
     """
     pool = pair(pool, "pool size")
-    windows, _ = _windows(x, cells, w.shape[:2], pool, padding)
+    windows = cell_windows(x, cells, w.shape[:2], pool, padding)
     y, argmax = conv2d_block(windows, w, b, pool, alpha, "valid")
     return y[:, 0, 0], argmax[:, 0, 0]
 
 
-def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None, work=None):
+def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None,
+                                need_dw=True, work=None):
     """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
     dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in) float64: its sums over the pixels of each
     pair of row class and column class, for ``classes`` = (row_class (H,), column_class (W,)) counting from 0; by default one class.
-    Both are None where ``at`` is None. dw and db are added to.
+    Both are None where ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     pool = pair(pool, "pool size")
-    windows, (top, left) = _windows(x, cells, w.shape[:2], pool, padding)
-    one = (slice(None), None, None)
-    dwin, dw, db = conv2d_block_backward(dy[one], windows, w, y[one], argmax[one], pool, alpha, "valid", at is not None, dw, db)
+    (top, _), (left, _) = conv_padding(x.shape, w.shape, (1, 1), padding)
+    windows, one = cell_windows(x, cells, w.shape[:2], pool, padding), (slice(None), None, None)
+    dwin, dw, db = conv2d_block_backward(dy[one], windows, w, y[one], argmax[one], pool, alpha, "valid", at is not None, dw, db, need_dw)
     if at is None:
         return None, None, dw, db
     h, width = x.shape[1:3]

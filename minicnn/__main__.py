@@ -8,7 +8,8 @@ from importlib import import_module
 COMMANDS = {"simulate": "make a file of simulated single-particle events",
             "convert": "turn files of any known format into a minicnn event file",
             "inspect": "say what is in a file of events, a trained model or the folder of a run, and whether it is whole",
-            "display": "draw an event to a picture"}
+            "display": "draw an event to a picture",
+            "validate": "compare the simulation with tables, theory and data, and write the page of it"}
 EPILOG = "python -m minicnn COMMAND --help shows the options of a command."
 
 

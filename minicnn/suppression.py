@@ -81,6 +81,47 @@ def rows_of(k, classes):
     return [k.asarray(np.flatnonzero(classes == r)) for r in range(classes.max() + 1)]
 
 
+class Waiting:
+    """Cells of a block whose weight gradient is made later, of many at once: at most ``room`` of them.
+
+    The gradient of a deep block is larger than a cache and few of its cells are lit in an event, so that adding each event's part
+    to it in memory would take longer than computing it. The windows of the cells are kept in the meantime.
+    """
+
+    room = 256
+
+    def __init__(self, k, block, channels, grid):
+        self.k, self.block = k, block
+        window = [p + n - 1 for p, n in zip(block.pool, block.conv.kernel_size)]
+        most = self.room + grid                        # behind the cells of events the table of a block at rest, at the end
+        self.x = k.empty((most, *window, channels))
+        self.dy, self.y = (k.empty((most, 1, 1, block.conv.filters)) for _ in range(2))
+        self.argmax, self.count = k.empty((most, 1, 1, block.conv.filters), np.uint8), 0
+
+    @staticmethod
+    def pays(k, block, channels, grid):
+        """Tell whether events run one at a time, a block's weight gradient is over 1 MB, and its grid is small enough for the room."""
+        size = 4 * math.prod(block.conv.kernel_size) * channels * block.conv.filters
+        return not hasattr(k, "suppressed") and size > 1 << 20 and grid <= Waiting.room
+
+    def add(self, dy, y, argmax, x=None, cells=None):
+        """Take cells in: dy, y, argmax (m, C_out) and their windows (m, ...), or the cells (m, 2) of an image x (1, H, W, C)."""
+        new = slice(self.count, self.count + len(dy))
+        self.dy[new, 0, 0], self.y[new, 0, 0], self.argmax[new, 0, 0] = dy, y, argmax
+        if cells is None:
+            self.x[new] = x
+        else:
+            self.k.cell_windows(x, cells, self.block.conv.kernel_size, self.block.pool, self.block.conv.padding, self.x[new])
+        self.count += len(dy)
+
+    def flush(self, w, dw, db, work):
+        """Add the gradient of all cells that wait into dw and db."""
+        if self.count:
+            n, self.count, block = slice(0, self.count), 0, self.block
+            self.k.conv2d_block_backward(self.dy[n], self.x[n], w, self.y[n], self.argmax[n], block.pool, block.alpha, "valid", False,
+                                         dw, db, work=work)
+
+
 @dataclass
 class Saved:
     """What the backward pass of one event needs. ``lit[i]`` is None where block i ran dense."""
@@ -106,6 +147,7 @@ class ZeroSuppressed:
         self.tables = self._classify()
         self.buffers, self.background, self.fresh = None, None, False
         self.sums = None                               # gradients summed over class pairs (R, S, C), per block
+        self.waiting = None                            # a Waiting for the blocks where it pays, else None
         self.settle = None                             # adds what is in sums to the gradients; for a change of tables within a batch
         self.events, self.active = 0, np.zeros(len(blocks), np.int64)
 
@@ -200,6 +242,9 @@ class ZeroSuppressed:
             self.pixels = tuple(map(k.asarray, self.pixels))
             for table in self.tables:
                 table.place(k)
+            grids = [math.prod(shape[:2]) for shape in self.shapes[1:]]
+            self.waiting = [Waiting(k, block, shape[2], grid) if Waiting.pays(k, block, shape[2], grid) else None
+                            for block, shape, grid in zip(self.blocks, self.shapes, grids)]
         if self.fresh and background == self.background:
             return
         if self.sums is not None:                      # they belong to the tables of the background before
@@ -211,7 +256,8 @@ class ZeroSuppressed:
             padded = k.zeros((values.shape[0] + 1, values.shape[1] + 1, values.shape[2]))        # class -1, outside, is 0
             padded[:-1, :-1] = values
             x = padded[rows[:, None, :, None], columns[None, :, None, :]]
-            table.x = x.reshape(-1, *x.shape[2:])
+            table.x = k.empty((len(rows) * len(columns), *x.shape[2:]))
+            table.x.reshape(x.shape)[...] = x
             y, argmax = k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid", work=work[i])
             table.y, table.argmax = y.copy(), argmax.copy()                            # those are buffers
 
@@ -232,9 +278,13 @@ class ZeroSuppressed:
             if grad is None:
                 grad = get(dx, lit)
                 self._add_sums(i, class_sums(dx.sum(0, dtype=np.float64), self.tables[i]), grad, lit)
-            before = self.tables[i - 1].classes if i else None
+            before, waiting = self.tables[i - 1].classes if i else None, self.waiting[i]
+            if waiting:
+                if waiting.count + len(lit) > waiting.room:
+                    waiting.flush(w, dw, db, work[i])
+                waiting.add(grad, saved.y[i], saved.argmax[i], x, lit)
             grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
-                                                             *options, before, dw, db, work=work[i])
+                                                             *options, before, dw, db, waiting is None, work=work[i])
             if i:
                 self._add_sums(i - 1, sums, grad, positions)
 
@@ -245,8 +295,10 @@ class ZeroSuppressed:
         self.sums[i] += sums - (pair.astype(np.float64) @ grad.astype(np.float64)).reshape(sums.shape)
 
     def begin(self):
-        """Start a batch: forget the sums of one that an error cut short."""
+        """Start a batch: forget what is left of one that an error cut short."""
         self.sums = None
+        for waiting in filter(None, self.waiting or ()):
+            waiting.count = 0
 
     def finish(self, k, p, g, work):
         """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none."""
@@ -254,9 +306,12 @@ class ZeroSuppressed:
             return
         for i in reversed(range(len(self.blocks))):
             block, table = self.blocks[i], self.tables[i]
-            dy = self.sums[i].reshape(-1, 1, 1, self.shapes[i + 1][2]).astype(np.float32)
+            dy, waiting = self.sums[i].reshape(-1, 1, 1, self.shapes[i + 1][2]).astype(np.float32), self.waiting[i]
+            if waiting:
+                waiting.add(dy[:, 0, 0], table.y[:, 0, 0], table.argmax[:, 0, 0], table.x)
+                waiting.flush(p[i]["w"], g[i]["w"], g[i]["b"], work[i])
             dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
-                                         g[i]["w"], g[i]["b"], work=work[i])[0]
+                                         g[i]["w"], g[i]["b"], waiting is None, work=work[i])[0]
             if i:
                 rows, columns = (pattern[..., None] == k.asarray(np.arange(n))
                                  for pattern, n in zip(table.patterns, self.tables[i - 1].pairs))

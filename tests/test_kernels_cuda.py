@@ -279,6 +279,8 @@ def test_lists(channels, kernel, ph, pw, size, lit, border, seed):
     values, classes = random(seed, 3, 2, channels), (rng.integers(0, 3, size[0]), rng.integers(0, 2, size[1]))
     filled = run(lambda k, x, c, v, *cl: k.fill_windows(x, c, *geometry, v, cl), x.copy(), cells, values, *classes)
     assert np.array_equal(filled, reference.fill_windows(x.copy(), cells, *geometry, values, classes))
+    windows = run(lambda k, x, c: k.cell_windows(x, c, *geometry), x, cells)
+    assert np.array_equal(windows, reference.cell_windows(x, cells, *geometry))
 
 
 @pytest.mark.parametrize("case", [BLOCKS[0], BLOCKS[1], BLOCKS[4], BLOCKS[6]], ids=str)
@@ -305,6 +307,8 @@ def test_cells_are_those_of_the_block_and_their_gradients(case, lit):
     assert got[1].dtype == np.float64
     one = run(lambda k, *a: k.conv2d_block_cells_backward(*a, pool, 1.0, padding), dy, cells, at, x, w, y, argmax)
     close(one[1], want[1].sum((0, 1), keepdims=True), 2e-6, terms=terms)
+    only = run(lambda k, *a: k.conv2d_block_cells_backward(*a, pool, 1.0, padding, need_dw=False), dy, cells, at, x, w, y, argmax)
+    assert np.array_equal(only[0], one[0]) and np.array_equal(only[1], one[1]) and only[2:] == [None, None]
     none = run(lambda k, dy, c, *a: k.conv2d_block_cells_backward(dy, c, None, *a, pool, 1.0, padding), dy, cells, x, w, y, argmax)
     assert none[:2] == [None, None] and np.array_equal(none[2], one[2])
 

@@ -10,7 +10,7 @@ from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import activate
 from .block_backward import conv2d_block_backward
 from .checks import buffer, floats, shaped
-from .jit import jit, parallel
+from .jit import jit, lines, parallel
 from .pack import packed, split
 from .tile import CHANNELS, LANES, MAX_CHANNELS, MAX_PIXELS, VECTORS, cells_tile, max_tile, transpose
 from .windows import all_cells, windows
@@ -63,7 +63,7 @@ def _cells(table, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y
     n, kc, wh, wc = table.shape[0], kw * ci, ph + kh - 1, (pw + kw - 1) * ci
     blocks = (n + LANES - 1) // LANES
     for task in prange(tasks):
-        x = _aligned_lanes(wh, wc)
+        x = lines((wh, wc, LANES))
         best, where = np.empty(MAX_CHANNELS * LANES, np.float32), np.empty(MAX_CHANNELS * LANES, np.int32)
         bias = b.repeat(LANES)
         address, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
@@ -90,14 +90,6 @@ def _cells(table, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y
                     for c in range(many):
                         y[cell, first + c] = best[c * LANES + lane]
                         argmax[cell, first + c] = where[c * LANES + lane]
-
-
-@jit
-def _aligned_lanes(wh, wc):
-    """An array (wh, wc, LANES) from the start of a cache line."""
-    room = np.empty(wh * wc * LANES + 16, np.float32)
-    skip = -room.ctypes.data % 64 // 4
-    return room[skip:skip + wh * wc * LANES].reshape(wh, wc, LANES)
 
 
 def few_channels(co):

@@ -11,16 +11,22 @@ from numba import prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
-from .checks import aligned, buffer, floats, gradient, once, shaped
-from .jit import jit, parallel
+from .checks import buffer, floats, gradient, once, shaped
+from .jit import jit, lines, parallel
 from .tile import LANES, MAX_ROWS, MAX_VECTORS, QUADS, patches
 from .windows import all_cells, windows
 
 CHUNK = 256                                 # cells summed in float32 before the sum goes to float64
 POSITIVE = 2**62 - 1                        # masking an index tells the compiler that it is none from the end
-PIECE = 24 << 10                            # bytes of windows that are used for several channels in turn
+PIECE = 32 << 10                            # bytes of windows that are used for several channels in turn, from the first cache
 SEGMENT = MAX_VECTORS * LANES               # floats of a row that one patch sum holds in registers
 QUADS_FOR = np.array([min(q for q in QUADS if q >= n) for n in range(SEGMENT // 4 + 1)])
+
+
+@jit
+def padded(floats):
+    """Length of a row of ``floats``: each begins a cache line, and vectors may read and write over its end."""
+    return (floats + 15) // 16 * 16 + 16
 
 
 @jit
@@ -37,23 +43,28 @@ def _sum_chunk(table, begin, end, dy, y, argmax, alpha, down, right, first, kh, 
     """part[c] (KH, kc) = the sum over cells begin to end of gz * patch for channel first + c, and total[c] that of gz."""
     part[:] = 0
     total[:] = 0
-    g, address, row = np.empty(piece, np.float32), np.empty(piece, np.int64), np.empty(piece, np.int64)
-    for start in range(begin, end, piece):                            # few windows: they stay in the cache over the channels
+    channels = total.size
+    g, address = np.empty((channels, piece), np.float32), np.empty((channels, piece), np.int64)
+    row = np.empty(piece, np.int64)
+    for start in range(begin, end, piece):
         cells = table[start:min(end, start + piece)]
         count = cells.shape[0]
         for i in range(count):
+            cell = cells[i, 2] & POSITIVE
             row[i] = cells[i, 1]
-        for c in range(total.size):
+            for c in range(channels):
+                a = argmax[cell, first + c]
+                g[c, i] = dy[cell, first + c] * slope(y[cell, first + c], alpha)
+                address[c, i] = cells[i, 0] + 4 * (down[a] * row[i] + right[a])
+        for c in range(channels):
             here = np.float32(0)
             for i in range(count):
-                cell = cells[i, 2] & POSITIVE
-                a = argmax[cell, first + c]
-                g[i] = dy[cell, first + c] * slope(y[cell, first + c], alpha)
-                here += g[i]
-                address[i] = cells[i, 0] + 4 * (down[a] * row[i] + right[a])
+                here += g[c, i]
             total[c] += here
-            _sum_patches(kh, 0, 0, kc, count, g.ctypes.data, address.ctypes.data, row.ctypes.data,
-                         part.ctypes.data + 4 * c * kh * part.shape[2], part.shape[2])
+        for k in range(0, kc, SEGMENT):                # a segment of few windows stays in the first cache over the channels
+            for c in range(channels):
+                _sum_patches(kh, 0, k, min(kc, k + SEGMENT), count, g[c].ctypes.data, address[c].ctypes.data, row.ctypes.data,
+                             part[c, 0, k:].ctypes.data, part.shape[2])
 
 
 @parallel
@@ -64,7 +75,7 @@ def _dw_of_one_chunk(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task, 
     for task in prange((co + per_task - 1) // per_task):
         first = task * per_task
         channels = min(per_task, co - first)
-        part, total = np.empty((channels, kh, kc + LANES), np.float32), np.empty(channels, np.float32)
+        part, total = lines((channels, kh, padded(kc))), np.empty(channels, np.float32)
         _sum_chunk(table, 0, table.shape[0], dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
         for c in range(channels):
             db[first + c] += total[c]
@@ -84,7 +95,7 @@ def _dw(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piece,
     for task in prange(spans * groups):
         t, first = task // groups, task % groups * per_task
         channels = min(per_task, co - first)
-        part, total = np.empty((channels, kh, kc + LANES), np.float32), np.empty(channels, np.float32)
+        part, total = lines((channels, kh, padded(kc))), np.empty(channels, np.float32)
         for chunk in range(chunks * t // spans, chunks * (t + 1) // spans):
             begin = chunk * CHUNK
             _sum_chunk(table, begin, min(n, begin + CHUNK), dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
@@ -117,7 +128,8 @@ def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, k
     for task in prange(n * down * across):
         e, y_first, x_first = task // (down * across), task // across % down * high, task % across * wide
         rows, columns = min(high, h - y_first), min(wide, width - x_first)
-        own = np.zeros((rows, columns * ci + LANES), np.float32)
+        own = lines((rows, padded(columns * ci)))
+        own[:] = 0
         g, address = np.empty(co, np.float32), np.empty(co, np.int64)
         stride = np.full(co, w.shape[2])
         gz, end_of = np.empty(co, np.float32), np.empty(ph * pw, np.int64)
@@ -161,11 +173,13 @@ def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, k
 
 @parallel
 def _turn(w, out):
-    """out (C_out, KH, KW * C_in padded) = w (KH, KW * C_in, C_out)."""
-    for task in prange(out.shape[0] * w.shape[0]):
-        c, ky = task // w.shape[0], task % w.shape[0]
-        for k in range(w.shape[1]):
-            out[c, ky, k] = w[ky, k, c]
+    """out (C_out, KH, KW * C_in padded) = w (KH, KW * C_in, C_out), 16 channels at a time: a cache line of w."""
+    kh, kc, co = w.shape
+    for task in prange((co + 15) // 16 * kh):
+        ky, first = task % kh, task // kh * 16
+        for k in range(kc):
+            for c in range(first, min(co, first + 16)):
+                out[c, ky, k] = w[ky, k, c]
 
 
 def turned_weights(w, work):
@@ -173,7 +187,8 @@ def turned_weights(w, work):
     kh, kw, ci, co = w.shape
 
     def turn():
-        out = aligned((co, kh, -(-kw * ci // LANES) * LANES + LANES))    # zeros behind each row: vectors may read over its end
+        # zeros behind each row: vectors may read over its end
+        out = buffer(work, "turned weights", (co, kh, padded(kw * ci)), fill=0)
         _turn(w.reshape(kh, kw * ci, co), out)
         return out
     return once(work, "turned", turn)
@@ -183,7 +198,7 @@ def add_dw(table, dy, y, argmax, alpha, pool, kernel, dw, db):
     """Add the weight gradients of the windows of ``table``, for dy, y, argmax (cells, C_out) and kernel (KH, KW, C_in)."""
     (kh, kw, ci), (n, co) = kernel, dy.shape
     kc = kw * ci
-    piece = max(8, min(32, PIECE // (4 * ci * (pool[0] + kh - 1) * (pool[1] + kw - 1)) // 8 * 8))
+    piece = max(4, min(32, PIECE // (4 * (pool[0] + kh - 1) * min((pool[1] + kw - 1) * ci, pool[1] * SEGMENT)) // 4 * 4))
     if n <= CHUNK:
         _dw_of_one_chunk(table, dy, y, argmax, alpha, *pool, ci, kh, kc, 16, piece, dw.reshape(kh * kc, co), db)
         return
@@ -194,8 +209,9 @@ def add_dw(table, dy, y, argmax, alpha, pool, kernel, dw, db):
     db += np.add.reduce(db_sums, 0)
 
 
-def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, work=None):
-    """Gradients of conv2d_block: (dx or None, dw, db) for dy, y, argmax (N, OH // PH, OW // PW, C_out); dw and db are added to.
+def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, need_dw=True, work=None):
+    """Gradients of conv2d_block: (dx or None, dw, db) for dy, y, argmax (N, OH // PH, OW // PW, C_out); dw and db are added to,
+    unless need_dw=False.
 
     All float32, argmax uint8 as conv2d_block returned it. Formulas above. With ``work``, dx is its buffer: valid until the next
     call with the same work.
@@ -207,13 +223,14 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
     shape = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
         shaped(op, name, a, shape)
-    dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
     kh, kw, ci, co = w.shape
     n, alpha = shape[0] * shape[1] * shape[2], np.float32(alpha)
     at_cells = dy.reshape(n, co), y.reshape(n, co), np.ascontiguousarray(argmax, np.uint8).reshape(n, co), alpha
     cells = all_cells(shape, work)
-    table, _keep = windows(x, cells, shape, pool, (kh, kw), pads, work)
-    add_dw(table, *at_cells, pool, (kh, kw, ci), dw, db)
+    if need_dw:
+        dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
+        table, _keep = windows(x, cells, shape, pool, (kh, kw), pads, work)
+        add_dw(table, *at_cells, pool, (kh, kw, ci), dw, db)
     dx = None
     if need_dx:
         turned = turned_weights(w, work)

@@ -9,10 +9,9 @@ from numba import prange
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
 from .block import run_block
-from .block_backward import POSITIVE, _sum_patches, add_dw, turned_weights
+from .block_backward import POSITIVE, _sum_patches, add_dw, padded, turned_weights
 from .checks import buffer, floats, gradient, shaped
 from .jit import jit, parallel
-from .tile import LANES
 from .windows import Cells, windows
 
 PARTS = 8                                   # partial sums over cells, fixed so that bits do not follow the threads
@@ -138,6 +137,28 @@ def fill_windows(x, cells, kernel, pool, padding, values, classes):
     return x
 
 
+@parallel
+def _copy_windows(x, cells, ph, pw, top, left, out):
+    h, width, ci = x.shape
+    for t in prange(out.shape[0]):
+        i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
+        for a in range(out.shape[1]):
+            for b in range(out.shape[2]):
+                inside = 0 <= i + a < h and 0 <= j + b < width
+                for d in range(ci):
+                    out[t, a, b, d] = x[i + a, j + b, d] if inside else np.float32(0)
+
+
+def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
+    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0 outside the image, in ``out``."""
+    x, pool = floats("cell_windows", x=x), pair(pool, "pool size")
+    shape = len(cells), pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1, x.shape[3]
+    out = gradient("cell_windows", "out", out, shape)
+    (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
+    _copy_windows(x[0], np.ascontiguousarray(cells, np.int32), *pool, top, left, out)
+    return out
+
+
 def _table(x, cells, grid, pool, kernel, pads, work):
     """Return the table of windows of the cells, numbered from 0, and the copies that it points to."""
     rows = np.searchsorted(cells[:, 0], np.arange(grid[1] + 1))
@@ -225,12 +246,13 @@ def _gather(at, rows, cells, ph, pw, kh, kw, top, left, ci, dwin, out):
                 low += 1
 
 
-def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None, work=None):
+def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None,
+                                need_dw=True, work=None):
     """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
     dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in) float64: its sums over the pixels of each
     pair of row class and column class, for ``classes`` = (row_class (H,), column_class (W,)) counting from 0; by default one class.
-    Both are None where ``at`` is None. dw and db are added to.
+    Both are None where ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_cells_backward"
     dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
@@ -240,9 +262,10 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
     kh, kw, ci, co = w.shape
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
         shaped(op, name, a, (len(cells), co))
-    dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
+    if need_dw:
+        dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
     alpha, argmax = np.float32(alpha), np.ascontiguousarray(argmax, np.uint8)
-    if len(cells):
+    if len(cells) and need_dw:
         table, _keep = _table(x, cells, grid, pool, (kh, kw), pads, work)
         add_dw(table, dy, y, argmax, alpha, pool, (kh, kw, ci), dw, db)
     if at is None:
@@ -255,7 +278,7 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
         return dx_at, parts[0], dw, db
 
     wh, ww = pool[0] + kh - 1, pool[1] + kw - 1
-    dwin = buffer(work, "window gradients", (grid[1] * grid[2], wh, -(-ww * ci // LANES) * LANES + LANES))[:len(cells)]
+    dwin = buffer(work, "window gradients", (grid[1] * grid[2], wh, padded(ww * ci)))[:len(cells)]
     _window_gradients(dy, y, argmax, alpha, turned_weights(w, work), *pool, kh, kw, ci, dwin)
     geometry = (*pool, kh, kw, pads[0][0], pads[1][0])
     cells = np.ascontiguousarray(cells, np.int32)

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numba
+import numpy as np
 from numba.core.caching import FunctionCache
 
 try:
@@ -66,3 +67,14 @@ def jit(function=None, **options):
 
 
 parallel = functools.partial(jit, parallel=True)
+
+
+@jit
+def lines(shape):
+    """An uninitialised float32 array from the start of a cache line, for compiled code; see checks.aligned."""
+    size = 1
+    for n in shape:
+        size *= n
+    room = np.empty(size + 16, np.float32)
+    skip = -room.ctypes.data % 64 // 4
+    return room[skip:skip + size].reshape(shape)

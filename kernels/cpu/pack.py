@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from .checks import aligned, once
+from .checks import buffer, once
 from .jit import parallel
 
 
@@ -21,7 +21,7 @@ class Packed(NamedTuple):
     width: np.ndarray
 
 
-def pack(w, unit, sizes):
+def pack(w, unit, sizes, work=None):
     """Pack w (KH, KW, C_in, C_out) for tiles whose columns, a number in ``sizes``, are ``unit`` channels each (LANES or 1)."""
     rows, co = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
     columns, left = [], -(-co // unit)
@@ -30,7 +30,7 @@ def pack(w, unit, sizes):
         left -= columns[-1]
     width = np.array(columns, np.int64) * unit
     start = np.cumsum(width) - width
-    out = aligned((rows * int(width.sum()),))
+    out = buffer(work, f"packed by {unit}", (rows * int(width.sum()),), fill=0)      # zeros: channels that there are not
     _pack(np.ascontiguousarray(w).reshape(rows, co), start, width, out)
     return Packed(out, start, width)
 
@@ -46,4 +46,4 @@ def _pack(w, start, width, out):
 
 def packed(work, name, w, unit, sizes):
     """Return pack(w, unit, sizes), once per weight update where there is a Workspace."""
-    return once(work, name, lambda: pack(w, unit, sizes))
+    return once(work, name, lambda: pack(w, unit, sizes, work))

@@ -83,7 +83,8 @@ class Backend:
     maxpool2d, maxpool2d_backward = pool2d.maxpool2d, pool2d.maxpool2d_backward
     conv2d, conv2d_backward = conv2d.conv2d, conv2d.conv2d_backward
     conv2d_block, conv2d_block_backward = block.conv2d_block, block_backward.conv2d_block_backward
-    lit_pixels, active_cells, fill_windows = cells.lit_pixels, cells.active_cells, cells.fill_windows
+    lit_pixels, active_cells = cells.lit_pixels, cells.active_cells
+    fill_windows, cell_windows = cells.fill_windows, cells.cell_windows
     conv2d_block_cells, conv2d_block_cells_backward = cells.conv2d_block_cells, cells.conv2d_block_cells_backward
     dense, dense_backward = dense.dense, dense.dense_backward
     softmax_cross_entropy, softmax_cross_entropy_backward = loss.softmax_cross_entropy, loss.softmax_cross_entropy_backward

@@ -74,10 +74,11 @@ def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
     return dwindow, constants
 
 
-def conv2d_block_backward(k, dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, work=None):
+def conv2d_block_backward(k, dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, need_dw=True,
+                          work=None):
     """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one output in PH * PW.
 
-    dy, y (N, OH // PH, OW // PW, C_out) float32, argmax uint8; dw and db are added to.
+    dy, y (N, OH // PH, OW // PW, C_out) float32, argmax uint8; dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_backward"
     dy, x, w, y = floats(k, op, dy=dy, x=x, w=w, y=y)
@@ -90,11 +91,13 @@ def conv2d_block_backward(k, dy, x, w, y, argmax, pool, alpha=1.0, padding="same
     how = dw_constants(k.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
     if how is None:                                             # windows too large for shared memory: as in the forward pass
         dz = k.maxpool2d_backward(k.elu_backward(dy, y, alpha), argmax, z_shape, pool)
-        return k.conv2d_backward(dz, x, w, 1, padding, need_dx, dw, db)
-    dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
+        dx, *grads = k.conv2d_backward(dz, x, w, 1, padding, need_dx, *((dw, db) if need_dw else (None, None)))
+        return (dx, *(grads if need_dw else (dw, db)))
     argmax = contiguous(argmax)
     flat = [a.reshape(-1, co) for a in (dy, y, argmax)]
-    add_dw(k, how, flat[0], x, None, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
+    if need_dw:
+        dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
+        add_dw(k, how, flat[0], x, None, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
     if not need_dx:
         return None, dw, db
     dx = k.empty(x.shape)

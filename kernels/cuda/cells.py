@@ -55,17 +55,33 @@ def active_cells(k, active, x_shape, kernel, pool, padding="same", border=False,
     return _listed(k, mask)
 
 
+def _geometry(x, kernel, pool, padding):
+    """Return (OH, PH, PW, KH, KW, top, left) of the cells of x."""
+    (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
+    return pool_output(conv_output(x.shape, (*kernel, x.shape[3], 1), (1, 1), padding), pool, pool)[1], *pool, *kernel, top, left
+
+
+def cell_windows(k, x, cells, kernel, pool, padding="same", out=None, work=None):
+    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0 outside the image, in ``out``."""
+    x, cells = floats(k, "cell_windows", x=x), integers(k, cells)
+    shape = len(cells), *(p + q - 1 for p, q in zip(pool, kernel)), x.shape[3]
+    out = k.empty(shape) if out is None else out
+    shaped("cell_windows", "out", out, shape)
+    oh, *rest = _geometry(x, kernel, pool, padding)
+    k.each("cells.cu", "cell_windows", out.size, x, *x.shape[1:], oh, cells, *rest, out)
+    return out
+
+
 def fill_windows(k, x, cells, kernel, pool, padding, values, classes):
     """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the cells hold; returns x.
 
     values (R, S, C), classes = (row_class (H,), column_class (W,)). ``x`` is the output, (1, H, W, C); other pixels keep what they have.
     """
-    (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
-    oh = pool_output(conv_output(x.shape, (*kernel, x.shape[3], 1), (1, 1), padding), pool, pool)[1]
+    oh, *rest = _geometry(x, kernel, pool, padding)
     row_class, column_class = (integers(k, c) for c in classes)
     values, cells = floats(k, "fill_windows", values=values), integers(k, cells)
     n = len(cells) * math.prod(p + q - 1 for p, q in zip(pool, kernel)) * x.shape[3]
-    k.each("cells.cu", "fill_windows", n, x, *x.shape[1:], oh, cells, *pool, *kernel, top, left, values, values.shape[1], row_class,
+    k.each("cells.cu", "fill_windows", n, x, *x.shape[1:], oh, cells, *rest, values, values.shape[1], row_class,
            column_class)
     return x
 
@@ -91,12 +107,12 @@ def conv2d_block_cells(k, x, cells, w, b, pool, alpha=1.0, padding="same", work=
 
 
 def conv2d_block_cells_backward(k, dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None,
-                                work=None):
+                                need_dw=True, work=None):
     """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
     dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in) float64: its sums over the pixels of each
     pair of row class and column class, for ``classes`` = (row_class (H,), column_class (W,)) counting from 0; by default one class.
-    Both are None where ``at`` is None. dw and db are added to.
+    Both are None where ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_cells_backward"
     dy, x, w, y = floats(k, op, dy=dy, x=x, w=w, y=y)
@@ -106,12 +122,13 @@ def conv2d_block_cells_backward(k, dy, cells, at, x, w, y, argmax, pool, alpha=1
     ci, co = w.shape[2:]
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
         shaped(op, name, a, (len(cells), co))
-    dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
+    if need_dw:
+        dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
     cells, argmax = integers(k, cells), integers(k, argmax, np.uint8)
     how = dw_constants(k.runtime.shared_memory, w.shape[:2], pool, ci, co)
     if how is None:
         raise _too_large(op, w, pool)
-    if len(cells):
+    if len(cells) and need_dw:
         add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db)
     if at is None:
         return None, None, dw, db

@@ -6,5 +6,7 @@ loads with the first picture, not with the import.
 from .confusion import draw_confusion, talk_table, write_confusion_csv
 from .curves import draw_history
 from .display import draw_event, draw_events
+from .validation import draw_validation, write_page
 
-__all__ = ["draw_confusion", "draw_event", "draw_events", "draw_history", "talk_table", "write_confusion_csv"]
+__all__ = ["draw_confusion", "draw_event", "draw_events", "draw_history", "draw_validation", "talk_table", "write_confusion_csv",
+           "write_page"]

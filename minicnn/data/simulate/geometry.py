@@ -5,6 +5,8 @@ The image has 3600 rows (wires, 3 mm apart) and 3600 columns (pairs of 0.5 us ti
 """
 import math
 
+import numpy as np
+
 X_MAX, Y_MAX, Z_MAX = 256.04, 116.5, 1036.8          # 0 < x < X_MAX, |y| < Y_MAX, 0 < z < Z_MAX
 MARGIN = 20.0                                        # cm of argon around the TPC, where no charge is read
 FULL = 3600                                          # rows and columns of the full image
@@ -31,3 +33,13 @@ def row_of(y, z, plane=0):
 def column_of(x, time=0.0):
     """Return the (fractional) column of the full image for charge freed at drift distance x and time t (us)."""
     return TRIGGER + time + x / DRIFT_VELOCITY
+
+
+def wire_lengths(plane):
+    """Return the lengths in cm (wires,) of a plane's wires: shorter in the corners where they cross the frame's sides."""
+    wires, across_y, across_z, start = PLANES[plane]
+    if across_y == 0.0:
+        return np.full(wires, 2 * Y_MAX)
+    s = start + PITCH * (np.arange(wires) + 0.5)     # the wire is the line across_y y + across_z z = s
+    low, high = np.sort([s / across_y, (s - across_z * Z_MAX) / across_y], axis=0)
+    return np.maximum(np.minimum(high, Y_MAX) - np.maximum(low, -Y_MAX), 0.0) / across_z

@@ -70,8 +70,8 @@ class Simulator:
         self.momentum = None if momentum is None else (float(momentum[0]), float(momentum[1]))
         self.length, self.full_noise = length, bool(full_noise)
         self._pulses = detector.pulses(self.response)
-        self._probability = detector.above(self.response.threshold, self.response.noise)
         self._dead = self._dead_rows(float(dead_wires))
+        self._noise = [detector.plane_noise(self.response, plane, dead) for plane, dead in enumerate(self._dead)]
         self._stopping, self._photons = material.tables(), showers.photon_tables()
         self._scratch = threading.local()
 
@@ -180,7 +180,7 @@ class Simulator:
         for plane in range(self.image_shape[2]):
             # the collection plane goes on with the event's random numbers, so it is the same with one plane and with three
             noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i, plane]))) if plane else rng
-            planes.append(detector.expose(noise, steps, plane, self.response, self._pulses, self._probability,
+            planes.append(detector.expose(noise, steps, plane, self.response, self._pulses, self._noise[plane],
                                           self._scratch.tiles, self._dead[plane], self.full_noise))
         signal = planes[0][2]
         height, width, _ = self.image_shape

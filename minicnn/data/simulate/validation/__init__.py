@@ -1,0 +1,43 @@
+"""Every validation of the simulator: computed here once, asserted by the tests, drawn and tabulated by ``python -m minicnn validate``."""
+from pathlib import Path
+
+from . import readout, showers, tracks
+from .base import Check, Figure, Series, Validation
+
+#: Name -> (function, reference file that it needs or None), in the order of the page.
+VALIDATIONS = {
+    "csda_range": (tracks.csda_range, None),
+    "energy_loss": (tracks.energy_loss, None),
+    "geant4_muon": (tracks.geant4_muon, "geant4_muon_100MeV_in_argon.h5"),
+    "straggling": (tracks.straggling, None),
+    "interaction_length": (tracks.interaction_length, None),
+    "branching": (showers.branching, None),
+    "michel_spectrum": (showers.michel_spectrum, None),
+    "photon_attenuation": (showers.photon_attenuation, None),
+    "conversion_length": (showers.conversion_length, None),
+    "radiation_length": (showers.radiation_length, None),
+    "shower_profile": (showers.shower_profile, None),
+    "shower_start": (showers.shower_start, None),
+    "recombination": (readout.recombination, None),
+    "mip_charge": (readout.mip_charge, None),
+    "pulse_shape": (readout.pulse_shape, "microboone_field_response_plane2.npz"),
+    "noise": (readout.noise, "microboone_run3493_raw_waveforms.npz"),
+    "wire_noise": (readout.wire_noise, None),
+    "pulse_length": (readout.pulse_length, "microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz"),
+    "lit_fractions": (readout.lit_fractions, None),
+}
+
+__all__ = ["VALIDATIONS", "Check", "Figure", "Series", "Validation", "validate"]
+
+
+def validate(name, simulator, folder=None):
+    """Return the Validation of that name; FileNotFoundError where its reference file is not in ``folder``."""
+    function, file = VALIDATIONS[name]
+    if file is None:
+        return function(simulator)
+    path = Path(folder or ".") / file
+    if folder is None or not path.exists():
+        raise FileNotFoundError(f"{name} is compared with {file}, which is not {'given' if folder is None else f'in {folder}'}")
+    result = function(simulator, path)
+    result.file = file
+    return result
