@@ -1,5 +1,8 @@
-"""Networks on the CUDA kernels: training as on the CPU, which GPU a rank takes, what is said where there is none or too little memory."""
+"""Networks on the CUDA kernels, on the emulator or with MINICNN_TEST_DEVICE=cuda on a GPU: training as on the CPU, which GPU a rank takes,
+what is said where there is none or too little memory.
+"""
 import json
+import os
 import shutil
 import sys
 import types
@@ -16,7 +19,9 @@ from minicnn.parallel import place_on_node
 from minicnn.parallel.device import cuda_aware, lent
 from minicnn.plan import resolve_device, share
 
+DEVICE = os.environ.get("MINICNN_TEST_DEVICE", "emulated")
 emulated = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
+device = pytest.mark.skipif(DEVICE == "emulated" and shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
 
 
 def few_lit(n, seed=0):
@@ -24,11 +29,11 @@ def few_lit(n, seed=0):
     return np.where(np.abs(x) < 1.5, np.float32(0), x), y
 
 
-@emulated
+@device
 @pytest.mark.parametrize("suppression", ["never", "always", "auto"])
 @pytest.mark.parametrize("optimizer", [lambda: mc.SGD(0.05, momentum=0.9), lambda: mc.Adam(0.01)], ids=["sgd", "adam"])
 def test_training_is_that_of_the_cpu(suppression, optimizer):
-    models = [small_model(d, zero_suppression=suppression, optimizer=optimizer()) for d in ("cpu", "emulated")]
+    models = [small_model(d, zero_suppression=suppression, optimizer=optimizer()) for d in ("cpu", DEVICE)]
     for step in range(3):
         x, y = few_lit(10, step)                              # more than run at once
         losses = [m.train_on_batch(x, y) for m in models]
@@ -38,25 +43,25 @@ def test_training_is_that_of_the_cpu(suppression, optimizer):
     assert np.allclose(models[0].predict(x), models[1].predict(x), rtol=1e-4)
 
 
-@emulated
+@device
 def test_unfused_layers_and_dropout():
     def layers():
         return [mc.Conv2D(3, 3, strides=2), mc.ReLU(), mc.MaxPooling2D(3, 2), mc.Conv2D(4, 2), mc.ELU(), mc.Flatten(), mc.Dropout(0.3),
                 mc.Dense(3)]
-    models = [mc.Sequential(layers(), (22, 19, 1), device=d, optimizer=mc.SGD(0.01)) for d in ("reference", "emulated")]
+    models = [mc.Sequential(layers(), (22, 19, 1), device=d, optimizer=mc.SGD(0.01)) for d in ("reference", DEVICE)]
     x, y = random_batch(4)
     assert models[0].train_on_batch(x, y) == pytest.approx(models[1].train_on_batch(x, y), rel=1e-5)
     reference, cuda = (m.kernels.to_host(m.parameters) for m in models)
     assert np.linalg.norm(reference - cuda) <= 1e-5 * np.linalg.norm(reference)
 
 
-@emulated
+@device
 @pytest.mark.parametrize("case", CASES)
 def test_zero_suppression(case):
-    compare("emulated", SHAPE, [event(SHAPE, p, seed=i) for i, p in enumerate(CASES[case])])
+    compare(DEVICE, SHAPE, [event(SHAPE, p, seed=i) for i, p in enumerate(CASES[case])])
 
 
-@emulated
+@device
 def test_tf32_is_asked_for_and_said():
     x, y = few_lit(4)
     layers = [mc.Conv2D(9, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(2), mc.Conv2D(6, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(3),
@@ -64,7 +69,7 @@ def test_tf32_is_asked_for_and_said():
     losses = {}
     for precision in ("float32", "tf32"):
         for mode in ("never", "always"):
-            model = mc.Sequential(layers, (22, 19, 1), device="emulated", precision=precision, zero_suppression=mode)
+            model = mc.Sequential(layers, (22, 19, 1), device=DEVICE, precision=precision, zero_suppression=mode)
             losses[precision, mode] = model.train_on_batch(x, y)
         assert ("forward in TF32" in str(model.plan())) == (precision == "tf32")
     assert losses["tf32", "never"] == pytest.approx(losses["tf32", "always"], rel=1e-6)
@@ -75,22 +80,23 @@ def test_tf32_is_asked_for_and_said():
         small_model("cpu", precision="half")
 
 
-@emulated
+@device
 def test_planes_backgrounds_and_dense_images():
     shape = (41, 38, 3)
-    compare("emulated", shape, [event(shape, [(9, 9), (0, 37)], i, background=b) for i, b in enumerate((0.0, 0.75, 0.0))])
-    model = small_model("emulated")
-    x, _ = few_lit(3)
-    assert np.array_equal(model.predict(x), model.predict([mc.data.SparseImage.from_dense(image) for image in x]))
+    compare(DEVICE, shape, [event(shape, [(9, 9), (0, 37)], i, background=b) for i, b in enumerate((0.0, 0.75, 0.0))])
+    x, _ = few_lit(10)
+    for mode in ("never", "always", "auto"):
+        model = small_model(DEVICE, zero_suppression=mode)
+        assert np.array_equal(model.predict(x), model.predict([mc.data.SparseImage.from_dense(image) for image in x]))
 
 
-@emulated
+@device
 def test_checkpoints_go_from_device_to_device(tmp_path):
     x, y = few_lit(4)
-    model = small_model("emulated", optimizer=mc.Adam(0.01))
+    model = small_model(DEVICE, optimizer=mc.Adam(0.01))
     model.fit((x, y), validation_data=(x, y), epochs=1, batch_size=2)
     model.save(tmp_path / "model")
-    again = [mc.load_model(tmp_path / "model", device=d, optimizer=mc.Adam(0.01)) for d in ("cpu", "emulated")]
+    again = [mc.load_model(tmp_path / "model", device=d, optimizer=mc.Adam(0.01)) for d in ("cpu", DEVICE)]
     losses = [m.train_on_batch(x, y) for m in (model, *again)]
     assert losses[0] == losses[2] == pytest.approx(losses[1], rel=1e-5)
 
