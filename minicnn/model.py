@@ -11,7 +11,7 @@ from .kernels.workspace import Workspace
 from .layers import Layer
 from .optim import SGD
 from .plan import Plan
-from .suppression import background_of, listed, put
+from .suppression import background_of, listed
 
 #: Slots behind the gradients in the one buffer that ranks add up: with them one Allreduce also gives exact averages and metrics.
 TAIL = ("events", "loss", "correct", "not_finite")
@@ -159,7 +159,7 @@ class Sequential:
         batch = k.empty((len(events), *self.input_shape), self.dtype)
         for image, event in zip(batch, events):
             image[...] = float(self.input_map(np.float32(event.background)))
-        put(batch, *listed(k, events, self.input_map))
+        k.put_pixels(batch, *listed(k, events, self.input_map))
         return batch
 
     def _to_dense(self, events):

@@ -49,7 +49,6 @@ class Table:
     patterns: tuple                                    # what windows of a class see: (R, PH + KH - 1), (S, PW + KW - 1)
     members: tuple = None                              # (R, OH), (S, OW): 1 where a row or column is of a class, float64
     rows: list = None                                  # the rows (n,) of each class
-    numbers: np.ndarray = None                         # (R * S, 1): those of the pairs
     x: np.ndarray = None                               # (R * S, window rows, window columns, C_in)
     y: np.ndarray = None                               # (R * S, 1, 1, C_out)
     argmax: np.ndarray = None
@@ -58,22 +57,12 @@ class Table:
         """Move to the device what the tables look up there."""
         self.members = tuple(k.asarray((np.arange(n)[:, None] == c).astype(np.float64)) for n, c in zip(self.pairs, self.classes))
         self.rows = rows_of(k, self.classes[0])
-        self.numbers = k.asarray(np.arange(self.pairs[0] * self.pairs[1])[:, None])
         self.classes, self.patterns = (tuple(map(k.asarray, a)) for a in (self.classes, self.patterns))
 
     @property
     def pairs(self):
         """(R, S)"""
         return tuple(map(len, self.patterns))
-
-    def pair(self, cells):
-        """Return the number of the class pair (m,) of the given cells."""
-        rows, columns = self.classes
-        return rows[cells[:, 0] % len(rows)] * self.pairs[1] + columns[cells[:, 1]]
-
-    def at(self, cells):
-        """Return the resting output (m, C_out) of the given cells."""
-        return self.y[self.pair(cells), 0, 0]
 
 
 def rows_of(k, classes):
@@ -189,7 +178,7 @@ class ZeroSuppressed:
                     self._at_rest(i)
                 else:
                     k.fill_windows(x, cells, *geometry, *self._resting(i))
-                put(x, lit, values)
+                k.put_pixels(x, lit, values)
             saved.inputs.append(x)
             saved.lit.append(lit)
             if cells is None:
@@ -202,8 +191,9 @@ class ZeroSuppressed:
             lit, values = cells, y
         saved.lit.append(lit)
         if lit is not None:
-            x = self._at_rest(len(self.blocks))[:n]
-            put(x, lit, values)
+            x = self.buffers[-1][:n]
+            x[...] = self.last
+            k.put_pixels(x, lit, values)
         return x, saved
 
     def _pixels(self, k, events):
@@ -216,7 +206,7 @@ class ZeroSuppressed:
             images = [self.input_map(e) if isinstance(e, np.ndarray) else e.to_dense(f=self.input_map) for e in events]
             x = k.asarray(np.asarray(images[0][None] if len(images) == 1 else np.stack(images), np.float32))
             lit = k.lit_pixels(x, background, most) if arrays else None
-            return (None, None, x, background) if lit is None else (lit, get(x, lit), None, background)
+            return (None, None, x, background) if lit is None else (lit, k.take_pixels(x, lit), None, background)
         return *listed(k, events, self.input_map), None, background
 
     def _resting(self, i):
@@ -260,6 +250,8 @@ class ZeroSuppressed:
             table.x.reshape(x.shape)[...] = x
             y, argmax = k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid", work=work[i])
             table.y, table.argmax = y.copy(), argmax.copy()                            # those are buffers
+        values, (rows, columns) = self._resting(len(self.blocks))
+        self.last = values[rows[:, None], columns[None]]                               # the last block's output without an event
 
     # ------------------------------------------------------------------------------------------------ backward
     def backward(self, k, dy, saved, p, g, need_dx=False, work=None):
@@ -276,8 +268,8 @@ class ZeroSuppressed:
                 dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], *options, i > 0, dw, db, work=work[i])[0]
                 continue
             if grad is None:
-                grad = get(dx, lit)
-                self._add_sums(i, class_sums(dx.sum(0, dtype=np.float64), self.tables[i]), grad, lit)
+                grad = k.take_pixels(dx, lit)
+                self._add_sums(k, i, class_sums(dx.sum(0, dtype=np.float64), self.tables[i]), grad, lit)
             before, waiting = self.tables[i - 1].classes if i else None, self.waiting[i]
             if waiting:
                 if waiting.count + len(lit) > waiting.room:
@@ -286,13 +278,12 @@ class ZeroSuppressed:
             grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
                                                              *options, before, dw, db, waiting is None, work=work[i])
             if i:
-                self._add_sums(i - 1, sums, grad, positions)
+                self._add_sums(k, i - 1, sums, grad, positions)
 
-    def _add_sums(self, i, sums, grad, lit):
+    def _add_sums(self, k, i, sums, grad, lit):
         """Add to the class sums of block i: ``sums`` over all its cells, less the gradients of the lit ones."""
         table = self.tables[i]
-        pair = table.pair(lit) == table.numbers
-        self.sums[i] += sums - (pair.astype(np.float64) @ grad.astype(np.float64)).reshape(sums.shape)
+        self.sums[i] += sums - k.class_sums(grad, lit, table.classes, table.pairs)
 
     def begin(self):
         """Start a batch: forget what is left of one that an error cut short."""
@@ -333,20 +324,10 @@ def listed(k, events, input_map):
     return k.asarray(positions), k.asarray(input_map(np.concatenate([e.values for e in events])))
 
 
-def get(x, at):
-    """Return x (n, H, W, C) at positions (m, 2) whose rows count on through the images."""
-    return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
-
-
-def put(x, at, values):
-    """Set x (n, H, W, C) at positions (m, 2) whose rows count on through the images."""
-    x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]] = values
-
-
 def class_sums(a, table):
     """Return the sums (R, S, C) float64 of a (OH, OW, C) over the class pairs of a table."""
     rows, columns = table.members
     return columns @ (rows @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
 
 
-__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "background_of", "class_sums", "listed", "put"]
+__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "background_of", "class_sums", "listed"]

@@ -272,6 +272,16 @@ def test_adam(step):
     close(w, want[0], POINT)
 
 
+def test_positions():
+    rng = np.random.default_rng(0)
+    x, at = random(0, 1, 9, 12, 3), np.argwhere(rng.random((9, 12)) < 0.3).astype(np.int32)
+    values, classes = cpu.take_pixels(x, at), (rng.integers(0, 3, 9), rng.integers(0, 2, 12))
+    assert np.array_equal(values, reference.take_pixels(x, at))
+    assert np.array_equal(cpu.put_pixels(x.copy(), at, values + 1), reference.put_pixels(x.copy(), at, values + 1))
+    sums = cpu.class_sums(values, at, classes, (3, 2))
+    assert np.allclose(sums, reference.class_sums(values.astype(float), at, classes, (3, 2)), rtol=1e-12, atol=1e-12)
+
+
 # ------------------------------------------------------------------------------------------------ arguments
 def test_gradients_are_added_to_given_arrays():
     x, w, dy = random(0, 2, 12, 12, 2), random(1, 3, 3, 2, 4), random(2, 2, 12, 12, 4)

@@ -279,6 +279,12 @@ def test_lists(channels, kernel, ph, pw, size, lit, border, seed):
     values, classes = random(seed, 3, 2, channels), (rng.integers(0, 3, size[0]), rng.integers(0, 2, size[1]))
     filled = run(lambda k, x, c, v, *cl: k.fill_windows(x, c, *geometry, v, cl), x.copy(), cells, values, *classes)
     assert np.array_equal(filled, reference.fill_windows(x.copy(), cells, *geometry, values, classes))
+    taken = run(lambda k, x, a: k.take_pixels(x, a), x, pixels)
+    assert np.array_equal(taken, reference.take_pixels(x, pixels))
+    put = run(lambda k, x, a, v: k.put_pixels(x, a, v), x.copy(), pixels, taken + 1)
+    assert np.array_equal(put, reference.put_pixels(x.copy(), pixels, taken + 1))
+    sums = run(lambda k, v, a, *cl: k.class_sums(v, a, cl, (3, 2)), taken, pixels, *classes)
+    close(sums, reference.class_sums(taken, pixels, classes, (3, 2)), 1e-12, terms=1e-3)
     windows = run(lambda k, x, c: k.cell_windows(x, c, *geometry), x, cells)
     assert np.array_equal(windows, reference.cell_windows(x, cells, *geometry))
 

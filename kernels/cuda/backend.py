@@ -85,6 +85,7 @@ class Backend:
     conv2d_block, conv2d_block_backward = block.conv2d_block, block_backward.conv2d_block_backward
     lit_pixels, active_cells = cells.lit_pixels, cells.active_cells
     fill_windows, cell_windows = cells.fill_windows, cells.cell_windows
+    take_pixels, put_pixels, class_sums = cells.take_pixels, cells.put_pixels, cells.class_sums
     conv2d_block_cells, conv2d_block_cells_backward = cells.conv2d_block_cells, cells.conv2d_block_cells_backward
     dense, dense_backward = dense.dense, dense.dense_backward
     softmax_cross_entropy, softmax_cross_entropy_backward = loss.softmax_cross_entropy, loss.softmax_cross_entropy_backward

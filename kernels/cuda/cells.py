@@ -55,6 +55,38 @@ def active_cells(k, active, x_shape, kernel, pool, padding="same", border=False,
     return _listed(k, mask)
 
 
+def take_pixels(k, x, at):
+    """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
+    x, at = floats(k, "take_pixels", x=x), integers(k, at)
+    values = k.empty((len(at), x.shape[3]))
+    k.each("cells.cu", "take_or_put", values.size, x, *x.shape[2:], at, values, False)
+    return values
+
+
+def put_pixels(k, x, at, values):
+    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the output and must be contiguous."""
+    values, at = floats(k, "put_pixels", values=values), integers(k, at)
+    shaped("put_pixels", "values", values, (len(at), x.shape[3]))
+    k.each("cells.cu", "take_or_put", values.size, gradient(k, "put_pixels", "x", x, x.shape), *x.shape[2:], at, values, True)
+    return x
+
+
+def class_sums(k, values, at, classes, pairs):
+    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs of row class and column class.
+
+    classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
+    """
+    values, at = floats(k, "class_sums", values=values), integers(k, at)
+    shaped("class_sums", "at", at, (len(values), 2))
+    if not len(at):
+        return k.zeros((*pairs, values.shape[1]), np.float64)
+    rows, columns = (integers(k, c) for c in classes)
+    parts = k.empty((min(PARTS, len(at)), *pairs, values.shape[1]), np.float64)
+    k.launch("cells.cu", "class_sums", (len(parts), pairs[0] * pairs[1]), min(-(-values.shape[1] // 32) * 32, 256),
+             (values, at, *values.shape, len(rows), rows, columns, pairs[1], parts))
+    return parts.sum(0)
+
+
 def _geometry(x, kernel, pool, padding):
     """Return (OH, PH, PW, KH, KW, top, left) of the cells of x."""
     (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
