@@ -49,12 +49,15 @@ class Table:
     patterns: tuple                                    # what windows of a class see: (R, PH + KH - 1), (S, PW + KW - 1)
     members: tuple = None                              # (R, OH), (S, OW): 1 where a row or column is of a class, float64
     rows: list = None                                  # the rows (n,) of each class
+    sees: tuple = None                                 # (classes before, R * window rows), ...: 1 where a window's row is of the class
     x: np.ndarray = None                               # (R * S, window rows, window columns, C_in)
     y: np.ndarray = None                               # (R * S, 1, 1, C_out)
     argmax: np.ndarray = None
 
-    def place(self, k):
-        """Move to the device what the tables look up there."""
+    def place(self, k, before):
+        """Move to the device what the table looks up there; ``before``: the class pairs (R, S) of the pixels that its windows see."""
+        self.sees = tuple(k.asarray((np.arange(n)[:, None] == pattern.reshape(-1)).astype(np.float64))
+                          for n, pattern in zip(before, self.patterns))
         self.members = tuple(k.asarray((np.arange(n)[:, None] == c).astype(np.float64)) for n, c in zip(self.pairs, self.classes))
         self.rows = rows_of(k, self.classes[0])
         self.classes, self.patterns = (tuple(map(k.asarray, a)) for a in (self.classes, self.patterns))
@@ -230,8 +233,8 @@ class ZeroSuppressed:
         if self.pixel_rows is None:
             self.pixel_rows = rows_of(k, self.pixels[0])
             self.pixels = tuple(map(k.asarray, self.pixels))
-            for table in self.tables:
-                table.place(k)
+            for table, before in zip(self.tables, [(1, 1), *(t.pairs for t in self.tables)]):
+                table.place(k, before)
             grids = [math.prod(shape[:2]) for shape in self.shapes[1:]]
             self.waiting = [Waiting(k, block, shape[2], grid) if Waiting.pays(k, block, shape[2], grid) else None
                             for block, shape, grid in zip(self.blocks, self.shapes, grids)]
@@ -303,11 +306,11 @@ class ZeroSuppressed:
                 waiting.flush(p[i]["w"], g[i]["w"], g[i]["b"], work[i])
             dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
                                          g[i]["w"], g[i]["b"], waiting is None, work=work[i])[0]
-            if i:
-                rows, columns = (pattern[..., None] == k.asarray(np.arange(n))
-                                 for pattern, n in zip(table.patterns, self.tables[i - 1].pairs))
-                self.sums[i - 1] += np.einsum("rau,sbv,rsabc->uvc", rows.astype(np.float64), columns.astype(np.float64),
-                                              dx.reshape(*table.pairs, *dx.shape[1:]).astype(np.float64), optimize=True)
+            if i:                                      # over what each place of a window is: rows first, then columns
+                rows, columns = table.sees
+                dx = dx.reshape(*table.pairs, *dx.shape[1:]).transpose(0, 2, 1, 3, 4)
+                part = rows @ dx.reshape(rows.shape[1], -1).astype(np.float64)
+                self.sums[i - 1] += columns @ part.reshape(len(rows), columns.shape[1], -1)
         self.sums = None
 
 
