@@ -167,37 +167,46 @@ class ZeroSuppressed:
         n = len(events)
         lit, values, x, background = self._pixels(k, events)
         self._rest(k, p, work, background, n)
-        saved = Saved()
+        saved = Saved(lit=self._lists(k, lit, n, work))
         self.events += n
-        for i, block in enumerate(self.blocks):
+        for i, (block, lit, cells) in enumerate(zip(self.blocks, saved.lit, saved.lit[1:])):
             geometry, options = (block.conv.kernel_size, block.pool, block.conv.padding), (block.pool, block.alpha, block.conv.padding)
-            grid = n * self.shapes[i + 1][0] * self.shapes[i + 1][1]
-            cells = None
             if lit is not None:
                 x = self.buffers[i][:n]
-                cells = k.active_cells(lit, x.shape, *geometry, work=work[i])
-                if len(cells) > self.crossover * grid:
-                    cells = None
+                if cells is None:
                     self._at_rest(i)
                 else:
                     k.fill_windows(x, cells, *geometry, *self._resting(i))
                 k.put_pixels(x, lit, values)
             saved.inputs.append(x)
-            saved.lit.append(lit)
             if cells is None:
                 x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
             else:
                 y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, work=work[i])
-            self.active[i] += grid if cells is None else len(cells)
+            self.active[i] += n * math.prod(self.shapes[i + 1][:2]) if cells is None else len(cells)
             saved.y.append(y)
             saved.argmax.append(argmax)
-            lit, values = cells, y
-        saved.lit.append(lit)
+            values = y
+        lit = saved.lit[-1]
         if lit is not None:
             x = self.buffers[-1][:n]
             x[...] = self.last
             k.put_pixels(x, lit, values)
         return x, saved
+
+    def _lists(self, k, lit, n, work):
+        """Return [lit pixels, lit cells of the first block, of the second, ...] of n events: None for one that runs dense, and after it.
+
+        Lists depend on no sum, so all are made before the first one: on a GPU the host has to wait for their lengths.
+        """
+        lists = [lit]
+        for i, block in enumerate(self.blocks):
+            if lit is not None:
+                lit = k.active_cells(lit, (n, *self.shapes[i]), block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
+                if len(lit) > self.crossover * n * math.prod(self.shapes[i + 1][:2]):
+                    lit = None
+            lists.append(lit)
+        return lists
 
     def _pixels(self, k, events):
         """Return (positions, values, None, background) of the events' lit pixels, mapped; where they are too many to gain anything,
