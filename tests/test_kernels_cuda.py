@@ -187,7 +187,7 @@ def test_tensor_cores(case):
     y, argmax = run(lambda k, *a: k.in_tf32().conv2d_block(*a, pool, 1.0, padding), x, w, b)
     exact, rounded = (reference.conv2d_block(*wide(*arrays, b), pool, 1.0, padding) for arrays in
                       ((x, w), ((a.view(np.uint32) + 0x1000 & 0xffffe000).astype(np.uint32).view(np.float32) for a in (x, w))))
-    close(y, rounded[0])
+    close(y, rounded[0], 2e-5 if ON_GPU else SUM)             # a tensor core cuts sums off where the emulator rounds them
     close(y, exact[0], 3e-4)
     assert 1e-5 < np.linalg.norm(y - exact[0]) / np.linalg.norm(exact[0]) and (argmax == rounded[1]).mean() > 0.999
     rng = np.random.default_rng(0)
@@ -287,6 +287,12 @@ def test_lists(channels, kernel, ph, pw, size, lit, border, seed):
     close(sums, reference.class_sums(taken, pixels, classes, (3, 2)), 1e-12, terms=1e-3)
     windows = run(lambda k, x, c: k.cell_windows(x, c, *geometry), x, cells)
     assert np.array_equal(windows, reference.cell_windows(x, cells, *geometry))
+
+
+def test_a_list_of_more_segments_than_one_scan_takes():
+    x = np.zeros((1, 700, 450, 1), np.float32)
+    x[0, ::70, ::9], x[0, 699, 449] = 1, 1
+    assert np.array_equal(run(lambda k, x: k.lit_pixels(x), x), reference.lit_pixels(x))
 
 
 @pytest.mark.parametrize("case", [BLOCKS[0], BLOCKS[1], BLOCKS[4], BLOCKS[6]], ids=str)
