@@ -4,7 +4,7 @@
 
 First the loss and gradients are compared with the CPU engine. Times are medians of device events. ``make gpu-check`` runs the parity
 tests on the device and then this, into benchmarks/results/. ``--device emulated --size 100`` runs it all without a GPU; such times mean
-nothing.
+nothing, but ``--device emulated --check`` compares the whole network at full size with the CPU engine, in two minutes.
 """
 import argparse
 import json
@@ -213,6 +213,7 @@ def main(argv=None):
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
     p.add_argument("--repeats", type=int, default=11)
     p.add_argument("--seconds", type=float, default=10, help="how long to train from the store")
+    p.add_argument("--check", action="store_true", help="stop after the comparison with the CPU engine")
     p.add_argument("--cpu", action="store_true", help="also time the CPU engine, zero-suppressed, at the largest batch")
     p.add_argument("--json", help="write the figures to this file, or into this folder under the GPU's name")
     args = p.parse_args(argv)
@@ -222,6 +223,8 @@ def main(argv=None):
     simulator = mc.data.Simulator(seed=0, shape=(args.size, args.size, 1))
     events = [simulator.read(i) for i in range(max(args.batch_size))]
     check(args.device, args.size, events)
+    if args.check:
+        return
 
     top = ceilings(clock)
     print("".join(f"{key.replace('_', ', ')}: {value:.0f}   " for key, value in top.items()) or "no ceilings: not a GPU")
