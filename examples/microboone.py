@@ -40,6 +40,7 @@ def arguments():
     p.add_argument("--learning-rate", type=float, default=0.01)
     p.add_argument("--momentum", type=float, default=0.9)
     p.add_argument("--sync", choices=("gradients", "weights"), default="gradients", help="what ranks exchange")
+    p.add_argument("--transport", choices=("mpi", "nccl"), default="mpi", help="what adds up gradients that are on GPUs")
     p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K, reference or emulated")
     p.add_argument("--precision", choices=("float32", "tf32"), default="float32", help="of the forward pass on a GPU (docs/gpu.md)")
@@ -93,7 +94,7 @@ def main(comm):
             report.draw_events([source.read(int(i)) for i in validation_events[:6]], args.out / "events.png", class_names=names)
 
     history = model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=args.sync,
-                        sync_every=args.sync_every, seed=args.seed, threads=threads,
+                        sync_every=args.sync_every, transport=args.transport, seed=args.seed, threads=threads,
                         callbacks=[mc.callbacks.Progress(), mc.callbacks.CSVLogger(args.out / "history.csv"),
                                    mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
     result = model.evaluate(validation, comm=comm)

@@ -164,7 +164,7 @@ class Plan:
     def __str__(self):
         width = max(len(r["layers"]) for r in self.rows) + 2
         lines = [f"Plan on {self.device}: batches run as "
-                 + (f"{self.microbatch} event at a time" if self.microbatch else "a whole"),
+                 + (f"{self.microbatch} event{'s' * (self.microbatch > 1)} at a time" if self.microbatch else "a whole"),
                  f"{'stage':<{width}}{'output':>18}{'fwd GFLOP':>11}{'bwd GFLOP':>11}{'saved MB':>10}  note"]
         for r in self.rows:
             lines.append(f"{r['layers']:<{width}}{' x '.join(map(str, r['output'])):>18}{r['forward'] / 1e9:>11.3f}"

@@ -45,14 +45,14 @@ def train_step(model, x, y, optimizer, sync=None, rank=0, ledger=None):
 
 
 def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=None, comm=None, sync="gradients", sync_every=1,
-        callbacks=(), seed=0, initial_epoch=0, prefetch=1, threads=None):
+        callbacks=(), seed=0, initial_epoch=0, prefetch=1, threads=None, transport="mpi"):
     """Train ``model`` and return its History.
 
     train, validation_data: this rank's events, as an EventStore (or any object with ``len`` and ``batch(indices) -> (x, y)``); or
     (x, y) arrays, the same on every rank, of which each rank takes its share. batch_size is per rank. comm: an mpi4py communicator
     or None. sync: "gradients" (one Allreduce per step) or "weights" (average weights and velocity every ``sync_every`` steps, as
     MaTEx). Every event is used once per epoch, in an order given by (seed, epoch, rank). threads: per rank; by default the cores of
-    the node are shared by its ranks, and one process keeps what it has.
+    the node are shared by its ranks, and one process keeps what it has. transport: what adds up device buffers, "mpi" or "nccl".
 
     Raises ValueError on all ranks when a rank has no events or less than a batch; NotFiniteError on all ranks at the same step.
     """
@@ -60,7 +60,7 @@ def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=No
     optimizer = optimizer or model.optimizer
     train = as_dataset(train, rank, ranks, seed)
     validation = as_dataset(validation_data, rank, ranks, seed) if validation_data is not None else None
-    sync = make_sync(sync, comm, sync_every)
+    sync = make_sync(sync, comm, sync_every, transport)
     if threads or comm:
         model.kernels.set_threads(threads or threads_per_rank(comm))
     steps = _agree_steps(comm, rank, len(train), batch_size)

@@ -1,6 +1,7 @@
 """Networks on the CUDA kernels, on the emulator or with MINICNN_TEST_DEVICE=cuda on a GPU: training as on the CPU, which GPU a rank takes,
 what is said where there is none or too little memory.
 """
+import ctypes
 import json
 import os
 import shutil
@@ -10,12 +11,13 @@ import types
 import numpy as np
 import pytest
 from conftest import ROOT, mpi, random_batch, small_model
+from minicnn.kernels import get_backend
 from minicnn.kernels.cuda import emulator, gpu
 from minicnn.kernels.cuda.source import kernels as names_in
 from test_suppression import CASES, SHAPE, compare, event
 
 import minicnn as mc
-from minicnn.parallel import place_on_node
+from minicnn.parallel import make_sync, place_on_node
 from minicnn.parallel.device import cuda_aware, lent
 from minicnn.plan import resolve_device, share
 
@@ -188,6 +190,19 @@ class FakeCupy(types.ModuleType):
         self.cuda = space(
             Device=Device, memory=space(OutOfMemoryError=MemoryError), alloc_pinned_memory=bytearray,
             runtime=space(getDeviceCount=lambda: 2, getDeviceProperties=lambda i: {"name": b"Fake GPU", "totalGlobalMem": 2 << 30}))
+
+        class NcclCommunicator:
+            def __init__(self, size, unique, rank):
+                assert (size, unique, rank) == (2, (7,), 0)
+
+            def allReduce(self, source, to, count, kind, operation, stream):
+                assert source == to and (kind, operation, stream) == ("float", "sum", 11)
+                numbers = (ctypes.c_float * count).from_address(to)
+                numbers[:] = [2 * n for n in numbers]
+
+        self.nccl = space(available=False, get_unique_id=lambda: (7,), NcclCommunicator=NcclCommunicator, NCCL_FLOAT32="float",
+                          NCCL_SUM="sum")
+        self.cuda.get_current_stream = lambda: space(ptr=11)
         self.get_default_memory_pool = lambda: space(free_bytes=lambda: 1 << 20)
 
 
@@ -195,6 +210,7 @@ class FakeCupy(types.ModuleType):
 def fake_cupy(monkeypatch):
     fake = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", fake.nccl)
     monkeypatch.setattr(gpu, "_backend", None)
     monkeypatch.setattr(emulator.DeviceArray, "data", property(lambda a: types.SimpleNamespace(ptr=a.__array_interface__["data"][0])))
     monkeypatch.setattr(emulator.DeviceArray, "get", lambda a, out: out.__setitem__(Ellipsis, emulator.plain(a)), raising=False)
@@ -222,6 +238,37 @@ def test_the_gpu_runtime_against_a_stand_in_for_cupy(fake_cupy, monkeypatch):
     with pytest.raises(RuntimeError, match=r"cuda:1 \(Fake GPU, 2 GiB\) has no tensor cores for TF32"):
         small_model("cuda", precision="tf32")
     assert backend.memory_free() == (1 << 30) + (1 << 20)
+
+
+class TwoRanks:
+    """A communicator of two ranks that does what rank 0 of two alike sees."""
+
+    rank, size = 0, 2
+
+    def bcast(self, value):
+        return value
+
+    def allgather(self, value):
+        return [value, value]
+
+
+@emulated
+def test_nccl_against_a_stand_in(fake_cupy):
+    """What is asked of NCCL, and what is said where it is missing; what it does needs two GPUs."""
+    backend, _ = resolve_device("cuda:0")
+    gradients = backend.asarray(np.arange(5, dtype=np.float32))
+    sync = make_sync("gradients", TwoRanks(), transport="nccl")
+    with pytest.raises(ValueError, match="CuPy finds no NCCL library"):
+        sync.allreduce(gradients, backend)
+    fake_cupy.nccl.available = True
+    for times in (2, 4):
+        sync.allreduce(gradients, backend)
+        assert np.array_equal(backend.to_host(gradients), times * np.arange(5))
+    for k, message in ((emulator.backend(), "NCCL is for GPUs, this is emulated"), (get_backend("reference"), "this is the reference")):
+        with pytest.raises(ValueError, match=message):
+            make_sync("weights", TwoRanks(), transport="nccl").allreduce(gradients, k)
+    with pytest.raises(ValueError, match="transport must be one of mpi, nccl, got 'smoke'"):
+        make_sync("gradients", None, transport="smoke")
 
 
 def test_there_is_no_such_gpu(fake_cupy):

@@ -55,6 +55,23 @@ class Backend:
         """Return a copy of the device array ``a`` in host memory that the device copies to and from fastest."""
         return self.runtime.pinned(a)
 
+    def nccl_sum(self, size, rank, share):
+        """Return a function that sums a float32 device array over ``size`` ranks in place; ``share(value)`` gives all of them rank 0's.
+
+        Every rank has to call this and has a GPU of its own. ``share`` None only sees whether it can: RuntimeError where not.
+        """
+        if not hasattr(self.runtime, "nccl"):
+            raise RuntimeError(f"NCCL is for GPUs, this is {self.runtime.describe()}")
+        nccl = self.runtime.nccl()
+        if share is None:
+            return None
+        communicator = nccl.NcclCommunicator(size, share(nccl.get_unique_id() if rank == 0 else None), rank)
+
+        def add(a):
+            address, stream = self.runtime.address(a), self.runtime.xp.cuda.get_current_stream().ptr
+            communicator.allReduce(address, address, a.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream)
+        return add
+
     def memory_free(self):
         """Return the bytes that arrays could still take on the device."""
         return self.runtime.memory_free()

@@ -1,6 +1,7 @@
 """The cuda backend on a GPU, through CuPy: arrays, and kernels that NVRTC compiles at their first launch (CuPy keeps them on disk)."""
 import os
 from functools import cache
+from importlib import import_module
 
 import numpy as np
 
@@ -77,6 +78,13 @@ class Gpu:
     def memory_free(self):
         """Bytes that arrays could still take: free ones, and those that CuPy's pool holds unused."""
         return self.device.mem_info[0] + self.xp.get_default_memory_pool().free_bytes()
+
+    def nccl(self):
+        """Return CuPy's NCCL module; raises RuntimeError where the library is missing."""
+        nccl = import_module("cupy.cuda.nccl")
+        if not nccl.available:
+            raise RuntimeError("CuPy finds no NCCL library: pip install nvidia-nccl-cu13 (or -cu12)")
+        return nccl
 
     # ------------------------------------------------------------------------------------------------ launches
     def launch(self, file, kernel, grid, block, args, defines, shared):

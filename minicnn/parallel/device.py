@@ -4,6 +4,8 @@ import os
 from contextlib import contextmanager
 from functools import cache
 
+from .collective import everywhere
+
 
 @contextmanager
 def lent(buffer, kernels=None):
@@ -22,6 +24,16 @@ def lent(buffer, kernels=None):
         memory = kernels.pinned(buffer)
         yield memory
         buffer[...] = kernels.asarray(memory)
+
+
+def nccl_sum(comm, kernels):
+    """Return the function that sums a device buffer over the ranks by NCCL; where one rank cannot, all raise ValueError."""
+    def ready():
+        if not hasattr(kernels, "nccl_sum"):
+            raise RuntimeError(f'transport "nccl" is for GPUs, this is the {kernels.name} backend')
+        kernels.nccl_sum(comm.size, comm.rank, None)
+    everywhere(comm, ready)
+    return kernels.nccl_sum(comm.size, comm.rank, comm.bcast)
 
 
 @cache

@@ -1,16 +1,18 @@
 """How ranks stay one model: sum the gradients every step, or average the weights every k steps."""
 import numpy as np
 
-from .device import lent
+from .device import lent, nccl_sum
 
-MODES = ("gradients", "weights")
+MODES, TRANSPORTS = ("gradients", "weights"), ("mpi", "nccl")
 
 
-def make_sync(mode, comm, every=1):
-    """Return the GradientSync or WeightSync for ``comm`` (None: one rank); raises ValueError for another mode."""
+def make_sync(mode, comm, every=1, transport="mpi"):
+    """Return the GradientSync or WeightSync for ``comm`` (None: one rank); raises ValueError for another mode or transport."""
+    if transport not in TRANSPORTS:
+        raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, got {transport!r}")
     if mode not in MODES:
         raise ValueError(f"sync must be one of {', '.join(MODES)}, got {mode!r}")
-    return GradientSync(comm) if mode == "gradients" else WeightSync(comm, every)
+    return GradientSync(comm, transport) if mode == "gradients" else WeightSync(comm, every, transport)
 
 
 class GradientSync:
@@ -18,12 +20,15 @@ class GradientSync:
 
     local = False                                   # the update sees the gradients of all ranks
 
-    def __init__(self, comm):
-        self.comm, self.size = comm, comm.size if comm else 1
+    def __init__(self, comm, transport="mpi"):
+        self.comm, self.size, self.transport, self.nccl = comm, comm.size if comm else 1, transport, None
 
     def allreduce(self, buffer, kernels=None):
         """Sum ``buffer`` over the ranks, in place; ``kernels``: the backend it belongs to, None for a NumPy array."""
-        if self.size > 1:
+        if self.size > 1 and self.transport == "nccl" and kernels is not None:
+            self.nccl = self.nccl or nccl_sum(self.comm, kernels)
+            self.nccl(buffer)
+        elif self.size > 1:
             from mpi4py import MPI
             with lent(buffer, kernels) as memory:
                 self.comm.Allreduce(MPI.IN_PLACE, memory, MPI.SUM)
@@ -65,8 +70,8 @@ class WeightSync(GradientSync):
 
     local = True                                    # each rank updates with its own gradients
 
-    def __init__(self, comm, every=1):
-        super().__init__(comm)
+    def __init__(self, comm, every=1, transport="mpi"):
+        super().__init__(comm, transport)
         if every < 1:
             raise ValueError(f"weights are averaged every k >= 1 steps, got {every}")
         self.every, self.since, self.pending = every, 0, None
