@@ -10,6 +10,7 @@ which is written last: it is there if and only if the run is complete.
 import argparse
 import csv
 import json
+import math
 import os
 import platform
 import resource
@@ -22,7 +23,7 @@ import numpy as np
 
 import minicnn as mc
 from minicnn import report
-from minicnn.parallel import agree, everywhere, ordered, threads_per_rank, world
+from minicnn.parallel import MODES, agree, everywhere, make_sync, ordered, threads_per_rank, world
 from minicnn.progress import Meter
 
 BATCH_SIZE = 4
@@ -37,22 +38,33 @@ def arguments():
     p.add_argument("--size", type=int, default=3600, help="side of the images in pixels")
     p.add_argument("--epochs", type=int, default=5)
     p.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="events per step and rank")
-    p.add_argument("--learning-rate", type=float, default=0.01)
-    p.add_argument("--momentum", type=float, default=0.9)
-    p.add_argument("--sync", choices=("gradients", "weights"), default="gradients", help="what ranks exchange")
+    p.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
+    p.add_argument("--learning-rate", type=float, help="of the first steps after the warm-up (default: 0.0005 for adam, 0.01 for sgd)")
+    p.add_argument("--schedule", choices=("cosine", "constant"), default="cosine",
+                   help="the learning rate falls to 1/50 at the last epoch, or stays")
+    p.add_argument("--warmup", type=int, default=50, help="steps over which the learning rate rises")
+    p.add_argument("--momentum", type=float, default=0.9, help="of sgd")
+    p.add_argument("--accumulate", type=int, default=1, help="batches that make one step: one exchange and update for all of them")
+    p.add_argument("--scale-from", type=int, metavar="EVENTS", help="the learning rate is meant for so many events per step: it grows with "
+                                                                    "their number on all ranks, rising to that over 100 steps")
+    p.add_argument("--sync", choices=MODES, default="gradients", help="what ranks exchange, see docs/parallel.md")
+    p.add_argument("--bucket", type=int, metavar="KB", help="size of a piece with --sync overlap")
     p.add_argument("--transport", choices=("mpi", "nccl"), default="mpi", help="what adds up gradients that are on GPUs")
     p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K, reference or emulated")
     p.add_argument("--precision", choices=("float32", "tf32"), default="float32", help="of the forward pass on a GPU (docs/gpu.md)")
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
+    p.add_argument("--shared-store", action="store_true", help="ranks of a node share their events: mixed and dealt evenly in every epoch")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
     p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
-    p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.05 at size 3600, less for summed pixels)")
+    p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.1 at size 3600, less for summed pixels)")
     p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed pixels)")
+    p.add_argument("--ledger", action="store_true", help="say where every step's time goes; timeline.json and step.png in --out")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=Path("runs/microboone"))
     p.add_argument("--weights", type=Path, help="model to start from (default with --predict: model.safetensors in --out)")
+    p.add_argument("--resume", action="store_true", help="go on behind the last complete epoch in --out, with the options it began with")
     p.add_argument("--predict", type=Path, nargs="+", metavar="FILE", help="classify these events instead of training")
     return p
 
@@ -68,42 +80,54 @@ def main(comm):
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     started = time.perf_counter()
     ordered(comm, lambda: prepare(args.out, keep=bool(args.predict)))
+    if args.resume:
+        args.weights = args.out / "model.safetensors"
+        if not ordered(comm, args.weights.exists):
+            say(comm, f"no complete epoch in {args.out} yet: starting anew\n")
+            args.weights = None
     if args.predict:
         weights = args.weights or args.out / "model.safetensors"
         if ordered(comm, weights.exists):
             return predict(comm, args, weights)
         say(comm, f"no model at {weights} yet: training one first\n")
 
+    sync = everywhere(comm, lambda: make_sync(args.sync, comm, args.sync_every, args.bucket and 1024 * args.bucket, args.transport))
     everywhere(comm, lambda: new_store(args))                # a store or codec that does not exist is refused before any work is done
     path = args.events or simulated(comm, args)
     with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
-        model = everywhere(comm, lambda: make_model(args, source.image_shape[2], len(source.class_names)))
+        train_events, validation_events = choose(comm, args, source, ranks)
+        steps = math.ceil(math.ceil(len(train_events) / ranks) / (args.batch_size * args.accumulate))
+        model = everywhere(comm, lambda: make_model(args, source.image_shape[2], len(source.class_names), ranks, steps * args.epochs))
     say(comm, model.summary_text() + "\n\n" + str(model.plan()) + "\n")
     threads = set_threads(comm, args, model)
     say(comm, f"{ranks} rank{'s' * (ranks > 1)} x {threads} thread{'s' * (threads > 1)}, batch {args.batch_size} per rank, "
-              f"{args.batch_size * ranks} in all; sync: {args.sync}")
+              f"{args.batch_size * args.accumulate * ranks} events per step; sync: {args.sync}")
 
     with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
-        train_events, validation_events = choose(comm, args, source, ranks)
         train = load(comm, args, source, train_events, "training")
         validation = load(comm, args, source, validation_events, "validation")
         names = source.class_names
         if args.augment:
-            train = augmented(train, train_events[mc.data.shard(len(train_events), ranks, rank, args.seed)], args)
+            train = augmented(train, args)
         if rank == 0:
             report.draw_events([source.read(int(i)) for i in validation_events[:6]], args.out / "events.png", class_names=names)
 
-    history = model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=args.sync,
-                        sync_every=args.sync_every, transport=args.transport, seed=args.seed, threads=threads,
-                        callbacks=[mc.callbacks.Progress(), mc.callbacks.CSVLogger(args.out / "history.csv"),
-                                   mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
+    done = ordered(comm, lambda: epochs_done(args, model, steps))
+    if done:
+        say(comm, f"{args.weights}: going on behind epoch {done} of {args.epochs}")
+    table, ledger = mc.callbacks.CSVLogger(args.out / "history.csv"), mc.trace.Ledger(detail=args.ledger)
+    model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=sync,
+              accumulate=args.accumulate, seed=args.seed, threads=threads, initial_epoch=done, ledger=ledger,
+              callbacks=[mc.callbacks.Progress(ledger=ledger if args.ledger else None),
+                         *([mc.callbacks.LedgerReport(ledger, args.out)] if args.ledger else []), table,
+                         mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
     result = model.evaluate(validation, comm=comm)
     memory = max(agree(comm, value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
     if rank == 0:
-        print("\n" + write_report(args.out, history, result, names))
+        print("\n" + write_report(args.out, table.rows, result, names))
         say(None, f"peak memory of a rank {memory:.0f} MB; {time.perf_counter() - started:.0f} s in all; results in {args.out}/")
         if not args.predict:
-            finish(args, history, result, ranks, threads, memory, time.perf_counter() - started)
+            finish(args, table.rows, result, ranks, threads, memory, time.perf_counter() - started)
     if args.predict:
         predict(comm, args, args.out / "model.safetensors")
 
@@ -115,17 +139,34 @@ def prepare(out, keep):
         (out / "run.json").unlink(missing_ok=True)
 
 
-def make_model(args, channels, classes):
-    """Return the network that the arguments ask for, for events of so many planes and classes."""
+def make_model(args, channels, classes, ranks, steps):
+    """Return the network that the arguments ask for, for events of so many planes and classes, to be trained for so many steps."""
+    rate = args.learning_rate or (5e-4 if args.optimizer == "adam" else 0.01)
+    rate = mc.optim.cosine(rate, steps, rate / 50) if args.schedule == "cosine" else rate
+    factor = args.batch_size * args.accumulate * ranks / args.scale_from if args.scale_from else 1.0
+    rate = mc.optim.warmup(mc.optim.linear_scaling(rate, factor, 100), max(args.warmup, 1))
+    optimizer = mc.Adam(rate) if args.optimizer == "adam" else mc.SGD(rate, args.momentum)
     if args.weights and not args.predict:
-        model = mc.load_model(args.weights, device=args.device, optimizer=mc.SGD(args.learning_rate, args.momentum))
+        model = mc.load_model(args.weights, device=args.device, optimizer=optimizer)
+        if not args.resume:
+            model.updates, optimizer.steps, optimizer.state = 0, 0, {}         # weights alone: a new training begins with them
         if (model.input_shape, model.classes) != ((args.size, args.size, channels), classes):
             raise ValueError(f"{args.weights} takes images of {model.input_shape} in {model.classes} classes; the events have --size "
                              f"{args.size}, {channels} planes and {classes} classes")
         return model
     return mc.models.microboone(args.size, channels, classes, device=args.device, precision=args.precision, seed=args.seed,
-                                input_scale=args.scale or 0.05 * args.size / 3600, input_knee=args.knee or 100 * 3600 / args.size,
-                                optimizer=mc.SGD(args.learning_rate, args.momentum))
+                                input_scale=args.scale or 0.1 * args.size / 3600, input_knee=args.knee or 100 * 3600 / args.size,
+                                optimizer=optimizer)
+
+
+def epochs_done(args, model, steps):
+    """Return how many epochs of this job the model has behind it; ValueError if it is another job's."""
+    done, rest = divmod(model.updates, steps) if args.resume else (0, 0)
+    if rest or done > args.epochs or (args.resume and model.optimizer.steps != model.updates):
+        raise ValueError(f"{args.weights} has made {model.updates} updates ({model.optimizer.steps} by this optimizer), which are "
+                         f"no complete epochs of {steps} within {args.epochs}: --resume needs the events, ranks, batch size, epochs and "
+                         "optimizer that the run began with")
+    return done
 
 
 def set_threads(comm, args, model):
@@ -188,19 +229,22 @@ def load(comm, args, source, events, what):
         say(comm, f"loaded {total['events']} {what} events in {seconds:.1f} s: {total['events'] / seconds:.0f} events/s, "
                   f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; {total['bytes'] / 1e6:.1f} MB in memory "
                   f"({args.store}, {args.codec}), {total['dense_bytes'] / total['bytes']:.0f} times smaller")
+    if args.shared_store and comm:
+        store = mc.data.NodeStore(store, comm)
+        say(comm, f"{what} events shared by {store.ranks} rank{'s' * (store.ranks > 1)} of each node")
     return store
 
 
-def augmented(store, numbers, args):
+def augmented(store, args):
     """Return the store with its events mirrored, shifted by up to a twentieth of the image and changed in gain by 5 %."""
     t = mc.data.transforms
     far = args.size // 20
-    return t.Augmented(store, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), args.seed, numbers)
+    return t.Augmented(store, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), args.seed)
 
 
-def write_report(out, history, result, names):
+def write_report(out, rows, result, names):
     """Write curves and confusion; return the talk's validation table."""
-    report.draw_history(history.rows, out / "loss.png")
+    report.draw_history(rows, out / "loss.png")
     table = report.talk_table(result.score_sums, result.correct, result.counts, names)
     (out / "confusion.txt").write_text(table + "\n")
     report.write_confusion_csv(out / "confusion.csv", result.confusion, result.score_sums, names)
@@ -208,7 +252,7 @@ def write_report(out, history, result, names):
     return table
 
 
-def finish(args, history, result, ranks, threads, memory, seconds):
+def finish(args, rows, result, ranks, threads, memory, seconds):
     """Write run.json, the mark of a complete run, in one piece."""
     import h5py
     import numba
@@ -218,7 +262,7 @@ def finish(args, history, result, ranks, threads, memory, seconds):
            "versions": {"minicnn": mc.__version__, "python": platform.python_version(), "numpy": np.__version__,
                         "numba": numba.__version__, "h5py": h5py.__version__},
            "machine": {"node": platform.machine(), "cores": os.cpu_count(), "system": platform.platform()},
-           "epochs": history.rows, "loss": result.loss, "accuracy": result.accuracy}
+           "epochs": rows, "loss": result.loss, "accuracy": result.accuracy}
     partial = args.out / "run.json.partial"
     partial.write_text(json.dumps(run, indent=1, default=float) + "\n")
     partial.replace(args.out / "run.json")

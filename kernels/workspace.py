@@ -1,4 +1,6 @@
 """Buffers that a kernel keeps between calls, owned by the caller and passed as ``work``."""
+from contextlib import nullcontext
+
 import numpy as np
 
 
@@ -7,9 +9,11 @@ class Workspace:
 
     ``buffer`` returns the same memory for the same name and shape, so that a step allocates nothing after the first one;
     ``once`` keeps a value until ``expire`` is called, which the model does after every weight update (packed weights).
+    ``timed()`` is a context in which such values are made: the owner may account for that time.
     """
 
-    def __init__(self):
+    def __init__(self, timed=nullcontext):
+        self.timed = timed
         self.buffers = {}
         self.values = {}
 
@@ -24,7 +28,8 @@ class Workspace:
     def once(self, name, make):
         """Return the value of ``make()``, computed at most once between two calls of ``expire``."""
         if name not in self.values:
-            self.values[name] = make()
+            with self.timed():
+                self.values[name] = make()
         return self.values[name]
 
     def expire(self):

@@ -9,6 +9,8 @@ COMMANDS = {"simulate": "make a file of simulated single-particle events",
             "convert": "turn files of any known format into a minicnn event file",
             "inspect": "say what is in a file of events, a trained model or the folder of a run, and whether it is whole",
             "display": "draw an event to a picture",
+            "doctor": "check MPI, cores, memory, GPU and a data set before training, and say what to do",
+            "model": "predict step and epoch times for thousands of ranks from measurements here",
             "validate": "compare the simulation with tables, theory and data, and write the page of it"}
 EPILOG = "python -m minicnn COMMAND --help shows the options of a command."
 

@@ -4,6 +4,8 @@ Callbacks run on every rank; ``self.rank`` and ``self.comm`` tell where. What th
 """
 import csv
 import math
+import os
+from pathlib import Path
 
 from .progress import Meter
 
@@ -47,10 +49,20 @@ class History(Callback):
 
 
 class CSVLogger(Callback):
-    """Writes the history to ``path`` after every epoch, so that a job that is killed leaves what it has."""
+    """Writes the history to ``path`` after every epoch, so that a job that is killed leaves what it has.
+
+    ``rows`` are those of the file: training that begins at an ``initial_epoch`` keeps what is there of the epochs before.
+    """
 
     def __init__(self, path):
         self.path, self.rows = path, []
+
+    def on_train_begin(self, model, info):
+        super().on_train_begin(model, info)
+        if info["initial_epoch"] and os.path.exists(self.path):
+            with open(self.path, newline="") as file:
+                rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            self.rows = [{**row, "epoch": int(row["epoch"])} for row in rows if row["epoch"] <= info["initial_epoch"]]
 
     def on_epoch_end(self, epoch, logs):
         self.rows.append({"epoch": epoch + 1, **logs})
@@ -95,10 +107,13 @@ class EarlyStopping(Callback):
 
 
 class Progress(Callback):
-    """A live bar on a terminal, plain lines elsewhere; after each epoch one line with loss, accuracy and rate. Rank 0 only."""
+    """A live bar on a terminal, plain lines elsewhere; after each epoch one line with loss, accuracy and rate. Rank 0 only.
 
-    def __init__(self, file=None):
-        self.file, self.meter = file, None
+    ledger: the trace.Ledger of the training, to see live where its time goes.
+    """
+
+    def __init__(self, file=None, ledger=None):
+        self.file, self.meter, self.ledger = file, None, ledger
 
     def on_train_begin(self, model, info):
         super().on_train_begin(model, info)
@@ -109,7 +124,8 @@ class Progress(Callback):
         self.meter = Meter(self.title, self.info["steps"], silent=self.rank > 0, file=self.file).__enter__()
 
     def on_batch_end(self, step, logs):
-        self.meter.update(step + 1, f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}")
+        where = f"  |  {self.ledger.line()}" if self.ledger and self.meter.due else ""
+        self.meter.update(step + 1, f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}{where}")
 
     def on_epoch_end(self, epoch, logs):
         self.meter.__exit__()
@@ -117,6 +133,29 @@ class Progress(Callback):
             validation = f"  |  validation loss {logs['val_loss']:.4f}  accuracy {logs['val_accuracy']:.3f}" if "val_loss" in logs else ""
             print(f"{self.title}  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}{validation}"
                   f"  |  {logs['seconds']:.1f} s, {logs['events_per_second']:.1f} events/s", file=self.file, flush=True)
+
+
+class LedgerReport(Callback):
+    """Prints the ledger's table after every epoch; at the end writes ``timeline.json`` and ``step.png`` of all ranks into ``folder``."""
+
+    def __init__(self, ledger, folder, file=None):
+        if not ledger.detail:
+            raise ValueError("a LedgerReport needs a Ledger(detail=True)")
+        self.ledger, self.folder, self.file = ledger, Path(folder), file
+
+    def on_epoch_end(self, epoch, logs):
+        if self.rank == 0:
+            from .report import ledger_table
+            print(f"\n{ledger_table(self.ledger.summaries[-1], f'where the time went in epoch {epoch + 1}')}\n", file=self.file, flush=True)
+
+    def on_train_end(self):
+        ranks = self.ledger.gather(self.comm)
+        if self.rank == 0:
+            from .report import draw_step, write_timeline
+            write_timeline(self.folder / "timeline.json", ranks)
+            draw_step(self.folder / "step.png", ranks)
+            print(f"timeline of {len(ranks)} rank{'s' * (len(ranks) > 1)} in {self.folder}/timeline.json (open it at "
+                  f"https://ui.perfetto.dev), a typical step in {self.folder}/step.png", file=self.file, flush=True)
 
 
 def _sign(mode):

@@ -1,10 +1,11 @@
 """Sequential: a stack of layers over two flat buffers, one of parameters and one of gradients."""
 import math
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
-from . import losses
+from . import losses, trace
 from .data.sparse import SparseImage
 from .inputs import InputMap
 from .kernels.workspace import Workspace
@@ -63,10 +64,11 @@ class Sequential:
             raise ValueError(f"layer names must differ; given twice: {', '.join(sorted(twice))}")
 
     def _make_buffers(self):
-        host, places, offset = [], {}, 0
+        host, places, offset, self.layer_slices = [], {}, 0, {}
         for index, (layer, shape) in enumerate(zip(self.layers, self.shapes)):
             p = {key: np.zeros(s, self.dtype) for key, s in layer.parameter_shapes(shape).items()}
             layer.initialize(p, np.random.default_rng([self.seed, index]))
+            self.layer_slices[layer.name] = slice(offset, offset + sum(value.size for value in p.values()))
             for key, value in p.items():
                 places[f"{layer.name}/{key}"] = (offset, value.shape)
                 offset += value.size
@@ -81,8 +83,10 @@ class Sequential:
             return [make(block) for block in stage.blocks] if stage is self._plan.suppressed else make(stage)
         def named(arrays):
             return lambda layer: {key: arrays[f"{layer.name}/{key}"] for key in ("w", "b") if f"{layer.name}/{key}" in arrays}
+        self._starts = [of_stage(stage, lambda layer: self.layer_slices[layer.name].start) for stage in self._plan.stages]
         self._p, self._g, self._work = ([of_stage(stage, make) for stage in self._plan.stages] for make in
-                                        (named(self.weights), named(self.weight_gradients), lambda layer: Workspace()))
+                                        (named(self.weights), named(self.weight_gradients),
+                                         lambda layer: Workspace(partial(trace.span, "pack weights", layer.name))))
 
     # ------------------------------------------------------------------------------------------------ forward, backward
     @property
@@ -103,16 +107,21 @@ class Sequential:
         saved = []
         with self._enough_memory(len(x)):
             for stage, p, work in zip(self._plan.stages, self._p, self._work):
-                x, kept = stage.forward(self.kernels, x, p, work, rng)
+                with trace.span("forward", stage.name):
+                    x, kept = stage.forward(self.kernels, x, p, work, rng)
                 saved.append(kept)
         return x, saved
 
-    def backward(self, dlogits, saved):
-        """Add the gradients of all weights into ``gradients`` for the gradient of the logits."""
+    def backward(self, dlogits, saved, progress=None):
+        """Add the gradients of all weights into ``gradients`` for the gradient of the logits; progress: see ``accumulate``."""
         dy = dlogits
         with self._enough_memory(len(dlogits)):
             for i in reversed(range(len(saved))):
-                dy = self._plan.stages[i].backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
+                stage = self._plan.stages[i]
+                with trace.span("backward", stage.name):
+                    dy = stage.backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
+                if progress and stage is not self._plan.suppressed:
+                    progress(self._starts[i])
 
     @contextmanager
     def _enough_memory(self, events):
@@ -136,9 +145,9 @@ class Sequential:
                 first = background_of(x[start])
                 part = slice(start, next((i for i in range(start + 1, part.stop) if background_of(x[i]) != first), part.stop))
             start = part.stop
-            for i, event in enumerate(x[part], part.start):
-                self._check_event(event, i)
-            with self._enough_memory(part.stop - part.start):
+            with trace.span("transfer"), self._enough_memory(part.stop - part.start):
+                for i, event in enumerate(x[part], part.start):
+                    self._check_event(event, i)
                 images = x[part] if self._plan.suppressed else self._to_device(x[part])
             yield part, images
 
@@ -174,21 +183,38 @@ class Sequential:
                 out[...] = self.input_map(event)
         return batch
 
-    def accumulate(self, x, y, rng=None):
-        """Run forward, loss and backward event by event, adding to ``gradients`` and its tail; returns scores (N, classes)."""
-        y = losses.check_labels(y, len(x), self.classes)
-        scores = np.zeros((len(x), self.classes), self.dtype)
+    def clear_gradients(self):
+        """Begin a step: set ``gradients`` and its tail to 0."""
+        self.gradients[...] = 0
         if self._plan.suppressed:
             self._plan.suppressed.begin()
+
+    def accumulate(self, x, y, rng=None, more=False, progress=None):
+        """Run forward, loss and backward event by event, adding to ``gradients`` and its tail; returns scores (N, classes).
+
+        ``clear_gradients`` comes before, once per step. more: further batches of the same step follow; what zero suppression keeps as
+        sums is added by the last one. ``progress(start)`` is called between stages and events: gradients[start:P] are complete, all of
+        them (0) at the end. Until the last event's backward pass none are (P); resting cells are added after it, block by block.
+        """
+        y = losses.check_labels(y, len(x), self.classes)
+        scores = np.zeros((len(x), self.classes), self.dtype)
         for part, images in self.microbatches(x):
             labels = self.kernels.asarray(y[part])
             logits, saved = self.forward(images, rng)
-            loss, p, dlogits = losses.softmax_cross_entropy(self.kernels, logits, labels)
-            self.backward(dlogits, saved)
+            with trace.span("loss"):
+                loss, p, dlogits = losses.softmax_cross_entropy(self.kernels, logits, labels)
+            last = part.stop == len(x) and not more
+            self.backward(dlogits, saved, progress if last else None)
             scores[part] = self.kernels.to_host(p)
             self.add_to_tail(y[part], float(self.kernels.to_host(loss).sum(dtype=np.float64)), scores[part])
-        if self._plan.suppressed:
-            self._plan.suppressed.finish(self.kernels, self._p[0], self._g[0], self._work[0])
+            if progress and not last:
+                progress(self.parameters.size)
+        if self._plan.suppressed and not more:
+            with trace.span("backward", "resting tables"):
+                done = (lambda block: progress(self._starts[0][block])) if progress else None
+                self._plan.suppressed.finish(self.kernels, self._p[0], self._g[0], self._work[0], done)
+        if progress and not more:
+            progress(0)
         return scores
 
     def add_to_tail(self, y, loss, scores):
@@ -203,7 +229,7 @@ class Sequential:
     # ------------------------------------------------------------------------------------------------ the public calls
     def loss_and_gradients(self, x, y):
         """Return (mean loss, {"<layer>/w": array, ...}) for a batch, gradients averaged over events; weights stay as they are."""
-        self.gradients[...] = 0
+        self.clear_gradients()
         self.accumulate(x, y)
         tail = self.tail()
         n = max(tail["events"], 1)

@@ -89,6 +89,33 @@ class Adam(Optimizer):
                      out=(w, m, v))
 
 
+class LARS(SGD):
+    """SGD with a rate of its own for every layer, for batches so large that one rate does not fit all (You, Gitman, Ginsburg 2017).
+
+    For the weights and bias w of a layer, together:  ratio = trust * |w| / (|g| + weight_decay * |w|), 1 where |w| or |g| is 0;
+    v = momentum * v + ratio * (g + weight_decay * w);  w -= learning_rate * v.  The step of a layer is thus learning_rate * trust of
+    its norm, whatever the size of its gradient.
+    """
+
+    def __init__(self, learning_rate=1.0, momentum=0.9, weight_decay=0.0, trust=0.001):
+        super().__init__(learning_rate, momentum, weight_decay=weight_decay)
+        if not trust > 0:
+            raise ValueError(f"trust must be > 0, got {trust}")
+        self.trust, self.layers = trust, ()
+
+    def prepare(self, model):
+        super().prepare(model)
+        self.layers = [piece for piece in model.layer_slices.values() if piece.stop > piece.start]
+
+    def step(self, kernels, w, dw, scale):
+        for layer in self.layers:
+            part, v = w[layer], self.state["velocity"][layer]
+            size, slope = (float((a * a).sum(dtype="float64")) ** 0.5 for a in (part, dw[layer]))
+            below = scale * slope + self.weight_decay * size
+            ratio = self.trust * size / below if size and slope else 1.0
+            kernels.sgd(part, dw[layer], v, self.rate(), self.momentum, False, ratio * self.weight_decay, ratio * scale, out=(part, v))
+
+
 def step_decay(rate, every, factor=0.1):
     """Return step -> rate * factor^(step // every)."""
     return lambda step: rate * factor ** (step // every)
@@ -103,3 +130,13 @@ def warmup(schedule, steps):
     """Return ``schedule`` (a number or function) scaled by (step + 1) / steps during the first ``steps`` (Goyal et al. 2017)."""
     rate = schedule if callable(schedule) else lambda step: schedule
     return lambda step: rate(step) * min((step + 1) / steps, 1.0)
+
+
+def linear_scaling(schedule, factor, steps):
+    """Return ``schedule`` (a number or function) for a batch ``factor`` times larger: times a ramp from 1 to ``factor`` over ``steps``.
+
+    The linear scaling rule with gradual warm-up (Goyal et al. 2017): k times fewer updates of k times the rate go equally far as long as
+    gradients change little in between, which is not so at first.
+    """
+    rate = schedule if callable(schedule) else lambda step: schedule
+    return lambda step: rate(step) * (1 + (factor - 1) * (min((step + 1) / steps, 1.0) if steps else 1.0))

@@ -25,11 +25,16 @@ class Meter:
             self.bar.start()
         return self
 
+    @property
+    def due(self):
+        """Whether ``update`` would show anything now."""
+        return bool(self.bar) or (not self.silent and time.perf_counter() - self.last > self.every)
+
     def update(self, done, text=""):
         """Show that ``done`` of the total are finished, with a few words beside it."""
         if self.bar:
             self.bar.update(self.task, completed=done, description=text)
-        elif not self.silent and time.perf_counter() - self.last > self.every:
+        elif self.due:
             self.last = time.perf_counter()
             print(f"{self.title} {done}/{self.total}  {text}".rstrip(), file=self.file, flush=True)
 

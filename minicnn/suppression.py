@@ -21,6 +21,7 @@ from functools import partial
 
 import numpy as np
 
+from . import trace
 from .kernels import shapes
 
 #: Fraction of lit cells above which a block runs dense, and of lit pixels above which the whole event does (their list alone would
@@ -132,7 +133,7 @@ class ZeroSuppressed:
     """
 
     def __init__(self, blocks, shapes_, input_map, mode="auto"):
-        self.blocks, self.shapes, self.input_map = blocks, shapes_, input_map
+        self.blocks, self.shapes, self.input_map, self.name = blocks, shapes_, input_map, "zero suppression"
         self.crossover, self.pixel_crossover = (1.0, 1.0) if mode == "always" else (CROSSOVER, PIXEL_CROSSOVER)
         self.pixels = tuple(np.zeros(n, np.int32) for n in self.shapes[0][:2])        # the classes of pixels: one
         self.pixel_rows = None
@@ -165,28 +166,31 @@ class ZeroSuppressed:
     def forward(self, k, events, p, work, rng=None):
         """Return (y (n, OH, OW, C_out) of the last block, Saved) for n events; y is a buffer, valid until the next call."""
         n = len(events)
-        lit, values, x, background = self._pixels(k, events)
-        self._rest(k, p, work, background, n)
+        with trace.span("transfer"):
+            lit, values, x, background = self._pixels(k, events)
+        with trace.span("forward", "resting tables"):
+            self._rest(k, p, work, background, n)
         saved = Saved(lit=self._lists(k, lit, n, work))
         self.events += n
         for i, (block, lit, cells) in enumerate(zip(self.blocks, saved.lit, saved.lit[1:])):
-            geometry, options = (block.conv.kernel_size, block.pool, block.conv.padding), (block.pool, block.alpha, block.conv.padding)
-            if lit is not None:
-                x = self.buffers[i][:n]
+            with trace.span("forward", block.name):
+                geometry, options = (block.conv.kernel_size, block.pool, block.conv.padding), (block.pool, block.alpha, block.conv.padding)
+                if lit is not None:
+                    x = self.buffers[i][:n]
+                    if cells is None:
+                        self._at_rest(i)
+                    else:
+                        k.fill_windows(x, cells, *geometry, *self._resting(i))
+                    k.put_pixels(x, lit, values)
+                saved.inputs.append(x)
                 if cells is None:
-                    self._at_rest(i)
+                    x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
                 else:
-                    k.fill_windows(x, cells, *geometry, *self._resting(i))
-                k.put_pixels(x, lit, values)
-            saved.inputs.append(x)
-            if cells is None:
-                x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
-            else:
-                y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, work=work[i])
-            self.active[i] += n * math.prod(self.shapes[i + 1][:2]) if cells is None else len(cells)
-            saved.y.append(y)
-            saved.argmax.append(argmax)
-            values = y
+                    y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, work=work[i])
+                self.active[i] += n * math.prod(self.shapes[i + 1][:2]) if cells is None else len(cells)
+                saved.y.append(y)
+                saved.argmax.append(argmax)
+                values = y
         lit = saved.lit[-1]
         if lit is not None:
             x = self.buffers[-1][:n]
@@ -202,9 +206,9 @@ class ZeroSuppressed:
         lists = [lit]
         for i, block in enumerate(self.blocks):
             if lit is not None:
-                lit = k.active_cells(lit, (n, *self.shapes[i]), block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
-                if len(lit) > self.crossover * n * math.prod(self.shapes[i + 1][:2]):
-                    lit = None
+                with trace.span("forward", block.name):
+                    lit = k.active_cells(lit, (n, *self.shapes[i]), block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
+                    lit = None if len(lit) > self.crossover * n * math.prod(self.shapes[i + 1][:2]) else lit
             lists.append(lit)
         return lists
 
@@ -274,23 +278,24 @@ class ZeroSuppressed:
         dx, grad = dy, None                            # dense, or at the lit cells
         for i in reversed(range(len(self.blocks))):
             block, lit, x, positions = self.blocks[i], saved.lit[i + 1], saved.inputs[i], saved.lit[i]
-            w, dw, db = p[i]["w"], g[i]["w"], g[i]["b"]
-            options = block.pool, block.alpha, block.conv.padding
-            if lit is None:
-                dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], *options, i > 0, dw, db, work=work[i])[0]
-                continue
-            if grad is None:
-                grad = k.take_pixels(dx, lit)
-                self._add_sums(k, i, class_sums(dx.sum(0, dtype=np.float64), self.tables[i]), grad, lit)
-            before, waiting = self.tables[i - 1].classes if i else None, self.waiting[i]
-            if waiting:
-                if waiting.count + len(lit) > waiting.room:
-                    waiting.flush(w, dw, db, work[i])
-                waiting.add(grad, saved.y[i], saved.argmax[i], x, lit)
-            grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
-                                                             *options, before, dw, db, waiting is None, work=work[i])
-            if i:
-                self._add_sums(k, i - 1, sums, grad, positions)
+            with trace.span("backward", block.name):
+                w, dw, db = p[i]["w"], g[i]["w"], g[i]["b"]
+                options = block.pool, block.alpha, block.conv.padding
+                if lit is None:
+                    dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], *options, i > 0, dw, db, work=work[i])[0]
+                    continue
+                if grad is None:
+                    grad = k.take_pixels(dx, lit)
+                    self._add_sums(k, i, class_sums(dx.sum(0, dtype=np.float64), self.tables[i]), grad, lit)
+                before, waiting = self.tables[i - 1].classes if i else None, self.waiting[i]
+                if waiting:
+                    if waiting.count + len(lit) > waiting.room:
+                        waiting.flush(w, dw, db, work[i])
+                    waiting.add(grad, saved.y[i], saved.argmax[i], x, lit)
+                grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
+                                                                 *options, before, dw, db, waiting is None, work=work[i])
+                if i:
+                    self._add_sums(k, i - 1, sums, grad, positions)
 
     def _add_sums(self, k, i, sums, grad, lit):
         """Add to the class sums of block i: ``sums`` over all its cells, less the gradients of the lit ones."""
@@ -303,18 +308,24 @@ class ZeroSuppressed:
         for waiting in filter(None, self.waiting or ()):
             waiting.count = 0
 
-    def finish(self, k, p, g, work):
-        """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none."""
+    def finish(self, k, p, g, work, done=None):
+        """Add the gradients of all cells that were not lit, for the events since the last call; nothing if there were none.
+
+        ``done(i)`` is called when those of block i are there, from the last block to the first.
+        """
         if self.sums is None:
             return
         for i in reversed(range(len(self.blocks))):
             block, table = self.blocks[i], self.tables[i]
             dy, waiting = self.sums[i].reshape(-1, 1, 1, self.shapes[i + 1][2]).astype(np.float32), self.waiting[i]
             if waiting:
-                waiting.add(dy[:, 0, 0], table.y[:, 0, 0], table.argmax[:, 0, 0], table.x)
-                waiting.flush(p[i]["w"], g[i]["w"], g[i]["b"], work[i])
+                with trace.span("backward", block.name):
+                    waiting.add(dy[:, 0, 0], table.y[:, 0, 0], table.argmax[:, 0, 0], table.x)
+                    waiting.flush(p[i]["w"], g[i]["w"], g[i]["b"], work[i])
             dx = k.conv2d_block_backward(dy, table.x, p[i]["w"], table.y, table.argmax, block.pool, block.alpha, "valid", i > 0,
                                          g[i]["w"], g[i]["b"], waiting is None, work=work[i])[0]
+            if done:
+                done(i)
             if i:                                      # over what each place of a window is: rows first, then columns
                 rows, columns = table.sees
                 dx = dx.reshape(*table.pairs, *dx.shape[1:]).transpose(0, 2, 1, 3, 4)

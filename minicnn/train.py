@@ -1,43 +1,71 @@
 """The training step, readable top to bottom, and the loops around it."""
 import time
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
+from . import trace
 from .callbacks import History
 from .data.batches import as_dataset, batches
 from .losses import check_labels
 from .metrics import Evaluation
 from .parallel import agree, make_sync, threads_per_rank, together
-from .trace import Ledger
 
 
 class NotFiniteError(ArithmeticError):
     """The loss or a gradient is NaN or infinite; raised on all ranks at the same step."""
 
 
-def train_step(model, x, y, optimizer, sync=None, rank=0, ledger=None):
+def train_step(model, x, y, optimizer, sync=None, rank=0, ledger=None, more=()):
     """Forward, loss, backward, allreduce, update for one batch of this rank (which may be empty).
 
+    more: an iterator of further batches (x, y) whose gradients are added before the one reduction and update (gradient accumulation).
     Returns the reduced tail {"events", "loss" (summed), "correct", "not_finite"} over all ranks, or None where ``sync`` has not
-    reduced yet (weights mode between two averages).
+    reduced yet (weights mode between two averages, the first step of delayed mode).
     """
     sync = sync or make_sync("gradients", None)
-    ledger = ledger or Ledger()
-    model.gradients[...] = 0
-    with ledger.span("forward+backward"):
-        model.accumulate(x, y, np.random.default_rng([model.seed, rank, model.updates]))
-        if not all(np.isfinite(model.kernels.to_host(a.sum())) for a in (model.gradients, model.parameters)):
+    ledger = ledger or trace.Ledger()
+    with trace.span("clear gradients"):
+        model.clear_gradients()
+    with ledger.span("between layers" if ledger.detail else "forward+backward"):
+        rng, progress = np.random.default_rng([model.seed, rank, model.updates]), sync.progress and partial(sync.progress, model)
+        batch, more = (x, y), iter(more)
+        while batch is not None:
+            following = next(more, None)
+            model.accumulate(*batch, rng, following is not None, progress)
+            batch = following
+        with trace.span("check finite"):
+            finite = sync.finite(model) and np.isfinite(model.kernels.to_host(model.parameters.sum()))
+        if not finite:
             model.gradients[-1] = 1            # a flag, and the weights too: pooling and MPI's MAX may lose a NaN, a count does not
     with ledger.span("allreduce"):
-        sync.reduce_gradients(model)
+        ready = sync.reduce_gradients(model)
+    model.updates += 1
+    return apply_gradients(model, optimizer, sync, ledger) if ready else None
+
+
+def apply_gradients(model, optimizer, sync, ledger):
+    """Update with the reduced gradients in the buffer; returns the tail, or raises NotFiniteError on all ranks."""
     tail = model.tail()
     if not tail["not_finite"] or sync.local:
         with ledger.span("update"):
             optimizer.update(model, tail["events"])
-    model.updates += 1
     with ledger.span("allreduce"):
-        tail = sync.reduce_weights(model, optimizer, tail)
+        return check_finite(model, sync, sync.reduce_weights(model, optimizer, tail))
+
+
+def flush(model, optimizer, sync, ledger):
+    """End an epoch: apply gradients that are under way, average weights that differ; returns the tail of these steps, None without."""
+    if sync.outstanding(model):
+        return apply_gradients(model, optimizer, sync, ledger)
+    return check_finite(model, sync, sync.flush(model, optimizer))
+
+
+def check_finite(model, sync, tail):
+    """Return ``tail``; raises NotFiniteError, on all ranks, where it says so."""
     if tail and tail["not_finite"]:
+        sync.outstanding(model)                # nobody may free a buffer that MPI still writes to
         raise together(NotFiniteError(
             f"loss, gradient or weights not finite on {int(tail['not_finite'])} of {sync.size} ranks at update {model.updates} "
             f"(events {int(tail['events'])}, summed loss {tail['loss']}): lower the learning rate or check the data"))
@@ -45,14 +73,17 @@ def train_step(model, x, y, optimizer, sync=None, rank=0, ledger=None):
 
 
 def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=None, comm=None, sync="gradients", sync_every=1,
-        callbacks=(), seed=0, initial_epoch=0, prefetch=1, threads=None, transport="mpi"):
+        callbacks=(), seed=0, initial_epoch=0, prefetch=1, threads=None, ledger=None, accumulate=1):
     """Train ``model`` and return its History.
 
     train, validation_data: this rank's events, as an EventStore (or any object with ``len`` and ``batch(indices) -> (x, y)``); or
     (x, y) arrays, the same on every rank, of which each rank takes its share. batch_size is per rank. comm: an mpi4py communicator
-    or None. sync: "gradients" (one Allreduce per step) or "weights" (average weights and velocity every ``sync_every`` steps, as
-    MaTEx). Every event is used once per epoch, in an order given by (seed, epoch, rank). threads: per rank; by default the cores of
-    the node are shared by its ranks, and one process keeps what it has. transport: what adds up device buffers, "mpi" or "nccl".
+    or None. sync: what ranks exchange, a mode of parallel.sync ("gradients": one Allreduce per step; "overlap"; "weights": the mean of
+    weights and optimizer state every ``sync_every`` steps, as MaTEx; ...) or what parallel.make_sync returned. accumulate: so many batches
+    make one step, with one reduction and update. Every event is used once per epoch, in an order given by (seed, epoch, rank), or by the
+    data set's own ``order(seed, epoch, events per step)``, as of a NodeStore. threads: per rank; by default the cores of the node are
+    shared by its ranks, and one process keeps what it has. ledger: a trace.Ledger(detail=True) books every step's time part by part, see
+    trace; the history then has all parts.
 
     Raises ValueError on all ranks when a rank has no events or less than a batch; NotFiniteError on all ranks at the same step.
     """
@@ -60,34 +91,40 @@ def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=No
     optimizer = optimizer or model.optimizer
     train = as_dataset(train, rank, ranks, seed)
     validation = as_dataset(validation_data, rank, ranks, seed) if validation_data is not None else None
-    sync = make_sync(sync, comm, sync_every, transport)
+    sync = make_sync(sync, comm, sync_every) if isinstance(sync, str) else sync
     if threads or comm:
         model.kernels.set_threads(threads or threads_per_rank(comm))
-    steps = _agree_steps(comm, rank, len(train), batch_size)
+    steps = _agree_steps(comm, rank, len(train), batch_size, accumulate)
     sync.broadcast(model, optimizer)
-    history, ledger = History(), Ledger()
+    history, ledger = History(), ledger or trace.Ledger()
+    ledger.synchronize = model.kernels.synchronize if ledger.detail else None
     callbacks = [history, *callbacks]
     _call(callbacks, "on_train_begin", model, {"epochs": epochs, "steps": steps, "rank": rank, "ranks": ranks, "comm": comm,
                                                "initial_epoch": initial_epoch})
     for epoch in range(initial_epoch, epochs):
         started = time.perf_counter()
+        ledger.align(comm)
         _call(callbacks, "on_epoch_begin", epoch)
         if hasattr(train, "epoch"):
             train.epoch = epoch                                   # augmentation draws anew in every epoch
-        order = np.random.default_rng([seed, epoch, rank]).permutation(len(train))
+        order = (train.order(seed, epoch, batch_size * accumulate) if hasattr(train, "order")
+                 else np.random.default_rng([seed, epoch, rank]).permutation(len(train)))
         total = dict.fromkeys(("events", "loss", "correct"), 0.0)
-        source = batches(train, order, batch_size, steps, prefetch)
-        for step in range(steps):
-            with ledger.span("wait for data"):
-                x, y = next(source)
-            tail = train_step(model, x, y, optimizer, sync, rank, ledger) or (sync.flush(model, optimizer) if step == steps - 1 else None)
-            if tail:
-                total = {key: total[key] + tail[key] for key in total}
-            _call(callbacks, "on_batch_end", step, _means(total))
+        source = _timed(batches(train, order, batch_size, steps * accumulate, prefetch), ledger)
+        with ledger:
+            for step in range(steps):
+                tails = [train_step(model, *next(source), optimizer, sync, rank, ledger, islice(source, accumulate - 1))]
+                if step == steps - 1:
+                    tails.append(flush(model, optimizer, sync, ledger))
+                for tail in filter(None, tails):
+                    total = {key: total[key] + tail[key] for key in total}
+                with ledger.span("callbacks"):
+                    _call(callbacks, "on_batch_end", step, _means(total))
+                ledger.step()
         logs = _means(total)
         logs["seconds"] = time.perf_counter() - started
         logs["events_per_second"] = total["events"] / logs["seconds"]
-        logs |= {f"seconds: {name}": s for name, s in ledger.take().items()}
+        logs |= ledger.close(comm)
         if validation is not None:
             result = evaluate(model, validation, batch_size, comm)
             logs |= {"val_loss": result.loss, "val_accuracy": result.accuracy}
@@ -111,16 +148,27 @@ def evaluate(model, data, batch_size=1, comm=None):
     return Evaluation.from_flat(make_sync("gradients", comm).total(result.flat()))
 
 
-def _agree_steps(comm, rank, events, batch_size):
+def _timed(source, ledger):
+    """Yield what ``source`` yields, with the time that it takes in the ledger."""
+    while True:
+        with ledger.span("wait for data"):
+            batch = next(source, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _agree_steps(comm, rank, events, batch_size, accumulate=1):
     """Return the steps per epoch, the same on all ranks: a rank that runs out of events takes part with an empty batch."""
-    problem = None
-    if batch_size < 1:
-        problem = f"batch size {batch_size}: it must be at least 1"
+    problem, size = None, batch_size * accumulate
+    if batch_size < 1 or accumulate < 1:
+        problem = f"batch size {batch_size}, {accumulate} of them per step: both must be at least 1"
     elif events == 0:
         problem = f"rank {rank} has no events to train on: use fewer ranks or more events"
-    elif batch_size > events:
-        problem = f"batch size {batch_size} is larger than the {events} events of rank {rank}: use a smaller batch or fewer ranks"
-    return max(agree(comm, problem, -(-events // max(batch_size, 1))))
+    elif size > events:
+        problem = (f"batch size {batch_size}" + (f", {accumulate} of them per step," if accumulate > 1 else "")
+                   + f" is larger than the {events} events of rank {rank}: use a smaller batch or fewer ranks")
+    return max(agree(comm, problem, -(-events // max(size, 1))))
 
 
 def _means(total):

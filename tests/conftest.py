@@ -39,12 +39,14 @@ class Source:
         return self.events[i]
 
 
-def mpi(ranks, *command, timeout=120, **env):
-    """Run ``python *command`` on ``ranks`` MPI ranks; returns the CompletedProcess with its text output."""
+def mpi(ranks, *command, timeout=120, wait=True, **env):
+    """Run ``python *command`` on ``ranks`` MPI ranks; returns the CompletedProcess with its text output, or at once a Popen."""
     pytest.importorskip("mpi4py")
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.exists():
         pytest.skip("no mpiexec beside this Python (pip install minicnn[mpi])")
     variables = {**os.environ, "NUMBA_NUM_THREADS": "2", "MPIR_CVAR_POLLS_BEFORE_YIELD": "1", **env}
-    return subprocess.run([str(mpiexec), "-n", str(ranks), sys.executable, *map(str, command)], timeout=timeout, cwd=ROOT,
-                          capture_output=True, text=True, env=variables)
+    command = [str(mpiexec), "-n", str(ranks), sys.executable, *map(str, command)]
+    if not wait:
+        return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.run(command, timeout=timeout, cwd=ROOT, capture_output=True, text=True, env=variables)

@@ -5,11 +5,11 @@ import time
 from itertools import pairwise
 
 import numpy as np
-from conftest import random_batch, small_model
+from conftest import Source, random_batch, small_model
 
 import minicnn as mc
-from minicnn.parallel import make_sync, threads_per_rank, world
-from minicnn.train import train_step
+from minicnn.parallel import MODES, make_sync, threads_per_rank, world
+from minicnn.train import flush, train_step
 
 STEPS = 5
 
@@ -27,17 +27,18 @@ def optimizer(**options):
     return mc.SGD(0.05, momentum=0.9, weight_decay=0.01, **options)
 
 
-def train(comm, mode, every=1, nesterov=True):
+def train(comm, mode, every=1, nesterov=True, make_optimizer=optimizer, **options):
     """Train on this rank's parts of STEPS batches; the initial weights of other ranks are spoiled to see the broadcast work."""
     model = small_model("cpu", seed=0 if comm.rank == 0 else 17)
     model.kernels.set_threads(threads_per_rank(comm))
-    o, sync = optimizer(nesterov=nesterov), make_sync(mode, comm, every)
+    o = make_optimizer(nesterov=nesterov) if make_optimizer is optimizer else make_optimizer()
+    sync = make_sync(mode, comm, every, **options)
     sync.broadcast(model, o)
     tails = []
     for step in range(STEPS):
         x, y, parts = unequal_batches(comm.size, step)
         tails.append(train_step(model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank))
-    sync.flush(model, o)
+    tails.append(flush(model, o, sync, mc.trace.Ledger()))
     return model, o, tails
 
 
@@ -62,11 +63,88 @@ def case_equals_one_rank(comm):
     assert close(model.parameters - start, alone.parameters - start) and close(o.state["velocity"], o1.state["velocity"])
 
 
+def case_lars_equals_one_rank(comm):
+    """Large batches: N ranks of b events make the update of one rank with N * b, also where layers have rates of their own."""
+    def lars():
+        return mc.LARS(mc.optim.linear_scaling(1.0, comm.size, 3), 0.9, weight_decay=0.01, trust=0.05)
+    model, o, _ = train(comm, "gradients", make_optimizer=lars)
+    alone, o1 = small_model("cpu"), lars()
+    start = alone.parameters.copy()
+    for step in range(STEPS):
+        x, y, _ = unequal_batches(comm.size, step)
+        train_step(alone, x, y, o1)
+    assert same_everywhere(comm, model.parameters)
+    assert close(model.parameters - start, alone.parameters - start) and close(o.state["velocity"], o1.state["velocity"])
+
+
+def case_same_sums(comm):
+    """Buckets of any size and sums by nodes: the updates of the one Allreduce."""
+    want, _, tails = train(comm, "gradients")
+    two_nodes(comm)
+    for mode, options in (("overlap", {"bucket": 4}), ("overlap", {"bucket": 1000}), ("overlap", {}), ("hierarchical", {})):
+        got, _, other = train(comm, mode, **options)
+        assert other == tails if comm.size == 2 else [t and t["events"] for t in other] == [t and t["events"] for t in tails]
+        assert same_everywhere(comm, got.parameters)
+        equal = np.array_equal(got.parameters, want.parameters)
+        assert equal if comm.size == 2 else close(got.parameters, want.parameters, 1e-6), (mode, options)
+
+
+def case_compressed(comm):
+    start, (want, _, tails) = small_model("cpu").parameters, train(comm, "gradients")
+    for mode, tolerance in (("fp16", 2e-3), ("bf16", 1e-2)):
+        got, _, other = train(comm, mode)
+        assert [t and (t["events"], t["correct"]) for t in other][:2] == [t and (t["events"], t["correct"]) for t in tails][:2]
+        assert same_everywhere(comm, got.parameters)
+        assert close(got.parameters - start, want.parameters - start, tolerance)
+        assert not close(got.parameters - start, want.parameters - start, tolerance / 100), "not compressed"
+
+
+def case_error_feedback(comm):
+    """What was sent in many steps adds up to the gradients, within a rounding or two: errors do not. Sizes may change by 10^10."""
+    class Model:
+        kernels, parameters, gradients = mc.kernels.get_backend("reference"), np.zeros(1001, np.float32), np.zeros(1005, np.float32)
+    for mode, bits in (("fp16", 11), ("bf16", 8)):
+        sync = make_sync(mode, comm)
+        exact = sent = 0
+        for step in range(60):
+            g = [np.random.default_rng(rank).normal(1, 0.01, 1001) * (1e6 if step < 20 else 1e-4 if step < 40 else 1.0)
+                 for rank in range(comm.size)]
+            Model.gradients[:] = np.append(g[comm.rank], [1, 2, 3, 0])
+            assert sync.reduce_gradients(Model) and np.array_equal(Model.gradients[1001:], comm.size * np.array([1, 2, 3, 0]))
+            exact, sent = exact + np.sum(g, 0), sent + Model.gradients[:1001].astype(np.float64)
+            if step in (0, 19):
+                rounding = 2.0 ** -bits * comm.size * 1.05e6
+                assert 0 < np.abs(sent - exact).max() < 4 * rounding, (mode, step, np.abs(sent - exact).max() / rounding)
+        left = np.abs(sent - exact).max()
+        assert left < 8 * comm.size * 2.0 ** -bits + 60e6 * comm.size * 1e-7, (mode, left)
+
+
+def case_delayed(comm):
+    """Equal to a serial loop that applies each step's gradients one step later."""
+    model, o, tails = train(comm, "delayed")
+    alone, o1, waiting = small_model("cpu"), optimizer(nesterov=True), None
+    def apply():
+        alone.gradients[...] = waiting
+        o1.update(alone, alone.tail()["events"])
+    for step in range(STEPS):
+        x, y, _ = unequal_batches(comm.size, step)
+        alone.clear_gradients()
+        alone.accumulate(x, y)
+        fresh = alone.gradients.copy()
+        if waiting is not None:
+            apply()
+        waiting = fresh
+    apply()
+    assert tails[0] is None and [t["events"] for t in tails[1:]] == [2 * comm.size + 3] * STEPS
+    assert o.steps == STEPS and same_everywhere(comm, model.parameters) and close(model.parameters, alone.parameters)
+
+
 def case_weights_equal_gradients(comm):
     for nesterov in (False, True):
         a, oa, ta = train(comm, "gradients", nesterov=nesterov)
         b, ob, tb = train(comm, "weights", 1, nesterov)
         assert close(b.parameters, a.parameters, 1e-6) and close(ob.state["velocity"], oa.state["velocity"], 1e-4)
+        assert ta.pop() is tb.pop() is None                                 # nothing outstanding at the end
         assert [t["events"] for t in ta] == [t["events"] for t in tb]
         assert np.allclose([t["loss"] for t in ta], [t["loss"] for t in tb], rtol=1e-4)
         assert same_everywhere(comm, b.parameters)
@@ -74,7 +152,7 @@ def case_weights_equal_gradients(comm):
 
 def case_weights_every_k(comm):
     model, _, tails = train(comm, "weights", 2)
-    assert [t is None for t in tails] == [True, False, True, False, True]
+    assert [t is None for t in tails] == [True, False, True, False, True, False]
     assert tails[1]["events"] == 2 * (2 * comm.size + 3)
     assert same_everywhere(comm, model.parameters)
 
@@ -86,10 +164,14 @@ def case_same_bits_again(comm):
 
 def case_fit(comm):
     x, y = random_batch(10 * comm.size + 1)
-    for options in ({}, {"sync": "weights", "sync_every": 3}):
+    def gentle():
+        return {"optimizer": mc.SGD(0.02, 0.5), "epochs": 8}               # for few updates, or stale ones
+    for options in ({}, {"sync": "weights", "sync_every": 3}, {"sync": "fp16"}, {"sync": "overlap", "accumulate": 2, **gentle()},
+                    {"sync": "delayed", **gentle()}, {"sync": make_sync("overlap", comm, bucket=64)}, {"sync": "hierarchical"}):
         model = small_model("cpu", seed=comm.rank)
-        history = model.fit((x, y), validation_data=(x, y), epochs=4, batch_size=5, comm=comm, optimizer=mc.SGD(0.05, 0.9), **options)
-        assert history["loss"][-1] < 0.7 * history["loss"][0], history["loss"]
+        options = {"optimizer": mc.SGD(0.05, 0.9), "epochs": 4} | options
+        history = model.fit((x, y), validation_data=(x, y), batch_size=5, comm=comm, **options)
+        assert history["loss"][-1] < 0.7 * history["loss"][0], (options, history["loss"])
         assert same_everywhere(comm, model.parameters) and same_everywhere(comm, np.array(history["val_loss"]))
         result = model.evaluate((x, y), comm=comm)
         alone = model.evaluate((x, y))
@@ -109,22 +191,196 @@ def case_threads(comm):
     assert threads_per_rank(comm) == max(1, len(os.sched_getaffinity(0)) // comm.size)
 
 
+def case_clock(comm):
+    """Clocks an hour apart, one of them fast, are found to be so."""
+    ledger = mc.trace.Ledger(True, clock=lambda: (time.perf_counter() + 3600 * comm.rank) * (1 + 1e-4 * (comm.rank == 1)))
+    truth = []
+    for _ in range(2):
+        ledger.align(comm)
+        truth.append((ledger.clock(), time.perf_counter()))
+        time.sleep(0.2)
+    for mine, true in truth:
+        assert abs(ledger.aligned(mine) - true) < 0.02, (comm.rank, ledger.aligned(mine) - true)
+    assert ledger.uncertainty < 0.02
+
+
+def case_ledger(comm):
+    """Waiting for a rank that is late is told from reducing, with clocks that differ; every rank gets the same summary."""
+    late = comm.size - 1
+    ledger = mc.trace.Ledger(True, clock=lambda: time.perf_counter() + 1000 * comm.rank)
+    sync = make_sync("gradients", comm)
+    ledger.align(comm)
+    with ledger:
+        for _ in range(3):
+            with ledger.span("forward"):
+                time.sleep(0.1 if comm.rank == late else 0.0)
+            sync.allreduce(np.ones(1000, np.float32))
+            ledger.step()
+    books = ledger.epoch.seconds
+    logs = ledger.close(comm)
+    waited = books.get((mc.trace.WAIT, ""), 0.0)
+    assert (waited > 0.25) if comm.rank != late else (waited < 0.15), (comm.rank, books)
+    assert abs(sum(books.values()) - 3 * ledger.summaries[0].wall) < 0.1 and all(s >= 0 for s in books.values())
+    summary = ledger.summaries[0]
+    assert summary.slowest == late and summary.ranks == comm.size and len(set(comm.allgather(repr(sorted(logs.items()))))) == 1
+    waits = [p for p in ledger.timeline if p.name == mc.trace.WAIT]
+    assert len(waits) == (3 if comm.rank != late else len(waits))
+    steps = comm.allgather([(p.start, p.end) for p in ledger.timeline if p.name == "step"])
+    for ends in zip(*steps):
+        assert max(e for _, e in ends) - min(e for _, e in ends) < 0.09, ends           # the late rank's 0.1 s are the same 0.1 s for all
+
+
 def case_not_finite(comm):
     """A NaN on one rank stops all at the same step, with equal, finite weights."""
     x, y = random_batch(4 * comm.size)
-    model = small_model("cpu", optimizer=mc.SGD(0.01))
+    for mode in MODES:
+        model = small_model("cpu", optimizer=mc.SGD(0.01))
 
-    class Poison(mc.callbacks.Callback):
-        def on_batch_end(self, step, logs):
-            if step == 1 and self.rank == comm.size - 1:
-                model.parameters[0] = np.nan
-                model.weights_changed()
-    try:
-        model.fit((x, y), batch_size=1, comm=comm, callbacks=[Poison()])
-    except mc.NotFiniteError as problem:
-        assert model.updates == 3 and f"on 1 of {comm.size} ranks at update 3" in str(problem), problem
-    else:
-        raise AssertionError("went on")
+        class Poison(mc.callbacks.Callback):
+            def on_batch_end(self, step, logs, model=model):
+                if step == 1 and self.rank == comm.size - 1:
+                    model.parameters[0] = np.nan
+                    model.weights_changed()
+        try:
+            model.fit((x, y), batch_size=1, comm=comm, callbacks=[Poison()], sync=mode)
+        except mc.NotFiniteError as problem:
+            update = 4 if mode == "delayed" else 3
+            assert model.updates == update and f"on 1 of {comm.size} ranks at update {update}" in str(problem), (mode, problem)
+        else:
+            raise AssertionError(f"{mode} went on")
+        if mode != "weights" and comm.rank != comm.size - 1:
+            assert np.isfinite(model.parameters).all()
+
+
+def case_gradient_not_finite(comm):
+    """The same for a gradient that is lost on one rank while its weights and loss are finite."""
+    x, y = random_batch(4 * comm.size)
+    for mode in MODES:
+        model = small_model("cpu", optimizer=mc.SGD(0.01))
+        backward = model.backward
+
+        def poisoned(dlogits, saved, progress=None, model=model, backward=backward):
+            backward(dlogits, saved, None)
+            if model.updates == 1 and comm.rank == 0:
+                model.gradients[3] = np.nan
+            if progress:
+                progress(0)
+        model.backward = poisoned
+        try:
+            model.fit((x, y), batch_size=1, comm=comm, sync=mode)
+        except mc.NotFiniteError as problem:
+            update = 3 if mode == "delayed" else 2
+            assert model.updates == update and f"on 1 of {comm.size} ranks at update {update}" in str(problem), (mode, problem)
+        else:
+            raise AssertionError(f"{mode} went on")
+
+
+def two_nodes(comm):
+    """Make of the machine two nodes (one of a single rank where there are two or three)."""
+    from minicnn.parallel import shared
+    shared.node_of = lambda comm: comm.Split(int(comm.rank >= comm.size // 2), comm.rank)
+
+
+def sparse_source(n):
+    """Events whose number of lit pixels, values and label tell them apart."""
+    rng = np.random.default_rng(7)
+    events = []
+    for i in range(n):
+        coords = np.argwhere(rng.random((22, 19)) < rng.random())
+        events.append(mc.data.Event(mc.data.SparseImage(coords, rng.normal(i % 3, 1, len(coords)), (22, 19, 1), i % 2), i % 3))
+    return Source(events, (22, 19, 1))
+
+
+def node_store(comm, source, form="sparse"):
+    store = mc.data.EventStore("lz4", form=form)
+    store.load(source, mc.data.shard(len(source), comm.size, comm.rank))
+    shared = mc.data.NodeStore(store, comm)
+    assert len(store) == 0
+    return shared
+
+
+def case_node_store(comm):
+    """Every rank reads every event of its node, each event comes once per epoch, and steps are dealt evenly."""
+    source = sparse_source(41)
+    for nodes in (1, 2):
+        if nodes == 2:
+            two_nodes(comm)
+        store = node_store(comm, source, ("sparse", "dense")[nodes - 1])
+        own = mc.data.shard(len(source), comm.size, comm.rank)
+        assert len(store) == len(own) and np.array_equal(store.numbers[:len(own)], own)
+        assert sorted(store.numbers) == sorted(np.concatenate(store.memory.node.allgather(own)))
+        images, labels = store.batch(range(store.reach))
+        for number, image, label in zip(store.numbers, images, labels):
+            event = source.read(number)
+            same = image.to_dense() if store.form == "sparse" else image
+            assert np.array_equal(same, event.image.to_dense()) and label == event.label
+        for epoch in range(3):
+            mine = store.order(5, epoch, 4)
+            assert sorted(store.memory.node.allreduce(list(store.numbers[mine]))) == sorted(store.numbers)
+            assert sorted(comm.allreduce(list(store.numbers[mine]))) == list(range(len(source)))
+            steps = comm.allreduce(-(-len(mine) // 4), max)
+            assert steps == -(-max(comm.allgather(len(store))) // 4), "more steps than fit agreed on"
+            for step in range(steps):
+                lit = store.memory.node.allgather([source.read(n).image.nnz for n in store.numbers[mine[4 * step:4 * step + 4]]])
+                assert max(map(len, lit)) - min(map(len, lit)) <= 1
+                there_and_back = [sorted(column, reverse=turn % 2 == 0) for turn, column in enumerate(zip(*lit))]
+                assert [sorted(some, reverse=True) for some in lit] == lit and list(zip(*lit)) == list(map(tuple, there_and_back))
+        assert comm.size == 1 or not np.array_equal(store.order(5, 0, 4), store.order(5, 1, 4))
+        try:
+            store.memory.pieces[0][0] = 1
+        except TypeError:
+            pass
+        else:
+            raise AssertionError("shared events can be overwritten")
+        store.close()
+
+
+def case_node_store_fit(comm):
+    source = sparse_source(10 * comm.size + 1)
+    store = node_store(comm, source)
+    flip = mc.data.transforms
+    data = flip.Augmented(store, flip.GainJitter(0.01))
+    assert np.array_equal(data.numbers, store.numbers)
+    model = small_model("cpu", seed=comm.rank)
+    history = model.fit(data, validation_data=store, epochs=4, batch_size=5, comm=comm, optimizer=mc.SGD(0.02, 0.9))
+    assert history["loss"][-1] < 0.8 * history["loss"][0] and same_everywhere(comm, model.parameters)
+    assert model.evaluate(store, comm=comm).events == len(source)
+    empty = mc.data.NodeStore(mc.data.EventStore(), comm)
+    assert len(empty) == empty.reach == 0 and model.evaluate(empty, comm=comm).events == 0
+
+
+def case_node_store_damaged(comm):
+    """A bit that flips in the shared copy is an error that names the event, whichever rank meets it."""
+    source = sparse_source(3 * comm.size)
+    store = node_store(comm, source)
+    if comm.rank == 0:
+        memoryview(store.memory.window.Shared_query(0)[0]).cast("B")[3] ^= 16
+    store.memory.window.Fence()
+    damaged = (-store.first) % store.reach                             # rank 0's first event, as this rank counts
+    for i in range(store.reach):
+        try:
+            store.image(i)
+        except mc.data.EventError as problem:
+            assert i == damaged and f"event {store.numbers[i]}:" in str(problem), problem
+        else:
+            assert i != damaged
+
+
+def case_node_memory_is_short(comm):
+    from minicnn.parallel import shared
+    shared.free_shared_memory = lambda: 1000 if comm.rank else 10 ** 9
+    node_store(comm, sparse_source(12))
+
+
+def case_killed_on_rank_1(comm):
+    """A rank that is killed while the others read shared events: mpiexec ends them."""
+    import signal
+    store = node_store(comm, sparse_source(12))
+    failing(comm)
+    if comm.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    store.batch(range(store.reach))
+    comm.Barrier()
 
 
 def case_emulated(comm):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import mpi
 
 from minicnn.data import SparseImage
 
@@ -40,6 +41,29 @@ def test_gpu_on_the_emulator(tmp_path):
     assert "block 2 dw + dx" in text and "minicnn zero-suppressed" in text and "training from the compressed store" in text
     result = json.loads((tmp_path / "emulated.json").read_text())
     assert result["ceilings"] == {} and [r["batch"] for r in result["steps"]] == [2] * 4 and result["store"]["busy_percent"] is None
+
+
+def test_ledger():
+    text = run("ledger", "--size", 100, "--batch-size", 2, "--steps", 2, "--threads", 1)
+    assert "paired difference" in text and "spans a step" in text
+
+
+@pytest.mark.mpi
+def test_scaling_goes_on_where_it_was(tmp_path):
+    pytest.importorskip("mpi4py")
+    options = ("--ranks", 1, 2, "--size", 100, "--batch-size", 2, "--events-per-rank", 4, "--loss-events", 20, "--scales", 1, 2,
+               "--epochs", 1, "--cache", tmp_path, "--results", tmp_path / "r.json", "--out", tmp_path)
+    text = run("scaling", *options)
+    for words in ("Data throughput", "speed-up", "Validation loss", "loss 2:", "throughput 2:"):
+        assert words in text, text
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG") and "Data throughput" in (tmp_path / "scaling.md").read_text()
+    before = json.loads((tmp_path / "r.json").read_text())
+    del before["speedup"]["2"]
+    (tmp_path / "r.json").write_text(json.dumps(before))
+    text = run("scaling", *options)
+    assert "speedup 2:" in text and "speedup 1:" not in text and "loss" not in text.split("Data throughput")[0]
+    after = json.loads((tmp_path / "r.json").read_text())
+    assert after["throughput"] == before["throughput"] and after["loss"] == before["loss"] and set(after["speedup"]) == {"1", "2"}
 
 
 def test_active(tmp_path, capsys):
@@ -122,3 +146,41 @@ def test_mirror_images():
     dense = image.to_dense()[..., 0]
     expected = {np.ascontiguousarray(a[::i, ::j]).tobytes() for a in (dense, dense.T) for i in (1, -1) for j in (1, -1)}
     assert {peers.mirrored(image, k).to_dense().tobytes() for k in range(8)} == expected
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name, arguments, lines", [
+    ("allreduce", ("--batch-size", 1, "--steps", 2, "--rounds", 1, "--buckets", 4096, 65536),
+     ("1. Allreduce", "hierarchical", "weights", "of the step", "BUCKET = ")),
+    ("weak_scaling", ("--batch-size", 2, "--steps", 2, "--rounds", 1), ("alone", "side by side", "together", "apart from waiting")),
+    ("shared_store", ("--number", 12, "--check", 3), ("private shards", "private copies", "sample of 3 events equals the file")),
+])
+def test_benchmarks_of_several_ranks(name, arguments, lines, tmp_path):
+    done = mpi(2, BENCHMARKS / f"{name}.py", "--size", 100, *arguments, "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    for line in lines:
+        assert line in done.stdout, done.stdout
+    assert json.loads((tmp_path / "out.json").read_text())["ranks"] == 2
+
+
+def test_allreduce_prints_the_bucket_that_takes_least_of_the_main_thread():
+    best = module("allreduce").best_bucket
+    assert best([{"bucket": 1, "main_thread": 1.0}, {"bucket": 2, "main_thread": 1.02}, {"bucket": 4, "main_thread": 2.0}]) == 2
+
+
+@pytest.mark.mpi
+def test_ddp(tmp_path):
+    pytest.importorskip("torch")
+    text = run("ddp", "--size", 125, "--batch-size", 1, "--large", 2, "--steps", 1, "--rounds", 1, "--json", tmp_path / "out.json")
+    assert "losses differ by" in text and "times faster" in text
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [(r["engine"], r["batch"]) for r in rows] == [("torch DDP", 1), ("minicnn", 1), ("minicnn", 2)] and rows[0]["times_faster"] == 1
+
+
+def test_ddp_refuses_engines_that_do_not_agree():
+    ddp = module("ddp")
+    turn = {"losses": [1.0, 0.9], "moved": {"fc1/w": np.ones(3)}}
+    assert ddp.compare(turn, turn) == {"loss": 0, "weights": 0}
+    for other in ({**turn, "losses": [1.0, 0.91]}, {**turn, "moved": {"fc1/w": np.array([1, 1, 1.1])}}):
+        with pytest.raises(SystemExit, match="do not agree"):
+            ddp.compare(other, turn)

@@ -130,7 +130,8 @@ def test_inspect_model(tmp_path, capsys):
 
 
 def test_inspect_run(tmp_path, capsys):
-    epochs = [{"epoch": 1, "loss": 1.5, "accuracy": 0.25, "val_loss": 1.25}, {"epoch": 2, "loss": 0.75, "accuracy": 0.5}]
+    epochs = [{"epoch": 1, "loss": 1.5, "accuracy": 0.25, "val_loss": 1.25, "seconds: update": 0.5},
+              {"epoch": 2, "loss": 0.75, "accuracy": 0.5, "seconds: update": 0.125, "hidden: read": 7.5}]
     (tmp_path / "history.csv").write_text("epoch,loss\n1,1.5\n")
     status, out, _ = run(capsys, "inspect", tmp_path)
     assert status == 0 and "not complete" in out and "1.5" in out
@@ -140,6 +141,7 @@ def test_inspect_run(tmp_path, capsys):
     for path in (tmp_path, tmp_path / "run.json"):
         status, out, _ = run(capsys, "inspect", path)
         assert status == 0 and "2 x 1" in out and "0.875" in out and "val loss" in out and "1.25" in out
+        assert re.search(r"seconds\n +epoch +1 +2\n +update +0.5 +0.125\n", out) and re.search(r"seconds, hidden\n.*\n +read +- +7.5", out)
 
 
 def test_display(tmp_path, capsys, monkeypatch):

@@ -1,11 +1,13 @@
 """examples/microboone.py as a user runs it, on 2 ranks, at a small size; and what it says to bad input."""
 import csv
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, mpi
+from test_trace import check_timeline, table_adds_up
 
 from minicnn.data import CLASSES, Event, EventWriter, SparseImage
 
@@ -48,6 +50,61 @@ def test_same_bits_again_and_from_the_cache(run, tmp_path):
     done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache")
     assert done.returncode == 0 and "simulated" not in done.stdout
     assert (tmp_path / "model.safetensors").read_bytes() == (folder / "out/model.safetensors").read_bytes()
+
+
+def test_a_killed_run_resumes_to_the_same_bits(run, tmp_path):
+    folder, _ = run
+    options = ["--train", 30, "--validation", 11, "--epochs", 3, "--batch-size", 1, "--cache", folder / "cache"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert job(*options, "--out", whole).returncode == 0
+    victim = mpi(2, JOB, "--size", SIZE, "--device", "cpu", *options, "--out", killed, wait=False)
+    deadline = time.monotonic() + 120
+    while not (killed / "model.safetensors").exists() and time.monotonic() < deadline:      # the first complete epoch
+        time.sleep(0.005)
+    victim.terminate()                                       # mpiexec passes it on to its ranks, whatever they are doing
+    victim.wait(timeout=30)
+    assert not (killed / "run.json").exists()
+    done = job(*options, "--out", killed, "--resume")
+    assert done.returncode == 0 and "going on behind epoch" in done.stdout, done.stdout + done.stderr
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    def figures(out):
+        with open(out / "history.csv") as file:
+            return [(row["epoch"], float(row["loss"]), float(row["val_accuracy"])) for row in csv.DictReader(file)]
+    assert figures(killed) == figures(whole) and len(figures(whole)) == 3
+    other = job(*options, "--batch-size", 2, "--out", killed, "--resume")
+    assert other.returncode != 0 and "no complete epochs" in other.stderr
+
+
+@pytest.mark.parametrize("ranks", (2, 4))
+def test_ledger(run, tmp_path, ranks):
+    folder, _ = run
+    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache", "--ledger", ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert table_adds_up(done.stdout) == 2 and f"on {ranks} ranks" in done.stdout and "hidden beside it" in done.stdout
+    events = check_timeline(tmp_path / "timeline.json", ranks)
+    assert {"step", "allreduce", "wait for the slowest rank", "decompress"} <= {e["name"] for e in events}
+    assert (tmp_path / "step.png").read_bytes().startswith(b"\x89PNG")
+    with open(tmp_path / "history.csv") as file:
+        for row in csv.DictReader(file):
+            mean, slowest = ({key.partition(": ")[2]: float(value) for key, value in row.items() if key.startswith(title + ": ")}
+                             for title in ("seconds", "slowest rank"))
+            assert mean.keys() == slowest.keys() and sum(mean.values()) < float(row["seconds"])
+    if ranks == 2:                                             # looking changes nothing
+        assert (tmp_path / "model.safetensors").read_bytes() == (folder / "out/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ("overlap", "delayed"))
+def test_parallel_options(run, tmp_path, mode):
+    """Shared store, a mode that hides communication, accumulation, scaled rate: the ledger still adds up, every event is seen once."""
+    folder, _ = run
+    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache", "--ledger", "--augment",
+               "--shared-store", "--sync", mode, *(["--bucket", 64] if mode == "overlap" else []), "--batch-size", 3, "--accumulate", 2,
+               "--scale-from", 6)
+    assert done.returncode == 0, done.stderr
+    assert "training events shared by 2 ranks of each node" in done.stdout and f"12 events per step; sync: {mode}" in done.stdout
+    assert table_adds_up(done.stdout) == 2 and "exposed communication" in done.stdout
+    names = {e["name"] for e in check_timeline(tmp_path / "timeline.json", 2)}
+    assert {"step", "exposed communication", "allreduce"} <= names
 
 
 def test_predict(run):
@@ -95,7 +152,7 @@ def events_file(path, events=6, spoil=None):
      ["--train", "4", "--validation", "2", "--learning-rate", "1e30", "--batch-size", "1"], "not finite"),
     (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--codec", "gzip"], "codec must be one of"),
     (lambda p: events_file(p / "e.h5"), ["--size", "100"], "cannot be shrunk to size 100"),
-    (lambda p: events_file(p / "e.h5"), ["--device", "cuda"], 'device "cuda"'),
+    (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--device", "cuda"], 'device "cuda"'),
     (lambda p: (p / "e.h5").write_bytes(events_file(p / "f.h5").read_bytes()[:3000]) and p / "e.h5", [], "truncated or damaged"),
 ], ids=("missing", "no label", "too few", "fewer than ranks", "batch", "not finite", "codec", "size", "cuda", "truncated"))
 def test_bad_input_is_one_clear_error_and_no_marker(tmp_path, make, arguments, message):

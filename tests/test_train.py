@@ -122,7 +122,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update():
 @pytest.mark.parametrize("options, text", [
     ({"batch_size": 5}, "batch size 5 is larger than the 4 events of rank 0"),
     ({"batch_size": 0}, "at least 1"),
-    ({"sync": "hope"}, "gradients, weights"),
+    ({"sync": "hope"}, "gradients, overlap"),
     ({"sync": "weights", "sync_every": 0}, "k >= 1"),
 ])
 def test_fit_refuses(options, text):

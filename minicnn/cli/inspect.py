@@ -125,14 +125,18 @@ def _run_file(path):
 
 
 def _epochs(epochs):
-    """Print the history, and the parts of each epoch's seconds ("seconds: forward" and so on) in a table of their own."""
+    """Print the history, and the parts of each epoch's seconds ("seconds: forward" and so on) in tables of their own, a row per part."""
     names = list(dict.fromkeys(key for row in epochs for key in row))
-    parts = [name for name in names if ": " in name]
-    for title, columns in (("history", [name for name in names if name not in parts]), ("seconds", ["epoch", *parts])):
-        if epochs and (parts or title == "history"):
-            print()
-            table(title, [name.split(": ")[-1].replace("_", " ") for name in columns],
-                  [[_number(row.get(name)) for name in columns] for row in epochs], right=range(len(columns)))
+    columns = [name for name in names if ": " not in name]
+    if epochs:
+        print()
+        table("history", [name.replace("_", " ") for name in columns], [[_number(row.get(name)) for name in columns] for row in epochs],
+              right=range(len(columns)))
+    for title in dict.fromkeys(name.split(": ")[0] for name in names if ": " in name):
+        rows = [[name.split(": ")[1], *[_number(row.get(name)) for row in epochs]] for name in names if name.startswith(title + ": ")]
+        print()
+        table(title if title == "seconds" else f"seconds, {title}", ["epoch", *[_number(row.get("epoch")) for row in epochs]], rows,
+              right=range(1, 1 + len(epochs)))
 
 
 def _words(value):

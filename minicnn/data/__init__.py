@@ -3,13 +3,14 @@ from . import transforms
 from .batches import ArrayDataset, batches
 from .event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
 from .generate import generate
+from .node_store import NodeStore
 from .readers import EventWriter, open_events
 from .shard import shard, split
 from .sparse import SparseImage
 from .store import EventStore
 
-__all__ = ["CLASSES", "CLASS_OF_PDG", "PARTICLE", "ArrayDataset", "Event", "EventError", "EventStore", "EventWriter", "Simulator",
-           "SparseImage", "batches", "generate", "open_events", "shard", "split", "transforms"]
+__all__ = ["CLASSES", "CLASS_OF_PDG", "PARTICLE", "ArrayDataset", "Event", "EventError", "EventStore", "EventWriter", "NodeStore",
+           "Simulator", "SparseImage", "batches", "generate", "open_events", "shard", "split", "transforms"]
 
 
 def __getattr__(name):

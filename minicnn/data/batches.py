@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from .. import trace
 from .shard import shard
 
 
@@ -42,13 +43,18 @@ def batches(dataset, order, batch_size, steps, prefetch=1):
     parts = [order[step * batch_size:(step + 1) * batch_size] for step in range(steps)]
     if prefetch < 1:
         for part in parts:
-            yield dataset.batch(part)
+            yield _fetch(dataset, part)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
         ahead = deque()
         for part in parts:
-            ahead.append(pool.submit(dataset.batch, part))
+            ahead.append(pool.submit(_fetch, dataset, part))
             if len(ahead) > prefetch:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+
+
+def _fetch(dataset, part):
+    with trace.span("read"):                                    # less what has spans of its own: decompress, augment
+        return dataset.batch(part)

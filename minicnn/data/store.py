@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import trace
 from .event import EventError
 from .sparse import SparseImage
 
@@ -21,7 +22,13 @@ class Packed:
     digest: int
     pixels: int
     background: float
-    origin: str
+    source: str
+    number: int
+
+    @property
+    def origin(self):
+        """File and event, for messages."""
+        return f"{self.source}: event {self.number}"
 
 
 class EventStore:
@@ -38,6 +45,7 @@ class EventStore:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
         self.codec, self.level, self.form = codec, level, form
         self.events, self.labels = {}, np.zeros(0, np.int64)
+        self.numbers = np.zeros(0, np.int64)           # of each event in its file
         self.image_shape, self.class_names = None, ()
         self.seconds, self.dense_bytes = 0.0, 0
 
@@ -58,26 +66,25 @@ class EventStore:
         for done, place in enumerate(np.argsort(indices, kind="stable"), 1):       # the file is read front to back
             number = int(indices[place])
             event = source.read(number)
-            origin = f"{_origin(source)}: event {number}"
             if not 0 <= event.label < len(self.class_names):
-                raise EventError(f"{origin} has the label {event.label}, not one of the classes 0 to {len(self.class_names) - 1}: "
-                                 "it cannot be trained on")
+                raise EventError(f"{_origin(source)}: event {number} has the label {event.label}, not one of the classes 0 to "
+                                 f"{len(self.class_names) - 1}: it cannot be trained on")
             labels[place] = event.label
-            self.events[first + int(place)] = self._pack(event.image, origin)
+            self.events[first + int(place)] = self._pack(event.image, _origin(source), number)
             self.dense_bytes += 4 * math.prod(self.image_shape)
             if progress:
                 progress(done, len(indices))
-        self.labels = np.concatenate([self.labels, labels])
+        self.labels, self.numbers = np.concatenate([self.labels, labels]), np.concatenate([self.numbers, indices])
         self.seconds += time.perf_counter() - start
         return self
 
-    def _pack(self, image, origin):
+    def _pack(self, image, source, number):
         if tuple(image.shape) != self.image_shape:
-            raise EventError(f"{origin} has the shape {tuple(image.shape)}, its file says {self.image_shape}")
+            raise EventError(f"{source}: event {number} has the shape {tuple(image.shape)}, its file says {self.image_shape}")
         blosc = _blosc()
         raw = image.to_dense().tobytes() if self.form == "dense" else image.coords.tobytes() + image.values.tobytes()
         data = blosc.compress(raw, typesize=4, clevel=self.level, shuffle=blosc.SHUFFLE, cname=self.codec)
-        return Packed(data, zlib.crc32(data), image.nnz, image.background, origin)
+        return Packed(data, zlib.crc32(data), image.nnz, image.background, source, number)
 
     def image(self, i):
         """Return event i decompressed: a SparseImage, or a float32 array (H, W, C) in the dense form.
@@ -88,7 +95,8 @@ class EventStore:
         if zlib.crc32(packed.data) != packed.digest:
             raise EventError(f"{packed.origin}: its compressed copy in memory is damaged (digest differs); load the store again and "
                              "suspect this machine's memory")
-        raw = _blosc().decompress(packed.data, as_bytearray=True)
+        with trace.span("decompress"):
+            raw = _blosc().decompress(packed.data, as_bytearray=True)
         if self.form == "dense":
             return np.frombuffer(raw, np.float32).reshape(self.image_shape)
         at = 8 * packed.pixels

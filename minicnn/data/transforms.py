@@ -10,6 +10,7 @@ of the pixels are kept. All randomness comes from ``rng`` (numpy.random.Generato
 """
 import numpy as np
 
+from .. import trace
 from .sparse import SparseImage
 
 
@@ -133,15 +134,16 @@ class Augmented:
     """A data set whose images go through a transform when they are fetched, a new draw in each epoch.
 
     dataset: anything with ``batch(indices) -> (images, labels)`` and a length. transform: as above. seed: of the draws. numbers:
-    for each event of the data set its number in the whole file, where ranks hold shares of one (default: its index). ``epoch``
-    is set by whoever trains, before each epoch. Dense images become sparse ones.
+    for each event of the data set its number in the whole file, where ranks hold shares of one (default: those of the data set, else
+    its index). ``epoch`` is set by whoever trains, before each epoch. Dense images become sparse ones.
     """
 
     def __init__(self, dataset, transform, seed=0, numbers=None):
         self.dataset, self.transform, self.seed, self.epoch = dataset, transform, seed, 0
-        self.numbers = np.arange(len(dataset)) if numbers is None else np.asarray(numbers)
-        if len(self.numbers) != len(dataset):
-            raise ValueError(f"{len(self.numbers)} numbers for {len(dataset)} events")
+        self.numbers = np.asarray(getattr(dataset, "numbers", np.arange(len(dataset))) if numbers is None else numbers)
+        events = getattr(dataset, "reach", len(dataset))
+        if len(self.numbers) != events:
+            raise ValueError(f"{len(self.numbers)} numbers for {events} events")
 
     def __len__(self):
         return len(self.dataset)
@@ -154,8 +156,9 @@ class Augmented:
     def batch(self, indices):
         """Return (transformed images, labels) of the given events."""
         images, labels = self.dataset.batch(indices)
-        return [self.transform(image if isinstance(image, SparseImage) else SparseImage.from_dense(image),
-                               event_rng(self.seed, self.epoch, self.numbers[i])) for image, i in zip(images, indices)], labels
+        with trace.span("augment"):
+            return [self.transform(image if isinstance(image, SparseImage) else SparseImage.from_dense(image),
+                                   event_rng(self.seed, self.epoch, self.numbers[i])) for image, i in zip(images, indices)], labels
 
 
 def _mapped(image, f):

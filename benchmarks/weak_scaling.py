@@ -1,0 +1,126 @@
+"""Weak scaling: the step of one rank alone against that of N ranks with as many events each.
+
+    mpiexec -n 2 python benchmarks/weak_scaling.py [--batch-size 32] [--threads 1] [--size 3600] [--sync gradients] [--json FILE]
+
+Three turns take their places one after the other, several times: "alone", rank 0 works while the others sleep; "side by side", all work
+and none communicates, which shows what ranks of one machine take from each other (memory bandwidth, clock); "together", the training.
+Efficiency is alone / together. Its loss has three parts, told apart by the ledger: brighter events on some rank (waiting for the slowest),
+communication, and the rest. Steps are dealt from a NodeStore, so that the ranks have about equally many lit pixels, or with --private from
+stores of their own.
+"""
+import argparse
+import json
+import os
+import statistics
+import time
+
+import numpy as np
+
+import minicnn as mc
+from minicnn.parallel import MODES, make_sync, ordered, world
+from minicnn.trace import COMMUNICATION, WAIT, Ledger
+from minicnn.train import flush, train_step
+
+
+class Events:
+    """Simulated events as a source for a store."""
+
+    path = "simulated events"
+
+    def __init__(self, simulator, number):
+        self.events = [None] * number
+        self.simulator, self.image_shape, self.class_names = simulator, simulator.image_shape, simulator.class_names
+
+    def read(self, i):
+        return self.simulator.read(i)
+
+    def __len__(self):
+        return len(self.events)
+
+
+def asleep_until(comm, work):
+    """Return ``work()`` of rank 0; other ranks sleep meanwhile, because waiting in MPI takes a core."""
+    result = work() if comm.rank == 0 else None
+    request = comm.Ibarrier()
+    while not request.Test():
+        time.sleep(0.005)
+    return comm.bcast(result)
+
+
+def steps(model, optimizer, sync, batches, comm=None):
+    """Return (seconds per step, waiting, communication) of one turn; the longest rank's step."""
+    ledger = Ledger(detail=True, keep=0)
+    if comm:
+        comm.Barrier()
+    ledger.align(comm)
+    with ledger:
+        for batch in batches:
+            train_step(model, *batch, optimizer, sync, 0, ledger)
+            ledger.step()
+    ledger.close(comm)
+    flush(model, optimizer, sync, Ledger())
+    summary = ledger.summaries[-1]
+    return (summary.wall, summary.mean.get((WAIT, ""), 0.0),
+            sum(s for (part, _), s in summary.mean.items() if part in (*COMMUNICATION, "pack")))
+
+
+def main(comm):
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument("--batch-size", type=int, default=32, help="events per step and rank")
+    p.add_argument("--steps", type=int, default=4, help="steps of a turn")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--threads", type=int, default=1, help="per rank")
+    p.add_argument("--size", type=int, default=3600)
+    p.add_argument("--sync", choices=MODES, default="gradients")
+    p.add_argument("--private", action="store_true", help="events dealt as they come, instead of evenly")
+    p.add_argument("--json", help="write the figures to this file")
+    args = ordered(comm, p.parse_args)
+    if comm is None:
+        raise SystemExit("this needs several ranks: mpiexec -n 2 python benchmarks/weak_scaling.py")
+    source = Events(mc.data.Simulator(0, (args.size, args.size, 1)), args.batch_size * args.steps * comm.size)
+    store = mc.data.EventStore().load(source, mc.data.shard(len(source), comm.size, comm.rank))
+    if not args.private:
+        store = mc.data.NodeStore(store, comm)
+    order = np.arange(len(store)) if args.private else store.order(0, 0, args.batch_size)
+    batches = [store.batch(order[i * args.batch_size:(i + 1) * args.batch_size]) for i in range(args.steps)]
+    everyones = comm.gather([(sum(image.nnz for image in x), x, y) for x, y in batches])
+    model = mc.models.microboone(args.size, device="cpu", input_scale=0.05 * args.size / 3600)
+    model.kernels.set_threads(args.threads)
+    optimizer, sync, no_sync = mc.SGD(1e-4, 0.9), make_sync(args.sync, comm), make_sync("gradients", None)
+    sync.broadcast(model, optimizer)
+    steps(model, optimizer, no_sync, batches[:1])                                   # compiles
+    kinds = {"alone": [], "side by side": [], "together": []}
+    for _ in range(args.rounds):
+        # Rank 0 alone does the work of all ranks in turn, so that "alone" has the same events.
+        kinds["alone"].append(asleep_until(comm, lambda: np.mean(
+            [steps(model, optimizer, no_sync, [batch[1:] for batch in theirs]) for theirs in everyones], 0)))
+        comm.Barrier()
+        kinds["side by side"].append(np.mean(comm.allgather(steps(model, optimizer, no_sync, batches)), 0))
+        sync.broadcast(model, optimizer)
+        kinds["together"].append(steps(model, optimizer, sync, batches, comm))
+    if comm.rank:
+        return
+    rows = {kind: [float(v) for v in np.median(samples, 0)] for kind, samples in kinds.items()}
+    ratio = [a[0] / t[0] for a, t in zip(kinds["alone"], kinds["together"])]
+    bare = [a[0] / (t[0] - t[1]) for a, t in zip(kinds["alone"], kinds["together"])]
+    wall, waiting, communication = rows["together"]
+    print(f"weak scaling 1 -> {comm.size} ranks x {args.threads} thread(s) on {os.cpu_count()} cores, batch {args.batch_size} per rank at "
+          f"{args.size} x {args.size}, sync {args.sync}, {'events as they come' if args.private else 'events dealt evenly'}")
+    for kind, row in rows.items():
+        print(f"{kind:<14}{1e3 * row[0]:>9.1f} ms per step; waiting for the slowest rank {1e3 * row[1]:.1f}, communication "
+              f"{1e3 * row[2]:.2f}")
+    spread = f"{100 * min(ratio):.1f} to {100 * max(ratio):.1f}"
+    print(f"efficiency {100 * statistics.median(ratio):.1f} % ({spread}), {100 * statistics.median(bare):.1f} % apart from waiting for the "
+          f"slowest rank; communication {100 * communication / wall:.2f} % of the step, waiting {100 * waiting / wall:.2f} %; "
+          f"side by side alone costs {100 * (rows['side by side'][0] / rows['alone'][0] - 1):.1f} %")
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"ranks": comm.size, "threads": args.threads, "cores": os.cpu_count(), "batch": args.batch_size, "size": args.size,
+                       "sync": args.sync, "private": args.private, "rows": rows, "efficiency": statistics.median(ratio),
+                       "efficiency_without_waiting": statistics.median(bare), "samples": ratio}, file, indent=1)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    with world() as communicator:
+        main(communicator)

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Train on GPU nodes: one rank per GPU, with the cores nearest to it.     sbatch examples/slurm/gpu.sh my_events.h5
+# Needs a minicnn whose doctor says "cuda is usable" and pip install "minicnn[cuda12]" (or cuda13); change --nodes and the GPUs per node.
+#SBATCH --job-name=minicnn-gpu
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --gpus-per-task=1
+#SBATCH --cpus-per-task=8
+#SBATCH --hint=nomultithread
+#SBATCH --time=04:00:00
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+EVENTS=${1:?usage: sbatch examples/slurm/gpu.sh EVENTS [options of examples/microboone.py]}
+shift
+source "${VENV:-.venv}/bin/activate"
+export NUMBA_NUM_THREADS=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
+export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$HOME/.cache/minicnn}
+export CUPY_CACHE_DIR=${CUPY_CACHE_DIR:-$HOME/.cupy/kernel_cache}
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+OUT=runs/$SLURM_JOB_ID
+mkdir -p "$OUT"
+
+# With --gpus-per-task every rank sees one GPU, its own, as cuda:0: the same --device for all.
+srun --gpu-bind=closest --cpu-bind=cores python -m minicnn doctor "$EVENTS" --device cuda
+srun --gpu-bind=closest --cpu-bind=cores python examples/microboone.py --events "$EVENTS" --device cuda --ledger --out "$OUT" "$@"
+test -f "$OUT/run.json"

@@ -1,0 +1,275 @@
+"""The performance model: what a training step and an epoch take on N ranks, from what was measured on a few.
+
+A step of rank r with b events takes S_r = slowdown * (fixed + t_1 + ... + t_b): ``fixed`` once per update (weight packing, resting tables,
+checks, update) and a time t per event, whose distribution is measured: events differ in how much is lit. All ranks wait for the last,
+
+    step(N) = E[max over N ranks of S_r] + communication that nothing hides.
+
+Communication is Hockney's: a message of n bytes takes alpha + n * beta, adding n bytes gamma * n (R. W. Hockney, Parallel Computing 20,
+1994). Costs of the Allreduce algorithms: R. Thakur, R. Rabenseifner, W. Gropp, Int. J. High Perf. Comput. Appl. 19, 2005; R. Rabenseifner,
+ICCS 2004; ring: P. Patarasuk, X. Yuan, J. Parallel Distrib. Comput. 69, 2009.
+"""
+import json
+import math
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Link:
+    """A connection: ``alpha`` seconds of latency per message, ``beta`` seconds per byte, ``gamma`` seconds to add a byte."""
+
+    alpha: float
+    beta: float
+    gamma: float = 0.0
+
+
+def log2ceil(p):
+    """Return the smallest k with 2^k >= p."""
+    return (p - 1).bit_length()
+
+
+def ring(p, n, link):
+    """2 (p - 1) messages of n / p bytes: 2 (p-1) alpha + 2 (p-1)/p n beta + (p-1)/p n gamma."""
+    return 2 * (p - 1) * link.alpha + (p - 1) / p * n * (2 * link.beta + link.gamma)
+
+
+def recursive_doubling(p, n, link, inner=None, per_node=1):
+    """ceil(log2 p) exchanges of all n bytes; the ranks beyond a power of two first add theirs to a neighbour's and get the result last.
+
+    inner, per_node: ranks that sit on one node exchange over ``inner``; of exchanges between nodes, all of a node's ranks make one at the
+    same time and share its link.
+    """
+    steps = [n] * (p.bit_length() - 1)
+    return _exchanges(steps, steps, link, inner, per_node) + _fold(p, n, link)
+
+
+def rabenseifner(p, n, link, inner=None, per_node=1):
+    """Recursive halving (a reduce-scatter), then doubling (an allgather): 2 log2 p alpha + 2 (p-1)/p n beta + (p-1)/p n gamma."""
+    halves = [n / 2 ** (k + 1) for k in range(p.bit_length() - 1)]              # the farthest exchange first, of half the buffer
+    return (_exchanges(halves, halves, link, inner, per_node, near_last=True)
+            + _exchanges(halves, [0.0] * len(halves), link, inner, per_node, near_last=True) + _fold(p, n, link))
+
+
+def hierarchical(p, n, link, inner, per_node):
+    """Reduce to one leader per node, Allreduce between leaders by the better of ring and Rabenseifner, broadcast within the node."""
+    q = min(per_node, p)
+    nodes = -(-p // q)
+    within = log2ceil(q) * (2 * (inner.alpha + n * inner.beta) + n * inner.gamma)
+    return within + (min(ring(nodes, n, link), rabenseifner(nodes, n, link)) if nodes > 1 else 0.0)
+
+
+def _exchanges(sizes, added, link, inner, per_node, near_last=False):
+    """Return the time of a chain of pairwise exchanges; the log2(per_node) nearest ones stay on the node."""
+    near = min(log2ceil(per_node), len(sizes)) if inner else 0
+    total = 0.0
+    for k, (n, plus) in enumerate(zip(sizes, added)):
+        local = k >= len(sizes) - near if near_last else k < near
+        path, share = (inner, 1) if local else (link, per_node if inner else 1)
+        total += path.alpha + n * path.beta * share + plus * path.gamma
+    return total
+
+
+def _fold(p, n, link):
+    """Ranks beyond the last power of two: one message before, with a sum, and one after."""
+    return 0.0 if p & (p - 1) == 0 else 2 * (link.alpha + n * link.beta) + n * link.gamma
+
+
+ALGORITHMS = ("ring", "recursive doubling", "rabenseifner", "hierarchical")
+
+
+def allreduce(algorithm, p, n, link, inner=None, per_node=1):
+    """Return the seconds of an Allreduce of n bytes over p ranks, ``per_node`` on each node and connected there by ``inner``.
+
+    algorithm: one of ALGORITHMS, or "best" for the fastest. All of one node: ``inner`` alone counts.
+    """
+    if p == 1:
+        return 0.0
+    if algorithm == "best":
+        return min(allreduce(name, p, n, link, inner, per_node) for name in ALGORITHMS)
+    inner, per_node = inner or link, max(per_node, 1)
+    if p <= per_node:
+        link, per_node = inner, 1
+    if algorithm == "ring":
+        nodes = -(-p // per_node)
+        if nodes > 1:                                                     # the slowest of its links sets the pace of a ring
+            link = Link(max(link.alpha, inner.alpha), max(link.beta, inner.beta), link.gamma)
+        return ring(p, n, link)
+    if algorithm == "recursive doubling":
+        return recursive_doubling(p, n, link, inner, per_node)
+    if algorithm == "rabenseifner":
+        return rabenseifner(p, n, link, inner, per_node)
+    if algorithm == "hierarchical":
+        return hierarchical(p, n, link, inner, per_node)
+    raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)} or best, got {algorithm!r}")
+
+
+def expected_maximum(sample, ranks):
+    """Return E[max of ``ranks`` independent draws] from the sample's empirical distribution, exactly: sum x_(i) ((i/M)^N - ((i-1)/M)^N)."""
+    x = np.sort(np.asarray(sample, np.float64))
+    edges = (np.arange(len(x) + 1) / len(x)) ** ranks
+    return float(x @ np.diff(edges))
+
+
+def fit_link(points, p, gamma):
+    """Return the Link whose Rabenseifner Allreduce on p ranks fits the measured [(bytes, seconds)] best, by relative least squares."""
+    n, t = np.array(points, np.float64).T
+    messages = rabenseifner(p, 0.0, Link(1.0, 0.0))                      # the cost is linear in alpha, beta and gamma
+    volume, known = (np.array([rabenseifner(p, one, link) for one in n]) for link in (Link(0.0, 1.0), Link(0.0, 0.0, gamma)))
+    a = np.stack([np.full_like(n, messages), volume], 1) / t[:, None]
+    alpha, beta = np.linalg.lstsq(a, (t - known) / t, rcond=None)[0]
+    if alpha <= 0:                                                       # the shortest message is all latency then
+        alpha = t.min() / messages
+        beta = np.median((t - known - alpha * messages)[volume > 0] / volume[volume > 0])
+    return Link(float(alpha), max(float(beta), 1e-15), gamma)
+
+
+@dataclass
+class Calibration:
+    """What was measured on this machine; seconds and bytes. ``slowdown[r]``: how much longer r ranks that compute at once on this
+    node take than one alone."""
+
+    machine: str
+    cores: int
+    threads: int
+    size: int
+    batch: int
+    parameters: int
+    events: list                                      # seconds of single events, forward and backward
+    fixed: float                                      # seconds once per update
+    backward: float                                   # seconds of one event's backward pass and the resting tables: hide communication
+    load: float                                       # seconds to fetch and decompress an event
+    gamma: float                                      # seconds to add a byte of gradients
+    memory_bandwidth: float                           # bytes/s of a copy, read and written
+    slowdown: dict = field(default_factory=dict)
+    alpha: float = 2e-6                               # between ranks of a node
+    beta: float = 2e-10
+    allreduce: dict = field(default_factory=dict)     # {ranks: [(bytes, seconds)]}, as measured
+    measured: dict = field(default_factory=dict)      # {ranks: {"step", "compute", "wait", "communication"}} of real training
+
+    @property
+    def inner(self):
+        """The Link between ranks of a node."""
+        return Link(self.alpha, self.beta, self.gamma)
+
+    @property
+    def bytes(self):
+        """Bytes of the gradient buffer."""
+        return 4 * (self.parameters + 4)
+
+    def save(self, path):
+        """Write JSON."""
+        with open(path, "w") as file:
+            json.dump(asdict(self), file, indent=1)
+            file.write("\n")
+
+    @classmethod
+    def load_file(cls, path):
+        """Read what ``save`` wrote; raises ValueError where it is something else."""
+        try:
+            with open(path) as file:
+                values = json.load(file)
+            values["slowdown"] = {int(r): float(s) for r, s in values["slowdown"].items()}
+            values["allreduce"] = {int(r): [tuple(p) for p in points] for r, points in values["allreduce"].items()}
+            values["measured"] = {int(r): dict(parts) for r, parts in values["measured"].items()}
+            found = cls(**values)
+        except (TypeError, KeyError, AttributeError, ValueError) as problem:
+            raise ValueError(f"{path}: not a calibration of minicnn model ({problem!r})") from problem
+        if not found.events or min(found.events) < 0:
+            raise ValueError(f"{path}: a calibration needs times of events, all >= 0")
+        return found
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a prediction is for: the fabric between nodes, ranks per node, algorithm, overlap of communication with the backward pass."""
+
+    fabric: Link
+    per_node: int
+    algorithm: str = "best"
+    overlap: bool = False
+    cores: int = 0                                    # of a node; 0: enough for its ranks
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of a predicted step. ``wait`` is the mean over ranks of waiting for the slowest."""
+
+    ranks: int
+    batch: float
+    compute: float
+    wait: float
+    communication: float
+    exposed: float
+
+    @property
+    def total(self):
+        """Duration of the step."""
+        return self.compute + self.wait + self.exposed
+
+    @property
+    def rate(self):
+        """Events per second of all ranks."""
+        return self.ranks * self.batch / self.total
+
+
+class Model:
+    """Predictions from a Calibration; ``draws`` sums of events are drawn once per batch size (seeded)."""
+
+    def __init__(self, calibration, draws=100_000, seed=0):
+        self.calibration, self.draws, self.seed, self._sums = calibration, draws, seed, {}
+
+    def compute(self, batch, ranks_on_node=1, cores=0):
+        """Return (draws,) seconds of computing a step of ``batch`` events on a node with so many ranks; too few cores are shared."""
+        c = self.calibration
+        if batch not in self._sums:
+            events = np.asarray(c.events)
+            rng = np.random.default_rng([self.seed, batch])
+            total = np.zeros(self.draws)
+            for _ in range(batch):
+                total += events[rng.integers(0, len(events), self.draws)]
+            self._sums[batch] = total
+        cores = cores or ranks_on_node * c.threads
+        shared = max(1.0, ranks_on_node * c.threads / cores)
+        loading = c.load * batch if ranks_on_node * c.threads >= cores else 0.0               # no core is free to do it beside
+        return shared * (self.slowdown(min(ranks_on_node, max(cores // c.threads, 1))) * (c.fixed + self._sums[batch]) + loading)
+
+    def slowdown(self, ranks):
+        """Return the slowdown by ``ranks`` on one node: as measured, between and beyond these points linear, then constant."""
+        known = {1: 1.0, **self.calibration.slowdown}
+        at = sorted(known)
+        return float(np.interp(ranks, at, [known[r] for r in at]))
+
+    def step(self, ranks, batch, setting):
+        """Return the Step of ``ranks`` with ``batch`` events each."""
+        on_node = min(ranks, setting.per_node)
+        times = self.compute(batch, on_node, setting.cores)
+        mean, last = float(times.mean()), expected_maximum(times, ranks)
+        c = self.calibration
+        communication = allreduce(setting.algorithm, ranks, c.bytes, setting.fabric, c.inner, setting.per_node)
+        latency = allreduce(setting.algorithm, ranks, 0.0, setting.fabric, c.inner, setting.per_node)
+        exposed = max(communication - c.backward, min(latency, communication)) if setting.overlap else communication
+        return Step(ranks, batch, mean, max(last - mean, 0.0), communication, exposed)
+
+    def weak(self, counts, batch, setting):
+        """Return the Steps for each rank count at ``batch`` events per rank."""
+        return [self.step(n, batch, setting) for n in counts]
+
+    def strong(self, counts, total, setting):
+        """Return the Steps for each rank count that divides the events of an update, ``total``, evenly."""
+        return [self.step(n, total // n, setting) for n in counts if n <= total and total % n == 0]
+
+
+def efficiency(steps):
+    """Return events per second and rank of each Step, relative to the first."""
+    return [(s.rate / s.ranks) / (steps[0].rate / steps[0].ranks) for s in steps]
+
+
+def epoch_seconds(step, events):
+    """Return the seconds of an epoch of so many training events: whole steps of all ranks."""
+    return math.ceil(events / (step.ranks * step.batch)) * step.total
+
+
+__all__ = ["ALGORITHMS", "Calibration", "Link", "Model", "Setting", "Step", "allreduce", "efficiency", "epoch_seconds", "expected_maximum",
+           "fit_link", "hierarchical", "rabenseifner", "recursive_doubling", "ring"]
