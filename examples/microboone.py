@@ -96,7 +96,7 @@ def main(comm):
     history = model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=args.sync,
                         sync_every=args.sync_every, seed=args.seed, threads=threads, ledger=ledger,
                         callbacks=[mc.callbacks.Progress(ledger=ledger if args.ledger else None),
-                                   *[mc.callbacks.LedgerReport(ledger, args.out)] * args.ledger,
+                                   *([mc.callbacks.LedgerReport(ledger, args.out)] if args.ledger else []),
                                    mc.callbacks.CSVLogger(args.out / "history.csv"),
                                    mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
     result = model.evaluate(validation, comm=comm)
