@@ -91,7 +91,7 @@ def fit(model, train, validation_data=None, epochs=1, batch_size=1, optimizer=No
     optimizer = optimizer or model.optimizer
     train = as_dataset(train, rank, ranks, seed)
     validation = as_dataset(validation_data, rank, ranks, seed) if validation_data is not None else None
-    sync = make_sync(sync, comm, sync_every) if isinstance(sync, str) else sync
+    sync = _as_sync(sync, comm, sync_every)
     if threads or comm:
         model.kernels.set_threads(threads or threads_per_rank(comm))
     steps = _agree_steps(comm, rank, len(train), batch_size, accumulate)
@@ -146,6 +146,16 @@ def evaluate(model, data, batch_size=1, comm=None):
             losses, scores = model.kernels.softmax_cross_entropy(model.forward(images)[0], model.kernels.asarray(y[part]))
             result.add(y[part], model.kernels.to_host(losses), model.kernels.to_host(scores))
     return Evaluation.from_flat(make_sync("gradients", comm).total(result.flat()))
+
+
+def _as_sync(sync, comm, every):
+    """Return ``sync``, made of its name if it is one; ValueError for one that belongs to other ranks, or an option it would ignore."""
+    if isinstance(sync, str):
+        return make_sync(sync, comm, every)
+    if sync.comm is not comm or every != 1:
+        raise ValueError("a sync that is made already takes its communicator and sync_every from make_sync: give fit the same comm, and no "
+                         "sync_every")
+    return sync
 
 
 def _timed(source, ledger):

@@ -326,12 +326,13 @@ def case_node_store(comm):
                 there_and_back = [sorted(column, reverse=turn % 2 == 0) for turn, column in enumerate(zip(*lit))]
                 assert [sorted(some, reverse=True) for some in lit] == lit and list(zip(*lit)) == list(map(tuple, there_and_back))
         assert comm.size == 1 or not np.array_equal(store.order(5, 0, 4), store.order(5, 1, 4))
-        try:
-            store.memory.pieces[0][0] = 1
-        except TypeError:
-            pass
-        else:
-            raise AssertionError("shared events can be overwritten")
+        for forbidden in (lambda store=store: store.memory.pieces[0].__setitem__(0, 1), lambda store=store: store.load(source)):
+            try:
+                forbidden()
+            except TypeError:
+                pass
+            else:
+                raise AssertionError("a shared store was written to")
         store.close()
 
 

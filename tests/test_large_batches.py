@@ -123,7 +123,7 @@ def test_linear_scaling():
 
 @pytest.mark.parametrize("mode", mc.parallel.MODES)
 def test_every_sync_works_on_one_rank(mode):
-    model = small_model("cpu")
+    model = small_model()
     history = model.fit(random_batch(40), epochs=6, batch_size=8, sync=mode, optimizer=mc.SGD(0.02, 0.5))
     assert history["loss"][-1] < 0.9 * history["loss"][0] and math.isfinite(history["loss"][-1])
     assert model.optimizer.steps == 0 and model.updates == 30
@@ -135,3 +135,5 @@ def test_syncs_refuse_what_they_would_ignore():
                             (("weights", None, 0), "every k >= 1 steps")):
         with pytest.raises(ValueError, match=text):
             make_sync(*arguments)
+    with pytest.raises(ValueError, match="give fit the same comm, and no sync_every"):
+        small_model().fit(random_batch(4), sync=make_sync("overlap", None), sync_every=2)
