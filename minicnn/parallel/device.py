@@ -38,7 +38,8 @@ def nccl_sum(comm, kernels):
 
 @cache
 def cuda_aware():
-    """Tell whether the MPI library says that it reads GPU memory: Open MPI and MPICH are asked, Cray's MPICH is told by the environment.
+    """Tell whether the MPI library reads GPU memory, None where it does not say: Open MPI and MPICH are asked, Cray's MPICH is told by the
+    environment.
 
     MINICNN_CUDA_AWARE=0 or 1 decides instead.
     """
@@ -53,4 +54,4 @@ def cuda_aware():
     if hasattr(library, "MPIX_GPU_query_support"):                     # MPICH: kind 0 is CUDA
         answer = ctypes.c_int(0)
         return library.MPIX_GPU_query_support(0, ctypes.byref(answer)) == 0 and bool(answer.value)
-    return False
+    return None
