@@ -45,7 +45,7 @@ def arguments():
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
-    p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
+    p.add_argument("--codec", default="zstd:1", help="blosc codec and level")
     p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.05 at size 3600, less for summed pixels)")
     p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed pixels)")
     p.add_argument("--seed", type=int, default=0)
