@@ -57,7 +57,7 @@ def arguments():
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--shared-store", action="store_true", help="ranks of a node share their events: mixed and dealt evenly in every epoch")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
-    p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
+    p.add_argument("--codec", default="zstd:1", help="blosc codec and level")
     p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.1 at size 3600, less for summed pixels)")
     p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed pixels)")
     p.add_argument("--ledger", action="store_true", help="say where every step's time goes; timeline.json and step.png in --out")

@@ -66,6 +66,17 @@ def test_scaling_goes_on_where_it_was(tmp_path):
     assert after["throughput"] == before["throughput"] and after["loss"] == before["loss"] and set(after["speedup"]) == {"1", "2"}
 
 
+def test_store(tmp_path):
+    from minicnn.data import Simulator, generate
+    generate(tmp_path / "events.h5", 5, Simulator(1, (100, 100, 1)))
+    text = run("store", "--size", 100, "--events", 4, "--dense", 2, "--batch-size", 2, "--repeats", 1, "--file", tmp_path / "events.h5",
+               "--load", tmp_path / "events.h5", "--json", tmp_path / "out.json")
+    for words in ("zero-suppressed  zstd:1", "dense            lz4:1", "events.h5: 5 events in", "prefetch 1", "of the step exposed"):
+        assert words in text
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert len(out["sets"]) == 2 and out["load"]["events"] == 5 and len(out["waiting"]) == 4
+
+
 def test_active(tmp_path, capsys):
     module("active").main(["--size", "100", "--levels", "1", "--repeats", "1", "--json", str(tmp_path / "out.json"),
                            "--plot", str(tmp_path / "out.png")])
