@@ -184,11 +184,12 @@ def main(comm):
     print_steps(steps)
     print("\n4. Sizes of a bucket")
     print_steps(buckets)
-    print(f"BUCKET = {best_bucket(buckets)}")
+    best = best_bucket(buckets)
+    print(f"BUCKET = {best}" + (" (all in one piece: overlap gains nothing here)" if best >= model.gradients.nbytes else ""))
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"ranks": comm.size, "threads": threads, "cores": os.cpu_count(), "size": args.size, "batch": args.batch_size,
-                       "allreduce": points, "modes": modes, "steps": steps, "buckets": buckets, "best_bucket": best_bucket(buckets)},
+                       "allreduce": points, "modes": modes, "steps": steps, "buckets": buckets, "best_bucket": best},
                       file, indent=1)
             file.write("\n")
 

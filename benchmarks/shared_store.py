@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 import minicnn as mc
-from minicnn.parallel import ordered, world
+from minicnn.parallel import ordered, together, world
 
 
 def proportional_memory():
@@ -97,6 +97,9 @@ def main(comm):
     args = ordered(comm, p.parse_args)
     if comm is None:
         raise SystemExit("this compares ranks: mpiexec -n 2 python benchmarks/shared_store.py")
+    if args.number < args.batch_size * comm.size:
+        raise together(ValueError(f"--number {args.number} is less than one step of {comm.size} ranks x {args.batch_size} events "
+                                  "(--batch-size)"))
     folder = ordered(comm, tempfile.mkdtemp)
     path = args.events or os.path.join(folder, "events.h5")
     if not args.events:

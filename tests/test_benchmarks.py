@@ -164,7 +164,8 @@ def test_mirror_images():
     ("allreduce", ("--batch-size", 1, "--steps", 2, "--rounds", 1, "--buckets", 4096, 65536),
      ("1. Allreduce", "hierarchical", "weights", "of the step", "BUCKET = ")),
     ("weak_scaling", ("--batch-size", 2, "--steps", 2, "--rounds", 1), ("alone", "side by side", "together", "apart from waiting")),
-    ("shared_store", ("--number", 12, "--check", 3), ("private shards", "private copies", "sample of 3 events equals the file")),
+    ("shared_store", ("--number", 12, "--check", 3, "--batch-size", 2),
+     ("private shards", "private copies", "sample of 3 events equals the file")),
 ])
 def test_benchmarks_of_several_ranks(name, arguments, lines, tmp_path):
     done = mpi(2, BENCHMARKS / f"{name}.py", "--size", 100, *arguments, "--json", tmp_path / "out.json")
