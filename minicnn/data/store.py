@@ -60,8 +60,8 @@ class EventStore:
         """Read the given events of a reader (default: all), compress and keep them; returns the store.
 
         ``threads`` compress, and read as well if the source says that it can be read by several at once (``concurrent``); the store is
-        the same for any number. ``progress(done, total)`` is called after each event. Raises EventError for an event without a label
-        or of another shape; the store is then as it was before.
+        the same for any number. It pays for the simulator, not for event files (docs/store.md). ``progress(done, total)`` is called
+        after each event. Raises EventError for an event without a label or of another shape; the store is then as it was before.
         """
         start = time.perf_counter()
         indices = np.arange(len(source)) if indices is None else np.asarray(indices)
