@@ -1,6 +1,7 @@
 # make microboone   the main job on 2 ranks: simulate, load, train, validate; results in runs/microboone
 # make test         all tests, those on 2, 3 and 4 MPI ranks included
 # make lint         ruff
+# make gpu-check    on a machine with a GPU: the parity tests on the device, and its figures into benchmarks/results/ (docs/gpu.md)
 # make bench        the benchmarks that need nothing but this machine
 # Each sets up what it needs in $(VENV); only Python >= 3.11 and make are assumed.
 VENV   ?= .venv
@@ -8,7 +9,7 @@ PYTHON ?= python3
 RANKS  ?= 2
 BIN     = $(VENV)/bin
 
-.PHONY: microboone test lint bench install clean
+.PHONY: microboone test lint bench gpu-check install clean
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.py pyproject.toml
@@ -30,6 +31,13 @@ bench: install
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/simulate.py
+
+# The driver's CUDA version decides which CuPy fits: make gpu-check CUDA=12
+CUDA ?= 13
+gpu-check: install
+	$(BIN)/python -m pip install --quiet --editable ".[cuda$(CUDA)]"
+	MINICNN_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/test_kernels_cuda.py tests/test_cuda_model.py $(ARGS)
+	$(BIN)/python benchmarks/gpu.py --cpu --json benchmarks/results
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

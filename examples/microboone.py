@@ -49,13 +49,15 @@ def arguments():
                                                                     "their number on all ranks, rising to that over 100 steps")
     p.add_argument("--sync", choices=MODES, default="gradients", help="what ranks exchange, see docs/parallel.md")
     p.add_argument("--bucket", type=int, metavar="KB", help="size of a piece with --sync overlap")
+    p.add_argument("--transport", choices=("mpi", "nccl"), default="mpi", help="what adds up gradients that are on GPUs")
     p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K or reference")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K, reference or emulated")
+    p.add_argument("--precision", choices=("float32", "tf32"), default="float32", help="of the forward pass on a GPU (docs/gpu.md)")
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--shared-store", action="store_true", help="ranks of a node share their events: mixed and dealt evenly in every epoch")
     p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
-    p.add_argument("--codec", default="zstd:5", help="blosc codec and level")
+    p.add_argument("--codec", default="zstd:1", help="blosc codec and level")
     p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.1 at size 3600, less for summed pixels)")
     p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed pixels)")
     p.add_argument("--ledger", action="store_true", help="say where every step's time goes; timeline.json and step.png in --out")
@@ -89,7 +91,7 @@ def main(comm):
             return predict(comm, args, weights)
         say(comm, f"no model at {weights} yet: training one first\n")
 
-    sync = everywhere(comm, lambda: make_sync(args.sync, comm, args.sync_every, args.bucket and 1024 * args.bucket))
+    sync = everywhere(comm, lambda: make_sync(args.sync, comm, args.sync_every, args.bucket and 1024 * args.bucket, args.transport))
     everywhere(comm, lambda: new_store(args))                # a store or codec that does not exist is refused before any work is done
     path = args.events or simulated(comm, args)
     with everywhere(comm, lambda: mc.data.open_events(path, size=args.size)) as source:
@@ -117,7 +119,7 @@ def main(comm):
     model.fit(train, validation_data=validation, epochs=args.epochs, batch_size=args.batch_size, comm=comm, sync=sync,
               accumulate=args.accumulate, seed=args.seed, threads=threads, initial_epoch=done, ledger=ledger,
               callbacks=[mc.callbacks.Progress(ledger=ledger if args.ledger else None),
-                         *[mc.callbacks.LedgerReport(ledger, args.out)] * args.ledger, table,
+                         *([mc.callbacks.LedgerReport(ledger, args.out)] if args.ledger else []), table,
                          mc.callbacks.ModelCheckpoint(args.out / "model.safetensors")])
     result = model.evaluate(validation, comm=comm)
     memory = max(agree(comm, value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
@@ -152,7 +154,7 @@ def make_model(args, channels, classes, ranks, steps):
             raise ValueError(f"{args.weights} takes images of {model.input_shape} in {model.classes} classes; the events have --size "
                              f"{args.size}, {channels} planes and {classes} classes")
         return model
-    return mc.models.microboone(args.size, channels, classes, device=args.device, seed=args.seed,
+    return mc.models.microboone(args.size, channels, classes, device=args.device, precision=args.precision, seed=args.seed,
                                 input_scale=args.scale or 0.1 * args.size / 3600, input_knee=args.knee or 100 * 3600 / args.size,
                                 optimizer=optimizer)
 

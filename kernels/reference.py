@@ -176,6 +176,27 @@ def active_cells(active, x_shape, kernel, pool, padding="same", border=False, wo
     return np.argwhere(mask).astype(np.int32)
 
 
+def take_pixels(x, at):
+    """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
+    return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
+
+
+def put_pixels(x, at, values):
+    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the output."""
+    x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]] = values
+    return x
+
+
+def class_sums(values, at, classes, pairs):
+    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs of row class and column class.
+
+    classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
+    """
+    sums = np.zeros((*pairs, values.shape[1]))
+    np.add.at(sums, (classes[0][at[:, 0] % len(classes[0])], classes[1][at[:, 1]]), values)
+    return sums
+
+
 def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
     """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0 outside the image, in ``out``."""
     (top, bottom), (left, right) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)

@@ -1,5 +1,6 @@
 """Sequential: a stack of layers over two flat buffers, one of parameters and one of gradients."""
 import math
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from .kernels.workspace import Workspace
 from .layers import Layer
 from .optim import SGD
 from .plan import Plan
+from .suppression import background_of, listed
 
 #: Slots behind the gradients in the one buffer that ranks add up: with them one Allreduce also gives exact averages and metrics.
 TAIL = ("events", "loss", "correct", "not_finite")
@@ -19,18 +21,19 @@ TAIL = ("events", "loss", "correct", "not_finite")
 class Sequential:
     """A network whose layers run one after the other.
 
-    layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K" or "reference". seed: of the weights and
-    of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run Conv2D-ELU-MaxPooling2D as one kernel where possible.
-    dtype: "float32", or "float64" on the reference for checks. input_scale, input_knee: pixels are multiplied by the scale as they enter
-    and compressed above the knee, see InputMap; saved with the model. zero_suppression: "auto" runs the blocks at the input at a cost
-    that follows the lit pixels where few are lit, "always" everywhere, "never" nowhere; the numbers are the same.
+    layers: list of Layer. input_shape: (H, W, C). device: "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated", see
+    plan.resolve_device. seed: of the weights and of dropout. optimizer: for ``train_on_batch`` and ``fit``. fuse: run
+    Conv2D-ELU-MaxPooling2D as one kernel where possible. dtype: "float32", or "float64" on the reference for checks. input_scale,
+    input_knee: pixels are multiplied by the scale as they enter and compressed above the knee, see InputMap; saved with the model.
+    zero_suppression: "auto" runs the blocks at the input at a cost that follows the lit pixels where few are lit, "always" everywhere,
+    "never" nowhere; the numbers are the same. precision: "tf32" runs the blocks' forward pass on a GPU's tensor cores, see docs/gpu.md.
 
     ``parameters`` (P,) holds every weight in layer order and ``gradients`` (P + 4,) every gradient, *summed* over events, and behind
     them the number of events, the summed loss, the number correct and a not-finite flag. ``weights["<layer>/w"]`` are views.
     """
 
     def __init__(self, layers, input_shape, device="auto", seed=0, optimizer=None, fuse=True, dtype="float32",
-                 input_scale=1.0, input_knee=None, zero_suppression="auto"):
+                 input_scale=1.0, input_knee=None, zero_suppression="auto", precision="float32"):
         self.layers, self.input_shape, self.seed, self.dtype = list(layers), tuple(input_shape), int(seed), np.dtype(dtype)
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError("Sequential needs a list of at least one layer")
@@ -44,7 +47,7 @@ class Sequential:
         self.shapes = [self.input_shape]                    # shapes[i] goes into layer i
         for layer in self.layers:
             self.shapes.append(layer.output_shape(self.shapes[-1]))
-        self._plan = Plan(self.layers, self.input_shape, device, fuse, zero_suppression, self.input_map)
+        self._plan = Plan(self.layers, self.input_shape, device, fuse, zero_suppression, self.input_map, precision)
         self.kernels = self._plan.kernels
         self._make_buffers()
         self._dense = Workspace()
@@ -102,36 +105,50 @@ class Sequential:
     def forward(self, x, rng=None):
         """Return (logits (N, classes), saved) for one piece x of ``microbatches``; ``rng`` is given while training."""
         saved = []
-        for stage, p, work in zip(self._plan.stages, self._p, self._work):
-            with trace.span("forward", stage.name):
-                x, kept = stage.forward(self.kernels, x, p, work, rng)
-            saved.append(kept)
+        with self._enough_memory(len(x)):
+            for stage, p, work in zip(self._plan.stages, self._p, self._work):
+                with trace.span("forward", stage.name):
+                    x, kept = stage.forward(self.kernels, x, p, work, rng)
+                saved.append(kept)
         return x, saved
 
     def backward(self, dlogits, saved, progress=None):
         """Add the gradients of all weights into ``gradients`` for the gradient of the logits; progress: see ``accumulate``."""
         dy = dlogits
-        for i in reversed(range(len(saved))):
-            stage = self._plan.stages[i]
-            with trace.span("backward", stage.name):
-                dy = stage.backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
-            if progress and stage is not self._plan.suppressed:
-                progress(self._starts[i])
+        with self._enough_memory(len(dlogits)):
+            for i in reversed(range(len(saved))):
+                stage = self._plan.stages[i]
+                with trace.span("backward", stage.name):
+                    dy = stage.backward(self.kernels, dy, saved[i], self._p[i], self._g[i], i > 0, self._work[i])
+                if progress and stage is not self._plan.suppressed:
+                    progress(self._starts[i])
+
+    @contextmanager
+    def _enough_memory(self, events):
+        """Where memory does not suffice inside, raise the MemoryError that says how many events at a time would fit."""
+        try:
+            yield
+        except MemoryError as problem:
+            raise self._plan.out_of_memory(events, problem) from problem
 
     def microbatches(self, x):
-        """Yield (slice, images) over the batch x in the pieces that run at once: a device array (n, H, W, C), or one event where the
-        plan suppresses zeros.
+        """Yield (slice, images) over the batch x in the pieces that run at once: a device array (n, H, W, C), or the events themselves
+        where the plan suppresses zeros.
 
         x is a float array (N, H, W, C) or a list of SparseImage or (H, W, C) arrays. Raises ValueError naming the event for a wrong
         shape or a pixel that is not finite.
         """
-        size = self._plan.microbatch or max(len(x), 1)
-        for start in range(0, len(x), size):
+        size, start = self._plan.microbatch or max(len(x), 1), 0
+        while start < len(x):
             part = slice(start, min(start + size, len(x)))
-            with trace.span("transfer"):
-                for i, event in enumerate(x[part], start):
+            if self._plan.suppressed:                       # together only where one background rests under all
+                first = background_of(x[start])
+                part = slice(start, next((i for i in range(start + 1, part.stop) if background_of(x[i]) != first), part.stop))
+            start = part.stop
+            with trace.span("transfer"), self._enough_memory(part.stop - part.start):
+                for i, event in enumerate(x[part], part.start):
                     self._check_event(event, i)
-                images = x[start] if self._plan.suppressed else self.kernels.asarray(self._to_dense(x[part]), self.dtype)
+                images = x[part] if self._plan.suppressed else self._to_device(x[part])
             yield part, images
 
     def _check_event(self, event, i):
@@ -142,6 +159,17 @@ class Sequential:
             if len(where):
                 raise ValueError(f"event {i} of the batch: pixel {tuple(where[0].tolist())} is {event[tuple(where[0])]}"
                                  f" ({len(where)} in all are not finite)")
+
+    def _to_device(self, events):
+        """Return the events as one array (n, H, W, C) on the device, mapped; of SparseImages only the listed pixels go there."""
+        k = self.kernels
+        if not hasattr(k, "pinned") or not all(isinstance(e, SparseImage) for e in events):
+            return k.asarray(self._to_dense(events), self.dtype)
+        batch = k.empty((len(events), *self.input_shape), self.dtype)
+        for image, event in zip(batch, events):
+            image[...] = float(self.input_map(np.float32(event.background)))
+        k.put_pixels(batch, *listed(k, events, self.input_map))
+        return batch
 
     def _to_dense(self, events):
         """Return the events as one array (n, H, W, C), mapped by input_map, in a buffer that the next call overwrites."""

@@ -7,28 +7,52 @@ from .suppression import CROSSOVER, MODES, ZeroSuppressed
 
 
 def resolve_device(device):
-    """Return (backend module, description) for "auto", "cpu", "reference", "cuda" or "cuda:K".
+    """Return (backend, description) for "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated".
 
-    "auto" takes the CPU as long as no GPU backend can run here, and the description says so; an explicit "cuda" that cannot run
-    raises RuntimeError with the reason: there is no silent fallback.
+    "cuda" takes the GPU of this rank's place on its node, in turn where ranks are more than GPUs, and the description says how many share
+    it; "cuda:K" takes GPU K. "auto" takes a GPU where there is one, else the CPU. An explicit "cuda" that cannot run raises RuntimeError
+    with the reason: there is no silent fallback. "emulated" runs the CUDA kernels on the CPU, for tests.
     """
-    if device in ("cpu", "reference"):
+    if device in ("cpu", "reference", "emulated"):
         return get_backend(device), device
     if device == "auto":
-        return get_backend("cpu"), "cpu (auto)"
-    if device == "cuda" or device.startswith("cuda:"):
-        raise RuntimeError(f'device "{device}": {_why_no_gpu()}. Use device="cpu"')
-    raise ValueError(f'unknown device {device!r}: choose "auto", "cpu", "cuda", "cuda:K" or "reference"')
+        from .kernels.cuda.gpu import problem
+        return (get_backend("cpu"), "cpu (auto)") if problem() else _gpu("cuda")
+    if device == "cuda" or (device.startswith("cuda:") and device[5:].isdigit()):
+        return _gpu(device)
+    raise ValueError(f'unknown device {device!r}: choose "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated"')
 
 
-def _why_no_gpu():
+def _gpu(device):
+    """Return (backend, description) of a GPU."""
+    from .kernels.cuda import gpu
+    from .parallel import place_on_node
+    reason = gpu.problem()
+    if reason:
+        raise RuntimeError(f'device "{device}": {reason}. Use device="cpu"')
+    rank, ranks = place_on_node()
+    index, sharing = share(rank, ranks, gpu.device_count()) if device == "cuda" else (int(device[5:]), 1)
     try:
-        import cupy
-    except ImportError:
-        return "CuPy is not installed (pip install minicnn[cuda12] or minicnn[cuda13])"
-    if not cupy.is_available():
-        return "CuPy finds no usable GPU"
-    return "this version of minicnn has no CUDA kernels"
+        backend = gpu.backend(index)
+    except RuntimeError as failure:
+        raise RuntimeError(f'device "{device}": {failure}') from None
+    return backend, backend.runtime.describe() + (f", shared by {sharing} ranks of this node" if sharing > 1 else "")
+
+
+def in_precision(precision, kernels, device):
+    """Return (backend, description) for "float32", or for "tf32" where the backend has it; ValueError or RuntimeError where not."""
+    if precision not in ("float32", "tf32"):
+        raise ValueError(f'precision must be "float32" or "tf32", got {precision!r}')
+    if precision == "float32":
+        return kernels, device
+    if not hasattr(kernels, "in_tf32"):
+        raise ValueError(f'precision "tf32" is for GPUs; this is {device}')
+    return kernels.in_tf32(), device + ", forward in TF32"
+
+
+def share(rank, ranks, gpus):
+    """Return (GPU, ranks on it) for one of the ranks of a node: they take the GPUs in turn."""
+    return rank % gpus, len(range(rank % gpus, ranks, gpus))
 
 
 class FusedBlock:
@@ -73,8 +97,8 @@ class FusedBlock:
 class Plan:
     """The list of ``stages`` (layers, fused blocks, zero-suppressed blocks) of a model on one backend; ``str()`` gives a table."""
 
-    def __init__(self, layers, input_shape, device, fuse, zero_suppression, input_map):
-        self.kernels, self.device = resolve_device(device)
+    def __init__(self, layers, input_shape, device, fuse, zero_suppression, input_map, precision="float32"):
+        self.kernels, self.device = in_precision(precision, *resolve_device(device))
         self.stages, self.rows, self.shapes = [], [], []
         shape, i = tuple(input_shape), 0
         while i < len(layers):
@@ -110,8 +134,23 @@ class Plan:
 
     @property
     def microbatch(self):
-        """Events that run at once: 1 with zero suppression, else what the backend likes (None: the whole batch)."""
-        return 1 if self.suppressed else self.kernels.microbatch
+        """Events that run at once, as the backend likes (None: the whole batch); with zero suppression 1, on a GPU some."""
+        return getattr(self.kernels, "suppressed", 1) if self.suppressed else self.kernels.microbatch
+
+    def device_bytes(self, events):
+        """Return about how many bytes of memory ``events`` dense events take at a time: images, what the backward pass needs, gradients."""
+        images = [math.prod(shape) for shape in self.shapes]
+        return events * (sum(r["bytes"] for r in self.rows) + 4 * images[0] + 8 * max(images[1:], default=0))
+
+    def out_of_memory(self, events, problem):
+        """Return the MemoryError that says how many events fit at a time instead of ``events``."""
+        free = getattr(self.kernels, "memory_free", lambda: None)()
+        if free is None:
+            return MemoryError(f"{self.device}: {events} events at a time do not fit into memory ({problem}): use a smaller batch")
+        fits = min(int(free // self.device_bytes(1)), events - 1)
+        advice = f"a batch_size of {fits} fits" if fits > 0 else "not even one event fits: use smaller images or another device"
+        return MemoryError(f"{self.device}: out of memory with {events} events at a time, which need about "
+                           f"{self.device_bytes(events) / 2**30:.2f} GiB; {free / 2**30:.2f} GiB are free: {advice} ({problem})")
 
     def _row(self, members, before, after, flops, note, first):
         """One line of the table. A block's gradients cost 1 / pool^2 of its forward pass each: only maxima have one."""
@@ -125,7 +164,7 @@ class Plan:
     def __str__(self):
         width = max(len(r["layers"]) for r in self.rows) + 2
         lines = [f"Plan on {self.device}: batches run as "
-                 + (f"{self.microbatch} event at a time" if self.microbatch else "a whole"),
+                 + (f"{self.microbatch} event{'s' * (self.microbatch > 1)} at a time" if self.microbatch else "a whole"),
                  f"{'stage':<{width}}{'output':>18}{'fwd GFLOP':>11}{'bwd GFLOP':>11}{'saved MB':>10}  note"]
         for r in self.rows:
             lines.append(f"{r['layers']:<{width}}{' x '.join(map(str, r['output'])):>18}{r['forward'] / 1e9:>11.3f}"

@@ -39,7 +39,7 @@ def axis_classes(before, kernel, pool, stride_padding, cells):
     inside = (window >= 0) & (window < len(before))
     pattern = np.where(inside, before[np.clip(window, 0, len(before) - 1)], -1)
     patterns, cell_class = np.unique(pattern, axis=0, return_inverse=True)
-    return patterns, cell_class.reshape(-1)
+    return patterns, cell_class.reshape(-1).astype(np.int32)
 
 
 @dataclass
@@ -48,22 +48,30 @@ class Table:
 
     classes: tuple                                     # (row_class (OH,), column_class (OW,)) of its cells
     patterns: tuple                                    # what windows of a class see: (R, PH + KH - 1), (S, PW + KW - 1)
+    members: tuple = None                              # (R, OH), (S, OW): 1 where a row or column is of a class, float64
+    rows: list = None                                  # the rows (n,) of each class
+    sees: tuple = None                                 # (classes before, R * window rows), ...: 1 where a window's row is of the class
     x: np.ndarray = None                               # (R * S, window rows, window columns, C_in)
     y: np.ndarray = None                               # (R * S, 1, 1, C_out)
     argmax: np.ndarray = None
+
+    def place(self, k, before):
+        """Move to the device what the table looks up there; ``before``: the class pairs (R, S) of the pixels that its windows see."""
+        self.sees = tuple(k.asarray((np.arange(n)[:, None] == pattern.reshape(-1)).astype(np.float64))
+                          for n, pattern in zip(before, self.patterns))
+        self.members = tuple(k.asarray((np.arange(n)[:, None] == c).astype(np.float64)) for n, c in zip(self.pairs, self.classes))
+        self.rows = rows_of(k, self.classes[0])
+        self.classes, self.patterns = (tuple(map(k.asarray, a)) for a in (self.classes, self.patterns))
 
     @property
     def pairs(self):
         """(R, S)"""
         return tuple(map(len, self.patterns))
 
-    def pair(self, cells):
-        """Return the number of the class pair (m,) of the given cells."""
-        return self.classes[0][cells[:, 0]] * self.pairs[1] + self.classes[1][cells[:, 1]]
 
-    def at(self, cells):
-        """Return the resting output (m, C_out) of the given cells."""
-        return self.y[self.pair(cells), 0, 0]
+def rows_of(k, classes):
+    """Return the rows (n,) of each class, on the device."""
+    return [k.asarray(np.flatnonzero(classes == r)) for r in range(classes.max() + 1)]
 
 
 class Waiting:
@@ -84,9 +92,10 @@ class Waiting:
         self.argmax, self.count = k.empty((most, 1, 1, block.conv.filters), np.uint8), 0
 
     @staticmethod
-    def pays(block, channels, grid):
-        """Tell whether a block's weight gradient is over 1 MB, and its grid is small enough for the room."""
-        return 4 * math.prod(block.conv.kernel_size) * channels * block.conv.filters > 1 << 20 and grid <= Waiting.room
+    def pays(k, block, channels, grid):
+        """Tell whether events run one at a time, a block's weight gradient is over 1 MB, and its grid is small enough for the room."""
+        size = 4 * math.prod(block.conv.kernel_size) * channels * block.conv.filters
+        return not hasattr(k, "suppressed") and size > 1 << 20 and grid <= Waiting.room
 
     def add(self, dy, y, argmax, x=None, cells=None):
         """Take cells in: dy, y, argmax (m, C_out) and their windows (m, ...), or the cells (m, 2) of an image x (1, H, W, C)."""
@@ -117,15 +126,17 @@ class Saved:
 
 
 class ZeroSuppressed:
-    """FusedBlocks from the input on, as one stage of the plan; takes one SparseImage (or image array) at a time.
+    """FusedBlocks from the input on, as one stage of the plan; takes a list of SparseImages (or image arrays) of one background: one at a
+    time on the CPU, some together on a GPU. Positions count their rows on through the images: row r of image e is e * H + r.
 
-    ``buffers[0]`` is the image and ``buffers[i + 1]`` the output of block i, valid where the windows of the lit cells are.
+    ``buffers[0]`` holds the images and ``buffers[i + 1]`` the output of block i, valid where the windows of the lit cells are.
     """
 
     def __init__(self, blocks, shapes_, input_map, mode="auto"):
         self.blocks, self.shapes, self.input_map, self.name = blocks, shapes_, input_map, "zero suppression"
         self.crossover, self.pixel_crossover = (1.0, 1.0) if mode == "always" else (CROSSOVER, PIXEL_CROSSOVER)
-        self.pixels = tuple(np.zeros(n, int) for n in self.shapes[0][:2])             # the classes of pixels: one
+        self.pixels = tuple(np.zeros(n, np.int32) for n in self.shapes[0][:2])        # the classes of pixels: one
+        self.pixel_rows = None
         self.tables = self._classify()
         self.buffers, self.background, self.fresh = None, None, False
         self.sums = None                               # gradients summed over class pairs (R, S, C), per block
@@ -152,97 +163,117 @@ class ZeroSuppressed:
         self.fresh = False
 
     # ------------------------------------------------------------------------------------------------ forward
-    def forward(self, k, event, p, work, rng=None):
-        """Return (y (1, OH, OW, C_out) of the last block, Saved) for one event; y is a buffer, valid until the next event."""
+    def forward(self, k, events, p, work, rng=None):
+        """Return (y (n, OH, OW, C_out) of the last block, Saved) for n events; y is a buffer, valid until the next call."""
+        n = len(events)
         with trace.span("transfer"):
-            lit, values, x, background = self._pixels(k, event)
+            lit, values, x, background = self._pixels(k, events)
         with trace.span("forward", "resting tables"):
-            self._rest(k, p, work, background)
-        saved = Saved()
-        self.events += 1
-        for i, block in enumerate(self.blocks):
+            self._rest(k, p, work, background, n)
+        saved = Saved(lit=self._lists(k, lit, n, work))
+        self.events += n
+        for i, (block, lit, cells) in enumerate(zip(self.blocks, saved.lit, saved.lit[1:])):
             with trace.span("forward", block.name):
                 geometry, options = (block.conv.kernel_size, block.pool, block.conv.padding), (block.pool, block.alpha, block.conv.padding)
-                grid = self.shapes[i + 1][0] * self.shapes[i + 1][1]
-                cells = None
                 if lit is not None:
-                    x = self.buffers[i]
-                    cells = k.active_cells(lit, x.shape, *geometry, work=work[i])
-                    if len(cells) > self.crossover * grid:
-                        cells = None
+                    x = self.buffers[i][:n]
+                    if cells is None:
                         self._at_rest(i)
                     else:
                         k.fill_windows(x, cells, *geometry, *self._resting(i))
-                    x[0, lit[:, 0], lit[:, 1]] = values
+                    k.put_pixels(x, lit, values)
                 saved.inputs.append(x)
-                saved.lit.append(lit)
                 if cells is None:
                     x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
                 else:
                     y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, work=work[i])
-                self.active[i] += grid if cells is None else len(cells)
+                self.active[i] += n * math.prod(self.shapes[i + 1][:2]) if cells is None else len(cells)
                 saved.y.append(y)
                 saved.argmax.append(argmax)
-                lit, values = cells, y
-        saved.lit.append(lit)
+                values = y
+        lit = saved.lit[-1]
         if lit is not None:
-            x = self._at_rest(len(self.blocks))
-            x[0, lit[:, 0], lit[:, 1]] = values
+            x = self.buffers[-1][:n]
+            x[...] = self.last
+            k.put_pixels(x, lit, values)
         return x, saved
 
-    def _pixels(self, k, event):
-        """Return (positions, values, None, background) of an event's lit pixels, mapped; where they are too many to gain anything,
-        (None, None, dense image (1, H, W, C), background)."""
-        most = self.pixel_crossover * self.shapes[0][0] * self.shapes[0][1]
-        if isinstance(event, np.ndarray):
-            x = np.asarray(self.input_map(event), np.float32)[None]
-            lit = k.lit_pixels(x, 0.0, most)
-            return (None, None, x, np.float32(0)) if lit is None else (lit, x[0, lit[:, 0], lit[:, 1]], None, np.float32(0))
-        background = self.input_map(np.float32(event.background))
-        if event.nnz > most:
-            return None, None, event.to_dense(f=self.input_map)[None], background
-        return event.coords, self.input_map(event.values), None, background
+    def _lists(self, k, lit, n, work):
+        """Return [lit pixels, lit cells of the first block, of the second, ...] of n events: None for one that runs dense, and after it.
+
+        Lists depend on no sum, so all are made before the first one: on a GPU the host has to wait for their lengths.
+        """
+        lists = [lit]
+        for i, block in enumerate(self.blocks):
+            if lit is not None:
+                with trace.span("forward", block.name):
+                    lit = k.active_cells(lit, (n, *self.shapes[i]), block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
+                    lit = None if len(lit) > self.crossover * n * math.prod(self.shapes[i + 1][:2]) else lit
+            lists.append(lit)
+        return lists
+
+    def _pixels(self, k, events):
+        """Return (positions, values, None, background) of the events' lit pixels, mapped; where they are too many to gain anything,
+        (None, None, dense images (n, H, W, C), background)."""
+        most = self.pixel_crossover * len(events) * math.prod(self.shapes[0][:2])
+        background = self.input_map(np.float32(background_of(events[0])))
+        arrays = any(isinstance(e, np.ndarray) for e in events)
+        if arrays or sum(e.nnz for e in events) > most:
+            images = [self.input_map(e) if isinstance(e, np.ndarray) else e.to_dense(f=self.input_map) for e in events]
+            x = k.asarray(np.asarray(images[0][None] if len(images) == 1 else np.stack(images), np.float32))
+            lit = k.lit_pixels(x, background, most) if arrays else None
+            return (None, None, x, background) if lit is None else (lit, k.take_pixels(x, lit), None, background)
+        return *listed(k, events, self.input_map), None, background
 
     def _resting(self, i):
         """Return (values (R, S, C), classes) of buffer i without an event."""
         if i == 0:
-            return np.full((1, 1, self.shapes[0][2]), self.background, np.float32), self.pixels
+            return self.pixel, self.pixels
         table = self.tables[i - 1]
         return table.y.reshape(*table.pairs, -1), table.classes
 
     def _at_rest(self, i):
         """Bring the whole of buffer i to rest, and return it."""
-        values, (rows, columns) = self._resting(i)
-        for r, line in enumerate(values[:, columns]):
-            self.buffers[i][0, rows == r] = line
+        values, (_, columns) = self._resting(i)
+        for rows, line in zip(self.tables[i - 1].rows if i else self.pixel_rows, values[:, columns]):
+            self.buffers[i][:, rows] = line
         return self.buffers[i]
 
-    def _rest(self, k, p, work, background):
-        """Compute the tables for the present weights and background, unless they are there."""
-        if self.buffers is None:
-            self.buffers = [k.zeros((1, *shape)) for shape in self.shapes]
+    def _rest(self, k, p, work, background, images):
+        """Compute the tables for the present weights and background, unless they are there; buffers for so many images."""
+        if self.buffers is None or len(self.buffers[0]) < images:
+            self.buffers = [k.zeros((images, *shape)) for shape in self.shapes]
+        if self.pixel_rows is None:
+            self.pixel_rows = rows_of(k, self.pixels[0])
+            self.pixels = tuple(map(k.asarray, self.pixels))
+            for table, before in zip(self.tables, [(1, 1), *(t.pairs for t in self.tables)]):
+                table.place(k, before)
             grids = [math.prod(shape[:2]) for shape in self.shapes[1:]]
-            self.waiting = [Waiting(k, block, shape[2], grid) if Waiting.pays(block, shape[2], grid) else None
+            self.waiting = [Waiting(k, block, shape[2], grid) if Waiting.pays(k, block, shape[2], grid) else None
                             for block, shape, grid in zip(self.blocks, self.shapes, grids)]
         if self.fresh and background == self.background:
             return
         if self.sums is not None:                      # they belong to the tables of the background before
             self.settle()
         self.background, self.fresh = background, True
+        self.pixel = k.asarray(np.full((1, 1, self.shapes[0][2]), background, np.float32))
         for i, (block, table) in enumerate(zip(self.blocks, self.tables)):
-            padded = np.pad(self._resting(i)[0], ((0, 1), (0, 1), (0, 0)))             # class -1, outside, is 0
-            rows, columns = table.patterns
+            values, (rows, columns) = self._resting(i)[0], table.patterns
+            padded = k.zeros((values.shape[0] + 1, values.shape[1] + 1, values.shape[2]))        # class -1, outside, is 0
+            padded[:-1, :-1] = values
             x = padded[rows[:, None, :, None], columns[None, :, None, :]]
             table.x = k.empty((len(rows) * len(columns), *x.shape[2:]))
             table.x.reshape(x.shape)[...] = x
             y, argmax = k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid", work=work[i])
-            table.y, table.argmax = np.array(y), np.array(argmax)                      # copies: those are buffers
+            table.y, table.argmax = y.copy(), argmax.copy()                            # those are buffers
+        values, (rows, columns) = self._resting(len(self.blocks))
+        self.last = values[rows[:, None], columns[None]]                               # the last block's output without an event
 
     # ------------------------------------------------------------------------------------------------ backward
     def backward(self, k, dy, saved, p, g, need_dx=False, work=None):
-        """Add the gradients of one event's lit cells into g, and the others into ``sums``, for dy (1, OH, OW, C_out)."""
+        """Add the gradients of the events' lit cells into g, and the others into ``sums``, for dy (n, OH, OW, C_out)."""
         if self.sums is None:
-            self.sums = [np.zeros((*t.pairs, shape[2])) for t, shape in zip(self.tables, self.shapes[1:])]
+            self.sums = [k.zeros((*t.pairs, shape[2]), np.float64) for t, shape in zip(self.tables, self.shapes[1:])]
             self.settle = partial(self.finish, k, p, g, work)
         dx, grad = dy, None                            # dense, or at the lit cells
         for i in reversed(range(len(self.blocks))):
@@ -254,8 +285,8 @@ class ZeroSuppressed:
                     dx = k.conv2d_block_backward(dx, x, w, saved.y[i], saved.argmax[i], *options, i > 0, dw, db, work=work[i])[0]
                     continue
                 if grad is None:
-                    grad = dx[0, lit[:, 0], lit[:, 1]]
-                    self._add_sums(i, class_sums(dx[0], self.tables[i]), grad, lit)
+                    grad = k.take_pixels(dx, lit)
+                    self._add_sums(k, i, class_sums(dx.sum(0, dtype=np.float64), self.tables[i]), grad, lit)
                 before, waiting = self.tables[i - 1].classes if i else None, self.waiting[i]
                 if waiting:
                     if waiting.count + len(lit) > waiting.room:
@@ -264,13 +295,12 @@ class ZeroSuppressed:
                 grad, sums, _, _ = k.conv2d_block_cells_backward(grad, lit, positions if i else None, x, w, saved.y[i], saved.argmax[i],
                                                                  *options, before, dw, db, waiting is None, work=work[i])
                 if i:
-                    self._add_sums(i - 1, sums, grad, positions)
+                    self._add_sums(k, i - 1, sums, grad, positions)
 
-    def _add_sums(self, i, sums, grad, lit):
+    def _add_sums(self, k, i, sums, grad, lit):
         """Add to the class sums of block i: ``sums`` over all its cells, less the gradients of the lit ones."""
         table = self.tables[i]
-        pair = table.pair(lit) == np.arange(table.pairs[0] * table.pairs[1])[:, None]
-        self.sums[i] += sums - (pair.astype(np.float64) @ grad.astype(np.float64)).reshape(sums.shape)
+        self.sums[i] += sums - k.class_sums(grad, lit, table.classes, table.pairs)
 
     def begin(self):
         """Start a batch: forget what is left of one that an error cut short."""
@@ -296,17 +326,31 @@ class ZeroSuppressed:
                                          g[i]["w"], g[i]["b"], waiting is None, work=work[i])[0]
             if done:
                 done(i)
-            if i:
-                rows, columns = (pattern[..., None] == np.arange(n) for pattern, n in zip(table.patterns, self.tables[i - 1].pairs))
-                self.sums[i - 1] += np.einsum("rau,sbv,rsabc->uvc", rows.astype(np.float64), columns.astype(np.float64),
-                                              dx.reshape(*table.pairs, *dx.shape[1:]).astype(np.float64), optimize=True)
+            if i:                                      # over what each place of a window is: rows first, then columns
+                rows, columns = table.sees
+                dx = dx.reshape(*table.pairs, *dx.shape[1:]).transpose(0, 2, 1, 3, 4)
+                part = rows @ dx.reshape(rows.shape[1], -1).astype(np.float64)
+                self.sums[i - 1] += columns @ part.reshape(len(rows), columns.shape[1], -1)
         self.sums = None
+
+
+def background_of(event):
+    """Return the value of the pixels that an event does not list; 0 for an array, which lists all."""
+    return 0.0 if isinstance(event, np.ndarray) else event.background
+
+
+def listed(k, events, input_map):
+    """Return (positions (m, 2), mapped values (m, C)) of the listed pixels of SparseImages, on the device."""
+    if len(events) == 1:
+        return k.asarray(events[0].coords), k.asarray(input_map(events[0].values))
+    positions = np.concatenate([e.coords + np.array([i * e.shape[0], 0], np.int32) for i, e in enumerate(events)])
+    return k.asarray(positions), k.asarray(input_map(np.concatenate([e.values for e in events])))
 
 
 def class_sums(a, table):
     """Return the sums (R, S, C) float64 of a (OH, OW, C) over the class pairs of a table."""
-    rows, columns = ((np.arange(n)[:, None] == c).astype(np.float64) for n, c in zip(table.pairs, table.classes))
+    rows, columns = table.members
     return columns @ (rows @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
 
 
-__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "class_sums"]
+__all__ = ["CROSSOVER", "MODES", "ZeroSuppressed", "axis_classes", "background_of", "class_sums", "listed"]

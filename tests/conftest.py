@@ -39,7 +39,7 @@ class Source:
         return self.events[i]
 
 
-def mpi(ranks, *command, timeout=120, wait=True, **env):
+def mpi(ranks, *command, timeout=600, wait=True, **env):
     """Run ``python *command`` on ``ranks`` MPI ranks; returns the CompletedProcess with its text output, or at once a Popen."""
     pytest.importorskip("mpi4py")
     mpiexec = Path(sys.executable).with_name("mpiexec")

@@ -384,6 +384,28 @@ def case_killed_on_rank_1(comm):
     comm.Barrier()
 
 
+def case_emulated(comm):
+    """Three steps of the CUDA kernels, dense and zero-suppressed and in every mode to stay one model, are those of the CPU."""
+    for i, mode in enumerate(MODES):
+        suppression = ("always", "never")[i % 2]
+        models = []
+        for device in ("emulated", "cpu"):
+            model = small_model(device, seed=comm.rank, zero_suppression=suppression)
+            model.kernels.set_threads(threads_per_rank(comm))
+            o, sync = optimizer(nesterov=True), make_sync(mode, comm, 1)
+            sync.broadcast(model, o)
+            start = model.kernels.to_host(model.parameters).copy()
+            for step in range(3):
+                x, y, parts = unequal_batches(comm.size, step)
+                x = np.where(np.abs(x) < 1.5, np.float32(0), x)
+                tail = train_step(model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank)
+                assert mode == "delayed" or tail["events"] == len(y)
+            flush(model, o, sync, mc.trace.Ledger())
+            models.append(model.kernels.to_host(model.parameters) - start)
+            assert same_everywhere(comm, models[-1]), mode
+        assert close(*models, 2e-2 if mode in ("fp16", "bf16") else 1e-4), mode        # rounding to 11 or 8 bits may fall either way
+
+
 def case_batch_larger_than_shard(comm):
     mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference").fit(
         random_batch(2 * comm.size + 1), batch_size=3, comm=comm)

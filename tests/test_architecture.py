@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-HEAVY = {"numba": ("kernels/cpu", "minicnn/data/simulate"), "cupy": ("kernels/cuda", "minicnn/plan.py"),
+HEAVY = {"numba": ("kernels/cpu", "minicnn/data/simulate"), "cupy": ("kernels/cuda",),
          "mpi4py": ("minicnn/parallel",), "pickle": ()}
 
 
@@ -65,10 +65,13 @@ def test_backends_have_the_signatures_of_the_reference():
     import inspect
 
     from minicnn.kernels import get_backend
-    reference, cpu = get_backend("reference"), get_backend("cpu")
+    from minicnn.kernels.cuda.backend import Backend
+    from minicnn.kernels.cuda.emulator import Emulator
+    reference, cpu, cuda = get_backend("reference"), get_backend("cpu"), Backend(Emulator())
     for name, f in inspect.getmembers(reference, inspect.isfunction):
         if f.__module__ == reference.__name__ and not name.startswith("_"):
             assert inspect.signature(getattr(cpu, name)) == inspect.signature(f), name
+            assert inspect.signature(getattr(cuda, name)) == inspect.signature(f) and getattr(cuda, name).__doc__, name
     with pytest.raises(ValueError, match="unknown backend 'tpu'"):
         get_backend("tpu")
 

@@ -1,6 +1,7 @@
 """The benchmarks run at a tiny size and print their tables; nothing here depends on how long anything takes."""
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def module(name):
 
 
 def run(name, *arguments):
-    done = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", *map(str, arguments)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -32,6 +33,14 @@ def test_step(tmp_path):
     text = run("step", "--size", 100, "--batch-size", 1, 2, "--repeats", 1, "--json", tmp_path / "out.json")
     assert "ms per event" in text and "peak memory" in text
     assert [row["batch"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == [1, 2]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
+def test_gpu_on_the_emulator(tmp_path):
+    text = run("gpu", "--device", "emulated", "--size", 100, "--batch-size", 2, "--repeats", 1, "--seconds", 0.1, "--json", tmp_path)
+    assert "block 2 dw + dx" in text and "minicnn zero-suppressed" in text and "training from the compressed store" in text
+    result = json.loads((tmp_path / "emulated.json").read_text())
+    assert result["ceilings"] == {} and [r["batch"] for r in result["steps"]] == [2] * 4 and result["store"]["busy_percent"] is None
 
 
 def test_ledger():
@@ -55,6 +64,17 @@ def test_scaling_goes_on_where_it_was(tmp_path):
     assert "speedup 2:" in text and "speedup 1:" not in text and "loss" not in text.split("Data throughput")[0]
     after = json.loads((tmp_path / "r.json").read_text())
     assert after["throughput"] == before["throughput"] and after["loss"] == before["loss"] and set(after["speedup"]) == {"1", "2"}
+
+
+def test_store(tmp_path):
+    from minicnn.data import Simulator, generate
+    generate(tmp_path / "events.h5", 5, Simulator(1, (100, 100, 1)))
+    text = run("store", "--size", 100, "--events", 4, "--dense", 2, "--batch-size", 2, "--repeats", 1, "--file", tmp_path / "events.h5",
+               "--load", tmp_path / "events.h5", "--json", tmp_path / "out.json")
+    for words in ("zero-suppressed  zstd:1", "dense            lz4:1", "events.h5: 5 events in", "prefetch 1", "of the step exposed"):
+        assert words in text
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert len(out["sets"]) == 2 and out["load"]["events"] == 5 and len(out["waiting"]) == 4
 
 
 def test_active(tmp_path, capsys):

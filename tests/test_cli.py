@@ -75,6 +75,8 @@ def test_errors_are_one_line_and_status_2(tmp_path, capsys):
                           (["convert", events, "--out", tmp_path / "b.h5", "--label-map", "13=a,13=b"], "13 twice"),
                           (["simulate", "--events", 0, "--out", tmp_path / "b.h5"], "must be positive"),
                           (["simulate", "--events", 1, "--out", events], "exists already"),
+                          (["simulate", "--events", 1, "--out", tmp_path / "b.h5", "--set", "gain=2"], "no setting gain; the readout has"),
+                          (["simulate", "--events", 1, "--out", tmp_path / "b.h5", "--set", "noise"], "--set noise: give it as NAME=NUM"),
                           (["simulate", "--events", 1, "--out", tmp_path / "b.h5", "--size", 99999], "shape is")):
         status, out, err = run(capsys, *argv)
         assert status == 2 and not out and err.startswith("error: ") and err.count("\n") == 1, (argv, err)
@@ -176,6 +178,24 @@ def test_convert_and_its_options(tmp_path, capsys):
     assert status == 2 and err == "error: no event was written (0 rejected, 12 not selected)\n" and not (tmp_path / "c.h5").exists()
 
 
+def test_convert_by_several_processes(tmp_path, capsys):
+    """The same bytes, notes and rejects as by one."""
+    folder = tmp_path / "images"
+    for name in ("muon", "kaon"):
+        (folder / name).mkdir(parents=True)
+        for i in range(20):
+            np.save(folder / name / f"{i:02}.npy", np.full((12, 12), np.nan if i == 13 else i % 7, np.float32))
+    reports = []
+    for k, processes in enumerate((1, 2)):
+        out = tmp_path / f"{k}.h5"
+        status, text, err = run(capsys, "convert", folder, "--out", out, "--processes", processes, "--threshold", "2",
+                                "--select", "events=3:38", "--select", "lit>=1")
+        assert status == 0 and "2 rejected" in text and "mu+- " in text
+        reports.append((out.read_bytes(), err.replace(str(out), ""), text.replace(str(out), "")))
+    assert reports[0] == reports[1]
+    assert run(capsys, "convert", folder, "--out", tmp_path / "c.h5", "--processes", 0)[0] == 2
+
+
 def test_convert_reports_every_reject(tmp_path, capsys):
     folder = tmp_path / "images"
     for k, name in enumerate(("muon", "electron", "kaon")):
@@ -226,6 +246,11 @@ def test_simulate_resumes(tmp_path, capsys):
     status, out, err = run(capsys, "simulate", "--events", 50, "--seed", 5, "--size", 72, "--out", tmp_path / "b.h5")
     assert status == 0 and out.startswith("simulated 50 events in ") and "gamma" in out and not err
     assert (tmp_path / "b.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    settings = ("--set", "threshold=40", "--set", "noise=0")
+    assert run(capsys, "simulate", "--events", 3, "--size", 72, *settings, "--out", tmp_path / "c.h5")[0] == 0
+    with open_events(tmp_path / "c.h5") as changed:
+        assert changed.metadata["readout"] == {"threshold": 40, "noise": 0} and changed.axes == mc.data.Simulator(0, (72, 72, 1)).axes
+        assert all(event.image.values.min() > 40 for event in changed)
 
 
 @pytest.mark.mpi

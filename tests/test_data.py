@@ -1,4 +1,6 @@
 """Sparse images, shards, batches, the compressed store."""
+import threading
+
 import numpy as np
 import pytest
 from conftest import Source
@@ -88,7 +90,7 @@ def some_events(n=7, shape=(12, 9, 2), seed=0):
 
 
 @pytest.mark.parametrize("form", ("sparse", "dense"))
-@pytest.mark.parametrize("codec", ("zstd", "lz4", "lz4hc", "blosclz", "zlib"))
+@pytest.mark.parametrize("codec", ("zstd", "lz4", "lz4hc", "blosclz", "zlib", "none"))
 def test_store_round_trip_is_exact(form, codec):
     source, dense = some_events()
     calls = []
@@ -99,6 +101,30 @@ def test_store_round_trip_is_exact(form, codec):
     for image, number in zip(x, (3, 5)):
         assert np.array_equal(image.to_dense() if form == "sparse" else image, dense[number])
     assert store.stats()["dense_bytes"] == 3 * 12 * 9 * 2 * 4 and store.nbytes > 0
+
+
+@pytest.mark.parametrize("concurrent", (False, True))
+@pytest.mark.parametrize("threads", (2, 5))
+def test_threads_load_the_same_store(threads, concurrent):
+    source, _ = some_events(40)
+    source.concurrent, calls, indices = concurrent, [], np.random.default_rng(1).permutation(40)
+    alone = EventStore().load(source, indices)
+    together = EventStore().load(source, indices, lambda *a: calls.append(a), threads=threads)
+    assert together.events == alone.events and together.labels.tolist() == alone.labels.tolist()
+    assert calls == [(k, 40) for k in range(1, 41)] and together.stats()["bytes"] == alone.stats()["bytes"]
+    source.events[17] = Event(source.events[17].image, -1)
+    store = EventStore().load(source, [0], threads=threads)
+    with pytest.raises(EventError, match="event 17 has the label -1"):
+        store.load(source, threads=threads)
+    assert len(store) == 1 and len(store.labels) == 1        # as it was before
+    assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
+
+
+def test_images_of_more_pixels_than_an_int32_counts():
+    shape = (70000, 50000, 1)
+    image = SparseImage([[0, 3], [3, 0], [69999, 49999]], [1.0, 2.0, 3.0], shape)
+    got = EventStore().load(Source([Event(image, 0)], shape)).image(0)
+    assert got.coords.tolist() == image.coords.tolist() and got.values.tolist() == image.values.tolist()
 
 
 def test_store_keeps_the_background_and_empty_events():

@@ -91,7 +91,7 @@ def test_data_set(tmp_path):
 
 
 def doctor_on(ranks, *arguments, **env):
-    done = mpi(ranks, "-m", "minicnn", "doctor", *arguments, timeout=60, **env)
+    done = mpi(ranks, "-m", "minicnn", "doctor", *arguments, timeout=300, **env)
     assert done.stdout.count("minicnn doctor:") == 1, done.stdout + done.stderr
     return done.returncode, done.stdout
 

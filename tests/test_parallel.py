@@ -28,13 +28,13 @@ def test_ranks(case, ranks):
     ("thread_fails_on_rank_1", "ZeroDivisionError"),
 ])
 def test_a_failure_on_one_rank_ends_all(case, message):
-    done = mpi(2, CASES, case, timeout=60)
+    done = mpi(2, CASES, case, timeout=300)
     assert done.returncode != 0 and time.time() - float(re.search(r"failing at (\S+)", done.stdout)[1]) < 5
     assert "rank 1 of 2" in done.stderr and message in done.stderr
 
 
 def test_a_killed_rank_ends_all():
-    done = mpi(3, CASES, "killed_on_rank_1", timeout=60)
+    done = mpi(3, CASES, "killed_on_rank_1", timeout=300)
     assert done.returncode != 0 and "ok" not in done.stdout.splitlines()
 
 
@@ -44,7 +44,7 @@ def test_a_killed_rank_ends_all():
     ("node_memory_is_short", "do not fit into its shared memory, /dev/shm has 0.0 MB left: enlarge it"),
 ])
 def test_agreed_errors_end_in_order(case, message):
-    done = mpi(3, CASES, case, timeout=30)
+    done = mpi(3, CASES, case, timeout=300)
     assert done.returncode != 0 and message in done.stderr, done.stderr
 
 

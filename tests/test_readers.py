@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minicnn.data.event import CLASSES, PARTICLE, Event, EventError
-from minicnn.data.readers import READERS, EventFile, EventWriter, open_events
+from minicnn.data.readers import READERS, EventFile, EventWriter, minicnn_hdf5, open_events
 from minicnn.data.sparse import SparseImage
 
 h5py = pytest.importorskip("h5py")
@@ -113,9 +113,9 @@ def test_reading_an_event_loads_its_rows_only(tmp_path):
         for name in ("pixels/coords", "pixels/values"):
             data = reader._data[name]
             reader._data[name] = Spy(data, asked)
-        reader.read(31)
+        reader.read(40)
     tracemalloc.stop()
-    assert asked == [slice(31 * n, 32 * n)] * 2
+    assert asked == [slice(40 * n, 41 * n)] * 2
     assert opened < 12 * n * 5  # a few copies of one event, not sixty events
 
 
@@ -317,3 +317,19 @@ def test_readers_keep_the_protocol():
 def test_importing_readers_loads_no_h5py():
     code = "import sys, minicnn.data.readers; sys.exit('h5py' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("order", (range(60), range(0, 60, 3), [5, 5, 4, 40, 41, 59, 0, 1, 20, 21]))
+def test_events_read_in_any_order_are_the_same(tmp_path, order, monkeypatch):
+    """In order, blocks of events are read at once; the events are those that were written, and their arrays are their own."""
+    monkeypatch.setattr(minicnn_hdf5, "PIXEL_CHUNK", 40)
+    events = [Event(SparseImage.from_dense(np.eye(9, 9, k % 9 - 4, dtype="f4") * (k + 1)), k % 5, (k, 2, 3)) for k in range(60)]
+    path = write(tmp_path / "a.h5", events)
+    with open_events(path) as reader:
+        got = [reader.read(k) for k in order]
+        for k, event in zip(order, got):
+            assert event.image.values.tobytes() == events[k].image.values.tobytes() and event.id == events[k].id
+            assert event.image.coords.tobytes() == events[k].image.coords.tobytes() and event.label == events[k].label
+            assert event.image.values.base is None or event.image.values.base.nbytes == event.image.values.nbytes
+        got[0].image.values[:] = -1
+        assert reader.read(order[0]).image.values.min() > 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minicnn.data.axes import PLAIN
 from minicnn.data.event import CLASSES, PARTICLE, Event
 from minicnn.data.readers import open_events
 from minicnn.data.sparse import SparseImage
@@ -120,7 +121,7 @@ def test_the_raster_keeps_the_largest_pixel(region):
     rng = np.random.default_rng(0)
     rows, columns, values = rng.integers(0, 3600, 900), rng.integers(0, 3600, 900), rng.normal(size=900)
     axes = Figure().subplots()
-    picture = _draw_region(axes, rows, columns, values, region, (0, 1), 300)
+    picture = _draw_region(axes, rows, columns, values, region, (0, 1), 300, PLAIN)
     raster, (left, right, bottom, top) = picture.get_array(), picture.get_extent()
     assert max(raster.shape) <= 300
     inside = (rows >= region[0]) & (rows < region[1]) & (columns >= region[2]) & (columns < region[3])

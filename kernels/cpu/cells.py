@@ -109,6 +109,36 @@ def active_cells(active, x_shape, kernel, pool, padding="same", border=False, wo
     return cells[:_list_and_clear(active, *pool, *kernel, top, left, mask, cells)].copy()
 
 
+def take_pixels(x, at):
+    """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
+    return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
+
+
+def put_pixels(x, at, values):
+    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the output."""
+    x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]] = values
+    return x
+
+
+@jit
+def _add_to_classes(values, at, row_class, column_class, sums):
+    for t in range(values.shape[0]):
+        to = sums[row_class[at[t, 0]], column_class[at[t, 1]]]
+        for c in range(values.shape[1]):
+            to[c] += values[t, c]
+
+
+def class_sums(values, at, classes, pairs):
+    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs of row class and column class.
+
+    classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
+    """
+    sums = np.zeros((*pairs, values.shape[1]))
+    row_class, column_class = (np.ascontiguousarray(a, np.int64) for a in classes)
+    _add_to_classes(floats("class_sums", values=values), np.ascontiguousarray(at, np.int32), row_class, column_class, sums)
+    return sums
+
+
 @jit
 def _fill_windows(x, cells, ph, pw, kh, kw, top, left, values, row_class, column_class):
     h, w, c = x.shape

@@ -74,12 +74,13 @@ def output(path, overwrite):
     return path
 
 
-def one_process(what):
-    """Refuse to run ``what`` under mpiexec, where every rank would do the same."""
+def one_process(what, instead=""):
+    """Refuse to run ``what`` under mpiexec, where every rank would do the same; ``instead``: what to do."""
     from ..parallel.launch import announced_size
     ranks, launcher = announced_size()
     if ranks > 1:
-        raise EventError(f"{what} runs in one process, but {launcher} started {ranks}; run it without")
+        raise EventError(f"{what} runs in one process, but {launcher} started {ranks}; run it without"
+                         + (f" ({instead})" if instead else ""))
 
 
 def table(title, header, rows, right=()):

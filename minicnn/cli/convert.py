@@ -6,6 +6,7 @@ from pathlib import Path
 from ..data.event import EventError
 from .common import bytes_text, classes_text, one_process, open_reader, output, reader_arguments, reader_options
 
+AT_A_TIME = 8                                        # events that a process reads for one answer
 SHOWN = 10                                           # lines of a report that are printed; all of them go to its file
 SELECT = re.compile(r"(labelled)|(class)=(.+)|(lit)(>=|<=)(\d+)|(events)=(\d*):(\d*)")
 
@@ -20,13 +21,16 @@ def arguments(parser):
         "(default: the format's own labels, mostly gamma, e+-, mu+-, pi+-, K+)")
     add("--select", action="append", default=[], metavar="WHAT", help="events to write, where all conditions hold: labelled, "
         "class=A,B, lit>=N, lit<=N (pixels), events=A:B (numbers in each input)")
+    add("--processes", type=int, default=1, metavar="N", help="processes that read at once; the file is the same for any number")
     add("--strict", action="store_true", help="write nothing if any event cannot be read")
     add("--overwrite", action="store_true", help="replace the file if it exists")
     reader_arguments(parser)
 
 
 def run(args):
-    one_process("convert")
+    one_process("convert", "--processes N shares the work")
+    if args.processes < 1:
+        raise ValueError(f"--processes must be positive, got {args.processes}")
     path, selection = output(args.out, args.overwrite), [_condition(text) for text in args.select]
     label_map = _label_map(args.label_map) if args.label_map else None
     job = Job(path, args, selection, label_map)
@@ -59,32 +63,57 @@ class Job:
         """Write the events of one input."""
         from ..progress import Meter
         try:
-            reader, threshold = self._open(source)
+            reader = self._open(source)
         except EventError as problem:
             return self._reject(problem, f"{source}: ")
         with reader, Meter(f"converting {title}", len(reader)) as meter:
-            for i in range(len(reader)):
+            wanted = [i for i in range(len(reader)) if all(chosen(i, None) for chosen in self.selection if chosen.early)]
+            self.unselected += len(reader) - len(wanted)
+            for i, (event, note, problem) in zip(wanted, self._events(reader, source, wanted)):
                 try:
-                    self._write(reader, i, threshold)
-                except EventError as problem:
-                    self._reject(problem)
+                    if problem:
+                        raise EventError(problem)
+                    self._write(event, f"{reader.path}, event {i}")
+                except EventError as wrong:
+                    self._reject(wrong)
+                self.notes += [f"{source}, event {i}: {note}"] * bool(note)
                 meter.update(i + 1, f"{len(self.rejects)} rejected" if self.rejects else "")
-            self.notes += [f"{source}, event {i}: {note}" for i, note in sorted(getattr(reader, "notes", {}).items())]
 
-    def _open(self, source):
-        """(reader, threshold still to be applied): a format whose reader has no threshold gets one here."""
+    def _events(self, reader, source, numbers):
+        """Yield (event, note, problem) of the events of the given numbers, read by this process or by several."""
+        recipe = self._recipe(source)[1:]
+        if self.args.processes == 1 or len(numbers) < 2 * AT_A_TIME:
+            yield from (_prepared(reader, i, *recipe) for i in numbers)
+            return
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        from ..data.ahead import ahead
+        tasks = [numbers[first:first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME)]
+        workers = min(self.args.processes, len(tasks))
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start, (source, *self._recipe(source))) as pool:
+            for some in ahead(_work, tasks, workers, pool):
+                yield from some
+
+    def _recipe(self, source):
+        """(options of the reader, threshold still to be applied, labels by PDG code): a reader without a threshold gets one here."""
         from inspect import signature
 
-        from ..data.readers import EventWriter, find_reader
+        from ..data.readers import find_reader
         options = dict(self.options)
         later = "threshold" in options and "threshold" not in signature(find_reader(source)).parameters
         threshold = options.pop("threshold") if later else None
-        reader = open_reader(source, options)
+        return options, threshold, self.label_map[0] if self.label_map else None
+
+    def _open(self, source):
+        from ..data.readers import EventWriter
+        reader = open_reader(source, self._recipe(source)[0])
         try:
             shape, names = tuple(reader.image_shape), self.label_map[1] if self.label_map else tuple(reader.class_names)
             if self.writer is None:
                 metadata = {"creator": "minicnn convert", "sources": [Path(name).name for name in self.args.input],
-                            "options": {key: str(value) for key, value in self.options.items()}, "select": self.args.select}
+                            "options": {key: str(value) for key, value in self.options.items()}, "select": self.args.select,
+                            "units": reader.unit, "axes": [list(axis) for axis in reader.axes]}
                 self.writer = EventWriter(self.path, shape, names, getattr(reader, "background", 0.0), metadata)
             first = self.writer
             for what, mine, others, way in (("images of", shape, first.image_shape, "--size"),
@@ -95,27 +124,21 @@ class Job:
         except BaseException:
             reader.close()
             raise
-        return reader, threshold
+        same = self.writer.metadata
+        if same.get("axes") != [list(axis) for axis in reader.axes] and same.pop("axes", None):
+            self.notes.append(f"{source}: its rows and columns are not those of the first input; the file names neither")
+        if same.get("units") != reader.unit:
+            same.pop("units", None)
+        return reader
 
-    def _write(self, reader, i, threshold):
-        from dataclasses import replace
-
-        from ..data.readers.truth import label_of
-        if not all(chosen(i, None) for chosen in self.selection if chosen.early):
-            self.unselected += 1
-            return
-        event = reader.read(i)
-        if threshold is not None:
-            event = replace(event, image=_above(event.image, threshold))
-        if self.label_map:
-            event = replace(event, label=label_of(event.particles, self.label_map[0]))
+    def _write(self, event, where):
         if not all(chosen(event, self.writer.class_names) for chosen in self.selection if not chosen.early):
             self.unselected += 1
             return
         try:
             self.writer.append(event)
         except EventError as problem:
-            raise EventError(f"{reader.path}, event {i}: {problem}") from problem
+            raise EventError(f"{where}: {problem}") from problem
         self.labels.append(event.label)
 
     def _reject(self, problem, prefix=""):
@@ -141,10 +164,37 @@ class Job:
         if not self.labels:
             print(f"error: no event was written ({counts})", file=sys.stderr)
             return 2
-        print(f"wrote {len(self.labels):,} events of {_text(self.writer.image_shape)} to {self.path} "
+        print(f"wrote {len(self.labels):,} event{'s' * (len(self.labels) != 1)} of {_text(self.writer.image_shape)} to {self.path} "
               f"({bytes_text(self.path.stat().st_size)}); {counts}")
         print(f"classes: {classes_text(np.array(self.labels), self.writer.class_names)}")
         return 0
+
+
+def _prepared(reader, i, threshold, labels):
+    """(event, note, problem) of event ``i`` as it is to be written; one of event and problem, a text, is None."""
+    from dataclasses import replace
+
+    from ..data.readers.truth import label_of
+    try:
+        event = reader.read(i)
+    except EventError as problem:
+        return None, None, str(problem)
+    if threshold is not None:
+        event = replace(event, image=_above(event.image, threshold))
+    if labels is not None:
+        event = replace(event, label=label_of(event.particles, labels))
+    return event, getattr(reader, "notes", {}).get(i), None
+
+
+def _start(source, options, threshold, labels):
+    """Open the input in a process that shares the work."""
+    global _shared
+    _shared = open_reader(source, options), threshold, labels
+
+
+def _work(numbers):
+    reader, threshold, labels = _shared
+    return [_prepared(reader, i, threshold, labels) for i in numbers]
 
 
 def _above(image, threshold):

@@ -23,7 +23,7 @@ def run(args):
         event = events.read(args.event)
         out = args.out or f"{Path(args.file).stem}-event{args.event}.png"
         draw_event(event, out, title=f"{Path(args.file).name}, event {args.event}", class_names=events.class_names,
-                   zoom=not args.no_zoom, channel=args.channel)
+                   zoom=not args.no_zoom, channel=args.channel, axes=events.axes, unit=events.unit)
         truth = events.class_names[event.label] if event.label >= 0 else "unknown"
         print(f"{args.file}, event {args.event} (run, subrun, event {', '.join(map(str, event.id))}): "
               f"{event.image.nnz:,} lit pixels, class {truth}; picture in {out}")

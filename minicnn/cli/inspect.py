@@ -54,10 +54,11 @@ def _events(path, options):
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
         whole = f"{len(damaged):,} of {len(events):,} events cannot be read" if damaged else "all events were read"
         rows = [("format", events.name), ("events", f"{len(events):,}"), ("images", f"{h} x {w}, {c} plane{'s' * (c > 1)}"),
-                ("values of lit pixels", f"{low:.4g} to {high:.4g}" if high >= low else "none is lit"),
+                ("rows", _axis(events.axes[0])), ("columns", _axis(events.axes[1])),
+                ("values of lit pixels", f"{low:.4g} to {high:.4g} {events.unit}".rstrip() if high >= low else "none is lit"),
                 ("size on disk", f"{bytes_text(size)}, {bytes_text(size / max(len(events), 1))} an event"), ("integrity", whole)]
         metadata = getattr(events, "metadata", {}).items()
-        rows += [(f"made with: {key}", _words(value)) for key, value in metadata if value not in ([], {})]
+        rows += [(f"made with: {key}", _words(value)) for key, value in metadata if value not in ([], {}, "") and key != "axes"]
         table(str(path), (), rows)
         lines = []
         named = list(enumerate(events.class_names)) if (events.labels >= 0).any() else []
@@ -137,6 +138,12 @@ def _epochs(epochs):
         print()
         table(title if title == "seconds" else f"seconds, {title}", ["epoch", *[_number(row.get("epoch")) for row in epochs]], rows,
               right=range(1, 1 + len(epochs)))
+
+
+def _axis(axis):
+    """Words for an Axis: "1 wire each, 0.3 cm of z"."""
+    length = f", {axis.cm:.4g} cm{f' of {axis.length}' if axis.length else ''}" if axis.cm else ""
+    return f"{axis.step:.4g} {axis.name}{'s' * (axis.step != 1)} each{length}"
 
 
 def _words(value):

@@ -17,6 +17,8 @@ def arguments(parser):
     add("--classes", nargs="+", default=list(CLASSES), metavar="CLASS", help="equally probable classes out of these")
     add("--momentum", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range in MeV/c (default: 100-1000, K+ 300-1000)")
     add("--dead-wires", type=float, default=0.0, metavar="FRACTION", help="fraction of the wires that read nothing")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a number of the readout: threshold=20, noise=0, padding=8 "
+        "(columns kept around a pulse), lifetime, longitudinal, transverse, electrons, shaping, field, saturation")
     add("--full-noise", action="store_true", help="draw the noise of every pixel: slow, and files are much larger")
     add("--overwrite", action="store_true", help="replace the file if it exists")
 
@@ -44,7 +46,8 @@ def _run(args):
 
         path, resumed = ordered(comm, prepare)
         simulator = ordered(comm, lambda: Simulator(args.seed, (args.size, args.size, args.planes), args.classes,
-                                                    momentum=args.momentum, dead_wires=args.dead_wires, full_noise=args.full_noise))
+                                                    momentum=args.momentum, dead_wires=args.dead_wires, full_noise=args.full_noise,
+                                                    **_settings(args.set)))
         if resumed and not quiet:
             print(f"going on with the events in {parts_folder(path)}", flush=True)
         start = time.perf_counter()
@@ -59,3 +62,15 @@ def _run(args):
             print(f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, into {path} "
                   f"({bytes_text(path.stat().st_size)}): {classes_text(events.labels, events.class_names)}")
     return 0
+
+
+def _settings(texts):
+    """{name: number} of texts NAME=VALUE."""
+    settings = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            settings[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--set {text}: give it as NAME=NUMBER") from None
+    return settings

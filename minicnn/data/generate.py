@@ -46,7 +46,10 @@ def parts_folder(path):
 
 
 def _metadata(simulator):
-    return {"creator": "minicnn simulate", "seed": simulator.seed, "units": "ADC", "row": "wire", "column": "tick pair"}
+    usual = type(simulator.response)()._asdict()
+    readout = {name: value for name, value in simulator.response._asdict().items() if value != usual[name]}
+    return {"creator": "minicnn simulate", "seed": simulator.seed, "readout": readout,
+            "units": simulator.unit, "axes": [list(axis) for axis in simulator.axes]}
 
 
 def _write(path, numbers, simulator, metadata, comm, progress):

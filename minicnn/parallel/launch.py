@@ -18,6 +18,21 @@ def announced_size():
     return 1, ""
 
 
+#: (rank on its node, ranks of the node) in the environment of Hydra (MPICH, Intel MPI), Open MPI, MVAPICH, PALS and Slurm.
+PLACES = (("MPI_LOCALRANKID", "MPI_LOCALNRANKS"), ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+          ("MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"), ("PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+          ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"))
+
+
+def place_on_node():
+    """Return (this rank's number on its node, ranks there) as the launcher says in the environment; (0, 1) where it says nothing."""
+    for rank, size in PLACES:
+        if os.environ.get(rank, "").isdigit():
+            number = int(os.environ[rank])
+            return number, max(number + 1, int(os.environ[size]) if os.environ.get(size, "").isdigit() else 1)
+    return 0, 1
+
+
 @contextmanager
 def world():
     """``with world() as comm:`` gives MPI.COMM_WORLD, or None for one process.

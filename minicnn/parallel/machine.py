@@ -1,5 +1,4 @@
 """What a rank knows about its node and its MPI: for ``python -m minicnn doctor``."""
-import ctypes
 import os
 import shutil
 import socket
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .device import cuda_aware
 from .launch import announced_size
 
 VENDORS = {"mpich": "MPICH", "hydra": "MPICH", "open mpi": "Open MPI", "openmpi": "Open MPI", "open-mpi": "Open MPI", "openrte": "Open MPI",
@@ -47,7 +47,7 @@ def mpi_facts(comm):
     except (ImportError, RuntimeError) as problem:
         return facts | {"library": None, "problem": str(problem).split("\n")[0]}
     library = " ".join(MPI.Get_library_version().strip("\0 \n").split("\n")[0].replace("Version:", " ").split())
-    facts |= {"library": library, "vendor": vendor(library), "mpi4py": mpi4py.__version__, "cuda_aware": _cuda_aware(MPI.__file__)}
+    facts |= {"library": library, "vendor": vendor(library), "mpi4py": mpi4py.__version__, "cuda_aware": cuda_aware()}
     if facts["rank"] == 0:
         path = shutil.which("mpiexec") or shutil.which("mpiexec", path=str(Path(sys.executable).parent))
         facts["mpiexec"] = (path, vendor(_output(path, "--version"))) if path else None
@@ -72,13 +72,6 @@ def allreduce_seconds(comm, values, repeats=5):
         if not (buffer == comm.size * (comm.size + 1) / 2).all():
             raise RuntimeError(f"Allreduce of {values} float32 on {comm.size} ranks gave a wrong sum")
     return float(np.median(seconds[1:]))
-
-
-def _cuda_aware(path):
-    try:
-        return bool(ctypes.CDLL(path).MPIX_Query_cuda_support())
-    except (OSError, AttributeError):
-        return None
 
 
 def _output(*command):

@@ -13,13 +13,15 @@ All but "delayed" and "weights" make the same updates as one rank with all the e
 import numpy as np
 
 from .. import trace
-from .device import lent
+from .device import lent, nccl_sum
 
 MODES = ("gradients", "overlap", "delayed", "fp16", "bf16", "hierarchical", "weights")
+TRANSPORTS = ("mpi", "nccl")
 
 
-def make_sync(mode, comm, every=1, bucket=None):
-    """Return the sync of that name for ``comm`` (None: one rank); ``every`` is for "weights", ``bucket`` (bytes) for "overlap".
+def make_sync(mode, comm, every=1, bucket=None, transport="mpi"):
+    """Return the sync of that name for ``comm`` (None: one rank); ``every`` is for "weights", ``bucket`` (bytes) for "overlap", and
+    ``transport`` "nccl" lets NCCL add up the device buffers of "gradients" and "weights".
 
     Raises ValueError for an unknown mode, and for an option that the mode would ignore.
     """
@@ -33,8 +35,13 @@ def make_sync(mode, comm, every=1, bucket=None):
         raise ValueError(f'averaging every {every} steps goes with sync="weights", got {mode!r}')
     if bucket is not None and mode != "overlap":
         raise ValueError(f'a bucket size goes with sync="overlap", got {mode!r}')
+    if transport not in TRANSPORTS:
+        raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, got {transport!r}")
+    if transport == "nccl" and mode not in ("gradients", "weights"):
+        raise ValueError(f'transport "nccl" goes with sync="gradients" or "weights", got {mode!r}')
     options = {"every": every} if mode == "weights" else {"bucket": bucket} if bucket else {}
     options |= {"form": mode} if mode in ("fp16", "bf16") else {}
+    options |= {"transport": transport} if transport != "mpi" else {}
     return makers[mode](comm, **options)
 
 
@@ -44,8 +51,8 @@ class GradientSync:
     local = False                                   # the update sees the gradients of all ranks
     progress = None                                 # progress(model, start) while gradients are computed, see Sequential.accumulate
 
-    def __init__(self, comm):
-        self.comm, self.size = comm, comm.size if comm else 1
+    def __init__(self, comm, transport="mpi"):
+        self.comm, self.size, self.transport, self.nccl = comm, comm.size if comm else 1, transport, None
 
     def finite(self, model):
         """Tell whether this rank's own gradients of the step are finite."""
@@ -53,7 +60,11 @@ class GradientSync:
 
     def allreduce(self, buffer, kernels=None):
         """Sum ``buffer`` over the ranks, in place; ``kernels``: the backend it belongs to, None for a NumPy array."""
-        if self.size > 1:
+        if self.size > 1 and self.transport == "nccl" and kernels is not None:
+            self.nccl = self.nccl or nccl_sum(self.comm, kernels)
+            with trace.collective("allreduce"):
+                self.nccl(buffer)
+        elif self.size > 1:
             from mpi4py import MPI
             with lent(buffer, kernels) as memory, trace.collective("allreduce"):
                 self.comm.Allreduce(MPI.IN_PLACE, memory, MPI.SUM)
@@ -125,8 +136,8 @@ class WeightSync(GradientSync):
 
     local = True                                    # each rank updates with its own gradients
 
-    def __init__(self, comm, every=1):
-        super().__init__(comm)
+    def __init__(self, comm, every=1, transport="mpi"):
+        super().__init__(comm, transport)
         if every < 1:
             raise ValueError(f"weights are averaged every k >= 1 steps, got {every}")
         self.every, self.since, self.pending = every, 0, None

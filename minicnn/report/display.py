@@ -1,22 +1,24 @@
 """Event displays: wire against tick, as a physicist looks at an event."""
 import numpy as np
 
+from ..data.axes import MICROBOONE, Axis
 from ..data.event import CLASSES, Event
 from ..data.sparse import SparseImage
 
-#: cm per row (wire pitch) and per column (two ticks of drift) of an image of 3600 x 3600.
-PITCH, DRIFT, FULL = 0.3, 0.1098, 3600
+FULL = 3600                                          # rows and columns of an image with MICROBOONE's axes
 #: Cells along an axis of a panel: fewer than its pixels, or lit cells would vanish between them; thin tracks get wider.
 CELLS, GRID_CELLS = 300, 180
 
 
-def draw_event(event, path, title=None, scores=None, class_names=CLASSES, zoom=True, channel=0):
+def draw_event(event, path, title=None, scores=None, class_names=CLASSES, zoom=True, channel=0, axes=None, unit="ADC"):
     """Draw an event to ``path`` (.png, .pdf ...): the whole image, the lit region enlarged, and the scores.
 
     event: an Event, a SparseImage or a dense (H, W) or (H, W, C) array; ``channel`` is drawn. scores (classes,) are
-    softmax scores, as from ``predict``. zoom: with the enlarged panel. Every lit pixel shows: a cell of the drawing
-    has the largest pixel in it. The colour scale, in ADC, ends at the 99.5th percentile of the lit pixels; z and x
-    count from the corner of the image, which is taken for the full detector. Returns ``path``.
+    softmax scores, as from ``predict``. zoom: with the enlarged panel. axes: of rows and columns, as a reader has them;
+    without, the image is taken for a MicroBooNE-like one of 3600 x 3600, or what was summed from it. Rows of other
+    channels than the first are counted, not named: their wires are others. Every lit pixel shows: a cell of the drawing
+    has the largest pixel in it. The colour scale, in ``unit``, ends at the 99.5th percentile of the lit pixels. Returns
+    ``path``.
     """
     from matplotlib.figure import Figure
 
@@ -28,18 +30,21 @@ def draw_event(event, path, title=None, scores=None, class_names=CLASSES, zoom=T
     panels = list(figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0])
     h, w, _ = image.shape
     limits = _colour_limits(values)
-    picture = _draw_region(panels[0], rows, columns, values, (0, h, 0, w), limits, CELLS)
-    _label_axes(panels[0], image.shape)
+    axes = axes or _microboone(image.shape)
+    if channel:                                      # of another plane, whose wires are not those of the first
+        axes = (Axis("row", axes[0].step), axes[1])
+    picture = _draw_region(panels[0], rows, columns, values, (0, h, 0, w), limits, CELLS, axes)
+    _label_axes(panels[0], axes)
     if zoom:
         region = _busy_region(rows, columns, values, h, w)
-        _draw_region(panels[1], rows, columns, values, region, limits, CELLS)
-        _label_axes(panels[1], image.shape)
+        _draw_region(panels[1], rows, columns, values, region, limits, CELLS, axes)
+        _label_axes(panels[1], axes)
         panels[1].set_title("enlarged", fontsize=10)
         from matplotlib.patches import Rectangle
-        panels[0].add_patch(Rectangle((region[0], region[2]), region[1] - region[0], region[3] - region[2], fill=False,
-                                      edgecolor="tab:blue", linewidth=0.9))
+        left, right, low, high = _extent(region, axes)
+        panels[0].add_patch(Rectangle((left, low), right - left, high - low, fill=False, edgecolor="tab:blue", linewidth=0.9))
     panels[0].set_title(f"{len(values):,} lit pixels of {h} x {w} ({100 * len(values) / (h * w):.2g} %)", fontsize=10)
-    figure.colorbar(picture, ax=panels[1 if zoom else 0], label="ADC", pad=0.02, extend="max")
+    figure.colorbar(picture, ax=panels[1 if zoom else 0], label=unit or "value", pad=0.02, extend="max")
     if scores is not None:
         _draw_scores(panels[-1], scores, class_names, label)
     heading = [title] if title else []
@@ -70,7 +75,8 @@ def draw_events(events, path, titles=None, scores=None, class_names=CLASSES, col
     for k, (axes, (image, label, particles), lit) in enumerate(zip(panels, parts, pixels)):
         h, w, _ = image.shape
         region = _busy_region(*lit, h, w) if zoom else (0, h, 0, w)
-        picture = _draw_region(axes, *lit, region, limits, GRID_CELLS)
+        scales = _microboone(image.shape)
+        picture = _draw_region(axes, *lit, region, limits, GRID_CELLS, scales)
         text = ([titles[k]] if titles is not None else []) + _truth(label, particles, class_names)
         if scores is not None:
             _check(scores[k], class_names)
@@ -79,7 +85,7 @@ def draw_events(events, path, titles=None, scores=None, class_names=CLASSES, col
         axes.set_title("\n".join(text), fontsize=9)
         axes.tick_params(labelsize=7)
         axes.locator_params(nbins=5)
-        across, up = _axis_names(image.shape)
+        across, up = map(_axis_name, scales)
         if k % columns == 0:
             axes.set_ylabel(up, fontsize=8)
         if k + columns >= n:
@@ -122,7 +128,16 @@ def _colour_limits(values):
     return low, max(float(high), low + 1e-6)
 
 
-def _draw_region(axes, rows, columns, values, region, limits, most):
+def _microboone(shape):
+    return tuple(axis.summed(FULL / n) for axis, n in zip(MICROBOONE, shape))
+
+
+def _extent(region, axes):
+    """(left, right, low, high) on the drawing of the pixels (first row, end, first column, end)."""
+    return tuple(axis.start + axis.step * pixel for axis, two in zip(axes, (region[:2], region[2:])) for pixel in two)
+
+
+def _draw_region(panel, rows, columns, values, region, limits, most, axes):
     """Draw pixels of (first row, end, first column, end) on at most ``most`` x ``most`` cells, each
     with the largest pixel in it."""
     top, bottom, left, right = region
@@ -133,10 +148,11 @@ def _draw_region(axes, rows, columns, values, region, limits, most):
     inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
     raster = np.full(cells, -np.inf)
     np.maximum.at(raster, ((rows[inside] - top) // block[0], (columns[inside] - left) // block[1]), values[inside])
-    picture = axes.imshow(np.ma.masked_equal(raster.T, -np.inf), origin="lower", aspect="auto", cmap=_colours(),
-                          vmin=limits[0], vmax=limits[1], interpolation="nearest",
-                          extent=(top, top + cells[0] * block[0], left, left + cells[1] * block[1]))
-    for limit, low, high in ((axes.set_xlim, top, bottom), (axes.set_ylim, left, right)):
+    picture = panel.imshow(np.ma.masked_equal(raster.T, -np.inf), origin="lower", aspect="auto", cmap=_colours(),
+                           vmin=limits[0], vmax=limits[1], interpolation="nearest",
+                           extent=_extent((top, top + cells[0] * block[0], left, left + cells[1] * block[1]), axes))
+    x0, x1, y0, y1 = _extent(region, axes)
+    for limit, low, high in ((panel.set_xlim, x0, x1), (panel.set_ylim, y0, y1)):
         margin = 0.008 * (high - low)  # or the frame hides pixels at the edge
         limit(low - margin, high + margin)
     return picture
@@ -149,20 +165,19 @@ def _colours():
     return LinearSegmentedColormap.from_list("charge", matplotlib.colormaps["inferno"](np.linspace(0.12, 0.82, 256)))
 
 
-def _axis_names(shape):
-    wires, ticks = FULL / shape[0], 2 * FULL / shape[1]
-    return "wire" if wires == 1 else f"row ({wires:.3g} wires each)", f"column ({ticks:.3g} ticks each)"
+def _axis_name(axis):
+    return axis.name if axis.step == 1 else f"{axis.name} ({axis.step:.4g} per pixel)"
 
 
-def _label_axes(axes, shape):
-    across, up = _axis_names(shape)
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    for edge, pixels, cm, name in (("top", shape[0], PITCH, "z (cm)"), ("right", shape[1], DRIFT, "x (cm)")):
-        scale = cm * FULL / pixels
-        functions = (lambda p, s=scale: p * s, lambda c, s=scale: c / s)
-        secondary = axes.secondary_xaxis(edge, functions) if edge == "top" else axes.secondary_yaxis(edge, functions)
-        getattr(secondary, f"set_{'x' if edge == 'top' else 'y'}label")(name, fontsize=9, color="dimgrey")
+def _label_axes(panel, axes):
+    panel.set_xlabel(_axis_name(axes[0]))
+    panel.set_ylabel(_axis_name(axes[1]))
+    for edge, axis in (("top", axes[0]), ("right", axes[1])):
+        if not axis.cm:
+            continue
+        functions = (lambda u, a=axis: a.origin + a.cm * (u - a.start) / a.step, lambda c, a=axis: a.start + a.step * (c - a.origin) / a.cm)
+        secondary = panel.secondary_xaxis(edge, functions) if edge == "top" else panel.secondary_yaxis(edge, functions)
+        getattr(secondary, f"set_{'x' if edge == 'top' else 'y'}label")(f"{axis.length} (cm)".strip(), fontsize=9, color="dimgrey")
         secondary.tick_params(labelsize=8, colors="dimgrey")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
 from .placement import canvas_edge, lit_pixels, merge, place
 from .reader import Reader, naming
@@ -79,6 +80,7 @@ class Larcv2Root(Reader):
             raise ValueError(f"planes are 0 to {len(shapes) - 1}, each once; got {self.planes}")
         self._edge = canvas_edge([max(shapes[p][axis] for p in self.planes) for axis in (0, 1)], self._size)
         self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        self.axes = placed((Axis("wire"), Axis("tick")), shapes[self.planes[0]], self._edge, self._size)
         self.labels = np.full(self._tree.num_entries, -1, np.int32)
         trees = [name for name in names if name.startswith("particle_")]
         self._particles = None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
 from .placement import canvas_edge, lit_pixels, merge, place
 from .reader import Reader, is_hdf5, naming, open_hdf5
@@ -86,6 +87,7 @@ class Larcv3(Reader):
         longest = meta["number_of_voxels"][wanted].max(0).tolist()
         self._edge = canvas_edge(longest, self._size)
         self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        self.axes = placed(_axes(meta[wanted][0]), longest, self._edge, self._size)
         self.labels = np.full(len(self._ids), -1, np.int32)
         self._open_particles(label_of_pdg)
 
@@ -169,6 +171,15 @@ class Larcv3(Reader):
 
     def close(self):
         self._file.close()
+
+
+def _axes(meta):
+    """Axes of the first image as its meta has them; what its lengths are, wires and ticks or cm, the file does not say."""
+    voxels = np.maximum(np.asarray(meta["number_of_voxels"], float)[:2], 1)
+    steps, origin = (np.asarray(meta[name], float)[:2] if name in meta.dtype.names else None for name in ("image_sizes", "origin"))
+    steps = np.ones(2) if steps is None else steps / voxels
+    origin = np.zeros(2) if origin is None else origin
+    return tuple(Axis(name, float(step) or 1.0, float(start)) for name, step, start in zip(("wire", "tick"), steps, origin))
 
 
 def _table(rows):

@@ -18,18 +18,22 @@ HDF5's own (file format of HDF5 1.10), so a flipped bit anywhere is an error and
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from ..axes import MICROBOONE, PLAIN, Axis
 from ..event import CLASSES, PARTICLE, Event
 from ..sparse import SparseImage
-from .placement import shrink, shrunk_shape
+from .placement import DETECTOR_SIZE, shrink, shrunk_shape
 from .reader import Reader, is_hdf5, naming, open_hdf5
 
 FORMAT, VERSION = "minicnn-events", 1
 BUFFER_BYTES = 8 << 20
 #: Rows per chunk and filters: chosen by benchmark, see docs/format.md.
 PIXEL_CHUNK, EVENT_CHUNK = 16384, 4096
+#: An event at most this far behind the last one counts as read in order (one of several ranks skips those of the others).
+NEAR = 16
 FILTERS = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
 
 
@@ -45,8 +49,26 @@ def _text(value):
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+def _write_text(attributes, name, text):
+    """Write a text or several: of fixed length, so that it is kept, and checked, with the attribute."""
+    import h5py
+    encoded = np.char.encode(np.array(text, dtype=np.str_), "utf-8")
+    attributes.create(name, encoded, dtype=h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+
+
 def _wrong_label(label, class_names):
     return f"label {label}, expected -1 (unknown) to {len(class_names) - 1} ({', '.join(class_names)})"
+
+
+class Block(NamedTuple):
+    """Events ``first`` to ``end`` - 1 as they lie in the file."""
+
+    first: int
+    end: int
+    coords: np.ndarray = None
+    values: np.ndarray = None
+    ids: np.ndarray = None
+    particles: np.ndarray = None
 
 
 class EventFile(Reader):
@@ -57,6 +79,7 @@ class EventFile(Reader):
     """
 
     name = "minicnn events (HDF5)"
+    concurrent = True                                # h5py has a lock of its own
 
     @staticmethod
     def recognizes(path):
@@ -87,7 +110,8 @@ class EventFile(Reader):
         self.class_names = tuple(_text(name) for name in attributes["class_names"])
         self.metadata = json.loads(_text(attributes["metadata"]))
         self.image_shape = shrunk_shape(self.file_shape, size)
-        self._data = {}
+        self.axes, self.unit = self._axes(), str(self.metadata.get("units", ""))
+        self._data, self._block = {}, Block(0, 0)
         for name, (dtype, row, _) in _layout(self.file_shape[2]).items():
             if name not in self._file:
                 raise ValueError(f"the dataset {name!r} is missing")
@@ -105,6 +129,13 @@ class EventFile(Reader):
             k = int(wrong.argmax())
             raise ValueError(f"event {k} has {_wrong_label(self.labels[k], self.class_names)}")
 
+    def _axes(self):
+        """Axes as the metadata has them; files of the simulator had none at first."""
+        full = self.metadata.get("axes")
+        if full is None and self.metadata.get("creator") == "minicnn simulate":
+            full = [axis.summed(DETECTOR_SIZE / n) for axis, n in zip(MICROBOONE, self.file_shape)]
+        return tuple(Axis(*axis).summed(n / m) for axis, n, m in zip(full or PLAIN, self.file_shape, self.image_shape))
+
     def _offsets(self, name, *tables):
         offset = self._data[name][:]
         if len(offset) != len(self) + 1 or offset[0] != 0 or (np.diff(offset) < 0).any():
@@ -117,11 +148,30 @@ class EventFile(Reader):
     def _read(self, i):
         if not self._file:
             raise ValueError("the file is closed")
-        pixels, particles = slice(*self._pixels[i:i + 2].tolist()), slice(*self._particles[i:i + 2].tolist())
-        image = SparseImage(self._data["pixels/coords"][pixels], self._data["pixels/values"][pixels],
-                            self.file_shape, self.background)
-        return Event(shrink(image, self.image_shape), int(self.labels[i]), tuple(self._data["events/id"][i].tolist()),
-                     self._data["particles/table"][particles])
+        block = self._block                          # read once: another thread may put another block there
+        if not block.first <= i < block.end:
+            block = self._block = self._read_block(i, self._end_of_block(i, block))
+        pixels, particles = (slice(*(offset[i:i + 2] - offset[block.first]).tolist()) for offset in (self._pixels, self._particles))
+        image = SparseImage(block.coords[pixels].copy(), block.values[pixels].copy(), self.file_shape, self.background)
+        return Event(shrink(image, self.image_shape), int(self.labels[i]), tuple(block.ids[i - block.first].tolist()),
+                     block.particles[particles].copy())
+
+    def _end_of_block(self, i, last):
+        """Event up to which to read when event ``i`` is wanted: many, a file read in order being faster so, if the last block is near."""
+        if not last.end <= i < last.end + NEAR:
+            return i + 1
+        return max(i + 1, int(np.searchsorted(self._pixels, self._pixels[i] + PIXEL_CHUNK, side="right")) - 1)
+
+    def _read_block(self, first, end):
+        try:
+            rows = {name: slice(int(offset[first]), int(offset[end])) for name, offset in (("pixels", self._pixels),
+                                                                                          ("particles", self._particles))}
+            return Block(first, end, self._data["pixels/coords"][rows["pixels"]], self._data["pixels/values"][rows["pixels"]],
+                         self._data["events/id"][first:end], self._data["particles/table"][rows["particles"]])
+        except OSError:
+            if end == first + 1:
+                raise
+            return self._read_block(first, first + 1)            # damage is to be laid to the event that has it
 
     def close(self):
         self._file.close()
@@ -130,7 +180,8 @@ class EventFile(Reader):
 class EventWriter:
     """Write a minicnn event file, event by event: ``with EventWriter(path, (3600, 3600, 1)) as w: w.append(event)``.
 
-    image_shape (H, W, C), class_names and background hold for all events; metadata is a dict that JSON can hold.
+    image_shape (H, W, C), class_names and background hold for all events; metadata is a dict that JSON can hold, and can be
+    changed until the file is closed.
     The file appears under its name only when the ``with`` block ends well; after an error, or a kill, it does not.
     Raises EventError for an event that does not fit, naming file and event number; the writer stays usable then.
     """
@@ -144,7 +195,8 @@ class EventWriter:
         self.class_names, self.background = tuple(class_names), float(np.float32(background))
         if not self.class_names:
             raise ValueError(f"{path}: class_names is empty")
-        texts = {"format": FORMAT, "class_names": self.class_names, "metadata": json.dumps(metadata or {})}
+        self.metadata = dict(metadata or {})
+        texts = {"format": FORMAT, "class_names": self.class_names}
         self._layout = _layout(self.image_shape[2])
         self._rows = {name: [] for name in self._layout}
         self._count = self._buffered = 0
@@ -154,9 +206,9 @@ class EventWriter:
             raise FileNotFoundError(f"{self.path}: there is no folder {self.path.parent}; make it first")
         self._file = h5py.File(self._partial, "w", libver=("v110", "v110"))  # checksums on its own structures too
         attributes = self._file.attrs
-        for name, text in texts.items():  # fixed length: kept, and checked, with the attribute
-            encoded = np.char.encode(np.array(text, dtype=np.str_), "utf-8")
-            attributes.create(name, encoded, dtype=h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+        for name, text in texts.items():
+            _write_text(attributes, name, text)
+        json.dumps(self.metadata)                    # what JSON cannot hold is an error here, not at the end
         attributes["version"] = VERSION
         attributes["image_shape"] = np.array(self.image_shape, "i8")
         attributes["background"] = np.float32(background)
@@ -212,6 +264,7 @@ class EventWriter:
             return
         try:
             self._flush()
+            _write_text(self._file.attrs, "metadata", json.dumps(self.metadata))
             self._file.close()
             with open(self._partial, "rb+") as file:
                 os.fsync(file.fileno())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..axes import Axis, placed
 from ..event import CLASSES, Event, EventError
 from ..sparse import SparseImage
 from .placement import DETECTOR_SIZE, pad, repeat_ticks, shrink, shrunk_shape
@@ -20,6 +21,9 @@ from .reader import Reader, naming
 SUFFIXES = (".npy", ".npz")
 FOLDER_NAMES = {"gamma": 0, "photon": 0, "e": 1, "e+-": 1, "electron": 1, "mu": 2, "mu+-": 2, "muon": 2,
                 "pi": 3, "pi+-": 3, "pion": 3, "k": 4, "k+": 4, "kaon": 4}
+#: of the preview on its canvas: 3456 wires, 3 x 1067 pairs of ticks; x is 0 at tick 800
+PREVIEW_AXES = placed((Axis("wire", length="z", cm=0.3, origin=0.1), Axis("tick", 2.0, 0.0, "x", 0.109793, -800 * 0.0548965)),
+                      (3456, 3201), DETECTOR_SIZE)
 PREVIEW = {"img": ((3456, 1067), np.dtype("u1")), "label": ((3456, 1067), np.dtype("i1"))}
 
 
@@ -60,6 +64,10 @@ class NumpyImages(Reader):
             preview = self._native[:2] == (DETECTOR_SIZE, DETECTOR_SIZE)
             self._edge = None if size is None else DETECTOR_SIZE if preview else size * -(-max(h, w) // size)
             self.image_shape = self._native if size is None else shrunk_shape((self._edge, self._edge, c), size)
+            if _headers(self._sources[0][0]) == PREVIEW and key in (None, "img"):
+                self.axes, self.unit = PREVIEW_AXES, "ADC"
+            if size is not None:
+                self.axes = placed(self.axes, (h, w), self._edge, size)
 
     def _label_of(self, names, class_names):
         if class_names is None and all(name.lower() in FOLDER_NAMES for name in names):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
 from .placement import DETECTOR_SIZE, in_order, merge, pad, shrink, shrunk_shape, sum_ticks
 from .reader import Reader, is_hdf5, naming, open_hdf5
@@ -35,6 +36,7 @@ class OpenSamples(Reader):
     a particle whose parent is not in the table gets parent -1.
     """
 
+    unit = "ADC"
     name = "MicroBooNE Open Samples (HDF5 with wire_table)"
 
     @staticmethod
@@ -66,6 +68,12 @@ class OpenSamples(Reader):
         ticks = self._wire["adc"].shape[1:]
         if len(ticks) != 1:
             raise ValueError(f"wire_table/adc has shape {self._wire['adc'].shape}, expected (rows, ticks)")
+        wires, columns = Axis("wire", length="z", cm=0.3, origin=0.1), Axis("tick", self.tick_sum, 0, "x", 0.0548965 * self.tick_sum,
+                                                                             -800 * 0.0548965)
+        if len({WIRES[plane] for plane in self.planes}) > 1 or self.planes[0] != 2:      # z is not along induction wires' pitch
+            wires = wires._replace(cm=0.0)
+        shape = (WIRES[self.planes[0]], ticks[0] // self.tick_sum)
+        self.axes = placed((wires, columns), shape, DETECTOR_SIZE, self.image_shape[0])
         self.labels = np.full(len(self._event), -1, np.int32)
         self._particle, self._particle_rows = None, {}
         if "particle_table" not in self._file:

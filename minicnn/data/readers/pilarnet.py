@@ -4,13 +4,14 @@
            cluster    5 numbers per cluster: size, fragment, group, interaction, semantic class; points follow in this order
     flat   coordinates i2 (N, 3), charge f2 (N,), labels (PDG) with start_indices and end_indices (n,): one *particle* per entry
                                                                                         (OmarAlterkait/pilarnet_w_larcv1)
-x, y, z are voxel numbers of a cube, 768 a side in the published files. Semantic classes: 0 shower, 1 track, 2 Michel electron,
-3 delta ray, 4 low-energy deposit.
+x, y, z are voxel numbers of a cube, 768 voxels of 3 mm a side in the published files. Semantic classes: 0 shower, 1 track,
+2 Michel electron, 3 delta ray, 4 low-energy deposit.
 """
 from pathlib import Path
 
 import numpy as np
 
+from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
 from ..sparse import SparseImage
 from .placement import canvas_edge, place
@@ -19,6 +20,7 @@ from .truth import check_labels
 
 VLEN, FLAT = ("point", "cluster"), ("coordinates", "charge", "start_indices", "end_indices", "labels")
 PLANES = ("zx", "yx", "zy")
+VOXEL_CM = 0.3
 
 
 class Pilarnet(Reader):
@@ -34,6 +36,7 @@ class Pilarnet(Reader):
     layout has events of several particles and no PDG codes, so -1.
     """
 
+    unit = "MeV"
     name = "PILArNet (HDF5 with point or coordinates)"
 
     @staticmethod
@@ -54,6 +57,9 @@ class Pilarnet(Reader):
         self.extent, self._without, self._size = extent, tuple(without), size
         self._edge = canvas_edge((extent, extent), size)
         self.image_shape = (size or self._edge,) * 2 + (len(self.planes),)
+        names = zip(*self.planes)                    # of the rows, and of the columns, in every channel
+        voxels = [Axis(f"{'/'.join(dict.fromkeys(some))} voxel", length="/".join(dict.fromkeys(some)), cm=VOXEL_CM) for some in names]
+        self.axes = placed(voxels, (extent, extent), self._edge, size)
         self._file = open_hdf5(self.path)
         try:
             with naming(self.path):

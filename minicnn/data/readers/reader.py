@@ -7,6 +7,7 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..axes import PLAIN
 from ..event import EventError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -50,13 +51,16 @@ def open_hdf5(path):
 class Reader:
     """Events of one file or folder, read one at a time.
 
-    path; class_names (tuple of str); image_shape (H, W, C); labels int32 (n,), -1 unknown. A subclass sets these
-    and writes ``recognizes(path)``, static and cheap, and ``_read(i) -> Event``. ``recognizes`` returns a bool and
-    looks at the content, not the name; it raises EventError for a file of the right container that is damaged.
+    path; class_names (tuple of str); image_shape (H, W, C); labels int32 (n,), -1 unknown; axes: what rows and columns are, two
+    of data.axes.Axis; unit: of the pixels' values, "" where it is not known. A subclass sets these and writes
+    ``recognizes(path)``, static and cheap, and ``_read(i) -> Event``. ``recognizes`` returns a bool and looks at the content, not
+    the name; it raises EventError for a file of the right container that is damaged.
     """
 
     name = "?"
     class_names = ()
+    axes, unit = PLAIN, ""
+    concurrent = False                               # whether several threads may read at once
 
     def __len__(self):
         return len(self.labels)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..axes import Axis, placed
 from ..event import CLASSES, Event
 from .placement import DETECTOR_SIZE, canvas_edge, in_order, pad, shrink
 from .reader import Reader, naming
@@ -29,6 +30,7 @@ class Waveforms(Reader):
     Pixels are ADC counts summed over ticks; labels are -1. What the noise of a channel is: ``noise``.
     """
 
+    unit = "ADC"
     name = "raw waveforms (.npy or .npz of 16-bit ADC counts, channel x tick)"
 
     @staticmethod
@@ -61,6 +63,10 @@ class Waveforms(Reader):
         self.labels = np.full(len(self.keys), -1, np.int32)
         self._edge = DETECTOR_SIZE if size is None else canvas_edge((DETECTOR_SIZE, DETECTOR_SIZE), size)
         self.image_shape = (size or self._edge,) * 2 + (1,)
+        with naming(self.path), _opened(self.path, self.keys[0]) as (_, shape, _):
+            if len(shape) == 2:                      # axes of the first event
+                block = tick_sum or -(-shape[1] // DETECTOR_SIZE)
+                self.axes = placed((Axis("channel"), Axis("tick", float(block))), (shape[0], -(-shape[1] // block)), self._edge, size)
 
     def _read(self, i):
         with _opened(self.path, self.keys[i]) as (file, shape, dtype):

@@ -39,7 +39,8 @@ class Response(NamedTuple):
     count at the peak of the shaped pulse of a point charge; shaping: peaking time in us; field: width of the field
     response over MicroBooNE's; noise: RMS of one pixel (two samples of 1.65 ADC, correlation 0.76) of a
     collection wire, from which :func:`loudness` takes that of the induction wires;
-    threshold: about 5 sigma; saturation: two samples of 12 bits above a pedestal of 475;
+    threshold: about 5 sigma, of a collection wire; that of an induction wire is as many sigmas; saturation: two
+    samples of 12 bits above a pedestal of 475;
     padding: columns that are kept on either side of a pixel above threshold, where positive (a region of interest).
     """
 
@@ -106,10 +107,11 @@ def new_tiles(capacity=8000):
 
 
 class Noise(NamedTuple):
-    """Noise of a plane: sigma float64 (FULL,), its RMS per row, 0 where there is no live wire; expected float64 (FULL,):
-    the mean number of noise pixels above threshold in the rows up to each."""
+    """Noise of a plane: sigma float64 (FULL,), its RMS per row, 0 where there is no live wire; threshold float64 (FULL,): of each
+    row; expected float64 (FULL,): the mean number of noise pixels above threshold in the rows up to each."""
 
     sigma: np.ndarray
+    threshold: np.ndarray
     expected: np.ndarray
 
 
@@ -125,10 +127,11 @@ def plane_noise(response, plane, dead):
     """Return the Noise of a plane whose ``dead`` rows (bool) read nothing."""
     wires = PLANES[plane][0]
     first = (FULL - wires) // 2
-    sigma = np.zeros(FULL)
-    sigma[first:first + wires] = response.noise * loudness(plane)
-    sigma[dead] = 0.0
-    return Noise(sigma, np.cumsum([FULL * above(response.threshold, s) for s in sigma]))
+    loud = np.ones(FULL)
+    loud[first:first + wires] = loudness(plane)
+    sigma, threshold = response.noise * loud, response.threshold * loud
+    sigma[dead] = sigma[:first] = sigma[first + wires:] = 0.0
+    return Noise(sigma, threshold, np.cumsum([FULL * above(*pair) for pair in zip(threshold, sigma)]))
 
 
 def above(threshold, noise):
@@ -267,7 +270,7 @@ def tail(rng, threshold):
 
 
 @jit
-def add_lone_noise(rng, tiles, noise, threshold):
+def add_lone_noise(rng, tiles, noise):
     """Add the noise pixels above threshold outside the tiles: a Poisson number of them, anywhere on live wires."""
     quiet = tiles.n[0]                               # tiles made from here on hold only these pixels
     for _ in range(rng.poisson(noise.expected[-1])):
@@ -275,7 +278,7 @@ def add_lone_noise(rng, tiles, noise, threshold):
         column = int(rng.random() * FULL)
         k = tiles.number[row // TILE_ROWS, column // TILE_COLUMNS]
         sigma = noise.sigma[row]
-        value = sigma * tail(rng, threshold / sigma)
+        value = sigma * tail(rng, noise.threshold[row] / sigma)
         if k < 0 or k >= quiet:
             k = tile(tiles, row // TILE_ROWS, column // TILE_COLUMNS)
             tiles.pixels[k, row % TILE_ROWS, column % TILE_COLUMNS] = value
@@ -283,23 +286,24 @@ def add_lone_noise(rng, tiles, noise, threshold):
 
 @jit
 def count_lit(tiles, threshold):
-    """Return the number of pixels above threshold."""
+    """Return the number of pixels above the threshold of their row."""
     count = 0
     for k in range(tiles.n[0]):
         for i in range(TILE_ROWS):
+            least = threshold[tiles.used[k, 0] * TILE_ROWS + i]
             for j in range(TILE_COLUMNS):
-                count += tiles.pixels[k, i, j] > threshold
+                count += tiles.pixels[k, i, j] > least
     return count
 
 
 @jit
-def lit(tiles, response):
+def lit(tiles, response, threshold):
     """Return coords int32 (n, 2) and float32 values of the lit pixels, sorted row by row.
 
-    Lit: above threshold; or positive and at most ``padding`` columns from such a pixel on the same wire.
+    Lit: above the threshold of its row; or positive and at most ``padding`` columns from such a pixel on the same wire.
     """
     padding = int(response.padding)
-    most = count_lit(tiles, response.threshold) * (2 * padding + 1)
+    most = count_lit(tiles, threshold) * (2 * padding + 1)
     coords, values = np.empty((most, 2), np.int32), np.empty(most, np.float32)
     first, last = np.full(GRID_ROWS, GRID_COLUMNS, np.int64), np.full(GRID_ROWS, -1, np.int64)
     for k in range(tiles.n[0]):
@@ -315,7 +319,7 @@ def lit(tiles, response):
                 for j in range(TILE_COLUMNS):
                     v = tiles.pixels[k, i, j] if k >= 0 else np.float32(0.0)
                     wire[c + j] = v
-                    if v > response.threshold:
+                    if v > threshold[ti * TILE_ROWS + i]:
                         keep[max(c0, c + j - padding):min(c1, c + j + padding + 1)] = True
             for c in range(c0, c1):
                 if keep[c]:
@@ -341,11 +345,11 @@ def expose(rng, steps, plane, response, table, noise, tiles, dead, full_noise):
             for j in range(GRID_COLUMNS):
                 tile(tiles, i, j)
         add_noise(rng, tiles, noise.sigma)
-        coords, values = lit(tiles, response)
+        coords, values = lit(tiles, response, noise.threshold)
         tiles_near = Tiles(tiles.number, tiles.pixels[:near], tiles.used, np.full(1, near))
-        return coords, values, count_lit(tiles_near, response.threshold)
+        return coords, values, count_lit(tiles_near, noise.threshold)
     add_noise(rng, tiles, noise.sigma)
-    signal = count_lit(tiles, response.threshold)
-    add_lone_noise(rng, tiles, noise, response.threshold)
-    coords, values = lit(tiles, response)
+    signal = count_lit(tiles, noise.threshold)
+    add_lone_noise(rng, tiles, noise)
+    coords, values = lit(tiles, response, noise.threshold)
     return coords, values, signal

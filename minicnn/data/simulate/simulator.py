@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 
+from ..axes import MICROBOONE
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
 from ..sparse import SparseImage
 
@@ -40,6 +41,9 @@ class Simulator:
     >>> event = Simulator(seed=1).read(0)
     """
 
+    unit = "ADC"
+    concurrent = True                                # threads may read at once: compiled code runs without the interpreter's lock
+
     def __init__(self, seed=0, shape=(3600, 3600, 1), classes=CLASSES, *, length=None, momentum=None, dead_wires=0.0,
                  full_noise=False, **response):
         # numba loads here, not with the package
@@ -50,6 +54,7 @@ class Simulator:
         if self.seed < 0:
             raise ValueError(f"the seed is a non-negative integer, got {seed}")
         self.image_shape = tuple(operator.index(n) for n in shape)
+        self.axes = tuple(axis.summed(geometry.FULL / max(n, 1)) for axis, n in zip(MICROBOONE, self.image_shape))
         full = geometry.FULL
         if len(self.image_shape) != 3 or not all(1 <= n <= full for n in self.image_shape[:2]):
             raise ValueError(f"the shape is (height, width, planes), height and width 1 to {full}, got {shape}")

@@ -1,0 +1,48 @@
+"""The checks that every op makes before its kernels run: nothing is checked on the device."""
+import numpy as np
+
+
+def floats(k, op, **arrays):
+    """Return the arrays C-contiguous; TypeError where one is no device array of float32."""
+    out = []
+    for name, a in arrays.items():
+        if not k.runtime.is_array(a) or a.dtype != np.float32:
+            got = f"{a.dtype} array on the {'device' if k.runtime.is_array(a) else 'host'}" if hasattr(a, "dtype") else type(a).__name__
+            raise TypeError(f"{op} on the {k.name} backend needs float32 arrays on the device, but {name} is {got}: use asarray, or the "
+                            "reference backend for other dtypes")
+        out.append(contiguous(a))
+    return out[0] if len(out) == 1 else out
+
+
+def contiguous(a):
+    """Return ``a``, or a copy of it in row-major order."""
+    return a if a.flags.c_contiguous else a.copy()
+
+
+def integers(k, a, dtype=np.int32):
+    """Return ``a`` as a contiguous device array of ``dtype``."""
+    return contiguous(k.asarray(a, dtype))
+
+
+def shaped(op, name, a, shape):
+    """Raise ValueError unless ``a`` has this shape."""
+    if tuple(a.shape) != tuple(shape):
+        raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(a.shape)}")
+
+
+def gradient(k, op, name, a, shape):
+    """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
+    if a is None:
+        return k.zeros(shape)
+    if not k.runtime.is_array(a) or a.dtype != np.float32:
+        raise TypeError(f"{op} on the {k.name} backend adds to a float32 array on the device, but {name} is "
+                        f"{getattr(a, 'dtype', type(a).__name__)}")
+    shaped(op, name, a, shape)
+    if not a.flags.c_contiguous:
+        raise ValueError(f"{op} adds to {name} in place, so it must be C-contiguous, got strides {a.strides}")
+    return a
+
+
+def once(work, name, make):
+    """Return ``make()``, from work if it was computed since the last weight update."""
+    return make() if work is None else work.once(name, make)

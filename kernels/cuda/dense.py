@@ -1,0 +1,27 @@
+"""Dense layers: matrix products, by cuBLAS on a GPU."""
+from .checks import floats, gradient, shaped
+
+
+def _check(op, x, w):
+    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
+        raise ValueError(f"{op} needs x (N, inputs) and w (inputs, outputs), got {x.shape} and {w.shape}")
+
+
+def dense(k, x, w, b, work=None):
+    """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32."""
+    x, w, b = floats(k, "dense", x=x, w=w, b=b)
+    _check("dense", x, w)
+    shaped("dense", "b", b, w.shape[1:])
+    return x @ w + b
+
+
+def dense_backward(k, dy, x, w, need_dx=True, dw=None, db=None, work=None):
+    """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw and db are added to."""
+    op = "dense_backward"
+    dy, x, w = floats(k, op, dy=dy, x=x, w=w)
+    _check(op, x, w)
+    shaped(op, "dy", dy, (x.shape[0], w.shape[1]))
+    dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, w.shape[1:])
+    dw += x.T @ dy
+    db += dy.sum(0)
+    return dy @ w.T if need_dx else None, dw, db
