@@ -2,9 +2,10 @@
 
     mpiexec -n 2 python benchmarks/weak_scaling.py [--batch-size 32] [--threads 1] [--size 3600] [--sync gradients] [--json FILE]
 
-Three turns take their places one after the other, several times: "alone", rank 0 works while the others sleep; "side by side", all work
-and none communicates, which shows what ranks of one machine take from each other (memory bandwidth, clock); "together", the training.
-Efficiency is alone / together. Its loss has three parts, told apart by the ledger: brighter events on some rank (waiting for the slowest),
+Four turns take their places one after the other, several times: "alone", rank 0 works while the others sleep; "side by side", all work
+and none communicates, which shows what ranks of one machine take from each other (memory bandwidth, clock); "together", the training;
+"one rank", rank 0 does the whole step with as many threads as all ranks have. Efficiency is alone / together.
+Its loss has three parts, told apart by the ledger: brighter events on some rank (waiting for the slowest),
 communication, and the rest. Steps are dealt from a NodeStore, so that the ranks have about equally many lit pixels, or with --private from
 stores of their own.
 """
@@ -14,6 +15,7 @@ import os
 import statistics
 import time
 
+import numba
 import numpy as np
 
 import minicnn as mc
@@ -90,6 +92,11 @@ def main(comm):
     sync.broadcast(model, optimizer)
     steps(model, optimizer, no_sync, batches[:1])                                   # compiles
     kinds = {"alone": [], "side by side": [], "together": []}
+    threads = args.threads * comm.size
+    merged = comm.bcast([([image for b in step for image in b[1]], np.concatenate([b[2] for b in step])) for step in zip(*everyones)]
+                        if comm.rank == 0 else None)
+    if comm.bcast(numba.config.NUMBA_NUM_THREADS) >= threads:
+        kinds["one rank"] = []
     for _ in range(args.rounds):
         # Rank 0 alone does the work of all ranks in turn, so that "alone" has the same events.
         kinds["alone"].append(asleep_until(comm, lambda: np.mean(
@@ -98,6 +105,10 @@ def main(comm):
         kinds["side by side"].append(np.mean(comm.allgather(steps(model, optimizer, no_sync, batches)), 0))
         sync.broadcast(model, optimizer)
         kinds["together"].append(steps(model, optimizer, sync, batches, comm))
+        if "one rank" in kinds:
+            model.kernels.set_threads(threads)
+            kinds["one rank"].append(asleep_until(comm, lambda: steps(model, optimizer, no_sync, merged)))
+            model.kernels.set_threads(args.threads)
     if comm.rank:
         return
     rows = {kind: [float(v) for v in np.median(samples, 0)] for kind, samples in kinds.items()}
@@ -113,6 +124,9 @@ def main(comm):
     print(f"efficiency {100 * statistics.median(ratio):.1f} % ({spread}), {100 * statistics.median(bare):.1f} % apart from waiting for the "
           f"slowest rank; communication {100 * communication / wall:.2f} % of the step, waiting {100 * waiting / wall:.2f} %; "
           f"side by side alone costs {100 * (rows['side by side'][0] / rows['alone'][0] - 1):.1f} %")
+    if "one rank" in kinds:
+        against = statistics.median(one[0] / t[0] for one, t in zip(kinds["one rank"], kinds["together"]))
+        print(f"{comm.size} ranks x {args.threads} thread(s) run {against:.3f} times as fast as 1 rank x {threads} threads")
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"ranks": comm.size, "threads": args.threads, "cores": os.cpu_count(), "batch": args.batch_size, "size": args.size,
