@@ -33,10 +33,10 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--events", type=Path, help="event file in any format that minicnn reads (default: simulate, and keep in --cache)")
     p.add_argument("--cache", type=Path, default=Path("data"), help="folder for simulated events")
-    p.add_argument("--train", type=int, help="training events (default: 2000 simulated ones, or 5/6 of --events)")
-    p.add_argument("--validation", type=int, help="validation events (default: 300 simulated ones, or the rest of --events)")
+    p.add_argument("--train", type=int, help="training events (default: 3500 simulated ones, or 5/6 of --events)")
+    p.add_argument("--validation", type=int, help="validation events (default: 500 simulated ones, or the rest of --events)")
     p.add_argument("--size", type=int, default=3600, help="side of the images in pixels")
-    p.add_argument("--epochs", type=int, default=5)
+    p.add_argument("--epochs", type=int, default=4)
     p.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="events per step and rank")
     p.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
     p.add_argument("--learning-rate", type=float, help="of the first steps after the warm-up (default: 0.0005 for adam, 0.01 for sgd)")
@@ -56,7 +56,8 @@ def arguments():
     p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--shared-store", action="store_true", help="ranks of a node share their events: mixed and dealt evenly in every epoch")
-    p.add_argument("--augment", action="store_true", help="mirror, shift and jitter training events, anew in every epoch")
+    p.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True,
+                   help="mirror, shift and jitter training events, anew in every epoch")
     p.add_argument("--codec", default="zstd:1", help="blosc codec and level")
     p.add_argument("--scale", type=float, help="pixels are multiplied by it (default: 0.1 at size 3600, less for summed pixels)")
     p.add_argument("--knee", type=float, help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed pixels)")
@@ -177,7 +178,7 @@ def set_threads(comm, args, model):
 
 def simulated(comm, args):
     """Return the file of simulated events, making it if it is not there yet."""
-    args.train, args.validation = args.train or 2000, 300 if args.validation is None else args.validation
+    args.train, args.validation = args.train or 3500, 500 if args.validation is None else args.validation
     events = args.train + args.validation
     path = args.cache / f"simulated-{args.size}-seed{args.seed}-{events}.h5"
     if ordered(comm, path.exists):
