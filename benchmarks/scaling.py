@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import minicnn as mc
-from minicnn.calibrate import cores_here, measure
-from minicnn.parallel import agree, everywhere, world
+from minicnn.calibrate import measure
+from minicnn.parallel import agree, everywhere, threads_per_rank, world
 from minicnn.performance import Calibration, Model, Setting
 
 PARTS = ("throughput", "speedup", "loss")
@@ -54,7 +54,7 @@ def main():
                 Path(args.worker[1]).write_text(json.dumps(result))
         return
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
-    results |= {"cores": cores_here(), "size": args.size, "batch": args.batch_size}
+    results |= {"cores": threads_per_rank(None), "size": args.size, "batch": args.batch_size}
     for part in PARTS if args.parts is None else args.parts:
         done = results.setdefault(part, {})
         for one in map(str, args.scales if part == "loss" else args.ranks):

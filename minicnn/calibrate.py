@@ -1,5 +1,4 @@
 """Measurements for the performance model: single events, updates, loading, memory, Allreduce, and real training to compare with."""
-import os
 import platform
 import statistics
 import time
@@ -11,7 +10,7 @@ from . import models
 from .data import EventStore, open_events
 from .kernels.cpu.machine import describe
 from .optim import SGD
-from .parallel import agree, everywhere
+from .parallel import agree, everywhere, threads_per_rank
 from .parallel.machine import allreduce_seconds
 from .performance import Calibration, fit_link
 from .trace import COMMUNICATION, WAIT, Ledger
@@ -135,24 +134,19 @@ def _training(summaries):
     return {"step": one.wall, "wait": wait, "communication": communication, "compute": one.wall - wait - communication}
 
 
-def cores_here():
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def calibrate(results, size, batch, threads):
     """Return the Calibration from {ranks: what ``measure`` returned}: single events from the fewest ranks, the Allreduce from the most that
     have cores of their own, or else the fewest of several."""
     first, several = min(results), [r for r in results if r > 1]
-    base = results[first]["calibration"]
+    base, cores = results[first]["calibration"], threads_per_rank(None)
     found = Calibration(
-        f"{describe()['cpu']}, {platform.machine()}", cores_here(), threads, size, batch, base["parameters"], base["events"], base["fixed"],
+        f"{describe()['cpu']}, {platform.machine()}", cores, threads, size, batch, base["parameters"], base["events"], base["fixed"],
         base["backward"], base["load"], base["gamma"], base["memory_bandwidth"],
         {r: one["calibration"]["whole"] / base["whole"] for r, one in results.items() if "whole" in one["calibration"]},
         allreduce={r: results[r]["calibration"]["allreduce"] for r in several},
         measured={r: one["training"] for r, one in results.items()})
     if several:
-        p = max([r for r in several if r * threads <= cores_here()] or [min(several)])
+        p = max([r for r in several if r * threads <= cores] or [min(several)])
         link = fit_link(found.allreduce[p], p, found.gamma)
         found.alpha, found.beta = link.alpha, link.beta
     return found

@@ -66,11 +66,12 @@ def run(args):
 
 # ---------------------------------------------------------------------------------------------------- measuring
 def _measure(comm, args):
-    from ..calibrate import cores_here, measure
+    from ..calibrate import measure
+    from ..parallel import threads_per_rank
     ranks = comm.size if comm else 1
     with tempfile.TemporaryDirectory() as folder:
         path = args.events or _simulate(comm, args, Path(comm.bcast(folder) if comm else folder) / "events.h5", ranks)
-        alone = not args.worker or ranks * args.threads <= cores_here() or ranks == min(args.ranks)
+        alone = not args.worker or ranks * args.threads <= threads_per_rank(None) or ranks == min(args.ranks)
         return measure(comm, path, args.size, args.batch_size, args.threads, args.events_per_rank, computing=alone)
 
 

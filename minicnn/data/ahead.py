@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 AHEAD = 4                                            # items per worker that are begun before their turn
 
 
-def ahead(call, items, workers, pool=None):
+def ahead(call, items, workers=1, pool=None, most=None):
     """Yield call(item) of every item in order, ``workers`` of them computed at once; an error is raised in its item's place.
 
-    pool: an executor to use, which stays open; default: threads (with one worker: none). After an error, or where the caller
+    pool: an executor to use, which stays open; default: threads (with one worker: none). most: items that are begun before their turn
+    (default: AHEAD per worker). After an error, or where the caller
     stops, items that have not begun are not begun.
     """
     if workers <= 1 and pool is None:
@@ -16,11 +17,11 @@ def ahead(call, items, workers, pool=None):
         return
     own = pool is None
     pool = pool or ThreadPoolExecutor(workers, thread_name_prefix="ahead")
-    begun = deque()
+    begun, most = deque(), AHEAD * workers if most is None else most
     try:
         for item in items:
             begun.append(pool.submit(call, item))
-            if len(begun) > AHEAD * workers:
+            if len(begun) > most:
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

@@ -1,10 +1,11 @@
 """From a data set to the batches of an epoch, the next one fetched by a thread while the current one is learned."""
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
 from .. import trace
+from .ahead import ahead
 from .shard import shard
 
 
@@ -46,13 +47,7 @@ def batches(dataset, order, batch_size, steps, prefetch=1):
             yield _fetch(dataset, part)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
-        ahead = deque()
-        for part in parts:
-            ahead.append(pool.submit(_fetch, dataset, part))
-            if len(ahead) > prefetch:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        yield from ahead(partial(_fetch, dataset), parts, pool=pool, most=prefetch)
 
 
 def _fetch(dataset, part):
