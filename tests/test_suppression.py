@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import minicnn as mc
 from minicnn.data import SparseImage
-from minicnn.suppression import axis_classes
+from minicnn.suppression import Waiting, axis_classes
 
 BACKENDS = ("reference", "cpu")
 
@@ -137,6 +137,18 @@ def test_classes_at_rest_are_few_and_right():
 def test_backgrounds_may_differ_within_a_batch(device):
     shape = (41, 38, 1)
     compare(device, shape, [event(shape, [(9, 9)], i, background=b) for i, b in enumerate((0.0, 0.75, 0.75, 0.0))])
+
+
+@pytest.mark.parametrize("device", BACKENDS)
+def test_weight_gradients_that_wait_are_those_of_the_dense_network(device, monkeypatch):
+    """As in deep blocks: flushed by a full room within the batch, by another background, and at its end."""
+    flushed, flush = [], Waiting.flush
+    monkeypatch.setattr(Waiting, "pays", staticmethod(lambda *_: True))
+    monkeypatch.setattr(Waiting, "room", 120)                              # the first block's grid is 12 x 10
+    monkeypatch.setattr(Waiting, "flush", lambda self, *args: (flushed.append(self.count), flush(self, *args)))
+    events = [event(SHAPE, p, i) for i, p in enumerate(CASES["full"] + CASES["track"] + CASES["full"] + CASES["corners"] + [[]])]
+    compare(device, SHAPE, [*events, event(SHAPE, [(9, 9)], 9, background=0.75)])
+    assert sum(n == 120 for n in flushed) >= 2, flushed
 
 
 def test_a_batch_that_an_error_cuts_short_leaves_nothing_behind():
