@@ -8,7 +8,8 @@ class Workspace:
     """Named arrays of one call site.
 
     ``buffer`` returns the same memory for the same name and shape, so that a step allocates nothing after the first one;
-    ``once`` keeps a value until ``expire`` is called, which the model does after every weight update (packed weights).
+    ``once`` keeps a value until ``expire`` is called, which the model does after every weight update (packed weights); ``keep`` keeps
+    the last value of what follows from shapes alone.
     ``timed()`` is a context in which such values are made: the owner may account for that time.
     """
 
@@ -16,6 +17,7 @@ class Workspace:
         self.timed = timed
         self.buffers = {}
         self.values = {}
+        self.kept = {}
 
     def buffer(self, name, shape, dtype=np.float32, fill=None):
         """Return the array ``name``; it is (re)made when shape or dtype change and then filled with ``fill`` if given."""
@@ -31,6 +33,12 @@ class Workspace:
             with self.timed():
                 self.values[name] = make()
         return self.values[name]
+
+    def keep(self, name, key, make):
+        """Return the value of ``make()``, computed only where ``key`` is not that of the last call with this name."""
+        if name not in self.kept or self.kept[name][0] != key:
+            self.kept[name] = key, make()
+        return self.kept[name][1]
 
     def expire(self):
         """Forget what was derived from the weights."""

@@ -12,8 +12,8 @@ from .block_backward import conv2d_block_backward
 from .checks import buffer, floats, shaped
 from .jit import jit, lines, parallel
 from .pack import packed, split
-from .tile import CHANNELS, LANES, MAX_CHANNELS, MAX_PIXELS, VECTORS, cells_tile, max_tile, transpose
-from .windows import all_cells, windows
+from .tile import CHANNELS, LANES, MAX_PIXELS, NEIGHBOURS, STRIDES, VECTORS, announce, cells_tile, deinterleave, max_tile, transpose
+from .windows import address, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
 POSITIVE = 2**62 - 1                        # masking an index tells the compiler that it does not count from the end
@@ -21,9 +21,9 @@ LOWEST = np.float32(-np.inf)
 
 
 @parallel
-def _channels(table, kh, kw, ci, w, start, width, b, alpha, ph, group, cells, y, argmax):
+def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, group, cells, y, argmax):
     """Lanes are channels: one cell at a time."""
-    n, co, kc, pw = table.shape[0], y.shape[1], kw * ci, group.sum()
+    n, co, kc, pw = windows.table.shape[0], y.shape[1], kw * ci, group.sum()
     blocks = (n + cells - 1) // cells
     for task in prange(start.size * blocks):                          # a group's weights stay in the cache over all cells
         g, block = task // blocks, task % blocks
@@ -33,63 +33,70 @@ def _channels(table, kh, kw, ci, w, start, width, b, alpha, ph, group, cells, y,
         for t in range(block * cells, min(n, (block + 1) * cells)):
             best[:] = LOWEST
             where[:] = 0
+            start_of, row = address(windows, t), windows.table[t, 1]
             for r in range(ph):
-                address, position = table[t, 0] + 4 * r * table[t, 1], r * pw
+                here, position = start_of + 4 * r * row, r * pw
                 for pixels in group:
-                    max_tile(pixels, many // LANES, address, table[t, 1], 1, ci, weights, kc * many, many, kh, kc,
+                    max_tile(pixels, many // LANES, here, row, 1, ci, weights, kc * many, many, kh, kc,
                              best.ctypes.data, where.ctypes.data, position)
                     position += pixels
-                    address += 4 * ci * pixels
-            cell = table[t, 2]
+                    here += 4 * ci * pixels
             for c in range(min(many, co - first)):
-                y[cell, first + c] = activate(best[c] + b[first + c], alpha)
-                argmax[cell, first + c] = where[c]
+                y[t, first + c] = activate(best[c] + b[first + c], alpha)
+                argmax[t, first + c] = where[c]
 
 
 @jit
-def _lanes_of_windows(table, first, wh, wc, address, row, x):
+def _lanes_of_windows(windows, first, wh, wc, apart, place, row, x):
     """x[r, k, lane] = element (r, k) of window first + lane; beyond the last window, the last again."""
+    table = windows.table
+    neighbours = apart in STRIDES and apart <= wc <= apart + NEIGHBOURS and first + LANES <= table.shape[0]
     for lane in range(LANES):
         t = min(first + lane, table.shape[0] - 1)
-        address[lane], row[lane] = table[t, 0], table[t, 1]
+        place[lane], row[lane] = address(windows, t), table[t, 1]
+        neighbours &= table[t, 0] >= 0 and place[lane] == place[0] + 4 * lane * apart
     for r in range(wh):
-        for k in range(0, wc, LANES):
-            transpose(address.ctypes.data, row.ctypes.data, r, k, min(LANES, wc - k), x.ctypes.data + 4 * LANES * (r * wc + k))
+        if neighbours:
+            deinterleave(apart, place[0] + 4 * r * row[0], wc, x.ctypes.data + 4 * LANES * r * wc)
+        else:
+            for k in range(0, wc, LANES):
+                transpose(place.ctypes.data, row.ctypes.data, r, k, min(LANES, wc - k), x.ctypes.data + 4 * LANES * (r * wc + k))
 
 
 @parallel
-def _cells(table, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y, argmax):
+def _cells(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y, argmax):
     """Lanes are cells, LANES windows at a time: for few channels, where lanes of channels would stay empty."""
-    n, kc, wh, wc = table.shape[0], kw * ci, ph + kh - 1, (pw + kw - 1) * ci
-    blocks = (n + LANES - 1) // LANES
+    n, co, kc, wh, wc = y.shape[0], y.shape[1], kw * ci, ph + kh - 1, (pw + kw - 1) * ci
+    blocks, channels = (n + LANES - 1) // LANES, start[-1] + width[-1]
     for task in prange(tasks):
         x = lines((wh, wc, LANES))
-        best, where = np.empty(MAX_CHANNELS * LANES, np.float32), np.empty(MAX_CHANNELS * LANES, np.int32)
-        bias = b.repeat(LANES)
-        address, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+        best, where = lines((channels, LANES)), np.empty((channels, LANES), np.int32)
+        flat, bias = best.reshape(-1), b.repeat(LANES)
+        place, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
             t = block * LANES
-            _lanes_of_windows(table, t, wh, wc, address, row, x)
+            many = min(LANES, n - t)
+            announce(y[t:].ctypes.data, 4 * many * co)                # else every block waits for the memory that it writes to
+            announce(argmax[t:].ctypes.data, many * co)
+            _lanes_of_windows(windows, t, wh, wc, pw * ci, place, row, x)
+            best[:] = LOWEST
+            where[:] = 0
             for g in range(start.size):
-                first, many = start[g], width[g]
-                weights = w[kh * kc * first:].ctypes.data
-                best[:] = LOWEST
-                where[:] = 0
+                weights = w[kh * kc * start[g]:].ctypes.data
                 for r in range(ph):
                     k, position = 0, r * pw
                     for pixels in group:
                         here = x.ctypes.data + 4 * LANES * (r * wc + k)
-                        cells_tile(pixels, many, here, wc, 1, ci, weights, kc * many, many, kh, kc,
-                                   best.ctypes.data, where.ctypes.data, position)
+                        cells_tile(pixels, width[g], here, wc, 1, ci, weights, kc * width[g], width[g], kh, kc,
+                                   best[start[g]:].ctypes.data, where[start[g]:].ctypes.data, position)
                         position += pixels
                         k += pixels * ci
-                for i in range(many * LANES):                         # here, not below: contiguous, so it is vectorized
-                    best[i] = activate(best[i] + bias[first * LANES + i], alpha)
-                for lane in range(min(LANES, n - t)):
-                    cell = table[t + lane, 2] & POSITIVE
-                    for c in range(many):
-                        y[cell, first + c] = best[c * LANES + lane]
-                        argmax[cell, first + c] = where[c * LANES + lane]
+            for i in range(co * LANES):                               # here, not below: contiguous, so it is vectorized
+                flat[i] = activate(flat[i] + bias[i], alpha)
+            for lane in range(many):
+                for c in range(co):
+                    y[t + lane, c] = best[c, lane]
+                    argmax[t + lane, c] = where[c, lane]
 
 
 def few_channels(co):
@@ -116,19 +123,18 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
         raise ValueError(f"conv2d_block needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops")
     co = w.shape[3]
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-    table, _keep = windows(x, all_cells(shape, work), shape, pool, w.shape[:2], pads, work)
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
-    run_block(table, w, b, pool, alpha, y.reshape(-1, co), argmax.reshape(-1, co), work)
+    run_block(windows(x, None, shape, pool, w.shape[:2], pads, work), w, b, pool, alpha, y.reshape(-1, co), argmax.reshape(-1, co), work)
     return y, argmax
 
 
-def run_block(table, w, b, pool, alpha, y, argmax, work):
-    """Run the block over the windows of ``table`` into rows of y and argmax (cells, C_out)."""
+def run_block(listed, w, b, pool, alpha, y, argmax, work):
+    """Run the block over the Windows ``listed`` into the rows of y and argmax (windows, C_out)."""
     kh, kw, ci, co = w.shape
     alpha = np.float32(alpha)
     if few_channels(co):
         weights = packed(work, "cells", w, 1, CHANNELS)
-        _cells(table, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), 256, y, argmax)
+        _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), 256, y, argmax)
     else:
         weights = packed(work, "channels", w, LANES, VECTORS)
-        _channels(table, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), 1 + len(table) // 1000, y, argmax)
+        _channels(listed, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), 1 + len(y) // 1000, y, argmax)

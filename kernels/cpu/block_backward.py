@@ -13,8 +13,8 @@ from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
 from .checks import buffer, floats, gradient, once, shaped
 from .jit import jit, lines, parallel
-from .tile import LANES, MAX_ROWS, MAX_VECTORS, QUADS, patches
-from .windows import all_cells, windows
+from .tile import LANES, MAX_ROWS, MAX_VECTORS, QUADS, patches, transpose
+from .windows import address, windows
 
 CHUNK = 256                                 # cells summed in float32 before the sum goes to float64
 POSITIVE = 2**62 - 1                        # masking an index tells the compiler that it is none from the end
@@ -39,23 +39,22 @@ def _sum_patches(kh, first_row, start, end, count, g, address, row, out, out_row
 
 
 @jit
-def _sum_chunk(table, begin, end, dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total):
+def _sum_chunk(windows, begin, end, dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total):
     """part[c] (KH, kc) = the sum over cells begin to end of gz * patch for channel first + c, and total[c] that of gz."""
     part[:] = 0
     total[:] = 0
     channels = total.size
-    g, address = np.empty((channels, piece), np.float32), np.empty((channels, piece), np.int64)
+    g, patch = np.empty((channels, piece), np.float32), np.empty((channels, piece), np.int64)
     row = np.empty(piece, np.int64)
     for start in range(begin, end, piece):
-        cells = table[start:min(end, start + piece)]
-        count = cells.shape[0]
+        count = min(end - start, piece)
         for i in range(count):
-            cell = cells[i, 2] & POSITIVE
-            row[i] = cells[i, 1]
+            cell = (start + i) & POSITIVE
+            first_float, row[i] = address(windows, cell), windows.table[cell, 1]
             for c in range(channels):
                 a = argmax[cell, first + c]
                 g[c, i] = dy[cell, first + c] * slope(y[cell, first + c], alpha)
-                address[c, i] = cells[i, 0] + 4 * (down[a] * row[i] + right[a])
+                patch[c, i] = first_float + 4 * (down[a] * row[i] + right[a])
         for c in range(channels):
             here = np.float32(0)
             for i in range(count):
@@ -63,12 +62,20 @@ def _sum_chunk(table, begin, end, dy, y, argmax, alpha, down, right, first, kh, 
             total[c] += here
         for k in range(0, kc, SEGMENT):                # a segment of few windows stays in the first cache over the channels
             for c in range(channels):
-                _sum_patches(kh, 0, k, min(kc, k + SEGMENT), count, g[c].ctypes.data, address[c].ctypes.data, row.ctypes.data,
+                _sum_patches(kh, 0, k, min(kc, k + SEGMENT), count, g[c].ctypes.data, patch[c].ctypes.data, row.ctypes.data,
                              part[c, 0, k:].ctypes.data, part.shape[2])
 
 
+@jit
+def _turned(rows, many, count, square, place, apart):
+    """square[k, lane] = rows[lane, k] for lane < many, k < count <= LANES; place, apart: space for LANES int64, apart zeros."""
+    for lane in range(LANES):
+        place[lane] = rows[min(lane, many - 1):].ctypes.data
+    transpose(place.ctypes.data, apart.ctypes.data, 0, 0, count, square.ctypes.data)
+
+
 @parallel
-def _dw_of_one_chunk(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task, piece, dw, db):
+def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task, piece, dw, db):
     """dw (KH * KC, C_out) and db += the sums over all cells, which are one chunk."""
     co = y.shape[1]
     down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci              # looked up: a division takes long
@@ -76,19 +83,25 @@ def _dw_of_one_chunk(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task, 
         first = task * per_task
         channels = min(per_task, co - first)
         part, total = lines((channels, kh, padded(kc))), np.empty(channels, np.float32)
-        _sum_chunk(table, 0, table.shape[0], dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
+        square, place, apart = lines((LANES, LANES)), np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
+        _sum_chunk(windows, 0, y.shape[0], dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
         for c in range(channels):
             db[first + c] += total[c]
         for ky in range(kh):
-            for k in range(kc):
-                for c in range(channels):
-                    dw[ky * kc + k, first + c] += part[c, ky, k]
+            for k in range(0, kc, LANES):
+                for c in range(0, channels, LANES):
+                    many, count = min(LANES, channels - c), min(LANES, kc - k)
+                    _turned(part[c:, ky, k:], many, count, square, place, apart)
+                    for i in range(count):
+                        to = dw[ky * kc + k + i, first + c:]
+                        for lane in range(many):
+                            to[lane] += square[i, lane]
 
 
 @parallel
-def _dw(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piece, sums, db):
+def _dw(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piece, sums, db):
     """sums (spans, C_out, KH, KC) and db (spans, C_out), float64: span t adds up a fixed range of chunks of cells, in order."""
-    n, co = table.shape[0], y.shape[1]
+    n, co = y.shape
     chunks = (n + CHUNK - 1) // CHUNK
     groups = (co + per_task - 1) // per_task
     down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci
@@ -98,7 +111,7 @@ def _dw(table, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piece,
         part, total = lines((channels, kh, padded(kc))), np.empty(channels, np.float32)
         for chunk in range(chunks * t // spans, chunks * (t + 1) // spans):
             begin = chunk * CHUNK
-            _sum_chunk(table, begin, min(n, begin + CHUNK), dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
+            _sum_chunk(windows, begin, min(n, begin + CHUNK), dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
             for c in range(channels):
                 db[t, first + c] += total[c]
                 for ky in range(kh):
@@ -120,7 +133,7 @@ def _add_sums(sums, dw):
 
 
 @parallel
-def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, dx):
+def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, dx):
     """A task owns high x wide pixels of dx, and adds the parts of all patches that fall into them; w is (C_out, KH, kc padded)."""
     n, h, width, ci = dx.shape
     co = y.shape[1]
@@ -134,10 +147,7 @@ def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, k
         stride = np.full(co, w.shape[2])
         gz, end_of = np.empty(co, np.float32), np.empty(ph * pw, np.int64)
         for i in range(max(0, (y_first + top - ph - kh + 1) // ph + 1), min(oh, (y_first + rows - 1 + top) // ph + 1)):
-            for t in range(row_start[e * oh + i], row_start[e * oh + i + 1]):
-                j = column[t]
-                if j * pw - left >= x_first + columns or j * pw - left + pw + kw - 1 <= x_first:
-                    continue
+            for j in range(max(0, (x_first + left - pw - kw + 1) // pw + 1), min(ow, (x_first + columns - 1 + left) // pw + 1)):
                 cell = ((e * oh + i) * ow + j) & POSITIVE
                 # Channels with the same argmax go to the same place: sort them by it, and add up before touching memory.
                 end_of[:] = 0
@@ -173,13 +183,24 @@ def _dx(row_start, column, dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, k
 
 @parallel
 def _turn(w, out):
-    """out (C_out, KH, KW * C_in padded) = w (KH, KW * C_in, C_out), 16 channels at a time: a cache line of w."""
+    """out (C_out, KH, KW * C_in padded) = w (KH, KW * C_in, C_out), LANES channels at a time."""
     kh, kc, co = w.shape
-    for task in prange((co + 15) // 16 * kh):
-        ky, first = task % kh, task // kh * 16
-        for k in range(kc):
-            for c in range(first, min(co, first + 16)):
-                out[c, ky, k] = w[ky, k, c]
+    for task in prange((co + LANES - 1) // LANES * kh):
+        ky, first = task % kh, task // kh * LANES
+        many = min(LANES, co - first)
+        square, place, apart = lines((LANES, LANES)), np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
+        for k in range(0, kc, LANES):
+            count = min(LANES, kc - k)
+            if many == LANES:
+                _turned(w[ky, k:, first:], count, LANES, square, place, apart)
+            else:                                      # a whole vector would read past the end of w
+                for i in range(count):
+                    for c in range(many):
+                        square[c, i] = w[ky, k + i, first + c]
+            for c in range(many):
+                to = out[first + c, ky, k:]
+                for i in range(count):
+                    to[i] = square[c, i]
 
 
 def turned_weights(w, work):
@@ -194,17 +215,17 @@ def turned_weights(w, work):
     return once(work, "turned", turn)
 
 
-def add_dw(table, dy, y, argmax, alpha, pool, kernel, dw, db):
-    """Add the weight gradients of the windows of ``table``, for dy, y, argmax (cells, C_out) and kernel (KH, KW, C_in)."""
+def add_dw(listed, dy, y, argmax, alpha, pool, kernel, dw, db):
+    """Add the weight gradients of the Windows ``listed``, for dy, y, argmax (cells, C_out) and kernel (KH, KW, C_in)."""
     (kh, kw, ci), (n, co) = kernel, dy.shape
     kc = kw * ci
     piece = max(4, min(32, PIECE // (4 * (pool[0] + kh - 1) * min((pool[1] + kw - 1) * ci, pool[1] * SEGMENT)) // 4 * 4))
     if n <= CHUNK:
-        _dw_of_one_chunk(table, dy, y, argmax, alpha, *pool, ci, kh, kc, 16, piece, dw.reshape(kh * kc, co), db)
+        _dw_of_one_chunk(listed, dy, y, argmax, alpha, *pool, ci, kh, kc, 16, piece, dw.reshape(kh * kc, co), db)
         return
     spans = max(1, min(-(-n // CHUNK), 64, (1 << 18) // dw.size))     # from the shapes alone: bits must not follow the threads
     sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
-    _dw(table, dy, y, argmax, alpha, *pool, ci, kh, kc, spans, 16, piece, sums, db_sums)
+    _dw(listed, dy, y, argmax, alpha, *pool, ci, kh, kc, spans, 16, piece, sums, db_sums)
     _add_sums(sums.reshape(spans, co, kh * kc), dw.reshape(kh * kc, co))
     db += np.add.reduce(db_sums, 0)
 
@@ -226,11 +247,9 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
     kh, kw, ci, co = w.shape
     n, alpha = shape[0] * shape[1] * shape[2], np.float32(alpha)
     at_cells = dy.reshape(n, co), y.reshape(n, co), np.ascontiguousarray(argmax, np.uint8).reshape(n, co), alpha
-    cells = all_cells(shape, work)
     if need_dw:
         dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
-        table, _keep = windows(x, cells, shape, pool, (kh, kw), pads, work)
-        add_dw(table, *at_cells, pool, (kh, kw, ci), dw, db)
+        add_dw(windows(x, None, shape, pool, (kh, kw), pads, work), *at_cells, pool, (kh, kw, ci), dw, db)
     dx = None
     if need_dx:
         turned = turned_weights(w, work)
@@ -239,5 +258,5 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
         high = pool[0] * max(2, -(-shape[1] // 24))
         across = -(-16 // -(-x.shape[1] // high))
         wide = -(-x.shape[2] // across)
-        _dx(*cells, *at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, high, wide, dx)
+        _dx(*at_cells, turned, *shape[1:3], *pool, pads[0][0], pads[1][0], kh, kw, high, wide, dx)
     return dx, dw, db

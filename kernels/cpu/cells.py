@@ -12,7 +12,7 @@ from .block import run_block
 from .block_backward import POSITIVE, _sum_patches, add_dw, padded, turned_weights
 from .checks import buffer, floats, gradient, shaped
 from .jit import jit, parallel
-from .windows import Cells, windows
+from .windows import windows
 
 PARTS = 8                                   # partial sums over cells, fixed so that bits do not follow the threads
 
@@ -189,14 +189,6 @@ def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
     return out
 
 
-def _table(x, cells, grid, pool, kernel, pads, work):
-    """Return the table of windows of the cells, numbered from 0, and the copies that it points to."""
-    rows = np.searchsorted(cells[:, 0], np.arange(grid[1] + 1))
-    table, copies = windows(x, Cells(rows, cells[:, 1].astype(np.int64)), grid, pool, kernel, pads, work)
-    table[:, 2] = np.arange(len(cells))
-    return table, copies
-
-
 def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=None):
     """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
 
@@ -208,8 +200,8 @@ def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=Non
     shaped("conv2d_block_cells", "b", b, w.shape[3:])
     y, argmax = np.empty((len(cells), w.shape[3]), np.float32), np.empty((len(cells), w.shape[3]), np.uint8)
     if len(cells):
-        table, _keep = _table(x, cells, grid, pool, w.shape[:2], conv_padding(x.shape, w.shape, (1, 1), padding), work)
-        run_block(table, w, b, pool, alpha, y, argmax, work)
+        listed = windows(x, cells, grid, pool, w.shape[:2], conv_padding(x.shape, w.shape, (1, 1), padding), work)
+        run_block(listed, w, b, pool, alpha, y, argmax, work)
     return y, argmax
 
 
@@ -296,8 +288,7 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
         dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
     alpha, argmax = np.float32(alpha), np.ascontiguousarray(argmax, np.uint8)
     if len(cells) and need_dw:
-        table, _keep = _table(x, cells, grid, pool, (kh, kw), pads, work)
-        add_dw(table, dy, y, argmax, alpha, pool, (kh, kw, ci), dw, db)
+        add_dw(windows(x, cells, grid, pool, (kh, kw), pads, work), dy, y, argmax, alpha, pool, (kh, kw, ci), dw, db)
     if at is None:
         return None, None, dw, db
     classes = classes or (np.zeros(x.shape[1], np.int64), np.zeros(x.shape[2], np.int64))

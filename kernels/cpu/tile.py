@@ -128,16 +128,21 @@ def _sums(e, pixels, columns, vector_x, x, x_row, x_step, x_pixel, w, w_row, w_s
 
 
 def _keep_max(e, sums, best, where, position):
-    """Epilogue: best (columns, lanes) float32 and where (columns, lanes) int32 take the larger; pixel p is position + p."""
+    """Epilogue: best (columns, lanes) float32 and where (columns, lanes) int32 take the larger; pixel p is position + p.
+
+    Pixels are compared among themselves first: their numbers are constants, which need no instruction of their own.
+    """
     b = e.b
+    first = e.splat(b.trunc(position, I32), e.ints)
     for q in range(len(sums[0])):
-        top, at = e.load(e.at(best, q, e.lanes)), e.load(e.at(where, q, e.lanes), e.ints)
-        for p, line in enumerate(sums):
-            here = e.splat(b.trunc(b.add(position, e.int(p)), I32), e.ints)
+        top, at = sums[0][q], ir.Constant(e.ints, [0] * e.lanes)
+        for p, line in enumerate(sums[1:], 1):
             larger = b.fcmp_ordered(">", line[q], top)
-            top, at = b.select(larger, line[q], top), b.select(larger, here, at)
-        e.store(top, e.at(best, q, e.lanes))
-        e.store(at, e.at(where, q, e.lanes))
+            top, at = b.select(larger, line[q], top), b.select(larger, ir.Constant(e.ints, [p] * e.lanes), at)
+        before, there = e.load(e.at(best, q, e.lanes)), e.load(e.at(where, q, e.lanes), e.ints)
+        larger = b.fcmp_ordered(">", top, before)
+        e.store(b.select(larger, top, before), e.at(best, q, e.lanes))
+        e.store(b.select(larger, b.add(first, at), there), e.at(where, q, e.lanes))
 
 
 def _store(e, sums, out, out_pixel):
@@ -301,3 +306,67 @@ _transpose = make_transpose(LANES)
 @jit(no_cpython_wrapper=True)
 def transpose(address, row, r, k, count, out):
     _transpose(address, row, r, k, count, out)
+
+
+def make_deinterleave(strides, lanes):
+    """Return an intrinsic for windows that lie ``stride`` floats apart, one of ``strides``: deinterleave(stride, address, count, out) writes
+
+        out[k * lanes + lane] = (the float at address)[lane * stride + k]        for k < count, stride <= count <= stride + NEIGHBOURS
+
+    The first ``stride`` columns are picked out of the ``stride`` vectors that hold them; the others are seen again one window further on:
+    column k is column k - stride moved by a lane. Reads (lanes + 1) * stride floats, rounded up to vectors, at most lanes - 1 more.
+    """
+    @intrinsic
+    def deinterleave(context, stride, address, count, out):
+        def codegen(context, builder, signature, args):
+            e, b = Emit(builder, lanes), builder
+            stride, address, count, out = args
+            for s, _ in e.choose(stride, e.int(0), [(s, 0) for s in strides]):
+                v = [e.load(e.at(address, i, lanes)) for i in range(s + 1)]
+                columns = []
+                for k in range(s):
+                    column, places = v[0], [lane * s + k for lane in range(lanes)]
+                    for i in range(1, s):              # lanes below have been picked already, those above follow
+                        column = b.shuffle_vector(column, v[i], ir.Constant(e.ints, [
+                            lanes + at - i * lanes if at // lanes == i else at if i == 1 and at < lanes else lane
+                            for lane, at in enumerate(places)]))
+                    columns.append(column)
+                for k in range(s + NEIGHBOURS):
+                    if k >= s:
+                        columns.append(b.shuffle_vector(columns[k - s], v[s], ir.Constant(e.ints, [*range(1, lanes), lanes + k - s])))
+                    with b.if_then(b.icmp_signed("<", e.int(k), count)):
+                        e.store(columns[k], e.at(out, k, lanes))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), codegen
+
+    return deinterleave
+
+
+STRIDES, NEIGHBOURS = (2, 3, 4, 5), min(LANES, 8)
+_deinterleave = make_deinterleave(STRIDES, LANES)
+
+
+@jit(no_cpython_wrapper=True)
+def deinterleave(stride, address, count, out):
+    _deinterleave(stride, address, count, out)
+
+
+@intrinsic
+def _announce(context, address):
+    def codegen(context, builder, signature, args):
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        write, keep, data = (ir.Constant(I32, n) for n in (1, 3, 1))
+        builder.call(prefetch, [builder.inttoptr(args[0], pointer), write, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@jit
+def announce(address, many):
+    """Tell the processor that ``many`` bytes from ``address`` will soon be written: it fetches their cache lines in the meantime."""
+    for k in range(0, many, 64):
+        _announce(address + k)
