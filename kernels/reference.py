@@ -34,6 +34,11 @@ def to_host(a):
     return np.asarray(a)
 
 
+def finite(a):
+    """Return whether no element of ``a`` is NaN or infinite."""
+    return bool(np.isfinite(a).all())
+
+
 def synchronize():
     """Wait until the device is idle."""
 
@@ -131,11 +136,13 @@ def maxpool2d_backward(dy, argmax, x_shape, size, stride=None):
 
 
 # ---------------------------------------------------------------------------------------------------- the fused block
-def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
+def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool) as one op; here literally the three.
 
     x (N, H, W, C_in) -> (y, argmax), both (N, OH // PH, OW // PW, C_out). Because ELU increases and b is constant in a window,
-    maxpool(elu(z + b)) = elu(maxpool(z) + b): faster backends never store z. alpha 0 makes it a ReLU block.
+    maxpool(elu(z + b)) = elu(maxpool(z) + b): faster backends never store z. alpha 0 makes it a ReLU block. ``distinct`` (cells, 2) is a
+    promise of the caller that the first so many rows and columns of a cell's pooling window hold all of its different sums, in order of
+    first appearance: a backend need not compute the others.
     """
     return maxpool2d(elu(conv2d(x, w, b, 1, padding), alpha), pool)
 

@@ -42,12 +42,19 @@ def axis_classes(before, kernel, pool, stride_padding, cells):
     return patterns, cell_class.reshape(-1).astype(np.int32)
 
 
+def distinct_positions(patterns, kernel):
+    """Return for each window (K, window) how many of its first positions hold all that see something different along the axis."""
+    seen = [[tuple(window[i:i + kernel]) for i in range(len(window) - kernel + 1)] for window in patterns.tolist()]
+    return [1 + max(i for i, one in enumerate(window) if one not in window[:i]) for window in seen]
+
+
 @dataclass
 class Table:
     """A block at rest: one window per pair of classes, numbered r * S + s."""
 
     classes: tuple                                     # (row_class (OH,), column_class (OW,)) of its cells
     patterns: tuple                                    # what windows of a class see: (R, PH + KH - 1), (S, PW + KW - 1)
+    distinct: np.ndarray = None                        # (R * S, 2): the first so many rows, columns of positions are all different ones
     members: tuple = None                              # (R, OH), (S, OW): 1 where a row or column is of a class, float64
     rows: list = None                                  # the rows (n,) of each class
     sees: tuple = None                                 # (classes before, R * window rows), ...: 1 where a window's row is of the class
@@ -150,7 +157,8 @@ class ZeroSuppressed:
             pads = shapes.conv_padding((1, *before), (*block.conv.kernel_size, 0, 0), (1, 1), block.conv.padding)
             axes = [axis_classes(classes[a], block.conv.kernel_size[a], block.pool[a], pads[a][0], after[a]) for a in (0, 1)]
             patterns, classes = zip(*axes)
-            tables.append(Table(classes, patterns))
+            distinct = [distinct_positions(pattern, n) for pattern, n in zip(patterns, block.conv.kernel_size)]
+            tables.append(Table(classes, patterns, np.stack(np.meshgrid(*distinct, indexing="ij"), -1).reshape(-1, 2)))
         return tables
 
     def occupancy(self):
@@ -264,7 +272,7 @@ class ZeroSuppressed:
             x = padded[rows[:, None, :, None], columns[None, :, None, :]]
             table.x = k.empty((len(rows) * len(columns), *x.shape[2:]))
             table.x.reshape(x.shape)[...] = x
-            y, argmax = k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid", work=work[i])
+            y, argmax = k.conv2d_block(table.x, p[i]["w"], p[i]["b"], block.pool, block.alpha, "valid", table.distinct, work[i])
             table.y, table.argmax = y.copy(), argmax.copy()                            # those are buffers
         values, (rows, columns) = self._resting(len(self.blocks))
         self.last = values[rows[:, None], columns[None]]                               # the last block's output without an event

@@ -36,7 +36,7 @@ def train_step(model, x, y, optimizer, sync=None, rank=0, ledger=None, more=()):
             model.accumulate(*batch, rng, following is not None, progress)
             batch = following
         with trace.span("check finite"):
-            finite = sync.finite(model) and np.isfinite(model.kernels.to_host(model.parameters.sum()))
+            finite = sync.finite(model) and model.kernels.finite(model.parameters)
         if not finite:
             model.gradients[-1] = 1            # a flag, and the weights too: pooling and MPI's MAX may lose a NaN, a count does not
     with ledger.span("allreduce"):

@@ -136,6 +136,31 @@ def test_first_of_equal_maxima_wins():
     assert not cpu.conv2d_block(x, random(3, 1, 1, 1, 16), random(4, 16), 3)[1].any()
 
 
+def test_positions_that_repeat_others_need_not_be_computed():
+    """Windows that see stripes: the first columns hold all different sums, and the same bits come out."""
+    rows, columns = random(0, 9, 1, 1), random(1, 1, 9, 20)
+    steady = np.repeat(columns[:, :1], 9, 1)
+    x = np.stack([rows + columns, np.repeat(rows[:1], 9, 0) + columns, rows + steady, np.repeat(rows[:1], 9, 0) + steady])
+    w, b = random(2, 5, 5, 20, 48), random(3, 48)
+    want = cpu.conv2d_block(x, w, b, 5, 1.0, "valid")
+    got = cpu.conv2d_block(x, w, b, 5, 1.0, "valid", np.array([[5, 5], [1, 5], [5, 1], [1, 1]]))
+    assert all(np.array_equal(g, v) for g, v in zip(got, want))
+    fewer = cpu.conv2d_block(x, w, b, 5, 1.0, "valid", np.array([[2, 5], [1, 5], [5, 1], [1, 1]]))
+    assert not np.array_equal(fewer[0][0], want[0][0]) and np.array_equal(fewer[0][1:], want[0][1:])       # they were not, indeed
+
+
+@pytest.mark.parametrize("size", [0, 1, 8191, 8193, 50_001])
+def test_finite(size):
+    a = np.array(random(0, size))
+    a[:1] = np.finfo(np.float32).max
+    assert cpu.finite(a) and reference.finite(a)
+    for place in {size // 2, size - 1} if size else ():
+        for value in (np.nan, np.inf, -np.inf):
+            bad = a.copy()
+            bad[place] = value
+            assert not cpu.finite(bad) and not reference.finite(bad)
+
+
 # ------------------------------------------------------------------------------------------------ determinism
 def tile_results(lanes, pixels, columns, lanes_are):
     """The 6 x 16 sums of a small convolution (maximum and position over its 6 pixels for "cells") by one size of tile."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import minicnn as mc
 from minicnn.data import SparseImage
-from minicnn.suppression import Waiting, axis_classes
+from minicnn.suppression import Waiting, axis_classes, distinct_positions
 
 BACKENDS = ("reference", "cpu")
 
@@ -159,3 +159,9 @@ def test_a_batch_that_an_error_cuts_short_leaves_nothing_behind():
         model.loss_and_gradients([images[0], event((41, 39, 1), [])], np.array([0, 1]))
     for name, g in model.loss_and_gradients(images, np.array([0, 1]))[1].items():
         assert np.array_equal(g, want[name]), name
+
+
+def test_positions_of_a_window_that_see_something_new():
+    patterns = np.array([[-1, -1, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, -1, -1], [0, 1, 0, 1, 0]])
+    assert distinct_positions(patterns, 3) == [3, 1, 3, 2]
+    assert distinct_positions(patterns, 5) == [1, 1, 1, 1] and distinct_positions(patterns, 1) == [3, 1, 4, 2]

@@ -20,7 +20,7 @@ from .checks import asarray, empty, set_threads, synchronize, to_host, zeros
 from .conv2d import conv2d, conv2d_backward
 from .dense import dense, dense_backward
 from .loss import softmax_cross_entropy, softmax_cross_entropy_backward
-from .optimizer import adam, sgd
+from .optimizer import adam, finite, sgd
 from .pool2d import maxpool2d, maxpool2d_backward
 
 name = "cpu"
@@ -29,6 +29,6 @@ microbatch = 1                   # events per call: one at a time, so that memor
 __all__ = [
     "active_cells", "adam", "asarray", "cell_windows", "class_sums", "conv2d", "conv2d_backward", "conv2d_block", "conv2d_block_backward",
     "conv2d_block_cells", "conv2d_block_cells_backward", "dense", "dense_backward", "dropout", "elu", "elu_backward", "empty",
-    "fill_windows", "lit_pixels", "maxpool2d", "maxpool2d_backward", "microbatch", "name", "put_pixels", "relu", "relu_backward",
+    "fill_windows", "finite", "lit_pixels", "maxpool2d", "maxpool2d_backward", "microbatch", "name", "put_pixels", "relu", "relu_backward",
     "set_threads", "sgd", "softmax_cross_entropy", "softmax_cross_entropy_backward", "synchronize", "take_pixels", "to_host", "zeros",
 ]

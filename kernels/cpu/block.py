@@ -18,10 +18,11 @@ from .windows import address, windows
 __all__ = ["conv2d_block", "conv2d_block_backward"]
 POSITIVE = 2**62 - 1                        # masking an index tells the compiler that it does not count from the end
 LOWEST = np.float32(-np.inf)
+EVERY = np.empty((0, 2), np.int64)          # no list of distinct positions
 
 
 @parallel
-def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, group, cells, y, argmax):
+def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, group, distinct, cells, y, argmax):
     """Lanes are channels: one cell at a time."""
     n, co, kc, pw = windows.table.shape[0], y.shape[1], kw * ci, group.sum()
     blocks = (n + cells - 1) // cells
@@ -33,14 +34,18 @@ def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, group, cells, 
         for t in range(block * cells, min(n, (block + 1) * cells)):
             best[:] = LOWEST
             where[:] = 0
-            start_of, row = address(windows, t), windows.table[t, 1]
-            for r in range(ph):
+            start_of, row, rows, columns = address(windows, t), windows.table[t, 1], ph, pw
+            if distinct.size:
+                rows, columns = distinct[t, 0], distinct[t, 1]
+            for r in range(rows):
                 here, position = start_of + 4 * r * row, r * pw
                 for pixels in group:
-                    max_tile(pixels, many // LANES, here, row, 1, ci, weights, kc * many, many, kh, kc,
+                    max_tile(min(pixels, r * pw + columns - position), many // LANES, here, row, 1, ci, weights, kc * many, many, kh, kc,
                              best.ctypes.data, where.ctypes.data, position)
                     position += pixels
                     here += 4 * ci * pixels
+                    if position >= r * pw + columns:
+                        break
             for c in range(min(many, co - first)):
                 y[t, first + c] = activate(best[c] + b[first + c], alpha)
                 argmax[t, first + c] = where[c]
@@ -104,12 +109,14 @@ def few_channels(co):
     return 4 * co < 3 * LANES * -(-co // LANES)
 
 
-def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
+def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of conv2d(x, w, 0) + b).
 
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8), both (N, OH // PH, OW // PW,
     C_out); argmax is the first maximum's position in the window, row by row. alpha 0 makes it a ReLU block. Windows have at
-    most 256 positions. With ``work``, y and argmax are its buffers: valid until the next call with the same work.
+    most 256 positions. ``distinct`` (cells, 2): the first so many rows and columns of a cell's pooling window hold all of its different
+    sums, later positions repeat earlier ones and are not computed. With ``work``, y and argmax are its buffers: valid until the next
+    call with the same work.
     """
     x, w, b = floats("conv2d_block", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
@@ -124,11 +131,12 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", work=None):
     co = w.shape[3]
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
-    run_block(windows(x, None, shape, pool, w.shape[:2], pads, work), w, b, pool, alpha, y.reshape(-1, co), argmax.reshape(-1, co), work)
+    run_block(windows(x, None, shape, pool, w.shape[:2], pads, work), w, b, pool, alpha, y.reshape(-1, co), argmax.reshape(-1, co), work,
+              distinct)
     return y, argmax
 
 
-def run_block(listed, w, b, pool, alpha, y, argmax, work):
+def run_block(listed, w, b, pool, alpha, y, argmax, work, distinct=None):
     """Run the block over the Windows ``listed`` into the rows of y and argmax (windows, C_out)."""
     kh, kw, ci, co = w.shape
     alpha = np.float32(alpha)
@@ -137,4 +145,5 @@ def run_block(listed, w, b, pool, alpha, y, argmax, work):
         _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), 256, y, argmax)
     else:
         weights = packed(work, "channels", w, LANES, VECTORS)
-        _channels(listed, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), 1 + len(y) // 1000, y, argmax)
+        distinct = np.ascontiguousarray(EVERY if distinct is None else distinct, np.int64)
+        _channels(listed, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), distinct, 1 + len(y) // 1000, y, argmax)

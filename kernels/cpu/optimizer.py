@@ -1,4 +1,4 @@
-"""The update of all weights: one pass over the flat vectors, bound by memory."""
+"""What is done with all weights at once: the update, and a look for NaN. One pass over the flat vectors, bound by memory."""
 import math
 
 import numpy as np
@@ -8,6 +8,7 @@ from .checks import floats, shaped
 from .jit import parallel
 
 BLOCK = 8192
+LARGEST = np.finfo(np.float32).max
 
 
 @parallel
@@ -35,6 +36,23 @@ def sgd(w, dw, velocity, learning_rate, momentum=0.0, nesterov=False, weight_dec
     _sgd(*(a.reshape(-1) for a in floats("sgd", w=w, dw=dw, velocity=velocity)), f(learning_rate), f(momentum), bool(nesterov),
          decay, f(scale), *(a.reshape(-1) for a in out))
     return out
+
+
+@parallel
+def _find_not_finite(a, found):
+    for task in prange(found.size):
+        bad = False
+        for i in range(task * BLOCK, min(a.size, (task + 1) * BLOCK)):
+            bad |= not abs(a[i]) <= LARGEST            # a NaN is not <= either
+        found[task] = bad
+
+
+def finite(a):
+    """Return whether no element of ``a`` is NaN or infinite."""
+    a = floats("finite", a=a).reshape(-1)
+    found = np.empty(-(-a.size // BLOCK), np.bool_)
+    _find_not_finite(a, found)
+    return not found.any()
 
 
 def _outputs(op, w, others, out, count):

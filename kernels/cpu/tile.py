@@ -309,7 +309,7 @@ def transpose(address, row, r, k, count, out):
 
 
 def make_deinterleave(strides, lanes):
-    """Return an intrinsic for windows that lie ``stride`` floats apart, one of ``strides``: deinterleave(stride, address, count, out) writes
+    """Return an intrinsic for windows ``stride`` floats apart, one of ``strides``: deinterleave(stride, address, count, out) writes
 
         out[k * lanes + lane] = (the float at address)[lane * stride + k]        for k < count, stride <= count <= stride + NEIGHBOURS
 

@@ -47,6 +47,10 @@ class Backend:
         """Return ``a`` as a NumPy array."""
         return self.runtime.to_host(a)
 
+    def finite(self, a):
+        """Return whether no element of ``a`` is NaN or infinite."""
+        return bool(np.isfinite(self.to_host((a * 0).sum())))
+
     def synchronize(self):
         """Wait until the device is idle."""
         self.runtime.synchronize()

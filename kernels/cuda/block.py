@@ -130,12 +130,13 @@ def run_block(k, constants, x, cells, grid, w, b, pool, alpha, padding, y, argma
               argmax), constants, constants["CELLS"] * window_bytes(w.shape[:2], pool, w.shape[2]))
 
 
-def conv2d_block(k, x, w, b, pool, alpha=1.0, padding="same", work=None):
+def conv2d_block(k, x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of conv2d(x, w, 0) + b).
 
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8), both (N, OH // PH, OW // PW,
     C_out); argmax is the first maximum's position in the window, row by row. alpha 0 makes it a ReLU block. Windows have at
-    most 256 positions. Where a window of x is too large for shared memory, the three ops run, with the same bits in y.
+    most 256 positions. Where a window of x is too large for shared memory, the three ops run, with the same bits in y. All positions
+    are computed, also those that ``distinct`` would spare.
     """
     x, w, b, pool, shape = check(k, "conv2d_block", x, w, b, pool, alpha, padding)
     constants = tile(k, w.shape[:2], pool, *w.shape[2:], math.prod(shape[:3]))

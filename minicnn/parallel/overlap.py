@@ -46,7 +46,7 @@ class OverlapSync(GradientSync):
     def _send(self, model, piece):
         with trace.span("check finite"):
             mine = model.gradients[piece]
-            self.all_finite &= bool(np.isfinite(model.kernels.to_host(mine.sum())))
+            self.all_finite &= model.kernels.finite(mine)
         if self.size > 1:
             from mpi4py import MPI
             with trace.span("exposed communication", "start"):

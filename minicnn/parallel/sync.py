@@ -56,7 +56,7 @@ class GradientSync:
 
     def finite(self, model):
         """Tell whether this rank's own gradients of the step are finite."""
-        return bool(np.isfinite(model.kernels.to_host(model.gradients.sum())))
+        return model.kernels.finite(model.gradients)
 
     def allreduce(self, buffer, kernels=None):
         """Sum ``buffer`` over the ranks, in place; ``kernels``: the backend it belongs to, None for a NumPy array."""
