@@ -35,6 +35,13 @@ def test_step(tmp_path):
     assert [row["batch"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == [1, 2]
 
 
+def test_startup(tmp_path):
+    text = run("startup", "--size", 25, "--repeats", 2, "--threads", 1, "--json", tmp_path / "out.json")
+    assert "import minicnn" in text and "first step" in text and "compiled before, processes: 2" in text and "to be compiled" not in text
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert len(rows) == 7 and all(0 < row["min"] <= row["median"] <= row["max"] for row in rows[:-1]) and rows[-1]["mb"] > 10
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
 def test_gpu_on_the_emulator(tmp_path):
     text = run("gpu", "--device", "emulated", "--size", 100, "--batch-size", 2, "--repeats", 1, "--seconds", 0.1, "--json", tmp_path)
