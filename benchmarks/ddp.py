@@ -25,13 +25,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import peers_engines as engines
 
 import minicnn as mc
 from minicnn.parallel import MODES, make_sync, threads_per_rank, world
 from minicnn.train import train_step
-
-sys.path.insert(0, str(Path(__file__).parent))
-import peers
 
 CHECK = 2
 #: Largest relative difference, of weights in norm: float32 rounding decides near ties in max-pooling, which moves single gradients.
@@ -55,10 +53,10 @@ class Minicnn:
 
     def __init__(self, args, comm, weights):
         self.rank, self.comm, self.size = comm.rank, comm, args.batch_size
-        self.model = mc.models.microboone(args.size, device="cpu", input_scale=peers.scale(args.size))
+        self.model = mc.models.microboone(args.size, device="cpu", input_scale=engines.scale(args.size))
         self.model.kernels.set_threads(args.threads)
         self.model.set_weights(weights)
-        self.optimizer, self.sync = mc.SGD(peers.RATE, peers.MOMENTUM), make_sync(args.sync, comm)
+        self.optimizer, self.sync = mc.SGD(engines.RATE, engines.MOMENTUM), make_sync(args.sync, comm)
         steps = batches(args, comm.rank)
         images, labels = [image for x, _ in steps for image in x], [label for _, y in steps for label in y]
         self.store = mc.data.EventStore().load(InMemory(images, labels))
@@ -98,7 +96,7 @@ class TorchDDP:
         import torch.distributed as dist
         dist.init_process_group("gloo", init_method=f"file://{args.out}/rendezvous", rank=rank, world_size=args.ranks)
         self.torch, self.dist, self.ranks = torch, dist, args.ranks
-        engine = self.engine = peers.Torch(args.size, weights, args.threads, pool_first=True)
+        engine = self.engine = engines.Torch(args.size, weights, args.threads, pool_first=True)
 
         class Network(torch.nn.Module):
             def __init__(self):
@@ -110,7 +108,7 @@ class TorchDDP:
             def forward(self, x, y):
                 return engine.loss_of(x, y)
         self.network = torch.nn.parallel.DistributedDataParallel(Network())
-        self.optimizer = torch.optim.SGD(self.network.parameters(), peers.RATE, peers.MOMENTUM, fused=True)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), engines.RATE, engines.MOMENTUM, fused=True)
         self.batches = [engine.batch(*batch) for batch in batches(args, rank)]
 
     def step(self, i):
@@ -132,7 +130,7 @@ class TorchDDP:
 
 def work(args, engine, rank):
     """Make the steps of a turn and write what came out of them."""
-    before = peers.initial_weights(args.size)
+    before = engines.initial_weights(args.size)
     losses = [engine.step(i) for i in range(CHECK)]
     moved = {name: w - before[name] for name, w in engine.weights().items()}
     engine.barrier()
@@ -143,11 +141,11 @@ def work(args, engine, rank):
     seconds = time.perf_counter() - start
     if rank == 0:
         np.savez(args.out / "moved.npz", **moved)
-    (args.out / f"rank-{rank}.json").write_text(json.dumps({"losses": losses, "seconds": seconds, "memory": peers.peak_memory()}))
+    (args.out / f"rank-{rank}.json").write_text(json.dumps({"losses": losses, "seconds": seconds, "memory": engines.peak_memory()}))
 
 
 def worker(args):
-    weights = peers.initial_weights(args.size)
+    weights = engines.initial_weights(args.size)
     if args.worker == "torch":
         engine = TorchDDP(args, args.rank, weights)
         work(args, engine, args.rank)

@@ -13,6 +13,7 @@ from conftest import mpi
 from minicnn.data import SparseImage
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.append(str(BENCHMARKS))                                      # as where a benchmark is run as a script
 
 
 def module(name):
