@@ -3,6 +3,7 @@ import os
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from conftest import Source, random_batch, small_model
@@ -189,6 +190,32 @@ def case_collectives(comm):
 
 def case_threads(comm):
     assert threads_per_rank(comm) == max(1, len(os.sched_getaffinity(0)) // comm.size)
+
+
+def case_cold_cache(comm):
+    """Where no kernel is compiled yet, each is compiled by one rank and loaded by the others."""
+    mc.Sequential([mc.Flatten(), mc.Dense(8), mc.ELU(), mc.Dense(3)], (22, 19, 1), device="cpu").fit(random_batch(2 * comm.size), comm=comm)
+    rooms = [module for name, module in sys.modules.items() if name.startswith("minicnn.kernels.cpu.")]
+    functions = {f for room in rooms for f in vars(room).values() if hasattr(f, "stats")}
+    compiled = {(f.py_func.__module__, f.__name__, sig) for f in functions for sig in f.stats.cache_misses}
+    ranks, files = comm.allgather(compiled), len(list(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbc")))
+    assert sum(map(len, ranks)) == len(set.union(*ranks)) == files > 5, (list(map(len, ranks)), files)
+
+
+def case_compiler_fails_on_rank_1(comm):
+    """The others wait for what it compiles."""
+    from minicnn.kernels import cpu
+    from minicnn.kernels.cpu import jit
+
+    def fail(*_):
+        failing(comm)
+        raise KeyError("no space left")
+    if comm.rank == 1:
+        jit._LockedCache.save_overload = fail
+    else:
+        failing(comm)
+    cpu.relu(np.ones(3, np.float32))
+    comm.Barrier()
 
 
 def case_clock(comm):

@@ -412,3 +412,12 @@ def test_cold_cache_of_two_processes_below_numba_cache_dir(tmp_path):
     out = [r.communicate(timeout=600)[0].split() for r in runs]
     assert out[0] == out[1] and out[0][0].startswith(str(tmp_path)) and out[0][1:] == ["[1.", "1.", "1.]", "4.0"]
     assert list(tmp_path.rglob("*.nbi")) and jit.CACHE.is_dir()
+
+
+def test_a_function_that_another_process_never_finishes_is_compiled_here(monkeypatch, tmp_path):
+    pytest.importorskip("fcntl")
+    monkeypatch.setattr(jit, "PATIENCE", 0.1)
+    with jit._locked(tmp_path / "lock"):
+        assert jit._locked(tmp_path / "lock") is None
+    with jit._locked(tmp_path / "lock") as again:
+        assert again and jit._locked(tmp_path / "no such folder" / "lock") is None

@@ -22,13 +22,19 @@ def test_ranks(case, ranks):
     assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
 
 
+def test_each_kernel_is_compiled_once(tmp_path):
+    done = mpi(2, CASES, "cold_cache", NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("case, message", [
     ("exception_on_rank_1", "KeyError: 'the reason on rank 1'"),
     ("exit_on_rank_1", "SystemExit: leaving early"),
     ("thread_fails_on_rank_1", "ZeroDivisionError"),
+    ("compiler_fails_on_rank_1", "KeyError: 'no space left'"),
 ])
-def test_a_failure_on_one_rank_ends_all(case, message):
-    done = mpi(2, CASES, case, timeout=300)
+def test_a_failure_on_one_rank_ends_all(case, message, tmp_path):
+    done = mpi(2, CASES, case, timeout=300, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.returncode != 0 and time.time() - float(re.search(r"failing at (\S+)", done.stdout)[1]) < 5
     assert "rank 1 of 2" in done.stderr and message in done.stderr
 

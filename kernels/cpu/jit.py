@@ -5,12 +5,16 @@ numba stores compiled functions on disk, but two things that we rely on would go
   old machine code would be used. Hence the cache folder's name holds a digest of every file of this package and numba's version.
 - two processes that start together (ranks of one job) read, change and write the same index; the later one may drop or mix up
   the entries of the other. Hence a file lock around saving. Reading needs none: files are replaced in one step.
+And all ranks of a node would compile all functions, each with the time and memory of that. Hence a lock per function: who finds it free
+compiles, the others load what it saved. Callers lock before what they call, so nobody waits in a circle; the system unlocks what a process
+leaves behind.
 """
 import contextlib
 import functools
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import numba
@@ -41,16 +45,53 @@ def _cache_folder():
 
 
 CACHE = _cache_folder()
+#: Seconds for which another process may be compiling one function; a large one takes some.
+PATIENCE = 100
 
 
 class _LockedCache(FunctionCache):
-    """numba's disk cache with its read-change-write of the index made safe for several processes."""
+    """numba's disk cache for several processes that start together: one of them compiles a function, the others wait and load it."""
+
+    compiling = None                                                  # the locked file, from a look-up in vain to the saving
+
+    def load_overload(self, sig, context):
+        found = super().load_overload(sig, context)
+        if found is None and self.compiling is None:
+            self.compiling = _locked(f"{self.cache_path}/{self._impl.filename_base}.lock")
+            found = super().load_overload(sig, context)               # what the process before us has made
+            if found is not None:
+                self._done()
+        return found
 
     def save_overload(self, sig, data):
-        with open(CACHE / "lock", "a") as lock:
-            if fcntl:
-                fcntl.flock(lock, fcntl.LOCK_EX)                      # released when the file is closed
-            super().save_overload(sig, data)
+        try:
+            with open(CACHE / "lock", "a") as lock:
+                if fcntl:
+                    fcntl.flock(lock, fcntl.LOCK_EX)                  # released when the file is closed
+                super().save_overload(sig, data)
+        finally:
+            self._done()
+
+    def _done(self):
+        if self.compiling:
+            self.compiling.close()
+        self.compiling = None
+
+
+def _locked(path):
+    """Return the file ``path``, open and locked; None where files cannot be locked, or where another process has had the lock for PATIENCE
+    seconds (it may be stopped, or on a node that is down): then both compile the same."""
+    end, pause = time.monotonic() + PATIENCE, 0.01
+    with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
+        file = closing.enter_context(open(path, "a"))
+        while fcntl and time.monotonic() < end:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                closing.pop_all()
+                return file
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
+    return None
 
 
 def jit(function=None, **options):
