@@ -79,6 +79,12 @@ def test_a_step_is_the_sum_of_its_parts():
     assert layers >= {"conv2d_1", "conv2d_2", "resting tables", "dense_1", "elu_2", "dense_2", "flatten_1"}
 
 
+def test_averaging_weights_packs_them():
+    ledger = trace.Ledger(True, clock=Ticks())
+    small_model("cpu").fit(random_batch(12), batch_size=4, sync="weights", ledger=ledger)
+    assert ("pack", "") in ledger.summaries[0].mean
+
+
 @pytest.mark.parametrize("suppression", ("never", "always"))
 def test_the_numbers_are_the_same_with_and_without(suppression):
     on, off = (small_model("cpu", zero_suppression=suppression) for _ in range(2))

@@ -155,14 +155,16 @@ class WeightSync(GradientSync):
             return None
         mine, self.pending, self.since = self.pending, None, 0
         k, vectors = model.kernels, [model.parameters, *optimizer.state.values()]
-        rows = k.empty((len(vectors), model.parameters.size + len(mine)), model.parameters.dtype)
-        for row, vector in zip(rows, vectors):
-            row[:vector.size] = vector * mine["events"]
-            row[vector.size:] = k.asarray(np.array(list(mine.values()), vector.dtype))
-        self.allreduce(rows, k)
-        total = dict(zip(mine, map(float, k.to_host(rows[0, model.parameters.size:]))))
-        if total["events"]:
+        with trace.span("pack"):
+            rows = k.empty((len(vectors), model.parameters.size + len(mine)), model.parameters.dtype)
             for row, vector in zip(rows, vectors):
-                vector[...] = row[:vector.size] / total["events"]
-            model.weights_changed()
+                row[:vector.size] = vector * mine["events"]
+                row[vector.size:] = k.asarray(np.array(list(mine.values()), vector.dtype))
+        self.allreduce(rows, k)
+        with trace.span("pack"):
+            total = dict(zip(mine, map(float, k.to_host(rows[0, model.parameters.size:]))))
+            if total["events"]:
+                for row, vector in zip(rows, vectors):
+                    vector[...] = row[:vector.size] / total["events"]
+                model.weights_changed()
         return total
