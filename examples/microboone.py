@@ -27,6 +27,7 @@ from minicnn.parallel import MODES, agree, everywhere, make_sync, ordered, threa
 from minicnn.progress import Meter
 
 BATCH_SIZE = 4
+RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
 
 
 def arguments():
@@ -38,12 +39,13 @@ def arguments():
     p.add_argument("--size", type=int, default=3600, help="side of the images in pixels")
     p.add_argument("--epochs", type=int, default=4)
     p.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="events per step and rank")
-    p.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
-    p.add_argument("--learning-rate", type=float, help="of the first steps after the warm-up (default: 0.0005 for adam, 0.01 for sgd)")
+    p.add_argument("--optimizer", choices=RATES, default="adam", help="lars: a rate of its own for every layer, for very large batches")
+    p.add_argument("--learning-rate", type=float, help="of the first steps after the warm-up (default: "
+                                                       + ", ".join(f"{rate} for {name}" for name, rate in RATES.items()) + ")")
     p.add_argument("--schedule", choices=("cosine", "constant"), default="cosine",
                    help="the learning rate falls to 1/50 at the last epoch, or stays")
     p.add_argument("--warmup", type=int, default=50, help="steps over which the learning rate rises")
-    p.add_argument("--momentum", type=float, default=0.9, help="of sgd")
+    p.add_argument("--momentum", type=float, default=0.9, help="of sgd and lars")
     p.add_argument("--accumulate", type=int, default=1, help="batches that make one step: one exchange and update for all of them")
     p.add_argument("--scale-from", type=int, metavar="EVENTS", help="the learning rate is meant for so many events per step: it grows with "
                                                                     "their number on all ranks, rising to that over 100 steps")
@@ -142,11 +144,11 @@ def prepare(out, keep):
 
 def make_model(args, channels, classes, ranks, steps):
     """Return the network that the arguments ask for, for events of so many planes and classes, to be trained for so many steps."""
-    rate = args.learning_rate or (5e-4 if args.optimizer == "adam" else 0.01)
+    rate = args.learning_rate or RATES[args.optimizer]
     rate = mc.optim.cosine(rate, steps, rate / 50) if args.schedule == "cosine" else rate
     factor = args.batch_size * args.accumulate * ranks / args.scale_from if args.scale_from else 1.0
     rate = mc.optim.warmup(mc.optim.linear_scaling(rate, factor, 100), max(args.warmup, 1))
-    optimizer = mc.Adam(rate) if args.optimizer == "adam" else mc.SGD(rate, args.momentum)
+    optimizer = mc.Adam(rate) if args.optimizer == "adam" else {"sgd": mc.SGD, "lars": mc.LARS}[args.optimizer](rate, args.momentum)
     if args.weights and not args.predict:
         model = mc.load_model(args.weights, device=args.device, optimizer=optimizer)
         if not args.resume:
