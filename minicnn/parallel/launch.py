@@ -3,6 +3,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from contextlib import contextmanager
 
@@ -47,6 +48,7 @@ def world():
     def end_all(kind, value, trace):
         text = "".join(traceback.format_exception(kind, value, trace))
         print(f"\nrank {rank} of {size} on {socket.gethostname()} failed; all ranks end:\n{text}", file=sys.stderr, flush=True)
+        time.sleep(0.2)                                               # the launcher may end before it has passed the text on
         comm.Abort(1)
 
     if comm:
