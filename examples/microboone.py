@@ -46,6 +46,8 @@ def arguments():
                    help="the learning rate falls to 1/50 at the last epoch, or stays")
     p.add_argument("--warmup", type=int, default=50, help="steps over which the learning rate rises")
     p.add_argument("--momentum", type=float, default=0.9, help="of sgd and lars")
+    p.add_argument("--share", type=int, metavar="EPOCHS", help="epochs in which fc1 has the same weights at all positions of the image, so "
+                                                               "that it learns faster (default: three quarters, none with --weights)")
     p.add_argument("--accumulate", type=int, default=1, help="batches that make one step: one exchange and update for all of them")
     p.add_argument("--scale-from", type=int, metavar="EVENTS", help="the learning rate is meant for so many events per step: it grows with "
                                                                     "their number on all ranks, rising to that over 100 steps")
@@ -149,6 +151,8 @@ def make_model(args, channels, classes, ranks, steps):
     factor = args.batch_size * args.accumulate * ranks / args.scale_from if args.scale_from else 1.0
     rate = mc.optim.warmup(mc.optim.linear_scaling(rate, factor, 100), max(args.warmup, 1))
     optimizer = mc.Adam(rate) if args.optimizer == "adam" else {"sgd": mc.SGD, "lars": mc.LARS}[args.optimizer](rate, args.momentum)
+    share = args.share if args.share is not None else 0 if args.weights and not args.resume else round(0.75 * args.epochs)
+    optimizer.share("fc1", share * steps // args.epochs)
     if args.weights and not args.predict:
         model = mc.load_model(args.weights, device=args.device, optimizer=optimizer)
         if not args.resume:

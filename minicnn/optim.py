@@ -18,7 +18,18 @@ class Optimizer:
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay must be >= 0, got {weight_decay}")
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.steps, self.state = 0, {}
+        self.steps, self.state, self.shared = 0, {}, {}
+
+    def share(self, layer, updates):
+        """Keep the weights of the Dense layer of this name equal at all positions of the image, for the first ``updates``; returns self.
+
+        A Dense layer behind Flatten has weights of its own for every position, and would have to learn at each of them what a particle
+        looks like. Here they begin as those of the first position, and their gradient is its mean over positions: what is learned at one
+        place is known at all, and the layers before get the same demand from everywhere. As long as this lasts the network computes a
+        sum over positions followed by Dense (global pooling: Lin, Chen, Yan 2014); then every position goes on by itself.
+        """
+        self.shared[layer] = int(updates)
+        return self
 
     def rate(self):
         """Return the learning rate of the next update."""
@@ -32,11 +43,20 @@ class Optimizer:
             elif self.state[name].shape != model.parameters.shape:
                 raise ValueError(f"this optimizer belongs to a model of {self.state[name].size} parameters, not "
                                  f"{model.parameters.size}: make a new one")
+        for layer, updates in self.shared.items():
+            w = at_positions(model, layer, model.parameters)
+            if self.steps == 0 < updates:
+                w[...] = w[:1]
+                model.weights_changed()
 
     def update(self, model, events):
         """Apply one step with the summed gradients of ``events`` events; for 0 events nothing changes but the count of steps."""
         self.prepare(model)
         if events:
+            for layer, updates in self.shared.items():
+                if self.steps < updates:
+                    dw = at_positions(model, layer, model.gradients)
+                    dw[...] = dw.mean(0)
             self.step(model.kernels, model.parameters, model.gradients[:model.parameters.size], 1.0 / events)
             model.weights_changed()
         self.steps += 1
@@ -114,6 +134,19 @@ class LARS(SGD):
             below = scale * slope + self.weight_decay * size
             ratio = self.trust * size / below if size and slope else 1.0
             kernels.sgd(part, dw[layer], v, self.rate(), self.momentum, False, ratio * self.weight_decay, ratio * scale, out=(part, v))
+
+
+def at_positions(model, layer, flat):
+    """Return the weights of a Dense layer behind Flatten as (positions, channels, units), a view of ``flat`` (like model.parameters).
+
+    Raises ValueError if the model has no such layer.
+    """
+    for before, this, shape in zip(model.layers, model.layers[1:], model.shapes):
+        if this.name == layer and type(before).__name__ == "Flatten" and type(this).__name__ == "Dense":
+            h, w, c = shape
+            start = model.layer_slices[layer].start
+            return flat[start:start + h * w * c * this.units].reshape(h * w, c, this.units)
+    raise ValueError(f"{layer!r} is not a Dense layer behind Flatten; the layers are {', '.join(each.name for each in model.layers)}")
 
 
 def step_decay(rate, every, factor=0.1):

@@ -172,3 +172,27 @@ def test_an_optimizer_belongs_to_one_model():
     small_model(optimizer=optimizer).train_on_batch(*random_batch(2))
     with pytest.raises(ValueError, match="belongs to a model of"):
         mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference", optimizer=optimizer).train_on_batch(*random_batch(2))
+
+
+def test_weights_that_are_shared_by_all_positions_are_equal_and_then_part():
+    """fc1 sees 3 x 3 positions of 4 channels: their weights are one set for two updates, which is the mean gradient's update."""
+    def model(shared):
+        layers = [mc.layers.Conv2D(4, 3, padding="same"), mc.layers.ELU(), mc.layers.MaxPooling2D(4), mc.layers.Flatten(), mc.layers.Dense(5, name="fc")]
+        optimizer = mc.SGD(0.1)
+        return mc.Sequential(layers, (12, 12, 1), device="reference", optimizer=optimizer.share("fc", 2) if shared else optimizer)
+    x, y = np.random.default_rng(0).standard_normal((6, 12, 12, 1)).astype(np.float32), np.arange(6) % 5
+    m, free = model(True), model(False)
+    m.optimizer.prepare(m)
+    w = m.weights["fc/w"].reshape(9, 4, 5)
+    assert (w == w[:1]).all() and (w[0] == free.weights["fc/w"].reshape(9, 4, 5)[0]).all()
+    free.set_weights(m.get_weights())
+    before, gradients = w[0].copy(), free.loss_and_gradients(x, y)[1]
+    m.train_on_batch(x, y)
+    np.testing.assert_allclose(w[0], before - 0.1 * gradients["fc/w"].reshape(9, 4, 5).mean(0), rtol=1e-5, atol=1e-7)
+    m.train_on_batch(x, y)
+    assert (w == w[:1]).all() and (w[0] != before).any()
+    m.train_on_batch(x, y)
+    assert (w != w[:1]).any()
+    with pytest.raises(ValueError, match="'conv' is not a Dense layer behind Flatten; the layers are conv2d_1"):
+        m.optimizer.share("conv", 5)
+        m.train_on_batch(x, y)
