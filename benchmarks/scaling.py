@@ -32,11 +32,11 @@ def arguments():
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--batch-size", type=int, default=32, help="events per step and rank, for the speed-up")
     p.add_argument("--events-per-rank", type=int, default=64)
-    p.add_argument("--loss-events", type=int, default=1000, help="training events of the loss curves; a fifth more validate")
+    p.add_argument("--loss-events", type=int, default=3000, help="training events of the loss curves; a fifth more validate")
     p.add_argument("--loss-batch", type=int, default=4, help="effective batch size of the first loss curve")
     p.add_argument("--scales", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="effective batch sizes, in units of --loss-batch")
-    p.add_argument("--loss-rate", type=float, default=0.004, help="its learning rate; it grows in proportion to the batch, after a warm-up")
-    p.add_argument("--epochs", type=int, default=6, help="of the loss curves")
+    p.add_argument("--loss-rate", type=float, default=0.0007, help="its learning rate (Adam); it grows as the root of the batch")
+    p.add_argument("--epochs", type=int, default=4, help="of the loss curves")
     p.add_argument("--cache", type=Path, default=Path("data"), help="folder for simulated events")
     p.add_argument("--results", type=Path, default=Path("benchmarks/results/scaling-2-cores.json"))
     p.add_argument("--calibration", type=Path, default=Path("benchmarks/results/model-2-cores.json"), help="for the model's line")
@@ -135,11 +135,14 @@ def loss(args, scale):
     with mc.data.open_events(path, size=args.size) as source:
         train = mc.data.EventStore().load(source, range(args.loss_events))
         held = mc.data.EventStore().load(source, range(args.loss_events, args.loss_events + validation))
-    batch = args.loss_batch * scale
+    batch, far = args.loss_batch * scale, args.size // 20
     updates = -(-args.loss_events // batch)
-    rate = mc.optim.warmup(args.loss_rate * scale, 2 * updates) if scale > 1 else args.loss_rate
-    model = mc.models.microboone(args.size, input_scale=0.05 * args.size / 3600, input_knee=100 * 3600 / args.size,
-                                 optimizer=mc.SGD(rate, momentum=0.9))
+    rate = args.loss_rate * scale ** 0.5
+    rate = mc.optim.warmup(mc.optim.cosine(rate, updates * args.epochs, rate / 50), max(1, updates // 4))
+    optimizer = mc.Adam(rate).share("fc1", updates * args.epochs * 3 // 4)
+    model = mc.models.microboone(args.size, input_scale=0.1 * args.size / 3600, input_knee=100 * 3600 / args.size, optimizer=optimizer)
+    t = mc.data.transforms
+    train = t.Augmented(train, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), 0)
     try:
         history = model.fit(train, validation_data=held, epochs=args.epochs, batch_size=batch, callbacks=[mc.callbacks.Progress()])
     except mc.NotFiniteError as problem:
@@ -240,11 +243,11 @@ makes the talk's figures from real runs on this machine: 2 cores, one thread per
 ```
 
 More ranks than cores share them, and waiting ranks keep a core busy, which the model leaves out: it predicts more than was measured
-there. For larger machines see [model.md](model.md). The loss curves train the talk's network with momentum on 1,000 simulated events at
-full resolution and validate on 200; the learning rate grows in proportion to the batch, warmed up over two epochs (Goyal et al. 2017).
-One process computes them, because N ranks of b events compute what one rank of N x b does (a test). With so few
-events the training loss falls at every batch size while the validation loss of large batches rises: a warning about large batches, not a
-measure of what the network can learn. The talk's speed-up against GPUs is not here: this page's machine has none.
+there. For larger machines see [model.md](model.md). The loss curves train the talk's network as the main job does (Adam, augmented events,
+one set of weights for all positions at first) on 3,000 simulated events at full resolution and validate on 600; the learning rate grows as
+the root of the batch (Malladi et al. 2022), so all curves see the same events and differ in the number of updates. One process computes
+them, because N ranks of b events compute what one rank of N x b does (a test). The talk's speed-up against GPUs is not here: this page's
+machine has none.
 """
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def test_an_optimizer_belongs_to_one_model():
 def test_weights_that_are_shared_by_all_positions_are_equal_and_then_part():
     """fc1 sees 3 x 3 positions of 4 channels: their weights are one set for two updates, which is the mean gradient's update."""
     def model(shared):
-        layers = [mc.layers.Conv2D(4, 3, padding="same"), mc.layers.ELU(), mc.layers.MaxPooling2D(4), mc.layers.Flatten(), mc.layers.Dense(5, name="fc")]
+        layers = [mc.Conv2D(4, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(4), mc.Flatten(), mc.Dense(5, name="fc")]
         optimizer = mc.SGD(0.1)
         return mc.Sequential(layers, (12, 12, 1), device="reference", optimizer=optimizer.share("fc", 2) if shared else optimizer)
     x, y = np.random.default_rng(0).standard_normal((6, 12, 12, 1)).astype(np.float32), np.arange(6) % 5

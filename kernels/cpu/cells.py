@@ -139,12 +139,12 @@ def class_sums(values, at, classes, pairs):
     return sums
 
 
-@jit
+@parallel
 def _fill_windows(x, cells, ph, pw, kh, kw, top, left, values, row_class, column_class):
     h, w, c = x.shape
-    for t in range(cells.shape[0]):
+    for t in prange(cells.shape[0]):                   # windows overlap: there two threads write the same numbers
         i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
-        first = 0                                      # columns that the window before has filled already
+        first = 0                                      # columns that the window before fills
         if t and cells[t - 1, 0] == cells[t, 0] and cells[t - 1, 1] == cells[t, 1] - 1:
             first = kw - 1
         for a in range(max(0, i), min(h, i + ph + kh - 1)):
