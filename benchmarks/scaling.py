@@ -5,11 +5,12 @@
     python benchmarks/scaling.py --parts                      only draw
 
 Results are kept in --results as they come, so that a run that is cut short goes on where it was. Parts: throughput (reading and compressing
-events, and fetching them, against ranks), speedup (training against ranks), loss (against epochs, for several effective batch sizes).
-Rank counts beyond the cores are measured too, and marked.
+events, and fetching them, against ranks), speedup (training against ranks), gpus (training against GPUs where there are some, a rank each),
+loss (against epochs, for several effective batch sizes). Rank counts beyond the cores are measured too, and marked.
 """
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from minicnn.calibrate import measure
 from minicnn.parallel import agree, everywhere, threads_per_rank, world
 from minicnn.performance import Calibration, Model, Setting
 
-PARTS = ("throughput", "speedup", "loss")
+PARTS = ("throughput", "speedup", "gpus", "loss")
 
 
 def arguments():
@@ -31,6 +32,7 @@ def arguments():
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 8])
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--batch-size", type=int, default=32, help="events per step and rank, for the speed-up")
+    p.add_argument("--gpu", default="cuda", help='device of the part "gpus"; "emulated" to try it without one')
     p.add_argument("--events-per-rank", type=int, default=64)
     p.add_argument("--loss-events", type=int, default=3000, help="training events of the loss curves; a fifth more validate")
     p.add_argument("--loss-batch", type=int, default=4, help="effective batch size of the first loss curve")
@@ -56,8 +58,9 @@ def main():
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
     results |= {"cores": threads_per_rank(None), "size": args.size, "batch": args.batch_size}
     for part in PARTS if args.parts is None else args.parts:
-        done = results.setdefault(part, {})
-        for one in map(str, args.scales if part == "loss" else args.ranks):
+        counts = args.scales if part == "loss" else args.ranks if part != "gpus" else on_gpus(args)
+        done = results.setdefault(part, {}) if counts else {}
+        for one in map(str, counts):
             if one not in done or args.parts:
                 start = time.perf_counter()
                 done[one] = loss(args, int(one)) if part == "loss" else on_ranks(args, part, int(one))
@@ -82,13 +85,25 @@ def simulated(args, events):
     return path
 
 
+def on_gpus(args):
+    """Return the rank counts for which every rank has a GPU, none without GPUs."""
+    from minicnn.kernels.cuda import gpu
+    if args.gpu == "emulated":
+        return args.ranks
+    reason = gpu.problem()
+    if reason:
+        print(f"gpus: not measured, {reason}")
+        return []
+    return [n for n in args.ranks if n <= gpu.device_count()]
+
+
 def on_ranks(args, part, ranks):
     """Run this file's worker on so many ranks; return what it measured."""
     simulated(args, max(args.ranks) * args.events_per_rank)
     out = args.cache / f"scaling-worker-{os.getpid()}.json"
     mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec") or "mpiexec"
     command = [mpiexec, "-n", str(ranks), sys.executable, __file__, "--worker", part, str(out), "--ranks", *map(str, args.ranks)]
-    for name in ("size", "batch_size", "events_per_rank", "cache"):
+    for name in ("size", "batch_size", "events_per_rank", "cache", "gpu"):
         command += ["--" + name.replace("_", "-"), str(getattr(args, name))]
     try:
         done = subprocess.run(command, env={**os.environ, "MPIR_CVAR_POLLS_BEFORE_YIELD": "1"}, capture_output=True, text=True)
@@ -118,10 +133,11 @@ def throughput(comm, args):
             "bytes_per_event": size / events}
 
 
-def speedup(comm, args):
+def speedup(comm, args, device="cpu"):
     """Return events/s and the parts of a step of a real training on these ranks, a thread each."""
     path = simulated(args, max(args.ranks) * args.events_per_rank)
-    training = measure(comm, path, args.size, args.batch_size, 1, args.events_per_rank, epochs=4, computing=False)["training"]
+    found = measure(comm, path, args.size, args.batch_size, 1, args.events_per_rank, epochs=4, computing=False, device=device)
+    training = found["training"]
     return training | {"rate": (comm.size if comm else 1) * args.batch_size / training["step"]}
 
 
@@ -151,7 +167,12 @@ def loss(args, scale):
             "val_accuracy": history["val_accuracy"], "seconds": history["seconds"]}
 
 
-WORKERS = {"throughput": throughput, "speedup": speedup}
+def gpus(comm, args):
+    """The same, with a GPU for each rank."""
+    return speedup(comm, args, args.gpu)
+
+
+WORKERS = {"throughput": throughput, "speedup": speedup, "gpus": gpus}
 
 
 # ---------------------------------------------------------------------------------------------------- telling
@@ -179,6 +200,12 @@ def tables(results, model):
             step = predicted(model, results, int(r))
             lines.append(f"{r:>7}{one['rate']:>10.1f}{one['rate'] / first:>10.2f}{step.rate / predicted(model, results, 1).rate:>8.2f}"
                          f"{100 * one['wait'] / one['step']:>8.1f} %{100 * one['communication'] / one['step']:>21.2f} %{note(r)}")
+    if "gpus" in results:
+        first = next(iter(results["gpus"].values()))["rate"]
+        lines += ["", f"Training on GPUs, one rank each, {results['batch']} events per rank and step",
+                  f"{'GPUs':>7}{'events/s':>10}{'speed-up':>10}{'waiting':>10}{'exposed communication':>23}"]
+        lines += [f"{r:>7}{one['rate']:>10.1f}{one['rate'] / first:>10.2f}{100 * one['wait'] / one['step']:>8.1f} %"
+                  f"{100 * one['communication'] / one['step']:>21.2f} %" for r, one in results["gpus"].items()]
     if "loss" in results:
         epochs = max(len(one.get("loss", ())) for one in results["loss"].values())
         lines += ["", "Validation loss against epochs (training loss of the last), by effective batch size",
@@ -192,15 +219,16 @@ def tables(results, model):
 def draw(path, results, model):
     """Draw the figures; those beyond the cores are hollow."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(14, 4.4), dpi=110, layout="constrained")
-    a, b, c = figure.subplots(1, 3)
+    panels = 4 if "gpus" in results else 3
+    figure = Figure(figsize=(14 * panels / 3, 4.4), dpi=110, layout="constrained")
+    a, b, *middle, c = figure.subplots(1, panels)
     cores = results["cores"]
-    def points(axes, part, key, label, colour):
+    def points(axes, part, key, label, colour, most=cores):
         counts = sorted(map(int, results[part]))
         values = [results[part][str(r)][key] for r in counts]
         axes.plot(counts, values, "-", color=colour, alpha=0.4)
         for r, v in zip(counts, values):
-            axes.plot(r, v, "o", color=colour, fillstyle="full" if r <= cores else "none", label=label if r == counts[0] else None)
+            axes.plot(r, v, "o", color=colour, fillstyle="full" if r <= most else "none", label=label if r == counts[0] else None)
     if "throughput" in results:
         points(a, "throughput", "load", "read and compress into memory", "C0")
         points(a, "throughput", "fetch", "fetch and decompress", "C1")
@@ -215,6 +243,11 @@ def draw(path, results, model):
         points(b, "speedup", "rate", "measured", "C0")
         b.plot(counts, [predicted(model, results, r).rate for r in counts], "k--", linewidth=1, label="performance model")
         b.set(title=f"training, {results['batch']} events per rank and step", ylabel="events/s", ylim=(0, None))
+    for axes in middle:
+        points(axes, "gpus", "rate", "measured", "C2", math.inf)
+        first = results["gpus"][min(results["gpus"], key=int)]["rate"] / int(min(results["gpus"], key=int))
+        axes.plot(list(map(int, results["gpus"])), [first * int(r) for r in results["gpus"]], "k--", linewidth=1, label="GPUs x one")
+        axes.set(title=f"training on GPUs, {results['batch']} events per rank and step", ylabel="events/s", ylim=(0, None), xlabel="GPUs")
     for axes in (a, b):
         axes.set_xscale("log", base=2)
         axes.set_xlabel(f"ranks (hollow: more than the {cores} cores)")
@@ -222,7 +255,7 @@ def draw(path, results, model):
         if "failed" not in one:
             c.plot(range(1, 1 + len(one["val_loss"])), one["val_loss"], "o-", markersize=3, label=f"batch {one['batch']}")
     c.set(title="validation loss, by effective batch size", xlabel="epoch", ylabel="cross-entropy per event")
-    for axes in (a, b, c):
+    for axes in (a, b, *middle, c):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
@@ -246,8 +279,8 @@ More ranks than cores share them, and waiting ranks keep a core busy, which the 
 there. For larger machines see [model.md](model.md). The loss curves train the talk's network as the main job does (Adam, augmented events,
 one set of weights for all positions at first) on 3,000 simulated events at full resolution and validate on 600; the learning rate grows as
 the root of the batch (Malladi et al. 2022), so all curves see the same events and differ in the number of updates. One process computes
-them, because N ranks of b events compute what one rank of N x b does (a test). The talk's speed-up against GPUs is not here: this page's
-machine has none.
+them, because N ranks of b events compute what one rank of N x b does (a test). The talk's speed-up against GPUs joins the figures where the
+command finds GPUs; this page's machine has none.
 """
 
 if __name__ == "__main__":

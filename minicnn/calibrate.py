@@ -20,7 +20,7 @@ from .train import train_step
 MESSAGES = (4, 1 << 12, 1 << 16, 1 << 20, 1 << 24)
 
 
-def measure(comm, path, size, batch, threads, per_rank, epochs=5, computing=True):
+def measure(comm, path, size, batch, threads, per_rank, epochs=5, computing=True, device="cpu"):
     """Return what these ranks measure, the same on all: {"calibration": parts of one, "training": mean seconds of a step and its parts}.
 
     path: a file with at least ranks * per_rank events. All ranks compute the same events at the same time to see how much they slow each
@@ -37,7 +37,7 @@ def measure(comm, path, size, batch, threads, per_rank, epochs=5, computing=True
                 raise ValueError(f"{path} holds {len(source)} events, {ranks} ranks need {ranks * per_rank}")
             return EventStore().load(source, range(first, first + count))
     shared, own = (everywhere(comm, lambda first=first: load(first, steps * batch)) for first in (0, rank * per_rank))
-    model = models.microboone(size, device="cpu", input_scale=0.05 * size / 3600, input_knee=100 * 3600 / size,
+    model = models.microboone(size, device=device, input_scale=0.05 * size / 3600, input_knee=100 * 3600 / size,
                               optimizer=SGD(1e-4, momentum=0.9))
     model.kernels.set_threads(threads)
     figures = _computing(comm, model, shared, batch, steps) if computing else {}

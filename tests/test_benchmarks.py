@@ -72,6 +72,8 @@ def test_scaling_goes_on_where_it_was(tmp_path):
     assert "speedup 2:" in text and "speedup 1:" not in text and "loss" not in text.split("Data throughput")[0]
     after = json.loads((tmp_path / "r.json").read_text())
     assert after["throughput"] == before["throughput"] and after["loss"] == before["loss"] and set(after["speedup"]) == {"1", "2"}
+    text = run("scaling", *options, "--parts", "gpus", "--gpu", "emulated", "--ranks", 1)
+    assert "Training on GPUs, one rank each" in text and set(json.loads((tmp_path / "r.json").read_text())["gpus"]) == {"1"}
 
 
 def test_store(tmp_path):
