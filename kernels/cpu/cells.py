@@ -4,7 +4,7 @@ Forward and weight gradient are those of the dense block over a shorter list of 
 window, each by one task, and then gathered at the positions that are asked for: every sum has a fixed order and one owner.
 """
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
@@ -14,6 +14,7 @@ from .checks import buffer, floats, gradient, shaped
 from .jit import jit, parallel
 from .windows import windows
 
+GROUP = 1 << 20                             # bytes of weights that are used for several cells in turn, from the second cache
 PARTS = 8                                   # partial sums over cells, fixed so that bits do not follow the threads
 
 
@@ -206,30 +207,37 @@ def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=Non
 
 
 @parallel
-def _window_gradients(dy, y, argmax, alpha, w, ph, pw, kh, kw, ci, dwin):
-    """dwin[t] (PH + KH - 1, (PW + KW - 1) * C_in padded): the gradient of the window of cell t; w is (C_out, KH, KC padded)."""
+def _window_gradients(dy, y, argmax, alpha, w, ph, pw, kh, kw, ci, group, tasks, dwin):
+    """dwin[t] (PH + KH - 1, (PW + KW - 1) * C_in padded): the gradient of the window of cell t; w is (C_out, KH, KC padded).
+
+    ``group`` channels at a time for all cells of a task, so that their weights stay in the cache. A cell's sums have one order.
+    """
     n, co = dy.shape
-    for t in prange(n):
-        own = dwin[t]
-        own[:] = 0
-        g, address = np.empty(co, np.float32), np.empty(co, np.int64)
-        stride = np.full(co, w.shape[2])
-        begin = np.zeros(ph * pw + 1, np.int64)
-        for c in range(co):                            # channels with the same argmax go to the same place: added up in registers
-            begin[argmax[t, c] + 1] += 1
-        for a in range(ph * pw):
-            begin[a + 1] += begin[a]
-        for c in range(co):
-            k = begin[argmax[t, c]]
-            begin[argmax[t, c]] += 1
-            g[k] = dy[t, c] * slope(y[t, c], alpha)
-            address[k] = w.ctypes.data + 4 * c * kh * w.shape[2]
-        start = 0
-        for a in range(ph * pw):
-            if begin[a] > start:
-                _sum_patches(kh, 0, 0, kw * ci, begin[a] - start, g.ctypes.data + 4 * start, address.ctypes.data + 8 * start,
-                             stride.ctypes.data, own.ctypes.data + 4 * ((a // pw) * own.shape[1] + (a % pw) * ci), own.shape[1])
-            start = begin[a]
+    for task in prange(tasks):
+        cells = range(n * task // tasks, n * (task + 1) // tasks)
+        g, address, stride = np.empty(group, np.float32), np.empty(group, np.int64), np.full(group, w.shape[2])
+        begin = np.empty(ph * pw + 1, np.int64)
+        for t in cells:
+            dwin[t] = 0
+        for first in range(0, co, group):
+            for t in cells:
+                own, last = dwin[t], min(co, first + group)
+                begin[:] = 0
+                for c in range(first, last):           # channels with the same argmax go to the same place: added up in registers
+                    begin[argmax[t, c] + 1] += 1
+                for a in range(ph * pw):
+                    begin[a + 1] += begin[a]
+                for c in range(first, last):
+                    k = begin[argmax[t, c]]
+                    begin[argmax[t, c]] += 1
+                    g[k] = dy[t, c] * slope(y[t, c], alpha)
+                    address[k] = w.ctypes.data + 4 * c * kh * w.shape[2]
+                start = 0
+                for a in range(ph * pw):
+                    if begin[a] > start:
+                        _sum_patches(kh, 0, 0, kw * ci, begin[a] - start, g.ctypes.data + 4 * start, address.ctypes.data + 8 * start,
+                                     stride.ctypes.data, own.ctypes.data + 4 * ((a // pw) * own.shape[1] + (a % pw) * ci), own.shape[1])
+                    start = begin[a]
 
 
 @parallel
@@ -300,7 +308,9 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
 
     wh, ww = pool[0] + kh - 1, pool[1] + kw - 1
     dwin = buffer(work, "window gradients", (grid[1] * grid[2], wh, padded(ww * ci)))[:len(cells)]
-    _window_gradients(dy, y, argmax, alpha, turned_weights(w, work), *pool, kh, kw, ci, dwin)
+    turned = turned_weights(w, work)
+    group = min(co, max(16, GROUP // turned[0].nbytes // 16 * 16))
+    _window_gradients(dy, y, argmax, alpha, turned, *pool, kh, kw, ci, group, min(len(cells), get_num_threads()), dwin)
     geometry = (*pool, kh, kw, pads[0][0], pads[1][0])
     cells = np.ascontiguousarray(cells, np.int32)
     _class_sums(cells, *geometry, ci, dwin, row_class, column_class, parts)
