@@ -16,7 +16,6 @@ from .tile import CHANNELS, LANES, MAX_PIXELS, NEIGHBOURS, STRIDES, VECTORS, ann
 from .windows import address, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
-POSITIVE = 2**62 - 1                        # masking an index tells the compiler that it does not count from the end
 LOWEST = np.float32(-np.inf)
 EVERY = np.empty((0, 2), np.int64)          # no list of distinct positions
 

@@ -186,7 +186,7 @@ def make_tile(shapes, lanes, lanes_are, epilogue):
 MAX_PIXELS = 6
 VECTORS = (1, 2, 4) if LANES == 16 else (1, 2)
 CHANNELS = (1, 2, 5) if LANES == 16 else (1, 2)  # of a cells tile: 5 x 5 sums + 5 vectors of x + 1 weight
-MAX_VECTORS, MAX_CHANNELS = VECTORS[-1], CHANNELS[-1]
+MAX_VECTORS = VECTORS[-1]
 CHANNEL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in VECTORS]
 CELL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS) for q in CHANNELS]
 
