@@ -27,7 +27,8 @@ from numba.extending import intrinsic
 from rich.console import Console
 from rich.table import Table
 
-CHANNELS, CHAINS, STEPS = (1, 10, 64, 128, 256), 16, 400_000
+CHANNELS, STEPS = (1, 10, 64, 128, 256), 400_000
+CHAINS = 16 if LANES == 16 else 12           # enough to hide the latency, few enough for the registers (32; AVX2 and SSE have 16)
 
 
 @intrinsic

@@ -228,10 +228,12 @@ def fill_windows(x, cells, kernel, pool, padding, values, classes):
     return x
 
 
-def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=None):
+def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", changed=None, work=None):
     """conv2d_block at the listed cells alone: (y, argmax), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
 
-    Bit for bit what conv2d_block gives there: the block applied to the m windows as m small images.
+    Bit for bit what conv2d_block gives there: the block applied to the m windows as m small images. ``changed`` = (at, rows, columns) is
+    a hint for faster backends: x differs from an image at rest at the positions ``at`` (n, 2) alone, and at rest position (r, c) of
+    cell (i, j)'s pooling window sees the same as its earlier position (rows[i, r], columns[j, c]); uint8 (OH, PH), (OW, PW).
     """
     pool = pair(pool, "pool size")
     windows = cell_windows(x, cells, w.shape[:2], pool, padding)

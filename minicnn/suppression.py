@@ -26,7 +26,7 @@ from .kernels import shapes
 
 #: Fraction of lit cells above which a block runs dense, and of lit pixels above which the whole event does (their list alone would
 #: cost more). benchmarks/active.py prints what each choice costs.
-CROSSOVER, PIXEL_CROSSOVER = 0.9, 0.2
+CROSSOVER, PIXEL_CROSSOVER = 0.99, 0.2
 MODES = ("auto", "always", "never")
 
 
@@ -42,10 +42,10 @@ def axis_classes(before, kernel, pool, stride_padding, cells):
     return patterns, cell_class.reshape(-1).astype(np.int32)
 
 
-def distinct_positions(patterns, kernel):
-    """Return for each window (K, window) how many of its first positions hold all that see something different along the axis."""
+def first_positions(patterns, kernel):
+    """Return for each window (K, window) and each of its positions along the axis the first that sees the same: (K, positions) uint8."""
     seen = [[tuple(window[i:i + kernel]) for i in range(len(window) - kernel + 1)] for window in patterns.tolist()]
-    return [1 + max(i for i, one in enumerate(window) if one not in window[:i]) for window in seen]
+    return np.array([[window.index(one) for one in window] for window in seen], np.uint8)
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Table:
 
     classes: tuple                                     # (row_class (OH,), column_class (OW,)) of its cells
     patterns: tuple                                    # what windows of a class see: (R, PH + KH - 1), (S, PW + KW - 1)
+    same: tuple = None                                 # (OH, PH), (OW, PW): the first position of a cell that sees what this one sees
     distinct: np.ndarray = None                        # (R * S, 2): the first so many rows, columns of positions are all different ones
     members: tuple = None                              # (R, OH), (S, OW): 1 where a row or column is of a class, float64
     rows: list = None                                  # the rows (n,) of each class
@@ -157,8 +158,9 @@ class ZeroSuppressed:
             pads = shapes.conv_padding((1, *before), (*block.conv.kernel_size, 0, 0), (1, 1), block.conv.padding)
             axes = [axis_classes(classes[a], block.conv.kernel_size[a], block.pool[a], pads[a][0], after[a]) for a in (0, 1)]
             patterns, classes = zip(*axes)
-            distinct = [distinct_positions(pattern, n) for pattern, n in zip(patterns, block.conv.kernel_size)]
-            tables.append(Table(classes, patterns, np.stack(np.meshgrid(*distinct, indexing="ij"), -1).reshape(-1, 2)))
+            firsts = [first_positions(pattern, n) for pattern, n in zip(patterns, block.conv.kernel_size)]
+            distinct = np.stack(np.meshgrid(*(1 + f.max(1).astype(int) for f in firsts), indexing="ij"), -1).reshape(-1, 2)
+            tables.append(Table(classes, patterns, tuple(f[c] for f, c in zip(firsts, classes)), distinct))
         return tables
 
     def occupancy(self):
@@ -194,7 +196,7 @@ class ZeroSuppressed:
                 if cells is None:
                     x, argmax = y, _ = k.conv2d_block(x, p[i]["w"], p[i]["b"], *options, work=work[i])
                 else:
-                    y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, work=work[i])
+                    y, argmax = k.conv2d_block_cells(x, cells, p[i]["w"], p[i]["b"], *options, (lit, *self.tables[i].same), work=work[i])
                 self.active[i] += n * math.prod(self.shapes[i + 1][:2]) if cells is None else len(cells)
                 saved.y.append(y)
                 saved.argmax.append(argmax)

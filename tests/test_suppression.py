@@ -3,10 +3,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minicnn.kernels import get_backend
+from minicnn.kernels.cpu.positions import changed_positions
 
 import minicnn as mc
 from minicnn.data import SparseImage
-from minicnn.suppression import Waiting, axis_classes, distinct_positions
+from minicnn.suppression import Waiting, axis_classes, first_positions
 
 BACKENDS = ("reference", "cpu")
 
@@ -163,5 +165,32 @@ def test_a_batch_that_an_error_cuts_short_leaves_nothing_behind():
 
 def test_positions_of_a_window_that_see_something_new():
     patterns = np.array([[-1, -1, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, -1, -1], [0, 1, 0, 1, 0]])
-    assert distinct_positions(patterns, 3) == [3, 1, 3, 2]
-    assert distinct_positions(patterns, 5) == [1, 1, 1, 1] and distinct_positions(patterns, 1) == [3, 1, 4, 2]
+    assert first_positions(patterns, 3).tolist() == [[0, 1, 2], [0, 0, 0], [0, 1, 2], [0, 1, 0]]
+    assert not first_positions(patterns, 5).any()
+    assert first_positions(patterns, 1).tolist() == [[0, 0, 2, 2, 2], [0] * 5, [0, 0, 0, 3, 3], [0, 1, 0, 1, 0]]
+
+
+@given(st.tuples(st.integers(12, 40), st.integers(12, 40)), st.integers(1, 3), st.sampled_from([12, 16, 40, 64]), st.integers(1, 6),
+       st.tuples(st.integers(1, 6), st.integers(1, 6)), st.sampled_from(["same", "valid"]), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_sums_that_see_nothing_of_an_event_are_computed_once(size, ci, co, kernel, pool, padding, seed):
+    """The block's output is that of all positions, bit for bit; the list of positions is complete, and as short as can be."""
+    rng = np.random.default_rng(seed)
+    k, model = get_backend("cpu"), mc.Sequential([mc.Conv2D(co, kernel, padding=padding), mc.ELU(), mc.MaxPooling2D(pool), mc.Flatten(),
+                                                  mc.Dense(2)], (*size, ci), device="cpu", zero_suppression="always")
+    (same,) = [table.same for table in model._plan.suppressed.tables]
+    lit = np.argwhere(rng.random(size) < rng.choice([0.002, 0.02, 0.3])).astype(np.int32)
+    x = np.full((1, *size, ci), 0.5, np.float32)
+    x[0, lit[:, 0], lit[:, 1]] = rng.integers(-2, 3, (len(lit), ci))
+    w, b = (rng.standard_normal(s).astype(np.float32) for s in ((kernel, kernel, ci, co), (co,)))
+    cells, changed = k.active_cells(lit, x.shape, (kernel, kernel), pool, padding), (lit, *same)
+    for got, want in zip(k.conv2d_block_cells(x, cells, w, b, pool, 1.0, padding, changed), k.conv2d_block(x, w, b, pool, 1.0, padding)):
+        assert np.array_equal(got, want[0, cells[:, 0], cells[:, 1]])
+    first, where = changed_positions(changed, cells, x.shape, (kernel, kernel), pool, padding, None)
+    z = k.conv2d(np.where(x == x, np.isin(np.arange(x[0, :, :, 0].size), lit @ [size[1], 1]).reshape(1, *size, 1), 0).astype(np.float32),
+                 np.ones((kernel, kernel, ci, 1), np.float32), np.zeros(1, np.float32), 1, padding)[0, :, :, 0] > 0
+    for t, (i, j) in enumerate(cells):
+        seen = z[i * pool[0]:(i + 1) * pool[0], j * pool[1]:(j + 1) * pool[1]].reshape(-1)
+        kinds = (same[0][i][:, None] * pool[1] + same[1][j]).reshape(-1)
+        wanted = [a for a in range(len(seen)) if seen[a] or not (~seen & (kinds == kinds[a]))[:a].any()]
+        assert where[first[t]:first[t + 1]].tolist() == wanted

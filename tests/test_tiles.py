@@ -11,8 +11,16 @@ def tile_results(lanes, pixels, columns, lanes_are):
     """The 6 x 16 sums of a small convolution (maximum and position over its 6 pixels for "cells") by one size of tile."""
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((3, 9 * 7)).astype(np.float32), rng.standard_normal((3 * 28, 16)).astype(np.float32)
-    kernel = tile.make_tile([(pixels, columns)], lanes, lanes_are, "store" if lanes_are == "channels" else "max")
+    kernel = tile.make_tile([(pixels, columns)], lanes, "cells" if lanes_are == "cells" else "channels",
+                            "max" if lanes_are == "cells" else "store", lanes_are == "listed")
     run = _runner(kernel)
+    if lanes_are == "listed":
+        out, places, apart = np.zeros((6, 16), np.float32), x.ctypes.data + 28 * np.arange(6)[::-1], np.full(6, 63)
+        for first in range(0, 16, columns * lanes):
+            for p in range(0, 6, pixels):
+                run(pixels, columns, places[p:].ctypes.data, apart.ctypes.data, 1, 0, w[0, first:].ctypes.data, 28 * 16, 16, 3, 28,
+                    out[p, first:].ctypes.data, 0, 16)
+        return out[::-1]
     if lanes_are == "channels":
         out = np.zeros((6, 16), np.float32)
         for first in range(0, 16, columns * lanes):
@@ -38,7 +46,8 @@ def _runner(kernel):
 
 
 def test_every_width_and_shape_of_tile_gives_the_same_bits():
-    channels = [tile_results(n, p, q, "channels") for n in WIDTHS for p, q in ((1, 1), (3, 2), (6, 1), (2, 4)) if q * n <= 16]
+    channels = [tile_results(n, p, q, kind) for kind in ("channels", "listed") for n in WIDTHS
+                for p, q in ((1, 1), (3, 2), (6, 1), (2, 4)) if q * n <= 16]
     assert all(np.array_equal(channels[0], c) for c in channels[1:])
     cells = [tile_results(n, p, q, "cells") for n in WIDTHS for p, q in ((1, 1), (3, 4), (2, 2))]
     assert all(np.array_equal(cells[0], c) for c in cells[1:])

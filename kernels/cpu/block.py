@@ -4,7 +4,7 @@ A task takes a few cells and one group of channels: it computes the pool x pool 
 largest and its position. Both kernels run over a list of windows (windows.py) and know nothing of images.
 """
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import activate
@@ -12,42 +12,65 @@ from .block_backward import conv2d_block_backward
 from .checks import buffer, floats, shaped
 from .jit import jit, lines, parallel
 from .pack import packed, split
-from .tile import CHANNELS, LANES, MAX_PIXELS, NEIGHBOURS, STRIDES, VECTORS, announce, cells_tile, deinterleave, max_tile, transpose
+from .positions import distinct_positions, every, span
+from .tile import (
+    CHANNELS,
+    LANES,
+    MAX_PIXELS,
+    NEIGHBOURS,
+    STRIDES,
+    VECTORS,
+    announce,
+    cells_tile,
+    deinterleave,
+    largest,
+    listed_tile,
+    transpose,
+)
 from .windows import address, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
 LOWEST = np.float32(-np.inf)
-EVERY = np.empty((0, 2), np.int64)          # no list of distinct positions
+TOGETHER = 100                              # positions whose sums are kept until the maximum is taken: full tiles, first cache
 
 
 @parallel
-def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, group, distinct, cells, y, argmax):
-    """Lanes are channels: one cell at a time."""
-    n, co, kc, pw = windows.table.shape[0], y.shape[1], kw * ci, group.sum()
-    blocks = (n + cells - 1) // cells
+def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, first, where, cells, y, argmax):
+    """Lanes are channels; the tile's pixels are the listed positions (positions.py) of a few cells in a row."""
+    n, co, kc = windows.table.shape[0], y.shape[1], kw * ci
+    room, blocks = max(TOGETHER, ph * pw), (n + cells - 1) // cells
+    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci              # looked up: a division takes long
     for task in prange(start.size * blocks):                          # a group's weights stay in the cache over all cells
-        g, block = task // blocks, task % blocks
-        first, many = start[g], width[g]
-        best, where = np.empty(many, np.float32), np.empty(many, np.int32)
-        weights = w[kh * kc * first:].ctypes.data
-        for t in range(block * cells, min(n, (block + 1) * cells)):
-            best[:] = LOWEST
-            where[:] = 0
-            start_of, row, rows, columns = address(windows, t), windows.table[t, 1], ph, pw
-            if distinct.size:
-                rows, columns = distinct[t, 0], distinct[t, 1]
-            for r in range(rows):
-                here, position = start_of + 4 * r * row, r * pw
-                for pixels in group:
-                    max_tile(min(pixels, r * pw + columns - position), many // LANES, here, row, 1, ci, weights, kc * many, many, kh, kc,
-                             best.ctypes.data, where.ctypes.data, position)
-                    position += pixels
-                    here += 4 * ci * pixels
-                    if position >= r * pw + columns:
-                        break
-            for c in range(min(many, co - first)):
-                y[t, first + c] = activate(best[c] + b[first + c], alpha)
-                argmax[t, first + c] = where[c]
+        g, t = task // blocks, task % blocks * cells
+        lowest, many, end = start[g], width[g], min(n, t + cells)
+        place, row, sums = np.empty(room, np.int64), np.empty(room, np.int64), lines((room, many))
+        best, best_at = lines((many,)), np.empty(many, np.int32)
+        weights = w[kh * kc * lowest:].ctypes.data
+        while t < end:
+            begin, count = t, 0
+            while t < end:
+                low, high = span(first, where, t)
+                if count + high - low > room:
+                    break
+                origin, apart = address(windows, t), windows.table[t, 1]
+                for i in range(low, high):
+                    place[count], row[count] = origin + 4 * (down[where[i]] * apart + right[where[i]]), apart
+                    count += 1
+                t += 1
+            tiles = (count + MAX_PIXELS - 1) // MAX_PIXELS
+            for k in range(tiles):
+                i = count * k // tiles
+                listed_tile(count * (k + 1) // tiles - i, many // LANES, place[i:].ctypes.data, row[i:].ctypes.data, weights, kc * many,
+                            many, kh, kc, sums[i:].ctypes.data, many)
+            i = 0
+            for cell in range(begin, t):
+                low, high = span(first, where, cell)
+                largest(many // LANES, high - low, sums[i:].ctypes.data, many, where[low:].ctypes.data,
+                        best.ctypes.data, best_at.ctypes.data)
+                i += high - low
+                for c in range(min(many, co - lowest)):
+                    y[cell, lowest + c] = activate(best[c] + b[lowest + c], alpha)
+                    argmax[cell, lowest + c] = best_at[c]
 
 
 @jit
@@ -130,13 +153,15 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=N
     co = w.shape[3]
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
-    run_block(windows(x, None, shape, pool, w.shape[:2], pads, work), w, b, pool, alpha, y.reshape(-1, co), argmax.reshape(-1, co), work,
-              distinct)
+    positions = every(pool) if distinct is None else distinct_positions(np.asarray(distinct), pool)
+    run_block(windows(x, None, shape, pool, w.shape[:2], pads, work), positions, w, b, pool, alpha, y.reshape(-1, co),
+              argmax.reshape(-1, co), work)
     return y, argmax
 
 
-def run_block(listed, w, b, pool, alpha, y, argmax, work, distinct=None):
-    """Run the block over the Windows ``listed`` into the rows of y and argmax (windows, C_out)."""
+def run_block(listed, positions, w, b, pool, alpha, y, argmax, work):
+    """Run the block over the Windows ``listed``, at least at the listed positions of each, into the rows of y and argmax (windows, C_out).
+    """
     kh, kw, ci, co = w.shape
     alpha = np.float32(alpha)
     if few_channels(co):
@@ -144,5 +169,5 @@ def run_block(listed, w, b, pool, alpha, y, argmax, work, distinct=None):
         _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), 256, y, argmax)
     else:
         weights = packed(work, "channels", w, LANES, VECTORS)
-        distinct = np.ascontiguousarray(EVERY if distinct is None else distinct, np.int64)
-        _channels(listed, kh, kw, ci, *weights, b, alpha, pool[0], split(pool[1], MAX_PIXELS), distinct, 1 + len(y) // 1000, y, argmax)
+        cells = min(20, 1 + len(y) * len(weights.start) // (8 * get_num_threads()))          # enough tasks for every thread
+        _channels(listed, kh, kw, ci, *weights, b, alpha, *pool, *positions, cells, y, argmax)

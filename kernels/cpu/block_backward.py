@@ -13,7 +13,7 @@ from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
 from .checks import buffer, floats, gradient, once, shaped
 from .jit import jit, lines, parallel
-from .tile import LANES, MAX_ROWS, MAX_VECTORS, QUADS, patches, transpose
+from .tile import LANES, MAX_ROWS, MAX_VECTORS, MOST_ROWS, QUADS, add_rows, patches, transpose
 from .windows import address, windows
 
 CHUNK = 256                                 # cells summed in float32 before the sum goes to float64
@@ -30,12 +30,39 @@ def padded(floats):
 
 
 @jit
-def _sum_patches(kh, first_row, start, end, count, g, address, row, out, out_row):
-    """out[r, k] += sum over i of g[i] * patch i at (first_row + r, start + k), in pieces that fit into registers."""
+def _sum_patches(kh, kc, count, g, address, row, out, out_row):
+    """out[r, k] += sum over i < count of g[i] * patch i at (r, k), for rows of kc <= SEGMENT floats that fit into registers."""
     for r in range(0, kh, MAX_ROWS):
-        for k in range(start, end, SEGMENT):
-            patches(min(MAX_ROWS, kh - r), QUADS_FOR[(min(SEGMENT, end - k) + 3) // 4], count, g, address, row, first_row + r, k,
-                    out + 4 * (r * out_row + k - start), out_row)
+        patches(min(MAX_ROWS, kh - r), QUADS_FOR[(kc + 3) // 4], count, g, address, row, r, 0, out + 4 * r * out_row, out_row)
+
+
+@jit
+def sum_rows(count, g, address, row, first, rows, offset, floats, out, out_row):
+    """out[r, k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + k], for r < rows and k < floats,
+    and up to LANES - 1 more; g, address and row are arrays, ``out`` is an address."""
+    vectors = (floats + LANES - 1) // LANES
+    for i in range(0, count, MOST_ROWS):
+        add_rows(min(MOST_ROWS, count - i), g[i:].ctypes.data, address[i:].ctypes.data, row[i:].ctypes.data, first, rows, offset, vectors,
+                 out, out_row)
+
+
+@jit
+def sort_by_argmax(argmax, dy, y, alpha, w, g, address, begin):
+    """Sort a cell's channels by their argmax: those of position a are begin[a] to begin[a + 1] in ``g``, their gradient, and ``address`` of
+    their weights in w (C_out, KH, KC padded). Channels with the same argmax go to the same place: added up before touching memory."""
+    begin[:] = 0
+    for c in range(argmax.size):
+        begin[argmax[c] + 1] += 1
+    for a in range(begin.size - 1):
+        begin[a + 1] += begin[a]
+    for c in range(argmax.size):                       # counts begin[a] up to begin[a + 1], which is put right below
+        k = begin[argmax[c]] & POSITIVE
+        begin[argmax[c]] = k + 1
+        g[k] = dy[c] * slope(y[c], alpha)
+        address[k] = w.ctypes.data + 4 * c * w.shape[1] * w.shape[2]
+    for a in range(begin.size - 1, 0, -1):
+        begin[a] = begin[a - 1]
+    begin[0] = 0
 
 
 @jit
@@ -60,10 +87,11 @@ def _sum_chunk(windows, begin, end, dy, y, argmax, alpha, down, right, first, kh
             for i in range(count):
                 here += g[c, i]
             total[c] += here
-        for k in range(0, kc, SEGMENT):                # a segment of few windows stays in the first cache over the channels
-            for c in range(channels):
-                _sum_patches(kh, 0, k, min(kc, k + SEGMENT), count, g[c].ctypes.data, patch[c].ctypes.data, row.ctypes.data,
-                             part[c, 0, k:].ctypes.data, part.shape[2])
+        for c in range(channels):
+            if kc > SEGMENT:
+                sum_rows(count, g[c], patch[c], row, 0, kh, 0, kc, part[c].ctypes.data, part.shape[2])
+            else:
+                _sum_patches(kh, kc, count, g[c].ctypes.data, patch[c].ctypes.data, row.ctypes.data, part[c].ctypes.data, part.shape[2])
 
 
 @jit
@@ -143,38 +171,21 @@ def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, 
         rows, columns = min(high, h - y_first), min(wide, width - x_first)
         own = lines((rows, padded(columns * ci)))
         own[:] = 0
-        g, address = np.empty(co, np.float32), np.empty(co, np.int64)
+        g, address, begin = np.empty(co, np.float32), np.empty(co, np.int64), np.empty(ph * pw + 1, np.int64)
         stride = np.full(co, w.shape[2])
-        gz, end_of = np.empty(co, np.float32), np.empty(ph * pw, np.int64)
         for i in range(max(0, (y_first + top - ph - kh + 1) // ph + 1), min(oh, (y_first + rows - 1 + top) // ph + 1)):
             for j in range(max(0, (x_first + left - pw - kw + 1) // pw + 1), min(ow, (x_first + columns - 1 + left) // pw + 1)):
                 cell = ((e * oh + i) * ow + j) & POSITIVE
-                # Channels with the same argmax go to the same place: sort them by it, and add up before touching memory.
-                end_of[:] = 0
-                for c in range(co):
-                    end_of[argmax[cell, c]] += 1
-                    gz[c] = dy[cell, c] * slope(y[cell, c], alpha)
-                start = 0
+                sort_by_argmax(argmax[cell], dy[cell], y[cell], alpha, w, g, address, begin)
                 for a in range(ph * pw):
-                    start += end_of[a]
-                    end_of[a] = start - end_of[a]
-                for c in range(co):
-                    k = end_of[argmax[cell, c]] & POSITIVE
-                    end_of[argmax[cell, c]] = k + 1
-                    g[k] = gz[c]
-                    address[k] = w.ctypes.data + 4 * c * kh * w.shape[2]
-                start = 0
-                for a in range(ph * pw):
-                    count = end_of[a] - start
+                    count = begin[a + 1] - begin[a]
                     if count:
                         y0, x0 = i * ph + a // pw - top - y_first, j * pw + a % pw - left - x_first
                         ky, kx = max(0, -y0), max(0, -x0)
                         many, end = min(kh, rows - y0) - ky, min(kw, columns - x0)
                         if many > 0 and end > kx:
-                            _sum_patches(many, ky, kx * ci, end * ci, count, g.ctypes.data + 4 * start,
-                                         address.ctypes.data + 8 * start, stride.ctypes.data,
-                                         own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci), own.shape[1])
-                    start = end_of[a]
+                            sum_rows(count, g[begin[a]:], address[begin[a]:], stride, ky, many, kx * ci, (end - kx) * ci,
+                                     own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci), own.shape[1])
         for i in range(rows):
             line = dx[e, y_first + i].reshape(-1)
             for k in range(columns * ci):

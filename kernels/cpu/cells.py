@@ -7,14 +7,14 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from .activations import slope
-from .block import run_block
-from .block_backward import POSITIVE, _sum_patches, add_dw, padded, turned_weights
+from .block import few_channels, run_block
+from .block_backward import POSITIVE, add_dw, padded, sort_by_argmax, sum_rows, turned_weights
 from .checks import buffer, floats, gradient, shaped
 from .jit import jit, parallel
+from .positions import changed_positions, every
 from .windows import windows
 
-GROUP = 1 << 20                             # bytes of weights that are used for several cells in turn, from the second cache
+CACHED = 1 << 20                            # bytes of weights that are used for several cells in turn, from the second cache
 PARTS = 8                                   # partial sums over cells, fixed so that bits do not follow the threads
 
 
@@ -190,10 +190,12 @@ def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
     return out
 
 
-def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=None):
+def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", changed=None, work=None):
     """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
 
-    Bit for bit what conv2d_block gives there. y and argmax are new arrays.
+    Bit for bit what conv2d_block gives there. y and argmax are new arrays. ``changed`` = (at (n, 2), rows (OH, PH), columns (OW, PW) uint8)
+    tells that x differs from an image at rest at the positions ``at`` alone, and that at rest position (r, c) of cell (i, j) sees the same
+    as its position (rows[i, r], columns[j, c]): sums that see nothing of ``at`` are then computed once.
     """
     x, w, b = floats("conv2d_block_cells", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
@@ -202,42 +204,36 @@ def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", work=Non
     y, argmax = np.empty((len(cells), w.shape[3]), np.float32), np.empty((len(cells), w.shape[3]), np.uint8)
     if len(cells):
         listed = windows(x, cells, grid, pool, w.shape[:2], conv_padding(x.shape, w.shape, (1, 1), padding), work)
-        run_block(listed, w, b, pool, alpha, y, argmax, work)
+        positions = every(pool)
+        if changed and not few_channels(w.shape[3]):
+            positions = changed_positions(changed, cells, x.shape, w.shape[:2], pool, padding, work)
+        run_block(listed, positions, w, b, pool, alpha, y, argmax, work)
     return y, argmax
 
 
 @parallel
-def _window_gradients(dy, y, argmax, alpha, w, ph, pw, kh, kw, ci, group, tasks, dwin):
+def _window_gradients(dy, y, argmax, alpha, w, ph, pw, kh, kw, ci, rows, tasks, dwin):
     """dwin[t] (PH + KH - 1, (PW + KW - 1) * C_in padded): the gradient of the window of cell t; w is (C_out, KH, KC padded).
 
-    ``group`` channels at a time for all cells of a task, so that their weights stay in the cache. A cell's sums have one order.
+    So many ``rows`` of the KH at a time for all cells of a task, whose weights stay in the cache. A cell's sums have one order.
     """
     n, co = dy.shape
     for task in prange(tasks):
-        cells = range(n * task // tasks, n * (task + 1) // tasks)
-        g, address, stride = np.empty(group, np.float32), np.empty(group, np.int64), np.full(group, w.shape[2])
-        begin = np.empty(ph * pw + 1, np.int64)
-        for t in cells:
+        first, last = n * task // tasks, n * (task + 1) // tasks
+        g, address = np.empty((last - first, co), np.float32), np.empty((last - first, co), np.int64)
+        begin, stride = np.empty((last - first, ph * pw + 1), np.int64), np.full(co, w.shape[2])
+        for t in range(first, last):
             dwin[t] = 0
-        for first in range(0, co, group):
-            for t in cells:
-                own, last = dwin[t], min(co, first + group)
-                begin[:] = 0
-                for c in range(first, last):           # channels with the same argmax go to the same place: added up in registers
-                    begin[argmax[t, c] + 1] += 1
+            i = t - first
+            sort_by_argmax(argmax[t], dy[t], y[t], alpha, w, g[i], address[i], begin[i])
+        for ky in range(0, kh, rows):
+            for i in range(last - first):
+                own = dwin[first + i]
                 for a in range(ph * pw):
-                    begin[a + 1] += begin[a]
-                for c in range(first, last):
-                    k = begin[argmax[t, c]]
-                    begin[argmax[t, c]] += 1
-                    g[k] = dy[t, c] * slope(y[t, c], alpha)
-                    address[k] = w.ctypes.data + 4 * c * kh * w.shape[2]
-                start = 0
-                for a in range(ph * pw):
-                    if begin[a] > start:
-                        _sum_patches(kh, 0, 0, kw * ci, begin[a] - start, g.ctypes.data + 4 * start, address.ctypes.data + 8 * start,
-                                     stride.ctypes.data, own.ctypes.data + 4 * ((a // pw) * own.shape[1] + (a % pw) * ci), own.shape[1])
-                    start = begin[a]
+                    count = begin[i, a + 1] - begin[i, a]
+                    if count:
+                        sum_rows(count, g[i, begin[i, a]:], address[i, begin[i, a]:], stride, ky, min(rows, kh - ky), 0, kw * ci,
+                                 own.ctypes.data + 4 * ((a // pw + ky) * own.shape[1] + a % pw * ci), own.shape[1])
 
 
 @parallel
@@ -309,8 +305,8 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
     wh, ww = pool[0] + kh - 1, pool[1] + kw - 1
     dwin = buffer(work, "window gradients", (grid[1] * grid[2], wh, padded(ww * ci)))[:len(cells)]
     turned = turned_weights(w, work)
-    group = min(co, max(16, GROUP // turned[0].nbytes // 16 * 16))
-    _window_gradients(dy, y, argmax, alpha, turned, *pool, kh, kw, ci, group, min(len(cells), get_num_threads()), dwin)
+    rows = max(1, min(kh, kh * CACHED // turned.nbytes))
+    _window_gradients(dy, y, argmax, alpha, turned, *pool, kh, kw, ci, rows, min(len(cells), get_num_threads()), dwin)
     geometry = (*pool, kh, kw, pads[0][0], pads[1][0])
     cells = np.ascontiguousarray(cells, np.int32)
     _class_sums(cells, *geometry, ci, dwin, row_class, column_class, parts)

@@ -14,6 +14,9 @@ def split(size, most):
     return np.array([(size + i) // groups for i in range(groups)][::-1], np.int64)
 
 
+ROWS = 64                                   # of w that a task packs
+
+
 class Packed(NamedTuple):
     """Weights by group of output channels: group g holds ``width[g]`` channels from ``start[g]``, as (KH * KW * C_in, width)."""
     w: np.ndarray
@@ -38,10 +41,13 @@ def pack(w, unit, sizes, work=None):
 @parallel
 def _pack(w, start, width, out):
     rows, co = w.shape
-    for task in prange(start.size * rows):
-        g, i = task // rows, task % rows
-        at, first, n = rows * start[g] + i * width[g], start[g], min(width[g], co - start[g])
-        out[at:at + n] = w[i, first:first + n]
+    for task in prange((rows + ROWS - 1) // ROWS):                    # reads w in its order
+        for g in range(start.size):
+            first, many, wide = start[g], width[g], min(width[g], co - start[g])
+            for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):
+                at = rows * first + i * many
+                for c in range(wide):
+                    out[at + c] = w[i, first + c]
 
 
 def packed(work, name, w, unit, sizes):

@@ -34,7 +34,7 @@ from numba.extending import intrinsic
 
 from .jit import jit
 
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
 def host_lanes():
@@ -69,7 +69,7 @@ class Emit:
 
     def load(self, address, kind=None):
         kind = kind or self.vector
-        return self.b.load(self.b.inttoptr(address, kind.as_pointer()), align=4)
+        return self.b.load(self.b.inttoptr(address, kind.as_pointer()), align=1 if kind == I8 else 4)
 
     def store(self, value, address):
         self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()), align=4)
@@ -108,17 +108,24 @@ class Emit:
         self.b.position_at_end(end)
 
 
-def _sums(e, pixels, columns, vector_x, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
+def _sums(e, pixels, columns, vector_x, listed, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
     """The picture above: returns acc[p][q] after rows * steps steps."""
     x_unit, w_unit = (e.lanes, 1) if vector_x else (1, e.lanes)
+
+    def place(p, row):
+        if listed:
+            start, stride = (e.load(e.at(table, p, 2), I64) for table in (x, x_row))
+            return e.at(start, b.mul(row, stride))
+        return e.at(e.at(x, b.mul(row, x_row), x_unit), b.mul(x_pixel, e.int(p)), x_unit)
+
     b, x_kind, w_kind = e.b, e.vector if vector_x else F32, F32 if vector_x else e.vector
     acc = [[e.variable(e.constant(0)) for _ in range(columns)] for _ in range(pixels)]
     with e.loop(rows) as row:
-        x_at, w_at = e.at(x, b.mul(row.index, x_row), x_unit), e.at(w, b.mul(row.index, w_row))
+        places, w_at = [place(p, row.index) for p in range(pixels)], e.at(w, b.mul(row.index, w_row))
         with e.loop(steps) as step:
-            x_here, w_here = e.at(x_at, b.mul(step.index, x_step), x_unit), e.at(w_at, b.mul(step.index, w_step))
+            ahead, w_here = b.mul(step.index, x_step), e.at(w_at, b.mul(step.index, w_step))
             many = [e.load(e.at(w_here, q, w_unit), w_kind) for q in range(columns)]
-            ones = [e.load(e.at(x_here, b.mul(x_pixel, e.int(p)), x_unit), x_kind) for p in range(pixels)]
+            ones = [e.load(e.at(here, ahead, x_unit), x_kind) for here in places]
             many = [e.splat(v) if vector_x else v for v in many]
             ones = [v if vector_x else e.splat(v) for v in ones]
             for p in range(pixels):
@@ -152,16 +159,17 @@ def _store(e, sums, out, out_pixel):
             e.store(value, e.at(e.at(out, e.b.mul(out_pixel, e.int(p))), q, e.lanes))
 
 
-def make_tile(shapes, lanes, lanes_are, epilogue):
+def make_tile(shapes, lanes, lanes_are, epilogue, listed=False):
     """Return an intrinsic with one body per (pixels, columns) in ``shapes``, chosen at run time:
 
         tile(pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last)
 
     sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row * w_row + step * w_step +
     q]; x, w, out, where are addresses. The x strides count floats ("channels") or vectors ("cells"); w's count floats; q
-    counts vectors or floats. epilogue "max": out is best, ``last`` the position of pixel 0; "store": ``last`` is the distance
-    of two pixels in out. Keep the result in a module's global: numba's disk cache never finds functions that reach it through
-    a closure.
+    counts vectors or floats. With ``listed`` the pixels lie anywhere: x and x_row are addresses of int64 arrays, the address of
+    each pixel and the floats from one of its rows to the next; x_pixel is not used. epilogue "max": out is best, ``last`` the
+    position of pixel 0; "store": ``last`` is the distance of two pixels in out. Keep the result in a module's global: numba's
+    disk cache never finds functions that reach it through a closure.
     """
     @intrinsic
     def tile(context, pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last):
@@ -169,7 +177,7 @@ def make_tile(shapes, lanes, lanes_are, epilogue):
             e = Emit(builder, lanes)
             pixels, columns, *operands, out, where, last = args
             for p, q in e.choose(pixels, columns, shapes):
-                sums = _sums(e, p, q, lanes_are == "cells", *operands)
+                sums = _sums(e, p, q, lanes_are == "cells", listed, *operands)
                 if epilogue == "max":
                     _keep_max(e, sums, out, where, last)
                 else:
@@ -191,7 +199,7 @@ CHANNEL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in VECTORS]
 CELL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS) for q in CHANNELS]
 
 _store_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "store")
-_max_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "max")
+_listed_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "store", listed=True)
 _cells_tile = make_tile(CELL_SHAPES, LANES, "cells", "max")
 
 
@@ -201,13 +209,55 @@ def store_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, row
 
 
 @jit(no_cpython_wrapper=True)
-def max_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position):
-    _max_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position)
+def listed_tile(pixels, vectors, places, rows_apart, w, w_row, w_step, rows, steps, out, out_pixel):
+    _listed_tile(pixels, vectors, places, rows_apart, 1, 0, w, w_row, w_step, rows, steps, out, 0, out_pixel)
 
 
 @jit(no_cpython_wrapper=True)
 def cells_tile(pixels, channels, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position):
     _cells_tile(pixels, channels, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position)
+
+
+def make_largest(sizes, lanes):
+    """Return an intrinsic that finds the largest of each column of sums and where it is, with one body per number of ``vectors``:
+
+        largest(vectors, count, sums, row, where, best, at)
+
+    best[c] = the largest of sums[i * row + c] over i < count, at[c] = where[i] of the first that is: for c < lanes * vectors. All but the
+    numbers are addresses: of float32; where of uint8, at of int32. count is at least 1.
+    """
+    @intrinsic
+    def largest(context, vectors, count, sums, row, where, best, at):
+        def codegen(context, builder, signature, args):
+            vectors, count, sums, row, where, best, at = args
+            e, b = Emit(builder, lanes), builder
+            for n, _ in e.choose(vectors, e.int(0), [(n, 0) for n in sizes]):
+                top = [e.variable(e.constant("-inf")) for _ in range(n)]
+                place = [e.variable(ir.Constant(e.ints, [0] * lanes)) for _ in range(n)]
+                with e.loop(count) as i:
+                    line = e.at(sums, b.mul(i.index, row))
+                    here = e.splat(b.zext(e.load(b.add(where, i.index), I8), I32), e.ints)
+                    for q in range(n):
+                        value, before = e.load(e.at(line, q, lanes)), b.load(top[q])
+                        larger = b.fcmp_ordered(">", value, before)
+                        b.store(b.select(larger, value, before), top[q])
+                        b.store(b.select(larger, here, b.load(place[q])), place[q])
+                for q in range(n):
+                    e.store(b.load(top[q]), e.at(best, q, lanes))
+                    e.store(b.load(place[q]), e.at(at, q, lanes))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), codegen
+
+    return largest
+
+
+_largest = make_largest(VECTORS, LANES)
+
+
+@jit(no_cpython_wrapper=True)
+def largest(vectors, count, sums, row, where, best, at):
+    _largest(vectors, count, sums, row, where, best, at)
 
 
 def vectors_of(floats, lanes):
@@ -266,6 +316,48 @@ _patches = make_patches(MAX_ROWS, QUADS, LANES)
 @jit(no_cpython_wrapper=True)
 def patches(rows, quads, count, g, address, row, first, offset, out, out_row):
     _patches(rows, quads, count, g, address, row, first, offset, out, out_row)
+
+
+def make_add_rows(most, lanes):
+    """Return an intrinsic that adds a sum of up to ``most`` rows to another one, with one body per number of them:
+
+        add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
+
+    out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + k] for r < rows and
+    k < lanes * vectors: whole vectors, whatever is in use of the last one. All but counts and offsets are addresses: g of float32,
+    address and row of int64. For long rows: memory is read in its order, which the processor foresees, and ``out`` once for the sum.
+    """
+    @intrinsic
+    def add_rows(context, count, g, address, row, first, rows, offset, vectors, out, out_row):
+        def codegen(context, builder, signature, args):
+            count, g, address, row, first, rows, offset, vectors, out, out_row = args
+            e = Emit(builder, lanes)
+            for n, _ in e.choose(count, e.int(0), [(n, 0) for n in range(1, most + 1)]):
+                weights = [e.splat(e.load(e.at(g, i), F32)) for i in range(n)]
+                strides = [builder.mul(e.load(e.at(row, i, 2), I64), e.int(4)) for i in range(n)]
+                starts = [e.at(builder.add(e.load(e.at(address, i, 2), I64), builder.mul(first, strides[i])), offset) for i in range(n)]
+                with e.loop(rows) as r:
+                    lines = [builder.add(start, builder.mul(r.index, stride)) for start, stride in zip(starts, strides)]
+                    to = e.at(out, builder.mul(r.index, out_row))
+                    with e.loop(vectors) as k:
+                        total = e.load(e.at(to, k.index, lanes))
+                        for weight, line in zip(weights, lines):
+                            total = e.fma(weight, e.load(e.at(line, k.index, lanes)), total)
+                        e.store(total, e.at(to, k.index, lanes))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 10), codegen
+
+    return add_rows
+
+
+MOST_ROWS = 8
+_add_rows = make_add_rows(MOST_ROWS, LANES)
+
+
+@jit(no_cpython_wrapper=True)
+def add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row):
+    _add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
 
 
 def make_transpose(lanes):

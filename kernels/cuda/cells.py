@@ -124,10 +124,11 @@ def _too_large(op, w, pool):
                       'GPU: use zero_suppression="never"')
 
 
-def conv2d_block_cells(k, x, cells, w, b, pool, alpha=1.0, padding="same", work=None):
+def conv2d_block_cells(k, x, cells, w, b, pool, alpha=1.0, padding="same", changed=None, work=None):
     """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
 
-    Bit for bit what conv2d_block gives there. Raises ValueError where a window does not fit into shared memory.
+    Bit for bit what conv2d_block gives there; all sums are computed, also those that ``changed`` would spare.
+    Raises ValueError where a window does not fit into shared memory.
     """
     x, w, b, pool, shape = check(k, "conv2d_block_cells", x, w, b, pool, alpha, padding)
     constants = tile(k, w.shape[:2], pool, *w.shape[2:], len(cells))

@@ -1,0 +1,84 @@
+"""Which positions of a cell's pooling window are computed: all, or those whose sums are not known to repeat an earlier one.
+
+A list of positions has two arrays, ``first`` (cells + 1,) int64 and ``where`` uint8: those of cell t are where[first[t]:first[t + 1]], in
+rising order. With an empty ``first``, ``where`` is meant for every cell.
+
+Around a track most sums of a cell see nothing of it, and repeat what they are at rest: of these, one of each kind will do.
+"""
+import numpy as np
+
+from ..shapes import conv_output, conv_padding, pool_output
+from .checks import buffer
+from .jit import jit
+
+NO_CELLS = np.empty(0, np.int64)
+
+
+@jit
+def span(first, where, t):
+    """Return the range in ``where`` of the positions of cell t."""
+    return (first[t], first[t + 1]) if first.size else (0, where.size)
+
+
+def every(pool):
+    """Return the list that has all positions."""
+    return NO_CELLS, np.arange(pool[0] * pool[1]).astype(np.uint8)
+
+
+def distinct_positions(distinct, pool):
+    """Return the list of the first distinct[t] = (rows, columns) of every cell."""
+    wanted = np.arange(pool[0])[None, :, None] < distinct[:, :1, None]
+    wanted = (wanted & (np.arange(pool[1]) < distinct[:, None, 1:])).reshape(len(distinct), -1)
+    first = np.zeros(len(distinct) + 1, np.int64)
+    np.cumsum(wanted.sum(1), out=first[1:])
+    return first, np.nonzero(wanted)[1].astype(np.uint8)
+
+
+@jit
+def _changed(at, cells, h, oh, ph, pw, kh, kw, top, left, rows, columns, index, seen, first, where):
+    """Fill the list for ``cells`` and return its length; index (N * OH, OW) holds 0 before and after, seen (cells, PH * PW) anything."""
+    _, across = index.shape
+    seen[:] = False
+    for t in range(cells.shape[0]):
+        index[cells[t, 0], cells[t, 1]] = t + 1
+    for n in range(at.shape[0]):                       # output (i, j) of an image reads rows i - top to i - top + KH - 1
+        e, r, c = at[n, 0] // h, at[n, 0] % h + top, at[n, 1] + left
+        for i in range(max(0, r - kh + 1), min(oh * ph - 1, r) + 1):
+            for j in range(max(0, c - kw + 1), min(across * pw - 1, c) + 1):
+                t = index[e * oh + i // ph, j // pw]
+                if t > 0:
+                    seen[t - 1, i % ph * pw + j % pw] = True
+    many = 0
+    known = np.empty(ph * pw, np.bool_)
+    for t in range(cells.shape[0]):
+        i, j = cells[t, 0] % oh, cells[t, 1]
+        index[cells[t, 0], j] = 0
+        first[t] = many
+        known[:] = False
+        for r in range(ph):
+            for c in range(pw):
+                here = r * pw + c
+                kind = min(rows[i, r] * pw + columns[j, c], here)
+                if seen[t, here] or not known[kind]:
+                    known[kind] |= not seen[t, here]
+                    where[many] = here
+                    many += 1
+    first[cells.shape[0]] = many
+    return many
+
+
+def changed_positions(changed, cells, x_shape, kernel, pool, padding, work):
+    """Return the list for ``cells`` (m, 2) of x (N, H, W, C): see conv2d_block_cells."""
+    at, rows, columns = changed
+    (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
+    n, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
+    for name, a, shape in (("rows", rows, (oh, pool[0])), ("columns", columns, (ow, pool[1]))):
+        if a.shape != shape or a.dtype != np.uint8:
+            raise ValueError(f"conv2d_block_cells needs changed {name} as uint8 {shape}, got {a.dtype} {a.shape}")
+    m = len(cells)
+    index = buffer(work, "index of cells", (n * oh, ow), np.int32, 0)
+    seen, first = buffer(work, "changed sums", (m, pool[0] * pool[1]), np.bool_), buffer(work, "first positions", (m + 1,), np.int64)
+    where = buffer(work, "positions", (m * pool[0] * pool[1],), np.uint8)
+    many = _changed(np.ascontiguousarray(at, np.int32), np.ascontiguousarray(cells, np.int32), x_shape[1], oh, *pool, *kernel, top, left,
+                    rows, columns, index, seen, first, where)
+    return first, where[:many]
