@@ -23,7 +23,7 @@ setup(
     package_dir={"minicnn.kernels": "kernels"},
     package_data={"minicnn.kernels.cuda": ["*.cu", "*.cuh", "*.h"]},
     install_requires=["numpy>=2", "numba>=0.61", "h5py>=3.10", "blosc>=1.11", "rich>=13", "matplotlib>=3.8",
-                      "safetensors>=0.4", "threadpoolctl>=3"],
+                      "safetensors>=0.4"],
     extras_require={
         "mpi": mpi,                                   # MPI from wheels: nothing else to install
         "mpi-system": ["mpi4py>=4"],                  # a cluster's own MPI library and mpiexec

@@ -27,8 +27,7 @@ from minicnn.parallel import MODES, agree, everywhere, make_sync, ordered, threa
 from minicnn.progress import Meter
 
 BATCH_SIZE = 4
-OPTIMIZERS = {"adam": mc.Adam, "muon": mc.Muon, "sgd": mc.SGD, "lars": mc.LARS}
-RATES = {"adam": 0.0005, "muon": 0.002, "sgd": 0.01, "lars": 1.0}
+RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
 
 
 def arguments():
@@ -151,7 +150,7 @@ def make_model(args, channels, classes, ranks, steps):
     rate = mc.optim.cosine(rate, steps, rate / 50) if args.schedule == "cosine" else rate
     factor = args.batch_size * args.accumulate * ranks / args.scale_from if args.scale_from else 1.0
     rate = mc.optim.warmup(mc.optim.linear_scaling(rate, factor, 100), max(args.warmup, 1))
-    optimizer = (OPTIMIZERS[args.optimizer](rate, args.momentum) if args.optimizer in ("sgd", "lars") else OPTIMIZERS[args.optimizer](rate))
+    optimizer = mc.Adam(rate) if args.optimizer == "adam" else {"sgd": mc.SGD, "lars": mc.LARS}[args.optimizer](rate, args.momentum)
     share = args.share if args.share is not None else 0 if args.weights and not args.resume else round(0.75 * args.epochs)
     optimizer.share("fc1", share * steps // args.epochs)
     if args.weights and not args.predict:

@@ -7,11 +7,11 @@ from .checkpoint import CheckpointError, load_model
 from .gradcheck import check_gradients
 from .layers import ELU, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D, ReLU
 from .model import Sequential
-from .optim import LARS, SGD, Adam, Muon
+from .optim import LARS, SGD, Adam
 from .train import NotFiniteError, evaluate, fit, train_step
 
 __version__ = "0.1.0"
 
-__all__ = ["ELU", "LARS", "SGD", "Adam", "CheckpointError", "Conv2D", "Dense", "Dropout", "Flatten", "Layer", "MaxPooling2D", "Muon",
+__all__ = ["ELU", "LARS", "SGD", "Adam", "CheckpointError", "Conv2D", "Dense", "Dropout", "Flatten", "Layer", "MaxPooling2D",
            "NotFiniteError", "ReLU", "Sequential", "callbacks", "check_gradients", "data", "evaluate", "fit", "kernels", "load_model",
            "metrics", "models", "optim", "parallel", "trace", "train_step"]

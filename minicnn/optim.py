@@ -1,8 +1,6 @@
 """Optimizers on the flat buffers, and learning-rate schedules."""
 import math
 
-import numpy as np
-
 
 class Optimizer:
     """A rule that turns the summed gradients of a step into new weights.
@@ -136,60 +134,6 @@ class LARS(SGD):
             below = scale * slope + self.weight_decay * size
             ratio = self.trust * size / below if size and slope else 1.0
             kernels.sgd(part, dw[layer], v, self.rate(), self.momentum, False, ratio * self.weight_decay, ratio * scale, out=(part, v))
-
-
-class Muon(Optimizer):
-    """Momentum whose step is made orthogonal, one array of weights at a time: every direction of it is learned equally fast.
-
-    For the gradient g of an array, as a matrix of inputs (KH * KW * C_in) times outputs:  m = momentum * m + (1 - momentum) * g;
-    u = momentum * m + (1 - momentum) * g;  w -= learning_rate * (0.2 sqrt(max(rows, columns)) * orthogonal(u) + weight_decay * w).
-    The factor makes a step 0.2 learning_rate in the root of the mean square, about that of Adam; a bias is a matrix of one row, whose
-    direction alone counts. Jordan et al. 2024 (Muon); the factor from Liu et al. 2025, arXiv:2502.16982.
-    """
-
-    state_names = ("mean",)
-
-    def __init__(self, learning_rate=2e-3, momentum=0.95, weight_decay=0.0):
-        super().__init__(learning_rate, weight_decay)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
-        self.momentum, self.matrices = momentum, ()
-
-    def prepare(self, model):
-        super().prepare(model)
-        ends = np.cumsum([w.size for w in model.weights.values()])
-        self.matrices = [(slice(int(end) - w.size, int(end)), w.shape[-1]) for end, w in zip(ends, model.weights.values())]
-
-    def step(self, kernels, w, dw, scale):
-        rate, new = self.rate(), 1 - self.momentum
-        m = self.state["mean"]
-        m *= self.momentum
-        m += new * scale * dw
-        for part, columns in self.matrices:
-            u = (self.momentum * m[part] + new * scale * dw[part]).reshape(-1, columns)
-            u = 0.2 * max(u.shape) ** 0.5 * (orthogonal(u) if len(u) >= columns else orthogonal(u.T).T)
-            w[part] -= rate * (u.reshape(-1) + self.weight_decay * w[part])
-
-
-def orthogonal(u, steps=5):
-    """Return u (rows >= columns) with its singular values brought to between 0.7 and 1.2, about u (u^T u)^(-1/2).
-
-    Newton-Schulz iteration x <- x (a + b x^T x + c (x^T x)^2), with the constants of Jordan et al. 2024; singular values that are
-    less than 1/1000 of the norm of u stay small. All of it but the first and last product is on small matrices, columns x columns.
-    """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    gram = u.T @ u
-    size = float(gram.trace())
-    if not size > 0:
-        return u
-    gram /= size
-    factor = None
-    for _ in range(steps):
-        p = b * gram + c * (gram @ gram)
-        p.reshape(-1)[::len(p) + 1] += a               # its diagonal
-        factor = p if factor is None else factor @ p
-        gram = p @ gram @ p
-    return u @ (factor * size ** -0.5)
 
 
 def at_positions(model, layer, flat):

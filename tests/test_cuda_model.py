@@ -33,17 +33,16 @@ def few_lit(n, seed=0):
 
 @device
 @pytest.mark.parametrize("suppression", ["never", "always", "auto"])
-@pytest.mark.parametrize("optimizer, tolerance", [(lambda: mc.SGD(0.05, momentum=0.9), 1e-5), (lambda: mc.Adam(0.01), 1e-5),
-                                                  (lambda: mc.Muon(0.02), 1e-4)], ids=["sgd", "adam", "muon"])
-def test_training_is_that_of_the_cpu(suppression, optimizer, tolerance):
+@pytest.mark.parametrize("optimizer", [lambda: mc.SGD(0.05, momentum=0.9), lambda: mc.Adam(0.01)], ids=["sgd", "adam"])
+def test_training_is_that_of_the_cpu(suppression, optimizer):
     models = [small_model(d, zero_suppression=suppression, optimizer=optimizer()) for d in ("cpu", DEVICE)]
     for step in range(3):
         x, y = few_lit(10, step)                              # more than run at once
         losses = [m.train_on_batch(x, y) for m in models]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     cpu, cuda = (m.kernels.to_host(m.parameters) for m in models)
-    assert np.linalg.norm(cpu - cuda) <= tolerance * np.linalg.norm(cpu)
-    assert np.allclose(models[0].predict(x), models[1].predict(x), rtol=10 * tolerance)
+    assert np.linalg.norm(cpu - cuda) <= 1e-5 * np.linalg.norm(cpu)
+    assert np.allclose(models[0].predict(x), models[1].predict(x), rtol=1e-4)
 
 
 @device

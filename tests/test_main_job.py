@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, mpi
 from test_trace import check_timeline, table_adds_up
 
-from minicnn import LARS, Adam, Muon, load_model
+from minicnn import LARS, Adam, load_model
 from minicnn.data import CLASSES, Event, EventWriter, SparseImage
 
 pytestmark = pytest.mark.mpi
@@ -128,12 +128,12 @@ def test_predict_a_real_event(run):
 
 
 @pytest.mark.parametrize("extra", (["--sync", "weights", "--sync-every", "3"], ["--store", "dense", "--codec", "lz4:1"],
-                                   ["--optimizer", "lars", "--batch-size", "8"], ["--optimizer", "muon"]), ids=str)
+                                   ["--optimizer", "lars", "--batch-size", "8"]), ids=str)
 def test_options(run, tmp_path, extra):
     folder, _ = run
     done = job("--train", 30, "--validation", 11, "--epochs", 1, "--out", tmp_path, "--cache", folder / "cache", *extra)
     assert done.returncode == 0 and (tmp_path / "run.json").exists(), done.stderr
-    assert isinstance(load_model(tmp_path / "model.safetensors", device="reference").optimizer, LARS if "lars" in extra else Muon if "muon" in extra else Adam)
+    assert isinstance(load_model(tmp_path / "model.safetensors", device="reference").optimizer, LARS if "lars" in extra else Adam)
 
 
 def events_file(path, events=6, spoil=None):

@@ -79,10 +79,11 @@ def test_gradients_of_the_whole_model_are_numerically_right():
 
 def test_train_on_batch_learns_and_fused_equals_unfused():
     x, y = random_batch(12)
-    fused, plain = (small_model(fuse=f, optimizer=mc.SGD(0.05, momentum=0.9)) for f in (True, False))
+    # at a rate of 0.05 the loss jumps, and rounding, which is each processor's own, decides where to
+    fused, plain = (small_model(fuse=f, optimizer=mc.SGD(0.02, momentum=0.9)) for f in (True, False))
     losses = [(fused.train_on_batch(x, y), plain.train_on_batch(x, y)) for _ in range(25)]
     assert losses[-1][0] < 0.3 * losses[0][0]
-    assert np.allclose(*zip(*losses), rtol=1e-3)
+    assert np.allclose(*zip(*losses), rtol=1e-4)
     assert "fused" in str(fused.plan()) and "fused" not in str(plain.plan())
 
 

@@ -15,7 +15,7 @@ CASES = ROOT / "tests" / "mpi_cases.py"
 @pytest.mark.parametrize("ranks", (2, 3, 4))
 @pytest.mark.parametrize("case", (
     "equals_one_rank", "weights_equal_gradients", "weights_every_k", "fit", "collectives", "threads", "not_finite", "gradient_not_finite",
-    "same_bits_again", "large_batches_equal_one_rank", "same_sums", "compressed", "error_feedback", "delayed", "node_store", "node_store_fit",
+    "same_bits_again", "lars_equals_one_rank", "same_sums", "compressed", "error_feedback", "delayed", "node_store", "node_store_fit",
     "node_store_damaged"))
 def test_ranks(case, ranks):
     done = mpi(ranks, CASES, case)

@@ -3,7 +3,6 @@ import math
 
 import numba
 import numpy as np
-import threadpoolctl
 
 
 def empty(shape, dtype=np.float32):
@@ -31,13 +30,11 @@ def synchronize():
 
 
 def set_threads(n):
-    """Use ``n`` threads in all functions of this backend and in NumPy's matrix products, 1 <= n <= the threads that numba started with.
-    Results do not change."""
+    """Use ``n`` threads in all functions of this backend, 1 <= n <= the threads that numba started with. Results do not change."""
     most = numba.config.NUMBA_NUM_THREADS
     if not isinstance(n, int | np.integer) or not 1 <= n <= most:
         raise ValueError(f"set_threads needs an integer from 1 to {most} (the cores, or NUMBA_NUM_THREADS), got {n!r}")
     numba.set_num_threads(int(n))
-    threadpoolctl.threadpool_limits(int(n), "blas")        # else every rank of a node would take all of its cores for them
 
 
 def floats(op, **arrays):
