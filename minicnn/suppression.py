@@ -26,7 +26,7 @@ from .kernels import shapes
 
 #: Fraction of lit cells above which a block runs dense, and of lit pixels above which the whole event does (their list alone would
 #: cost more). benchmarks/active.py prints what each choice costs.
-CROSSOVER, PIXEL_CROSSOVER = 0.99, 0.2
+CROSSOVER, PIXEL_CROSSOVER = 0.95, 0.2
 MODES = ("auto", "always", "never")
 
 
