@@ -9,16 +9,22 @@ import pytest
 from conftest import ROOT, mpi
 
 pytestmark = pytest.mark.mpi
-CASES = ROOT / "tests" / "mpi_cases.py"
+CASES, STORE_CASES = ROOT / "tests" / "mpi_cases.py", ROOT / "tests" / "mpi_store_cases.py"
 
 
 @pytest.mark.parametrize("ranks", (2, 3, 4))
 @pytest.mark.parametrize("case", (
     "equals_one_rank", "weights_equal_gradients", "weights_every_k", "fit", "collectives", "threads", "not_finite", "gradient_not_finite",
-    "same_bits_again", "lars_equals_one_rank", "same_sums", "compressed", "error_feedback", "delayed", "node_store", "node_store_fit",
-    "node_store_damaged"))
+    "same_bits_again", "lars_equals_one_rank", "same_sums", "compressed", "error_feedback", "delayed"))
 def test_ranks(case, ranks):
     done = mpi(ranks, CASES, case)
+    assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("ranks", (2, 3, 4))
+@pytest.mark.parametrize("case", ("node_store", "node_store_fit", "node_store_damaged"))
+def test_ranks_that_share_events(case, ranks):
+    done = mpi(ranks, STORE_CASES, case)
     assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
 
 
@@ -40,17 +46,17 @@ def test_a_failure_on_one_rank_ends_all(case, message, tmp_path):
 
 
 def test_a_killed_rank_ends_all():
-    done = mpi(3, CASES, "killed_on_rank_1", timeout=300)
+    done = mpi(3, STORE_CASES, "killed_on_rank_1", timeout=300)
     assert done.returncode != 0 and "ok" not in done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("case, message", [
-    ("batch_larger_than_shard", "batch size 3 is larger than the 2 events of rank"),
-    ("few_events", "2 events cannot be shared by 3 ranks"),
-    ("node_memory_is_short", "do not fit into its shared memory, /dev/shm has 0.0 MB left: enlarge it"),
+@pytest.mark.parametrize("file, case, message", [
+    (CASES, "batch_larger_than_shard", "batch size 3 is larger than the 2 events of rank"),
+    (CASES, "few_events", "2 events cannot be shared by 3 ranks"),
+    (STORE_CASES, "node_memory_is_short", "do not fit into its shared memory, /dev/shm has 0.0 MB left: enlarge it"),
 ])
-def test_agreed_errors_end_in_order(case, message):
-    done = mpi(3, CASES, case, timeout=300)
+def test_agreed_errors_end_in_order(file, case, message):
+    done = mpi(3, file, case, timeout=300)
     assert done.returncode != 0 and message in done.stderr, done.stderr
 
 

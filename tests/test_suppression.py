@@ -195,3 +195,12 @@ def test_sums_that_see_nothing_of_an_event_are_computed_once(size, ci, co, kerne
         kinds = (same[0][i][:, None] * pool[1] + same[1][j]).reshape(-1)
         wanted = [a for a in range(len(seen)) if seen[a] or not (~seen & (kinds == kinds[a]))[:a].any()]
         assert where[first[t]:first[t + 1]].tolist() == wanted
+
+
+def test_what_is_known_of_an_image_at_rest_must_fit_it():
+    x, w, b = np.zeros((1, 20, 25, 1), np.float32), np.ones((5, 5, 1, 16), np.float32), np.zeros(16, np.float32)
+    at, cells, rows, columns = np.array([[3, 3]]), np.array([[0, 0]]), np.zeros((4, 5), np.uint8), np.zeros((5, 5), np.uint8)
+    with pytest.raises(ValueError, match=r"changed columns as uint8 \(5, 5\), got uint8 \(4, 5\)"):
+        get_backend("cpu").conv2d_block_cells(x, cells, w, b, 5, changed=(at, rows, columns[:4]))
+    with pytest.raises(ValueError, match=r"changed rows as uint8 \(4, 5\), got int64"):
+        get_backend("cpu").conv2d_block_cells(x, cells, w, b, 5, changed=(at, rows.astype(int), columns))

@@ -1,7 +1,7 @@
 """Conv2D -> ELU -> MaxPooling2D as one op, which never stores the convolution's output.
 
-A task takes a few cells and one group of channels: it computes the pool x pool outputs of a cell in registers and keeps the
-largest and its position. Both kernels run over a list of windows (windows.py) and know nothing of images.
+A task takes a few cells and one group of channels: it computes the outputs of a cell's pooling window, pool x pool of them or those that
+positions.py lists, and keeps the largest and its position. Both kernels run over a list of windows (windows.py) and know nothing of images.
 """
 import numpy as np
 from numba import get_num_threads, prange
@@ -13,20 +13,8 @@ from .checks import buffer, floats, shaped
 from .jit import jit, lines, parallel
 from .pack import packed, split
 from .positions import distinct_positions, every, span
-from .tile import (
-    CHANNELS,
-    LANES,
-    MAX_PIXELS,
-    NEIGHBOURS,
-    STRIDES,
-    VECTORS,
-    announce,
-    cells_tile,
-    deinterleave,
-    largest,
-    listed_tile,
-    transpose,
-)
+from .rows import NEIGHBOURS, STRIDES, announce, deinterleave, transpose
+from .tile import CHANNELS, LANES, MAX_PIXELS, VECTORS, cells_tile, largest, listed_tile
 from .windows import address, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
@@ -153,7 +141,7 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=N
     co = w.shape[3]
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
-    positions = every(pool) if distinct is None else distinct_positions(np.asarray(distinct), pool)
+    positions = every(pool) if distinct is None else distinct_positions(np.ascontiguousarray(distinct, np.int64), *pool)
     run_block(windows(x, None, shape, pool, w.shape[:2], pads, work), positions, w, b, pool, alpha, y.reshape(-1, co),
               argmax.reshape(-1, co), work)
     return y, argmax

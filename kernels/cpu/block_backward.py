@@ -13,7 +13,8 @@ from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
 from .checks import buffer, floats, gradient, once, shaped
 from .jit import jit, lines, parallel
-from .tile import LANES, MAX_ROWS, MAX_VECTORS, MOST_ROWS, QUADS, add_rows, patches, transpose
+from .rows import MAX_ROWS, MOST_ROWS, QUADS, add_rows, patches, transpose
+from .tile import LANES, MAX_VECTORS
 from .windows import address, windows
 
 CHUNK = 256                                 # cells summed in float32 before the sum goes to float64
@@ -33,7 +34,7 @@ def padded(floats):
 def _sum_patches(kh, kc, count, g, address, row, out, out_row):
     """out[r, k] += sum over i < count of g[i] * patch i at (r, k), for rows of kc <= SEGMENT floats that fit into registers."""
     for r in range(0, kh, MAX_ROWS):
-        patches(min(MAX_ROWS, kh - r), QUADS_FOR[(kc + 3) // 4], count, g, address, row, r, 0, out + 4 * r * out_row, out_row)
+        patches(min(MAX_ROWS, kh - r), QUADS_FOR[(kc + 3) // 4], count, g, address, row, r, out + 4 * r * out_row, out_row)
 
 
 @jit
@@ -52,17 +53,14 @@ def sort_by_argmax(argmax, dy, y, alpha, w, g, address, begin):
     their weights in w (C_out, KH, KC padded). Channels with the same argmax go to the same place: added up before touching memory."""
     begin[:] = 0
     for c in range(argmax.size):
-        begin[argmax[c] + 1] += 1
-    for a in range(begin.size - 1):
-        begin[a + 1] += begin[a]
-    for c in range(argmax.size):                       # counts begin[a] up to begin[a + 1], which is put right below
-        k = begin[argmax[c]] & POSITIVE
-        begin[argmax[c]] = k + 1
+        begin[argmax[c]] += 1
+    for a in range(1, begin.size):                     # where each position's channels end
+        begin[a] += begin[a - 1]
+    for c in range(argmax.size - 1, -1, -1):           # from the last: the end moves down to the beginning, and the order stays
+        k = (begin[argmax[c]] - 1) & POSITIVE
+        begin[argmax[c]] = k
         g[k] = dy[c] * slope(y[c], alpha)
         address[k] = w.ctypes.data + 4 * c * w.shape[1] * w.shape[2]
-    for a in range(begin.size - 1, 0, -1):
-        begin[a] = begin[a - 1]
-    begin[0] = 0
 
 
 @jit
@@ -230,7 +228,7 @@ def add_dw(listed, dy, y, argmax, alpha, pool, kernel, dw, db):
     """Add the weight gradients of the Windows ``listed``, for dy, y, argmax (cells, C_out) and kernel (KH, KW, C_in)."""
     (kh, kw, ci), (n, co) = kernel, dy.shape
     kc = kw * ci
-    piece = max(4, min(32, PIECE // (4 * (pool[0] + kh - 1) * min((pool[1] + kw - 1) * ci, pool[1] * SEGMENT)) // 4 * 4))
+    piece = MOST_ROWS if kc > SEGMENT else max(4, min(32, PIECE // (4 * (pool[0] + kh - 1) * (pool[1] + kw - 1) * ci) // 4 * 4))
     if n <= CHUNK:
         _dw_of_one_chunk(listed, dy, y, argmax, alpha, *pool, ci, kh, kc, 16, piece, dw.reshape(kh * kc, co), db)
         return

@@ -3,7 +3,7 @@
 A list of positions has two arrays, ``first`` (cells + 1,) int64 and ``where`` uint8: those of cell t are where[first[t]:first[t + 1]], in
 rising order. With an empty ``first``, ``where`` is meant for every cell.
 
-Around a track most sums of a cell see nothing of it, and repeat what they are at rest: of these, one of each kind will do.
+Many sums of a cell beside a track see nothing of it, and repeat what they are at rest: of these, one of each kind will do.
 """
 import numpy as np
 
@@ -25,13 +25,18 @@ def every(pool):
     return NO_CELLS, np.arange(pool[0] * pool[1]).astype(np.uint8)
 
 
-def distinct_positions(distinct, pool):
+@jit
+def distinct_positions(distinct, ph, pw):
     """Return the list of the first distinct[t] = (rows, columns) of every cell."""
-    wanted = np.arange(pool[0])[None, :, None] < distinct[:, :1, None]
-    wanted = (wanted & (np.arange(pool[1]) < distinct[:, None, 1:])).reshape(len(distinct), -1)
-    first = np.zeros(len(distinct) + 1, np.int64)
-    np.cumsum(wanted.sum(1), out=first[1:])
-    return first, np.nonzero(wanted)[1].astype(np.uint8)
+    n, many = distinct.shape[0], 0
+    first, where = np.zeros(n + 1, np.int64), np.empty(n * ph * pw, np.uint8)
+    for t in range(n):
+        for r in range(min(ph, distinct[t, 0])):
+            for c in range(min(pw, distinct[t, 1])):
+                where[many] = r * pw + c
+                many += 1
+        first[t + 1] = many
+    return first, where[:many]
 
 
 @jit
@@ -58,11 +63,13 @@ def _changed(at, cells, h, oh, ph, pw, kh, kw, top, left, rows, columns, index, 
         for r in range(ph):
             for c in range(pw):
                 here = r * pw + c
-                kind = min(rows[i, r] * pw + columns[j, c], here)
-                if seen[t, here] or not known[kind]:
-                    known[kind] |= not seen[t, here]
-                    where[many] = here
-                    many += 1
+                if not seen[t, here]:
+                    kind = min(rows[i, r] * pw + columns[j, c], here)            # an earlier position, or itself
+                    if known[kind]:
+                        continue
+                    known[kind] = True
+                where[many] = here
+                many += 1
     first[cells.shape[0]] = many
     return many
 

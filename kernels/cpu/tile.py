@@ -17,14 +17,15 @@ not be much larger: accumulators, the vectors of w and one x must fit into the r
 not be smaller than about 8: a multiply-add takes 4 cycles and one (AVX-512: two on some machines) starts in every cycle, so
 as many independent sums must be under way.
 
-Lanes are output channels ("channels" tile: x is broadcast, w are vectors) or, where there are fewer channels than lanes, different
-pooling cells ("cells" tile: x are vectors, w is broadcast). The picture is the same with the roles of x and w exchanged.
+There are three kinds of tiles. Lanes are output channels (x is broadcast, w are vectors) or, where there are fewer channels than lanes,
+different pooling cells (x are vectors, w is broadcast): the same picture with the roles of x and w exchanged. At their end:
 
-Either way each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps: every tile of
-every width gives the same bits. What happens with the sums at the end is the epilogue:
+    "channels", pixels at equal distances     out[p][q] = acc[p][q]
+    "listed", channels too, pixels anywhere   the same; ``largest`` then takes the maximum over the positions of a cell
+    "cells"                                   best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
 
-    "store"   out[p][q] = acc[p][q]
-    "max"     best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
+Each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps: every tile of every width gives
+the same bits. What moves numbers into lanes and adds up gradients is in rows.py.
 """
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -108,12 +109,13 @@ class Emit:
         self.b.position_at_end(end)
 
 
-def _sums(e, pixels, columns, vector_x, listed, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
+def _sums(e, pixels, columns, kind, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
     """The picture above: returns acc[p][q] after rows * steps steps."""
+    vector_x = kind == "cells"
     x_unit, w_unit = (e.lanes, 1) if vector_x else (1, e.lanes)
 
     def place(p, row):
-        if listed:
+        if kind == "listed":
             start, stride = (e.load(e.at(table, p, 2), I64) for table in (x, x_row))
             return e.at(start, b.mul(row, stride))
         return e.at(e.at(x, b.mul(row, x_row), x_unit), b.mul(x_pixel, e.int(p)), x_unit)
@@ -135,7 +137,7 @@ def _sums(e, pixels, columns, vector_x, listed, x, x_row, x_step, x_pixel, w, w_
 
 
 def _keep_max(e, sums, best, where, position):
-    """Epilogue: best (columns, lanes) float32 and where (columns, lanes) int32 take the larger; pixel p is position + p.
+    """The end of a tile of cells: best (columns, lanes) float32 and where (columns, lanes) int32 take the larger; pixel p is position + p.
 
     Pixels are compared among themselves first: their numbers are constants, which need no instruction of their own.
     """
@@ -153,23 +155,23 @@ def _keep_max(e, sums, best, where, position):
 
 
 def _store(e, sums, out, out_pixel):
-    """Epilogue: out[p * out_pixel + q * lanes] = sums."""
+    """The end of the others: out[p * out_pixel + q * lanes] = sums."""
     for p, line in enumerate(sums):
         for q, value in enumerate(line):
             e.store(value, e.at(e.at(out, e.b.mul(out_pixel, e.int(p))), q, e.lanes))
 
 
-def make_tile(shapes, lanes, lanes_are, epilogue, listed=False):
+def make_tile(shapes, lanes, kind):
     """Return an intrinsic with one body per (pixels, columns) in ``shapes``, chosen at run time:
 
         tile(pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last)
 
     sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row * w_row + step * w_step +
-    q]; x, w, out, where are addresses. The x strides count floats ("channels") or vectors ("cells"); w's count floats; q
-    counts vectors or floats. With ``listed`` the pixels lie anywhere: x and x_row are addresses of int64 arrays, the address of
-    each pixel and the floats from one of its rows to the next; x_pixel is not used. epilogue "max": out is best, ``last`` the
-    position of pixel 0; "store": ``last`` is the distance of two pixels in out. Keep the result in a module's global: numba's
-    disk cache never finds functions that reach it through a closure.
+    q]; x, w, out, where are addresses. The x strides count floats, in a tile of cells vectors; w's count floats; q counts vectors,
+    in a tile of cells floats. "listed": x and x_row are addresses of int64 arrays, the address of each pixel and the floats from one
+    of its rows to the next; x_pixel is not used. "cells": out is best, ``last`` the position of pixel 0; else ``where`` is not used and
+    ``last`` is the distance of two pixels in out. Keep the result in a module's global: numba's disk cache never finds functions that
+    reach it through a closure.
     """
     @intrinsic
     def tile(context, pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last):
@@ -177,8 +179,8 @@ def make_tile(shapes, lanes, lanes_are, epilogue, listed=False):
             e = Emit(builder, lanes)
             pixels, columns, *operands, out, where, last = args
             for p, q in e.choose(pixels, columns, shapes):
-                sums = _sums(e, p, q, lanes_are == "cells", listed, *operands)
-                if epilogue == "max":
+                sums = _sums(e, p, q, kind, *operands)
+                if kind == "cells":
                     _keep_max(e, sums, out, where, last)
                 else:
                     _store(e, sums, out, last)
@@ -198,9 +200,9 @@ MAX_VECTORS = VECTORS[-1]
 CHANNEL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in VECTORS]
 CELL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS) for q in CHANNELS]
 
-_store_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "store")
-_listed_tile = make_tile(CHANNEL_SHAPES, LANES, "channels", "store", listed=True)
-_cells_tile = make_tile(CELL_SHAPES, LANES, "cells", "max")
+_store_tile = make_tile(CHANNEL_SHAPES, LANES, "channels")
+_listed_tile = make_tile(CHANNEL_SHAPES, LANES, "listed")
+_cells_tile = make_tile(CELL_SHAPES, LANES, "cells")
 
 
 @jit(no_cpython_wrapper=True)
@@ -258,207 +260,3 @@ _largest = make_largest(VECTORS, LANES)
 @jit(no_cpython_wrapper=True)
 def largest(vectors, count, sums, row, where, best, at):
     _largest(vectors, count, sums, row, where, best, at)
-
-
-def vectors_of(floats, lanes):
-    """Return (offset, lanes) of the vectors that cover ``floats``: full ones, then the smallest power of 2 that covers the rest."""
-    full = [(k, lanes) for k in range(0, floats - lanes + 1, lanes)]
-    rest = floats - lanes * len(full)
-    return full + [(lanes * len(full), next(n for n in (4, 8, 16) if n >= rest))] * (rest > 0)
-
-
-def make_patches(max_rows, quads, lanes):
-    """Return an intrinsic that sums patches of R <= max_rows rows x 4 Q floats with weights, one body per R and Q in ``quads``:
-
-        patches(R, Q, count, g, address, row, first, offset, out, out_row)
-
-    out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + k], k < 4 Q.
-    All but counts and offsets are addresses: g of float32, address and row of int64. The sum starts at 0 and is added to out
-    at its end, so that it need not wait for an earlier patch that is still on its way to overlapping memory. Vectors that are
-    wider than what is left of a row read and write up to 15 floats more.
-    """
-    shapes = [(r, q) for r in range(1, max_rows + 1) for q in quads]
-
-    @intrinsic
-    def patches(context, rows, quads, count, g, address, row, first, offset, out, out_row):
-        def codegen(context, builder, signature, args):
-            rows, quads, count, g, address, row, first, offset, out, out_row = args
-            b, whole = builder, Emit(builder, lanes)
-            for r_max, q in whole.choose(rows, quads, shapes):
-                columns = [(k, Emit(builder, n)) for k, n in vectors_of(4 * q, lanes)]
-                acc = [[e.variable(e.constant(0)) for _, e in columns] for _ in range(r_max)]
-                with whole.loop(count) as i:
-                    weight = whole.load(whole.at(g, i.index), F32)
-                    stride = whole.load(whole.at(row, i.index, 2), I64)
-                    start = whole.load(whole.at(address, i.index, 2), I64)
-                    start = whole.at(whole.at(start, b.mul(first, stride)), offset)
-                    for r in range(r_max):
-                        line = whole.at(start, b.mul(stride, whole.int(r)))
-                        for (k, e), a in zip(columns, acc[r]):
-                            b.store(e.fma(e.splat(weight), e.load(e.at(line, k)), b.load(a)), a)
-                for r in range(r_max):
-                    line = whole.at(out, b.mul(out_row, whole.int(r)))
-                    for (k, e), a in zip(columns, acc[r]):
-                        e.store(b.fadd(e.load(e.at(line, k)), b.load(a)), e.at(line, k))
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 10), codegen
-
-    return patches
-
-
-MAX_ROWS = 5
-# Whole vectors, or some of them and one that is shorter: 50 floats (5 pixels of 10 channels) take 3 x 16 + 4 lanes, not 4 x 16.
-QUADS = [q for q in (1, 2, 4, 5, 8, 12, 13, 16) if 4 * q <= MAX_VECTORS * LANES]
-_patches = make_patches(MAX_ROWS, QUADS, LANES)
-
-
-@jit(no_cpython_wrapper=True)
-def patches(rows, quads, count, g, address, row, first, offset, out, out_row):
-    _patches(rows, quads, count, g, address, row, first, offset, out, out_row)
-
-
-def make_add_rows(most, lanes):
-    """Return an intrinsic that adds a sum of up to ``most`` rows to another one, with one body per number of them:
-
-        add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
-
-    out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + k] for r < rows and
-    k < lanes * vectors: whole vectors, whatever is in use of the last one. All but counts and offsets are addresses: g of float32,
-    address and row of int64. For long rows: memory is read in its order, which the processor foresees, and ``out`` once for the sum.
-    """
-    @intrinsic
-    def add_rows(context, count, g, address, row, first, rows, offset, vectors, out, out_row):
-        def codegen(context, builder, signature, args):
-            count, g, address, row, first, rows, offset, vectors, out, out_row = args
-            e = Emit(builder, lanes)
-            for n, _ in e.choose(count, e.int(0), [(n, 0) for n in range(1, most + 1)]):
-                weights = [e.splat(e.load(e.at(g, i), F32)) for i in range(n)]
-                strides = [builder.mul(e.load(e.at(row, i, 2), I64), e.int(4)) for i in range(n)]
-                starts = [e.at(builder.add(e.load(e.at(address, i, 2), I64), builder.mul(first, strides[i])), offset) for i in range(n)]
-                with e.loop(rows) as r:
-                    lines = [builder.add(start, builder.mul(r.index, stride)) for start, stride in zip(starts, strides)]
-                    to = e.at(out, builder.mul(r.index, out_row))
-                    with e.loop(vectors) as k:
-                        total = e.load(e.at(to, k.index, lanes))
-                        for weight, line in zip(weights, lines):
-                            total = e.fma(weight, e.load(e.at(line, k.index, lanes)), total)
-                        e.store(total, e.at(to, k.index, lanes))
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 10), codegen
-
-    return add_rows
-
-
-MOST_ROWS = 8
-_add_rows = make_add_rows(MOST_ROWS, LANES)
-
-
-@jit(no_cpython_wrapper=True)
-def add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row):
-    _add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
-
-
-def make_transpose(lanes):
-    """Return an intrinsic that exchanges windows and lanes: transpose(address, row, r, k, count, out), all integers, writes
-
-        out[j * lanes + lane] = the float at address[lane], [r * row[lane] + k + j]        for j < count <= lanes
-
-    It reads ``lanes`` floats at each address. Interleaving register i with register i + lanes / 2 doubles the run of lanes that
-    sit together: after log2(lanes) rounds the square is transposed.
-    """
-    @intrinsic
-    def transpose(context, address, row, r, k, count, out):
-        def codegen(context, builder, signature, args):
-            e, b = Emit(builder, lanes), builder
-            address, row, r, k, count, out = args
-            v = []
-            for lane in range(lanes):
-                start = e.load(e.at(address, lane, 2), I64)
-                v.append(e.load(e.at(e.at(start, b.mul(r, e.load(e.at(row, lane, 2), I64))), k)))
-            low = [i // 2 + lanes * (i % 2) for i in range(lanes)]
-            for _ in range(lanes.bit_length() - 1):
-                pairs = [(v[i], v[i + lanes // 2]) for i in range(lanes // 2)]
-                v = [b.shuffle_vector(x, y, ir.Constant(e.ints, [n + half for n in low]))
-                     for x, y in pairs for half in (0, lanes // 2)]
-            for j in range(lanes):
-                with b.if_then(b.icmp_signed("<", e.int(j), count)):
-                    e.store(v[j], e.at(out, j, lanes))
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 6), codegen
-
-    return transpose
-
-
-_transpose = make_transpose(LANES)
-
-
-@jit(no_cpython_wrapper=True)
-def transpose(address, row, r, k, count, out):
-    _transpose(address, row, r, k, count, out)
-
-
-def make_deinterleave(strides, lanes):
-    """Return an intrinsic for windows ``stride`` floats apart, one of ``strides``: deinterleave(stride, address, count, out) writes
-
-        out[k * lanes + lane] = (the float at address)[lane * stride + k]        for k < count, stride <= count <= stride + NEIGHBOURS
-
-    The first ``stride`` columns are picked out of the ``stride`` vectors that hold them; the others are seen again one window further on:
-    column k is column k - stride moved by a lane. Reads (lanes + 1) * stride floats, rounded up to vectors, at most lanes - 1 more.
-    """
-    @intrinsic
-    def deinterleave(context, stride, address, count, out):
-        def codegen(context, builder, signature, args):
-            e, b = Emit(builder, lanes), builder
-            stride, address, count, out = args
-            for s, _ in e.choose(stride, e.int(0), [(s, 0) for s in strides]):
-                v = [e.load(e.at(address, i, lanes)) for i in range(s + 1)]
-                columns = []
-                for k in range(s):
-                    column, places = v[0], [lane * s + k for lane in range(lanes)]
-                    for i in range(1, s):              # lanes below have been picked already, those above follow
-                        column = b.shuffle_vector(column, v[i], ir.Constant(e.ints, [
-                            lanes + at - i * lanes if at // lanes == i else at if i == 1 and at < lanes else lane
-                            for lane, at in enumerate(places)]))
-                    columns.append(column)
-                for k in range(s + NEIGHBOURS):
-                    if k >= s:
-                        columns.append(b.shuffle_vector(columns[k - s], v[s], ir.Constant(e.ints, [*range(1, lanes), lanes + k - s])))
-                    with b.if_then(b.icmp_signed("<", e.int(k), count)):
-                        e.store(columns[k], e.at(out, k, lanes))
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 4), codegen
-
-    return deinterleave
-
-
-STRIDES, NEIGHBOURS = (2, 3, 4, 5), min(LANES, 8)
-_deinterleave = make_deinterleave(STRIDES, LANES)
-
-
-@jit(no_cpython_wrapper=True)
-def deinterleave(stride, address, count, out):
-    _deinterleave(stride, address, count, out)
-
-
-@intrinsic
-def _announce(context, address):
-    def codegen(context, builder, signature, args):
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        write, keep, data = (ir.Constant(I32, n) for n in (1, 3, 1))
-        builder.call(prefetch, [builder.inttoptr(args[0], pointer), write, keep, data])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
-
-
-@jit
-def announce(address, many):
-    """Tell the processor that ``many`` bytes from ``address`` will soon be written: it fetches their cache lines in the meantime."""
-    for k in range(0, many, 64):
-        _announce(address + k)
