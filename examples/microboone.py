@@ -30,15 +30,22 @@ BATCH_SIZE = 4
 RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
 
 
+def count(text):
+    """Return a number of things, at least 1, from the command line."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)
+
+
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--events", type=Path, help="event file in any format that minicnn reads (default: simulate, and keep in --cache)")
     p.add_argument("--cache", type=Path, default=Path("data"), help="folder for simulated events")
-    p.add_argument("--train", type=int, help="training events (default: 3500 simulated ones, or 5/6 of --events)")
+    p.add_argument("--train", type=count, help="training events (default: 3500 simulated ones, or 5/6 of --events)")
     p.add_argument("--validation", type=int, help="validation events (default: 500 simulated ones, or the rest of --events)")
-    p.add_argument("--size", type=int, default=3600, help="side of the images in pixels")
-    p.add_argument("--epochs", type=int, default=4)
-    p.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="events per step and rank")
+    p.add_argument("--size", type=count, default=3600, help="side of the images in pixels")
+    p.add_argument("--epochs", type=count, default=4)
+    p.add_argument("--batch-size", type=count, default=BATCH_SIZE, help="events per step and rank")
     p.add_argument("--optimizer", choices=RATES, default="adam", help="lars: a rate of its own for every layer, for very large batches")
     p.add_argument("--learning-rate", type=float, help="of the first steps after the warm-up (default: "
                                                        + ", ".join(f"{rate} for {name}" for name, rate in RATES.items()) + ")")
@@ -48,16 +55,16 @@ def arguments():
     p.add_argument("--momentum", type=float, default=0.9, help="of sgd and lars")
     p.add_argument("--share", type=int, metavar="EPOCHS", help="epochs in which fc1 has the same weights at all positions of the image, so "
                                                                "that it learns faster (default: three quarters, none with --weights)")
-    p.add_argument("--accumulate", type=int, default=1, help="batches that make one step: one exchange and update for all of them")
-    p.add_argument("--scale-from", type=int, metavar="EVENTS", help="the learning rate is meant for so many events per step: it grows with "
-                                                                    "their number on all ranks, rising to that over 100 steps")
+    p.add_argument("--accumulate", type=count, default=1, help="batches that make one step: one exchange and update for all of them")
+    p.add_argument("--scale-from", type=count, metavar="EVENTS", help="the learning rate is meant for so many events per step: it grows "
+                                                                     "with their number on all ranks, rising to that over 100 steps")
     p.add_argument("--sync", choices=MODES, default="gradients", help="what ranks exchange, see docs/parallel.md")
-    p.add_argument("--bucket", type=int, metavar="KB", help="size of a piece with --sync overlap")
+    p.add_argument("--bucket", type=count, metavar="KB", help="size of a piece with --sync overlap")
     p.add_argument("--transport", choices=("mpi", "nccl"), default="mpi", help="what adds up gradients that are on GPUs")
-    p.add_argument("--sync-every", type=int, default=1, help="steps between two averages with --sync weights")
+    p.add_argument("--sync-every", type=count, default=1, help="steps between two averages with --sync weights")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:K, reference or emulated")
     p.add_argument("--precision", choices=("float32", "tf32"), default="float32", help="of the forward pass on a GPU (docs/gpu.md)")
-    p.add_argument("--threads", type=int, help="threads per rank (default: cores of the node / its ranks)")
+    p.add_argument("--threads", type=count, help="threads per rank (default: cores of the node / its ranks)")
     p.add_argument("--store", choices=("sparse", "dense"), default="sparse", help="form in which events are kept in memory")
     p.add_argument("--shared-store", action="store_true", help="ranks of a node share their events: mixed and dealt evenly in every epoch")
     p.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True,

@@ -166,8 +166,8 @@ def lit_pixels(x, background=0.0, most=None):
     return None if most is not None and len(lit) > most else lit
 
 
-def active_cells(active, x_shape, kernel, pool, padding="same", border=False, work=None):
-    """Return the cells, int32 (m, 2), whose input window holds one of the ``active`` positions or, with ``border``, leaves the image.
+def active_cells(active, x_shape, kernel, pool, padding="same", work=None):
+    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the ``active`` positions.
 
     Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH - top + PH + KH - 2, columns likewise.
     """
@@ -175,9 +175,6 @@ def active_cells(active, x_shape, kernel, pool, padding="same", border=False, wo
     _, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
     i, j = np.arange(oh) * pool[0] - top, np.arange(ow) * pool[1] - left
     mask = np.zeros((oh, ow), bool)
-    if border:
-        leaves = (i < 0) | (i + pool[0] + kernel[0] - 1 > x_shape[1]), (j < 0) | (j + pool[1] + kernel[1] - 1 > x_shape[2])
-        mask |= leaves[0][:, None] | leaves[1]
     for row, column in active:
         mask[np.ix_((i <= row) & (row < i + pool[0] + kernel[0] - 1), (j <= column) & (column < j + pool[1] + kernel[1] - 1))] = True
     return np.argwhere(mask).astype(np.int32)
@@ -300,8 +297,8 @@ def softmax_cross_entropy_backward(p, labels):
 def sgd(w, dw, velocity, learning_rate, momentum=0.0, nesterov=False, weight_decay=0.0, scale=1.0, out=None):
     """One step of SGD on flat vectors: g = scale * dw + weight_decay * w; v = momentum * v + g; w -= lr * (v, or g + momentum * v).
 
-    ``weight_decay`` is a scalar or a vector like w. Returns (w, velocity), written into ``out`` when given (they may be the inputs).
-    Sutskever et al. 2013 (momentum form without learning rate inside v, as PyTorch).
+    Returns (w, velocity), written into ``out`` when given (they may be the inputs). Sutskever et al. 2013 (momentum form without
+    learning rate inside v, as PyTorch).
     """
     g = scale * dw + weight_decay * w
     v = momentum * velocity + g

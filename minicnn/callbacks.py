@@ -109,11 +109,12 @@ class EarlyStopping(Callback):
 class Progress(Callback):
     """A live bar on a terminal, plain lines elsewhere; after each epoch one line with loss, accuracy and rate. Rank 0 only.
 
-    ledger: the trace.Ledger of the training, to see live where its time goes.
+    It says so when a network that had learned something is back at the loss of equal scores, ln(classes): its units are saturated, and
+    nothing more will come. ledger: the trace.Ledger of the training, to see live where its time goes.
     """
 
     def __init__(self, file=None, ledger=None):
-        self.file, self.meter, self.ledger = file, None, ledger
+        self.file, self.meter, self.ledger, self.best = file, None, ledger, math.inf
 
     def on_train_begin(self, model, info):
         super().on_train_begin(model, info)
@@ -133,6 +134,11 @@ class Progress(Callback):
             validation = f"  |  validation loss {logs['val_loss']:.4f}  accuracy {logs['val_accuracy']:.3f}" if "val_loss" in logs else ""
             print(f"{self.title}  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}{validation}"
                   f"  |  {logs['seconds']:.1f} s, {logs['events_per_second']:.1f} events/s", file=self.file, flush=True)
+            chance = math.log(self.model.classes)
+            if self.best < 0.97 * chance and logs["loss"] > 0.99 * chance:
+                print(f"the loss is back at that of equal scores, {chance:.3f}: this network will not learn any more. Begin anew with a "
+                      "lower learning rate or a longer warm-up", file=self.file, flush=True)
+            self.best = min(self.best, logs["loss"])
 
 
 class LedgerReport(Callback):

@@ -177,3 +177,5 @@ def test_help_is_printed_once():
     assert done.returncode == 0 and done.stdout.count("usage:") == 1
     done = job("--no-such-option")
     assert done.returncode == 2 and done.stderr.count("usage:") == 1
+    done = job("--epochs", "0")
+    assert done.returncode == 2 and done.stderr.count("argument --epochs: must be a whole number above 0, got '0'") == 1

@@ -110,6 +110,16 @@ def test_callbacks(tmp_path):
         model.fit(data, epochs=1, batch_size=4, callbacks=[callbacks.EarlyStopping()])
 
 
+def test_progress_says_when_a_network_has_died():
+    model, text = small_model(), io.StringIO()
+    progress, figures = callbacks.Progress(text), {"accuracy": 0.5, "seconds": 1.0, "events_per_second": 1.0}
+    progress.on_train_begin(model, {"epochs": 3, "steps": 1, "rank": 0, "comm": None})
+    for epoch, part in enumerate((1, 0.9, 0.999)):
+        progress.on_epoch_begin(epoch)
+        progress.on_epoch_end(epoch, {"loss": part * np.log(model.classes), **figures})
+    assert [line.startswith("the loss is back at that of equal scores") for line in text.getvalue().splitlines()] == [False] * 3 + [True]
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_update():
     model = small_model(optimizer=mc.SGD(0.1))
     model.parameters[:3] = np.nan

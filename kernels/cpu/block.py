@@ -154,7 +154,7 @@ def run_block(listed, positions, w, b, pool, alpha, y, argmax, work):
     alpha = np.float32(alpha)
     if few_channels(co):
         weights = packed(work, "cells", w, 1, CHANNELS)
-        _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), 256, y, argmax)
+        _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), min(256, -(-len(y) // LANES)), y, argmax)
     else:
         weights = packed(work, "channels", w, LANES, VECTORS)
         cells = min(20, 1 + len(y) * len(weights.start) // (8 * get_num_threads()))          # enough tasks for every thread

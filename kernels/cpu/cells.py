@@ -61,27 +61,27 @@ def lit_pixels(x, background=0.0, most=None):
 
 
 @jit
-def _mark(active, ph, pw, kh, kw, top, left, mask):
-    """Mark the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH - 2, columns likewise."""
+def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
+    """Mark the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH - 2, columns likewise.
+
+    ends[i] comes as (OW, 0) and becomes the range of columns that has the marks of row i.
+    """
     oh, ow = mask.shape
     for n in range(active.shape[0]):
         r, c = active[n, 0] + top, active[n, 1] + left
+        low, high = max(0, (c - kw + 1) // pw), min(ow - 1, c // pw) + 1
         for i in range(max(0, (r - kh + 1) // ph), min(oh - 1, r // ph) + 1):
-            for j in range(max(0, (c - kw + 1) // pw), min(ow - 1, c // pw) + 1):
+            ends[i, 0], ends[i, 1] = min(ends[i, 0], low), max(ends[i, 1], high)
+            for j in range(low, high):
                 mask[i, j] = True
 
 
 @jit
-def _list_and_clear(active, ph, pw, kh, kw, top, left, mask, cells):
-    """List the marked cells row by row, looking only at rows that can have some, and clear the marks."""
-    oh, ow = mask.shape
+def _list_and_clear(mask, ends, cells):
+    """List the marked cells row by row, looking only where there can be some, and clear the marks."""
     m = 0
-    if active.shape[0] == 0:
-        return m
-    first = max(0, (active[0, 0] + top - kh + 1) // ph)
-    last = min(oh - 1, (active[active.shape[0] - 1, 0] + top) // ph)
-    for i in range(first, last + 1):
-        for j in range(ow):
+    for i in range(mask.shape[0]):
+        for j in range(ends[i, 0], ends[i, 1]):
             if mask[i, j]:
                 mask[i, j] = False
                 cells[m, 0], cells[m, 1] = i, j
@@ -89,25 +89,18 @@ def _list_and_clear(active, ph, pw, kh, kw, top, left, mask, cells):
     return m
 
 
-def active_cells(active, x_shape, kernel, pool, padding="same", border=False, work=None):
-    """Return the cells, int32 (m, 2), whose input window holds one of the ``active`` positions or, with ``border``, leaves the image.
+def active_cells(active, x_shape, kernel, pool, padding="same", work=None):
+    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the ``active`` positions.
 
-    ``active`` (n, 2) is in row-major order. Cell (i, j) reads rows i PH - top to i PH - top + PH + KH - 2, columns likewise.
+    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH - top + PH + KH - 2, columns likewise.
     """
     (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
     _, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
     active = np.ascontiguousarray(active, np.int32)
-    mask = buffer(work, "mask", (oh, ow), np.bool_, 0)
-    if border:
-        mask = mask.copy()
-        i, j = np.arange(oh) * pool[0] - top, np.arange(ow) * pool[1] - left
-        mask[(i < 0) | (i + pool[0] + kernel[0] - 1 > x_shape[1])] = True
-        mask[:, (j < 0) | (j + pool[1] + kernel[1] - 1 > x_shape[2])] = True
-        _mark(active, *pool, *kernel, top, left, mask)
-        return np.argwhere(mask).astype(np.int32)
-    _mark(active, *pool, *kernel, top, left, mask)
+    mask, ends = buffer(work, "mask", (oh, ow), np.bool_, 0), np.full((oh, 2), (ow, 0), np.int64)
+    _mark(active, *pool, *kernel, top, left, mask, ends)
     cells = buffer(work, "cells", (oh * ow, 2), np.int32)
-    return cells[:_list_and_clear(active, *pool, *kernel, top, left, mask, cells)].copy()
+    return cells[:_list_and_clear(mask, ends, cells)].copy()
 
 
 def take_pixels(x, at):

@@ -26,22 +26,22 @@ def _maxpool2d(x, ph, pw, sh, sw, y, argmax):
 
 
 @parallel
-def _maxpool2d_backward(dy, argmax, pw, sh, sw, rows_per_task, dx):
+def _maxpool2d_backward(dy, argmax, ph, pw, sh, sw, rows_per_task, dx):
     n, oh, ow, c = dy.shape
     h = dx.shape[1]
     bands = (h + rows_per_task - 1) // rows_per_task
+    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw    # looked up: a division takes long
     for task in prange(n * bands):                                    # a task owns these rows of dx
         e, first = task // bands, task % bands * rows_per_task
         last = min(h, first + rows_per_task)
         dx[e, first:last] = 0
-        for i in range(oh):
-            if i * sh < last:
-                for j in range(ow):
-                    for k in range(c):
-                        a = argmax[e, i, j, k]
-                        row = i * sh + a // pw
-                        if first <= row < last:
-                            dx[e, row, j * sw + a % pw, k] += dy[e, i, j, k]
+        for i in range(max(0, (first - ph) // sh + 1), min(oh, (last - 1) // sh + 1)):        # windows that reach into them
+            for j in range(ow):
+                for k in range(c):
+                    a = argmax[e, i, j, k]
+                    row = i * sh + down[a]
+                    if first <= row < last:
+                        dx[e, row, j * sw + right[a], k] += dy[e, i, j, k]
 
 
 def maxpool2d(x, size, stride=None):
@@ -68,5 +68,5 @@ def maxpool2d_backward(dy, argmax, x_shape, size, stride=None):
     shaped("maxpool2d_backward", "argmax", argmax, dy.shape)
     dx = np.empty(x_shape, np.float32)
     argmax = plain(np.asarray(argmax, argmax_dtype(size)))
-    _maxpool2d_backward(dy, argmax, size[1], *stride, stride[0], dx)
+    _maxpool2d_backward(dy, argmax, *size, *stride, stride[0], dx)
     return dx

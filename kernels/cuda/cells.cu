@@ -24,15 +24,6 @@ extern "C" __global__ void mark_cells(const int* __restrict__ active, int h, int
     for (int j = j0; j < ow && j * pw <= column; j++) mask[((long long)image * oh + i) * ow + j] = 1;
 }
 
-// Marks the cells whose window leaves the image.
-extern "C" __global__ void mark_border(int h, int w, int oh, int ow, int ph, int pw, int kh, int kw, int top, int left,
-                                       unsigned char* __restrict__ mask, long long n) {
-  const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (t >= n) return;
-  const int row = t / ow % oh * ph - top, column = t % ow * pw - left;
-  if (row < 0 || column < 0 || row + ph + kh - 1 > h || column + pw + kw - 1 > w) mask[t] = 1;
-}
-
 #include "common.cuh"
 
 // The sum of `value` over the threads before this one, and over all of them in `total`. For THREADS threads, all of which call it.

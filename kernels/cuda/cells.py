@@ -39,8 +39,8 @@ def lit_pixels(k, x, background=0.0, most=None):
     return _listed(k, mask, most)
 
 
-def active_cells(k, active, x_shape, kernel, pool, padding="same", border=False, work=None):
-    """Return the cells, int32 (m, 2), whose input window holds one of the ``active`` positions or, with ``border``, leaves the image.
+def active_cells(k, active, x_shape, kernel, pool, padding="same", work=None):
+    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the ``active`` positions.
 
     Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH - top + PH + KH - 2, columns likewise.
     """
@@ -48,10 +48,7 @@ def active_cells(k, active, x_shape, kernel, pool, padding="same", border=False,
     n, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
     active = integers(k, active)
     mask = k.zeros((n * oh, ow), np.uint8)
-    geometry = oh, ow, *pool, *kernel, top, left
-    if border:
-        k.each("cells.cu", "mark_border", mask.size, *x_shape[1:3], *geometry, mask)
-    k.each("cells.cu", "mark_cells", len(active), active, x_shape[1], *geometry, mask)
+    k.each("cells.cu", "mark_cells", len(active), active, x_shape[1], oh, ow, *pool, *kernel, top, left, mask)
     return _listed(k, mask)
 
 

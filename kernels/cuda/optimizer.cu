@@ -3,9 +3,9 @@
 
 // g = scale * dw + decay * w;  v = momentum * v + g;  w -= rate * (v, or g + momentum * v).
 extern "C" __global__ void sgd(const float* w, const float* dw, const float* velocity, float rate, float momentum, int nesterov,
-                               const float* decays, float decay, float scale, float* new_w, float* new_velocity, long long n) {
+                               float decay, float scale, float* new_w, float* new_velocity, long long n) {
   ELEMENT;
-  const float old = w[i], g = scale * dw[i] + (decays ? decays[i] : decay) * old, v = momentum * velocity[i] + g;
+  const float old = w[i], g = scale * dw[i] + decay * old, v = momentum * velocity[i] + g;
   new_w[i] = old - rate * (nesterov ? g + momentum * v : v);
   new_velocity[i] = v;
 }

@@ -19,13 +19,12 @@ def sgd(k, w, dw, velocity, learning_rate, momentum=0.0, nesterov=False, weight_
     """One step of SGD on flat float32 vectors: g = scale * dw + weight_decay * w; v = momentum * v + g;
     w -= learning_rate * (v, or g + momentum * v with ``nesterov``).
 
-    ``weight_decay`` is a scalar or a device vector like w. Returns (w, velocity), written into ``out`` when given (they may be the
-    inputs). Sutskever et al. 2013 (momentum form without learning rate inside v, as PyTorch).
+    Returns (w, velocity), written into ``out`` when given (they may be the inputs). Sutskever et al. 2013 (momentum form without
+    learning rate inside v, as PyTorch).
     """
-    decays = weight_decay if k.runtime.is_array(weight_decay) and weight_decay.ndim else None
-    out = _outputs(k, "sgd", w, {"dw": dw, "velocity": velocity, **({} if decays is None else {"weight_decay": decays})}, out, 2)
+    out = _outputs(k, "sgd", w, {"dw": dw, "velocity": velocity}, out, 2)
     k.each("optimizer.cu", "sgd", w.size, *floats(k, "sgd", w=w, dw=dw, velocity=velocity), float(learning_rate), float(momentum),
-           bool(nesterov), decays, 0.0 if decays is not None else float(weight_decay), float(scale), *out)
+           bool(nesterov), float(weight_decay), float(scale), *out)
     return out
 
 

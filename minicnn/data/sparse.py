@@ -29,24 +29,26 @@ class SparseImage:
 
     def check(self):
         """Raise ValueError naming the first entry that breaks the rules of the class."""
-        rows, columns = self.coords[:, 0].astype(np.int64), self.coords[:, 1].astype(np.int64)
         h, w, _ = self.shape
-        bad = (rows < 0) | (rows >= h) | (columns < 0) | (columns >= w)
-        if bad.any():
-            k = int(bad.argmax())
-            raise ValueError(f"pixel {k} at (row {rows[k]}, column {columns[k]}) lies outside the image of {h} x {w}")
-        step = np.diff(rows * w + columns)
-        if (step <= 0).any():
-            k = int((step <= 0).argmax())
-            what = "given twice" if step[k] == 0 else "not in row-major order"
-            raise ValueError(f"pixel {k + 1} at (row {rows[k + 1]}, column {columns[k + 1]}) is {what}; "
-                             "SparseImage.from_pixels sorts and adds up")
-        finite = np.isfinite(self.values).all(1)
-        if not finite.all() or not np.isfinite(self.background):
-            if finite.all():
-                raise ValueError(f"the background is {self.background}")
-            k = int((~finite).argmax())
-            raise ValueError(f"pixel {k} at (row {rows[k]}, column {columns[k]}) has the value {self.values[k].tolist()}")
+
+        def place(k):
+            return f"pixel {k} at (row {self.coords[k, 0]}, column {self.coords[k, 1]})"
+
+        outside = self.coords.view(np.uint32) >= np.array((h, w), np.uint32)           # what is negative becomes very large
+        if outside.any():
+            raise ValueError(f"{place(outside.any(1).argmax())} lies outside the image of {h} x {w}")
+        number = self.coords[:, 0] * np.int64(w) + self.coords[:, 1]
+        unsorted = number[1:] <= number[:-1]
+        if unsorted.any():
+            k = unsorted.argmax()
+            what = "given twice" if number[k] == number[k + 1] else "not in row-major order"
+            raise ValueError(f"{place(k + 1)} is {what}; SparseImage.from_pixels sorts and adds up")
+        finite = np.isfinite(self.values)
+        if not finite.all():
+            k = (~finite).any(1).argmax()
+            raise ValueError(f"{place(k)} has the value {self.values[k].tolist()}")
+        if not np.isfinite(self.background):
+            raise ValueError(f"the background is {self.background}")
 
     @property
     def nnz(self):

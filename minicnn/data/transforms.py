@@ -166,7 +166,7 @@ def _mapped(image, f):
 
 
 def _sorted(coords, values, image):
-    order = np.lexsort((coords[:, 1], coords[:, 0]))
+    order = np.argsort(coords[:, 0] * np.int64(image.shape[1]) + coords[:, 1], kind="stable")      # quick where long runs are in order
     return SparseImage(coords[order], values[order], image.shape, image.background)
 
 
