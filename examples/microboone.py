@@ -26,7 +26,7 @@ from minicnn import report
 from minicnn.parallel import MODES, agree, everywhere, make_sync, ordered, threads_per_rank, world
 from minicnn.progress import Meter
 
-BATCH_SIZE = 4
+BATCH_SIZE, PICTURES, LINES = 4, 6, 20
 RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
 
 
@@ -283,31 +283,52 @@ def finish(args, rows, result, ranks, threads, memory, seconds):
 
 
 def predict(comm, args, weights):
-    """Print and write the class scores of all events in --predict, and draw the first few."""
+    """Print and write the class scores of all events in --predict, and draw the first few; where their truth is known, how many are right.
+    """
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     model = everywhere(comm, lambda: mc.load_model(weights, device=args.device))
     set_threads(comm, args, model)
     rows, classes = [], mc.data.CLASSES if model.classes == len(mc.data.CLASSES) else [f"class {i}" for i in range(model.classes)]
     for path in args.predict:
         with everywhere(comm, partial(mc.data.open_events, path, size=model.input_shape[0])) as source:
-            mine = []
-            for number in range(rank, len(source), ranks):
-                event = source.read(number)
-                scores = model.predict([event.image])[0]
-                mine.append((number, event.label, event.image.nnz, scores))
-                if number < 6:
-                    report.draw_event(event, args.out / f"predicted-{path.stem}-{number}.png", title=f"{path.name}, event {number}",
-                                      scores=scores, class_names=classes)
+            mine, numbers = [], range(rank, len(source), ranks)
+            with Meter(f"classifying {path.name}", len(numbers), silent=rank > 0) as meter:
+                for number in numbers:
+                    event = source.read(number)
+                    scores = model.predict([event.image])[0]
+                    mine.append((number, event.label, event.image.nnz, event.momentum, scores))
+                    if number < PICTURES:
+                        report.draw_event(event, args.out / f"predicted-{path.stem}-{number}.png", title=f"{path.name}, event {number}",
+                                          scores=scores, class_names=classes)
+                    meter.update(len(mine))
             names = source.class_names
-        for number, label, lit, scores in sorted(row for rows_of_rank in agree(comm, value=mine) for row in rows_of_rank):
+        for number, label, lit, momentum, scores in sorted(row for rows_of_rank in agree(comm, value=mine) for row in rows_of_rank):
             truth = names[label] if label >= 0 else "unknown"
-            rows.append([str(path), number, truth, lit, *map(float, scores)])
-            say(comm, f"{path.name} event {number}: {lit} lit pixels, truth {truth}; "
-                      + "  ".join(f"{name} {s:.3f}" for name, s in zip(classes, scores)))
+            rows.append([str(path), number, truth, lit, momentum, *map(float, scores)])
+            if number < LINES:
+                say(comm, f"{path.name} event {number}: {lit} lit pixels, truth {truth}; "
+                          + "  ".join(f"{name} {s:.3f}" for name, s in zip(classes, scores)))
+        if len(source) > LINES:
+            say(comm, f"{path.name}: {len(source) - LINES} more events")
     if rank == 0:
         with open(args.out / "predictions.csv", "w", newline="") as file:
-            csv.writer(file).writerows([["file", "event", "truth", "lit pixels", *classes], *rows])
+            csv.writer(file).writerows([["file", "event", "truth", "lit pixels", "momentum [MeV/c]", *classes], *rows])
+        judge(args.out, [row for row in rows if row[2] in classes], classes)
         print(f"scores in {args.out}/predictions.csv, pictures in {args.out}/predicted-*.png")
+
+
+def judge(out, rows, classes):
+    """Print the talk's table for predictions of known truth, and draw it and the accuracy against momentum."""
+    if not rows:
+        return
+    labels, momentum, scores = (np.array(column) for column in zip(*((classes.index(r[2]), r[4], r[5:]) for r in rows)))
+    result, known = mc.metrics.Evaluation.empty(len(classes)), np.isfinite(momentum)
+    result.add(labels, -np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-30)), scores)
+    print("\n" + report.talk_table(result.score_sums, result.correct, result.counts, classes))
+    print(f"\nof {result.events} events of known class {100 * result.accuracy:.1f} % have the highest score there; loss {result.loss:.4f}")
+    report.draw_confusion(out / "predicted-confusion.png", result.confusion, classes)
+    if known.any():
+        report.draw_accuracy(out / "predicted-accuracy.png", momentum[known], labels[known], scores[known].argmax(1), classes)
 
 
 if __name__ == "__main__":

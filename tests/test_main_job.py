@@ -116,7 +116,12 @@ def test_predict(run):
         rows = list(csv.DictReader(file))
     assert [int(r["event"]) for r in rows] == list(range(41))
     assert all(abs(sum(float(r[name]) for name in CLASSES) - 1) < 1e-5 for r in rows)
-    assert len(list((folder / "out").glob("predicted-*.png"))) == 6
+    assert len(list((folder / "out").glob("predicted-*-?.png"))) == 6
+    assert done.stdout.count(" lit pixels, truth ") == 20 and ": 21 more events" in done.stdout
+    right = sum(max(CLASSES, key=lambda name: float(r[name])) == r["truth"] for r in rows)
+    assert f"of 41 events of known class {100 * right / 41:.1f} % have the highest score there" in done.stdout
+    assert all(90 < float(r["momentum [MeV/c]"]) < 1010 for r in rows)
+    assert all((folder / f"out/predicted-{what}.png").exists() for what in ("confusion", "accuracy"))
     assert (folder / "out/run.json").exists()
 
 

@@ -11,7 +11,7 @@ from minicnn.data.axes import PLAIN
 from minicnn.data.event import CLASSES, PARTICLE, Event
 from minicnn.data.readers import open_events
 from minicnn.data.sparse import SparseImage
-from minicnn.report import draw_confusion, draw_event, draw_events, draw_history, talk_table, write_confusion_csv
+from minicnn.report import draw_accuracy, draw_confusion, draw_event, draw_events, draw_history, talk_table, write_confusion_csv
 from minicnn.report.display import _busy_region, _draw_region
 
 pytest.importorskip("matplotlib")
@@ -84,6 +84,16 @@ def test_confusion_picture(tmp_path):
     look(draw_confusion(tmp_path / "c.png", np.zeros((2, 2)), ("a", "b")), 200)
     with pytest.raises(ValueError, match="need arrays of"):
         draw_confusion(tmp_path / "d.png", CONFUSION, CLASSES)
+
+
+def test_accuracy_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    momentum, labels = rng.uniform(100, 1000, 300), rng.integers(0, 2, 300)
+    good = look(draw_accuracy(tmp_path / "a.png", momentum, labels, labels, ("a", "b", "none of it")))
+    assert not np.array_equal(good, look(draw_accuracy(tmp_path / "b.png", momentum, labels, 1 - labels, ("a", "b", "none of it"))))
+    look(draw_accuracy(tmp_path / "c.png", [500.0], [1], [1], ("a", "b")))
+    with pytest.raises(ValueError, match="no events of known momentum"):
+        draw_accuracy(tmp_path / "d.png", [], [], [], ("a", "b"))
 
 
 def test_history_picture(tmp_path):

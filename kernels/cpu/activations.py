@@ -4,10 +4,8 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from .checks import floats, shaped
-from .jit import jit, parallel
+from .jit import BLOCK, block, jit, parallel
 from .tile import F32, I32
-
-BLOCK = 8192                                # elements per task: 32 kB, small enough to stay in the nearest cache
 
 
 @intrinsic
@@ -60,36 +58,41 @@ def slope(y, alpha):
 @parallel
 def _elu(x, alpha, y):
     for task in prange((x.size + BLOCK - 1) // BLOCK):
-        for i in range(task * BLOCK, min(x.size, (task + 1) * BLOCK)):
-            y[i] = activate(x[i], alpha)
+        before, after = block(x, task), block(y, task)
+        for i in range(before.size):
+            after[i] = activate(before[i], alpha)
 
 
 @parallel
 def _elu_backward(dy, y, alpha, dx):
     for task in prange((y.size + BLOCK - 1) // BLOCK):
-        for i in range(task * BLOCK, min(y.size, (task + 1) * BLOCK)):
-            dx[i] = dy[i] * slope(y[i], alpha)
+        g, after, to = block(dy, task), block(y, task), block(dx, task)
+        for i in range(g.size):
+            to[i] = g[i] * slope(after[i], alpha)
 
 
 @parallel
 def _relu(x, y):
     for task in prange((x.size + BLOCK - 1) // BLOCK):
-        for i in range(task * BLOCK, min(x.size, (task + 1) * BLOCK)):
-            y[i] = x[i] if x[i] > ZERO else ZERO
+        before, after = block(x, task), block(y, task)
+        for i in range(before.size):
+            after[i] = before[i] if before[i] > ZERO else ZERO
 
 
 @parallel
 def _relu_backward(dy, y, dx):
     for task in prange((y.size + BLOCK - 1) // BLOCK):
-        for i in range(task * BLOCK, min(y.size, (task + 1) * BLOCK)):
-            dx[i] = dy[i] if y[i] > ZERO else ZERO
+        g, after, to = block(dy, task), block(y, task), block(dx, task)
+        for i in range(g.size):
+            to[i] = g[i] if after[i] > ZERO else ZERO
 
 
 @parallel
 def _dropout(x, keep, scale, y):
     for task in prange((x.size + BLOCK - 1) // BLOCK):
-        for i in range(task * BLOCK, min(x.size, (task + 1) * BLOCK)):
-            y[i] = x[i] * keep[i] * scale
+        before, kept, after = block(x, task), block(keep, task), block(y, task)
+        for i in range(before.size):
+            after[i] = before[i] * kept[i] * scale
 
 
 def elu(x, alpha=1.0):

@@ -56,9 +56,10 @@ def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, first, whe
                 largest(many // LANES, high - low, sums[i:].ctypes.data, many, where[low:].ctypes.data,
                         best.ctypes.data, best_at.ctypes.data)
                 i += high - low
+                to, to_at, bias = y[cell, lowest:], argmax[cell, lowest:], b[lowest:]
                 for c in range(min(many, co - lowest)):
-                    y[cell, lowest + c] = activate(best[c] + b[lowest + c], alpha)
-                    argmax[cell, lowest + c] = best_at[c]
+                    to[c] = activate(best[c] + bias[c], alpha)
+                    to_at[c] = best_at[c]
 
 
 @jit

@@ -185,9 +185,9 @@ def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, 
                             sum_rows(count, g[begin[a]:], address[begin[a]:], stride, ky, many, kx * ci, (end - kx) * ci,
                                      own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci), own.shape[1])
         for i in range(rows):
-            line = dx[e, y_first + i].reshape(-1)
+            line = dx[e, y_first + i].reshape(-1)[x_first * ci:]
             for k in range(columns * ci):
-                line[x_first * ci + k] = own[i, k]
+                line[k] = own[i, k]
 
 
 @parallel

@@ -239,9 +239,9 @@ def _class_sums(cells, ph, pw, kh, kw, top, left, ci, dwin, row_class, column_cl
             i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
             for a in range(max(0, -i), min(ph + kh - 1, h - i)):
                 for b in range(max(0, -j), min(pw + kw - 1, width - j)):
-                    r, s = row_class[i + a], column_class[j + b]
+                    here, to = dwin[t, a, b * ci:], parts[p, row_class[i + a], column_class[j + b]]
                     for d in range(ci):
-                        parts[p, r, s, d] += dwin[t, a, b * ci + d]
+                        to[d] += here[d]
 
 
 @parallel
@@ -259,9 +259,9 @@ def _gather(at, rows, cells, ph, pw, kh, kw, top, left, ci, dwin, out):
                 else:
                     high = middle
             while low < rows[i + 1] and cells[low, 1] * pw <= c:
-                k = (c - cells[low, 1] * pw) * ci
+                here = dwin[low, r - i * ph, (c - cells[low, 1] * pw) * ci:]
                 for d in range(ci):
-                    out[n, d] += dwin[low, r - i * ph, k + d]
+                    out[n, d] += here[d]
                 low += 1
 
 

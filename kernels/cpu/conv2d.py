@@ -43,15 +43,16 @@ def _conv2d(x, kh, kw, w, start, width, b, sh, sw, group, y):
     for task in prange(start.size * n * oh):
         g, e, i = task // (n * oh), task // oh % n, task % oh        # rows inside, so that a group's weights stay in the cache
         first, many = start[g], width[g]
-        valid = min(many, co - first)
+        valid, bias = min(many, co - first), b[first:]
         sums = np.empty((MAX_PIXELS, many), np.float32)
         j = 0
         for q in range(columns):
             store_tile(group[q], many // LANES, x[e, i * sh, j * sw:].ctypes.data, row, 1, sw * ci,
                        w[kh * kc * first:].ctypes.data, kc * many, many, kh, kc, sums.ctypes.data, many)
             for p in range(group[q]):
+                to = y[e, i, j + p, first:]
                 for c in range(valid):
-                    y[e, i, j + p, first + c] = sums[p, c] + b[first + c]
+                    to[c] = sums[p, c] + bias[c]
             j += group[q]
 
 
@@ -80,8 +81,9 @@ def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
                                dy[e, i, j, v * LANES:].ctypes.data, ow * many, many, min(rows, oh - i), min(columns, ow - j),
                                part.ctypes.data, MAX_VECTORS * LANES)
                     for p in range(group[q]):
+                        to = sums[t, ky, k + p, v * LANES:]
                         for c in range(min(now * LANES, co - v * LANES)):
-                            sums[t, ky, k + p, v * LANES + c] += part[p, c]
+                            to[c] += part[p, c]
                     k += group[q]
                 v += now
 

@@ -110,6 +110,17 @@ def jit(function=None, **options):
 parallel = functools.partial(jit, parallel=True)
 
 
+#: Inner loops run over slices, ``to = a[first:]`` and to[k], not a[first + k]: numba lets an index count from the end, so that every sum
+#: would have to be looked at for being negative, and no vector code is made. For the talk's weights that is a factor of 4 to 16.
+BLOCK = 8192                                                          # elements per task: 32 kB, small enough for the nearest cache
+
+
+@jit
+def block(a, task):
+    """The part of a vector that this task works on, of ceil(size / BLOCK) tasks."""
+    return a[task * BLOCK:min(a.size, (task + 1) * BLOCK)]
+
+
 @jit
 def lines(shape):
     """An uninitialised float32 array from the start of a cache line, for compiled code; see checks.aligned."""

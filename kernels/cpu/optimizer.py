@@ -5,16 +5,9 @@ import numpy as np
 from numba import prange
 
 from .checks import floats, shaped
-from .jit import jit, parallel
+from .jit import BLOCK, block, parallel
 
-BLOCK = 8192
-NOT_FINITE = np.float32(np.inf).view(np.int32)          # a number's bits, without its sign, are at least these where it is not finite
-
-
-@jit
-def block(a, task):
-    """The part of a vector that one task works on."""
-    return a[task * BLOCK:min(a.size, (task + 1) * BLOCK)]
+LARGEST = np.finfo(np.float32).max
 
 
 @parallel
@@ -41,19 +34,19 @@ def sgd(w, dw, velocity, learning_rate, momentum=0.0, nesterov=False, weight_dec
 
 
 @parallel
-def _find_not_finite(bits, found):
+def _find_not_finite(a, found):
     for task in prange(found.size):
-        largest = np.int32(0)
-        for number in block(bits, task):
-            largest = max(largest, number & np.int32(0x7FFFFFFF))      # without its sign
-        found[task] = largest >= NOT_FINITE
+        part, fine = block(a, task), 0
+        for i in range(part.size):
+            fine += abs(part[i]) <= LARGEST            # a NaN is not <= either
+        found[task] = fine < part.size
 
 
 def finite(a):
     """Return whether no element of ``a`` is NaN or infinite."""
     a = floats("finite", a=a).reshape(-1)
     found = np.empty(-(-a.size // BLOCK), np.bool_)
-    _find_not_finite(a.view(np.int32), found)
+    _find_not_finite(a, found)
     return not found.any()
 
 

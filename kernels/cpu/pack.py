@@ -14,7 +14,7 @@ def split(size, most):
     return np.array([(size + i) // groups for i in range(groups)][::-1], np.int64)
 
 
-ROWS = 64                                   # of w that a task packs
+ROWS = 16                                   # of w that a task packs
 
 
 class Packed(NamedTuple):
@@ -42,12 +42,11 @@ def pack(w, unit, sizes, work=None):
 def _pack(w, start, width, out):
     rows, co = w.shape
     for task in prange((rows + ROWS - 1) // ROWS):                    # reads w in its order
-        for g in range(start.size):
-            first, many, wide = start[g], width[g], min(width[g], co - start[g])
-            for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):
-                at = rows * first + i * many
-                for c in range(wide):
-                    out[at + c] = w[i, first + c]
+        for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):
+            for g in range(start.size):
+                line, to = w[i, start[g]:], out[rows * start[g] + i * width[g]:]
+                for c in range(min(width[g], co - start[g])):
+                    to[c] = line[c]
 
 
 def packed(work, name, w, unit, sizes):

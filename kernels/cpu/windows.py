@@ -59,8 +59,9 @@ def _copy(x, edges, ww, copies):
             copies[k, a, :] = 0
             if 0 <= i + a < h:
                 for b in range(max(0, -j), min(ww, w - j)):
+                    pixel, to = x[e, i + a, j + b], copies[k, a, b * c:]
                     for d in range(c):
-                        copies[k, a, b * c + d] = x[e, i + a, j + b, d]
+                        to[d] = pixel[d]
 
 
 def windows(x, cells, grid, pool, kernel, pads, work):

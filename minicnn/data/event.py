@@ -25,3 +25,9 @@ class Event:
     label: int
     id: tuple = (0, 0, 0)
     particles: np.ndarray = field(default_factory=lambda: np.zeros(0, PARTICLE))
+
+    @property
+    def momentum(self):
+        """MeV/c of the primary particle; nan where there is not exactly one."""
+        primary = self.particles[self.particles["parent"] < 0]
+        return float(np.linalg.norm(primary["momentum"][0])) if len(primary) == 1 else float("nan")

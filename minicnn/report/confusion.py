@@ -78,6 +78,37 @@ def draw_confusion(path, confusion, class_names, title=None):
     return path
 
 
+def draw_accuracy(path, momentum, labels, predicted, class_names, bins=8):
+    """Draw against the momentum in MeV/c, class by class, what fraction of the events was recognised; returns ``path``.
+
+    momentum, labels, predicted: (N,). Bins hold equally many events of all classes together. Bars are sqrt(q (1 - q) / n) for the n events
+    of a class in a bin, with q = (correct + 1) / (n + 2), which is not 0 or 1 where n is small. Raises ValueError without events.
+    """
+    from matplotlib.figure import Figure
+
+    momentum, labels, right = np.asarray(momentum, np.float64), np.asarray(labels), np.equal(labels, predicted)
+    if not len(momentum):
+        raise ValueError(f"{path}: no events of known momentum to draw")
+    edges = np.quantile(momentum, np.linspace(0, 1, bins + 1))
+    place = np.clip(np.searchsorted(edges, momentum, "right") - 1, 0, bins - 1)
+    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for k, name in enumerate(class_names):
+        n, correct = (np.bincount(place[chosen], minlength=bins) for chosen in (labels == k, (labels == k) & right))
+        some = n > 0
+        p, smooth = correct[some] / n[some], (correct[some] + 1) / (n[some] + 2)
+        middle = (edges[1:] + edges[:-1])[some] / 2 + (k - len(class_names) / 2) * (edges[-1] - edges[0]) / 400      # side by side
+        axes.errorbar(middle, p, np.sqrt(smooth * (1 - smooth) / n[some]), fmt="o-", markersize=4, capsize=2, label=name)
+    axes.set_xlabel("momentum of the particle [MeV/c]")
+    axes.set_ylabel("fraction with the highest score for the truth")
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    axes.set_title(f"accuracy {_percent(right.mean())} of {len(right)} events")
+    figure.savefig(path)
+    return path
+
+
 def _efficiency_purity(confusion):
     right = np.diag(confusion)
     return [np.divide(right, total, out=np.full(len(right), np.nan), where=total > 0)
