@@ -26,7 +26,8 @@ from minicnn import report
 from minicnn.parallel import MODES, agree, everywhere, make_sync, ordered, threads_per_rank, world
 from minicnn.progress import Meter
 
-BATCH_SIZE, PICTURES, LINES = 4, 6, 20
+BATCH_SIZE = 4
+PICTURES, LINES = 6, 20                         # of the events of a file that --predict draws, and prints
 RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
 
 

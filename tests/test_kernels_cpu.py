@@ -245,6 +245,18 @@ def test_sgd(nesterov, decay):
     close(w, want[0], POINT)
 
 
+def test_updates_write_nothing_before_all_is_checked():
+    w, dw, v, new = (random(s, 9) for s in range(4))
+    before = new.copy()
+    with pytest.raises(TypeError, match="sgd on the cpu backend writes to contiguous float32 vectors, got float64"):
+        cpu.sgd(w, dw, v, 0.1, out=(new, np.zeros(9)))
+    with pytest.raises(TypeError, match="dw is float64"):
+        cpu.sgd(w, dw.astype(float), v, 0.1, out=(new, v))
+    with pytest.raises(ValueError, match=r"sgd needs velocity of shape \(9,\), got \(8,\)"):
+        cpu.sgd(w, dw, v[:8], 0.1, out=(new, v))
+    assert np.array_equal(new, before)
+
+
 @pytest.mark.parametrize("step", [1, 2, 1000])
 def test_adam(step):
     w, dw, m = (random(s, 20001) for s in (0, 1, 2))

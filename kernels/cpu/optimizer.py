@@ -59,12 +59,14 @@ def _in_place(op, dw, inputs, out):
     out = tuple(np.empty(shape, np.float32) for _ in inputs) if out is None else out
     for name, a in {**inputs, **{f"out[{i}]": a for i, a in enumerate(out)}}.items():
         shaped(op, name, a, shape)
-    for to, a in zip(out, floats(op, **inputs)):
+    dw, *given = floats(op, dw=dw, **inputs)
+    for to in out:
         if to.dtype != np.float32 or not to.flags.c_contiguous:
             raise TypeError(f"{op} on the cpu backend writes to contiguous float32 vectors, got {to.dtype}")
+    for to, a in zip(out, given):                      # nothing is written before all is checked
         if to.ctypes.data != a.ctypes.data:
             to[...] = a
-    return out, floats(op, dw=dw).reshape(-1)
+    return out, dw.reshape(-1)
 
 
 @parallel
