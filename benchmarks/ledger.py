@@ -41,8 +41,11 @@ def spans_per_step(model, batch):
 
 
 def measure(model, batches, steps):
-    """Return (seconds of each step with the ledger off, on), in turns over the same batches; both must add up."""
-    seconds = {False: [], True: []}
+    """Return (seconds of each step with the ledger off, on), in turns over the same batches; their parts must add up.
+
+    A step in which the system took the core away between two clocks is not the ledger's fault: the median must be named to 99 %.
+    """
+    seconds, named = {False: [], True: []}, []
     for step in range(steps):
         for detail in (False, True) if step % 2 else (True, False):
             ledger = trace.Ledger(detail)
@@ -51,9 +54,9 @@ def measure(model, batches, steps):
                 train_step(model, *batches[step % len(batches)], model.optimizer, ledger=ledger)
                 ledger.step()
             seconds[detail].append(time.perf_counter() - start)
-            parts = sum(ledger.epoch.seconds.values())
-            if not 0.99 * seconds[detail][-1] <= parts <= seconds[detail][-1]:
-                raise SystemExit(f"the parts are {1e3 * parts:.3f} ms of a step of {1e3 * seconds[detail][-1]:.3f} ms")
+            named.append(sum(ledger.epoch.seconds.values()) / seconds[detail][-1])
+    if not 0.99 <= statistics.median(named) <= max(named) <= 1:
+        raise SystemExit(f"the ledger's parts are {100 * statistics.median(named):.2f} % of the steps (median; at most {100 * max(named):.2f} %)")
     return seconds[False], seconds[True]
 
 

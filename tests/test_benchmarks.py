@@ -52,7 +52,7 @@ def test_gpu_on_the_emulator(tmp_path):
 
 
 def test_ledger():
-    text = run("ledger", "--size", 100, "--batch-size", 2, "--steps", 2, "--threads", 1)
+    text = run("ledger", "--size", 100, "--batch-size", 2, "--steps", 5, "--threads", 1)
     assert "paired difference" in text and "spans a step" in text
 
 
