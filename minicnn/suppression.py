@@ -218,7 +218,8 @@ class ZeroSuppressed:
             if lit is not None:
                 with trace.span("forward", block.name):
                     lit = k.active_cells(lit, (n, *self.shapes[i]), block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
-                    lit = None if len(lit) > self.crossover * n * math.prod(self.shapes[i + 1][:2]) else lit
+                    most = 1.0 if self.waiting[i] else self.crossover          # cells that wait are cheaper than a dense backward pass
+                    lit = None if len(lit) > most * n * math.prod(self.shapes[i + 1][:2]) else lit
             lists.append(lit)
         return lists
 

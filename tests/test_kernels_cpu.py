@@ -275,6 +275,9 @@ def test_positions():
     values, classes = cpu.take_pixels(x, at), (rng.integers(0, 3, 9), rng.integers(0, 2, 12))
     assert np.array_equal(values, reference.take_pixels(x, at))
     assert np.array_equal(cpu.put_pixels(x.copy(), at, values + 1), reference.put_pixels(x.copy(), at, values + 1))
+    for outside in ((0, -1), (x.shape[1], 0), (0, x.shape[2])):
+        with pytest.raises(IndexError, match="outside"):
+            cpu.put_pixels(x.copy(), np.array([outside]), values[:1])
     sums = cpu.class_sums(values, at, classes, (3, 2))
     assert np.allclose(sums, reference.class_sums(values.astype(float), at, classes, (3, 2)), rtol=1e-12, atol=1e-12)
 

@@ -12,13 +12,12 @@ from numba import prange
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .activations import slope
 from .checks import buffer, floats, gradient, once, shaped
-from .jit import jit, lines, parallel
+from .jit import POSITIVE, jit, lines, parallel
 from .rows import MAX_ROWS, MOST_ROWS, QUADS, add_rows, patches, transpose
 from .tile import LANES, MAX_VECTORS
 from .windows import address, windows
 
 CHUNK = 256                                 # cells summed in float32 before the sum goes to float64
-POSITIVE = 2**62 - 1                        # masking an index tells the compiler that it is none from the end
 PIECE = 32 << 10                            # bytes of windows that are used for several channels in turn, from the first cache
 SEGMENT = MAX_VECTORS * LANES               # floats of a row that one patch sum holds in registers
 QUADS_FOR = np.array([min(q for q in QUADS if q >= n) for n in range(SEGMENT // 4 + 1)])

@@ -8,9 +8,9 @@ from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .block import few_channels, run_block
-from .block_backward import POSITIVE, add_dw, padded, sort_by_argmax, sum_rows, turned_weights
+from .block_backward import add_dw, padded, sort_by_argmax, sum_rows, turned_weights
 from .checks import buffer, floats, gradient, shaped
-from .jit import jit, parallel
+from .jit import POSITIVE, jit, parallel
 from .positions import changed_positions, every
 from .windows import windows
 
@@ -61,19 +61,39 @@ def lit_pixels(x, background=0.0, most=None):
 
 
 @jit
+def reach(pool, kernel):
+    """Return back (pool,): a pixel in row r of pool (one of PH) lies in the windows of its cell and of back[r] cells before it."""
+    back = np.empty(pool, np.int64)
+    for r in range(pool):
+        back[r] = (pool + kernel - 2 - r) // pool
+    return back
+
+
+@jit
 def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
     """Mark the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH - 2, columns likewise.
 
     ends[i] comes as (OW, 0) and becomes the range of columns that has the marks of row i.
     """
     oh, ow = mask.shape
+    up, back = reach(ph, kh), reach(pw, kw)
+    row, begin, end = np.int64(-1), 0, 0
     for n in range(active.shape[0]):
-        r, c = active[n, 0] + top, active[n, 1] + left
-        low, high = max(0, (c - kw + 1) // pw), min(ow - 1, c // pw) + 1
-        for i in range(max(0, (r - kh + 1) // ph), min(oh - 1, r // ph) + 1):
-            ends[i, 0], ends[i, 1] = min(ends[i, 0], low), max(ends[i, 1], high)
-            for j in range(low, high):
-                mask[i, j] = True
+        if active[n, 0] != row:                        # rarely: a division takes as long as all marks of a position
+            row = np.int64(active[n, 0])
+            last = (row + top) // ph
+            begin, end = max(0, last - up[(row + top - last * ph) & POSITIVE]), min(oh, last + 1)
+        c = active[n, 1] + left
+        last = c // pw
+        low, high = max(0, last - back[(c - last * pw) & POSITIVE]), min(ow, last + 1)
+        if low >= high:
+            continue
+        for i in range(begin, end):
+            near, marks = ends[i & POSITIVE], mask[i & POSITIVE]
+            near[0], near[1] = min(near[0], low), max(near[1], high)
+            marks[low & POSITIVE] = marks[(high - 1) & POSITIVE] = True        # one or two, mostly: no branch to be foreseen
+            for j in range(low + 1, high - 1):
+                marks[j & POSITIVE] = True
 
 
 @jit
@@ -108,9 +128,26 @@ def take_pixels(x, at):
     return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
 
 
+@jit
+def _put(x, at, values):
+    """Set x[at[t]] = values[t], and return how many that were: all, or those before the first that lies outside."""
+    for t in range(at.shape[0]):
+        r, c = at[t, 0], at[t, 1]
+        if r < 0 or c < 0 or r >= x.shape[0] or c >= x.shape[1]:
+            return t
+        to, own = x[r & POSITIVE, c & POSITIVE], values[t]
+        for d in range(own.size):
+            to[d] = own[d]
+    return at.shape[0]
+
+
 def put_pixels(x, at, values):
     """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the output."""
-    x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]] = values
+    x = gradient("put_pixels", "x", x, x.shape)
+    shaped("put_pixels", "values", values, (len(at), x.shape[3]))
+    done = _put(x.reshape(-1, *x.shape[2:]), np.ascontiguousarray(at, np.int32), floats("put_pixels", values=values))
+    if done < len(at):
+        raise IndexError(f"put_pixels: position {tuple(map(int, at[done]))} is outside an array of shape {x.shape}")
     return x
 
 

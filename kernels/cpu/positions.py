@@ -9,7 +9,7 @@ import numpy as np
 
 from ..shapes import conv_output, conv_padding, pool_output
 from .checks import buffer
-from .jit import jit
+from .jit import POSITIVE, jit
 
 NO_CELLS = np.empty(0, np.int64)
 
@@ -47,12 +47,23 @@ def _changed(at, cells, h, oh, ph, pw, kh, kw, top, left, rows, columns, index, 
     for t in range(cells.shape[0]):
         index[cells[t, 0], cells[t, 1]] = t + 1
     for n in range(at.shape[0]):                       # output (i, j) of an image reads rows i - top to i - top + KH - 1
-        e, r, c = at[n, 0] // h, at[n, 0] % h + top, at[n, 1] + left
-        for i in range(max(0, r - kh + 1), min(oh * ph - 1, r) + 1):
-            for j in range(max(0, c - kw + 1), min(across * pw - 1, c) + 1):
-                t = index[e * oh + i // ph, j // pw]
+        e, c = at[n, 0] // h, at[n, 1] + left
+        r = at[n, 0] - e * h + top
+        above, before = max(0, r - kh + 1), max(0, c - kw + 1)
+        row, first_column = above // ph, before // pw
+        y, left_of = above - row * ph, before - first_column * pw              # counted on from here: a division takes long
+        for _ in range(above, min(oh * ph - 1, r) + 1):
+            of_row, column, x = index[(e * oh + row) & POSITIVE], first_column, left_of
+            for _ in range(before, min(across * pw - 1, c) + 1):
+                t = of_row[column & POSITIVE]
                 if t > 0:
-                    seen[t - 1, i % ph * pw + j % pw] = True
+                    seen[(t - 1) & POSITIVE, (y * pw + x) & POSITIVE] = True
+                x += 1
+                if x == pw:
+                    column, x = column + 1, 0
+            y += 1
+            if y == ph:
+                row, y = row + 1, 0
     many = 0
     known = np.empty(ph * pw, np.bool_)
     for t in range(cells.shape[0]):
