@@ -28,6 +28,7 @@ from minicnn.progress import Meter
 
 BATCH_SIZE = 4
 PICTURES, LINES = 6, 20                         # of the events of a file that --predict draws, and prints
+MOMENTUM, ALONG_WIRES = "momentum of the particle [MeV/c]", "|cosine| of its direction and the collection plane's wires"
 RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
 
 
@@ -297,15 +298,15 @@ def predict(comm, args, weights):
                 for number in numbers:
                     event = source.read(number)
                     scores = model.predict([event.image])[0]
-                    mine.append((number, event.label, event.image.nnz, event.momentum, scores))
+                    mine.append((number, event.label, event.image.nnz, event.momentum, abs(event.direction[1]), scores))
                     if number < PICTURES:
                         report.draw_event(event, args.out / f"predicted-{path.stem}-{number}.png", title=f"{path.name}, event {number}",
                                           scores=scores, class_names=classes)
                     meter.update(len(mine))
             names = source.class_names
-        for number, label, lit, momentum, scores in sorted(row for rows_of_rank in agree(comm, value=mine) for row in rows_of_rank):
+        for number, label, lit, *primary, scores in sorted(row for rows_of_rank in agree(comm, value=mine) for row in rows_of_rank):
             truth = names[label] if label >= 0 else "unknown"
-            rows.append([str(path), number, truth, lit, momentum, *map(float, scores)])
+            rows.append([str(path), number, truth, lit, *map(float, primary), *map(float, scores)])
             if number < LINES:
                 say(comm, f"{path.name} event {number}: {lit} lit pixels, truth {truth}; "
                           + "  ".join(f"{name} {s:.3f}" for name, s in zip(classes, scores)))
@@ -313,23 +314,24 @@ def predict(comm, args, weights):
             say(comm, f"{path.name}: {len(source) - LINES} more events")
     if rank == 0:
         with open(args.out / "predictions.csv", "w", newline="") as file:
-            csv.writer(file).writerows([["file", "event", "truth", "lit pixels", "momentum [MeV/c]", *classes], *rows])
+            csv.writer(file).writerows([["file", "event", "truth", "lit pixels", MOMENTUM, ALONG_WIRES, *classes], *rows])
         judge(args.out, [row for row in rows if row[2] in classes], classes)
         print(f"scores in {args.out}/predictions.csv, pictures in {args.out}/predicted-*.png")
 
 
 def judge(out, rows, classes):
-    """Print the talk's table for predictions of known truth, and draw it and the accuracy against momentum."""
+    """Print the talk's table for predictions of known truth, and draw it and the accuracy against momentum and direction."""
     if not rows:
         return
-    labels, momentum, scores = (np.array(column) for column in zip(*((classes.index(r[2]), r[4], r[5:]) for r in rows)))
-    result, known = mc.metrics.Evaluation.empty(len(classes)), np.isfinite(momentum)
+    labels, primary, scores = (np.array(column) for column in zip(*((classes.index(r[2]), r[4:6], r[6:]) for r in rows)))
+    result = mc.metrics.Evaluation.empty(len(classes))
     result.add(labels, -np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-30)), scores)
     print("\n" + report.talk_table(result.score_sums, result.correct, result.counts, classes))
     print(f"\nof {result.events} events of known class {100 * result.accuracy:.1f} % have the highest score there; loss {result.loss:.4f}")
     report.draw_confusion(out / "predicted-confusion.png", result.confusion, classes)
-    if known.any():
-        report.draw_accuracy(out / "predicted-accuracy.png", momentum[known], labels[known], scores[known].argmax(1), classes)
+    if np.isfinite(primary).all(1).any():
+        against = dict(zip((MOMENTUM, ALONG_WIRES), primary.T))
+        report.draw_accuracy(out / "predicted-accuracy.png", against, labels, scores.argmax(1), classes)
 
 
 if __name__ == "__main__":

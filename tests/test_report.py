@@ -88,12 +88,15 @@ def test_confusion_picture(tmp_path):
 
 def test_accuracy_picture(tmp_path):
     rng = np.random.default_rng(0)
-    momentum, labels = rng.uniform(100, 1000, 300), rng.integers(0, 2, 300)
-    good = look(draw_accuracy(tmp_path / "a.png", momentum, labels, labels, ("a", "b", "none of it")))
-    assert not np.array_equal(good, look(draw_accuracy(tmp_path / "b.png", momentum, labels, 1 - labels, ("a", "b", "none of it"))))
-    look(draw_accuracy(tmp_path / "c.png", [500.0], [1], [1], ("a", "b")))
-    with pytest.raises(ValueError, match="no events of known momentum"):
-        draw_accuracy(tmp_path / "d.png", [], [], [], ("a", "b"))
+    labels, against = rng.integers(0, 2, 300), {"momentum": rng.uniform(100, 1000, 300), "slope": rng.random(300)}
+    against["slope"][:7] = np.nan
+    good = look(draw_accuracy(tmp_path / "a.png", against, labels, labels, ("a", "b", "none of it")))
+    assert not np.array_equal(good, look(draw_accuracy(tmp_path / "b.png", against, labels, 1 - labels, ("a", "b", "none of it"))))
+    one = look(draw_accuracy(tmp_path / "c.png", {"momentum": [500.0]}, [1], [1], ("a", "b")))
+    assert one.shape[1] < good.shape[1]
+    for nothing in ([], [np.nan]):
+        with pytest.raises(ValueError, match="no events of known momentum"):
+            draw_accuracy(tmp_path / "d.png", {"momentum": nothing}, [0] * len(nothing), [0] * len(nothing), ("a", "b"))
 
 
 def test_history_picture(tmp_path):

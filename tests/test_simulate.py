@@ -149,6 +149,7 @@ def test_a_particle_of_choice(source):
     e = source.simulate(5, **given)
     assert e.label == -1 and e.particles["pdg"][0] == 2212
     np.testing.assert_allclose(e.particles["momentum"][0], (0, 420, 560), rtol=1e-6)
+    np.testing.assert_allclose((e.momentum, *e.direction), (700, 0, 0.6, 0.8), rtol=1e-6)
     np.testing.assert_allclose(e.particles["start"][0], given["position"], rtol=1e-6)
     assert source.simulate(5, pdg=-211).label == 3
     with ThreadPoolExecutor(4) as threads:

@@ -29,5 +29,15 @@ class Event:
     @property
     def momentum(self):
         """MeV/c of the primary particle; nan where there is not exactly one."""
+        return float(np.linalg.norm(self._primary()))
+
+    @property
+    def direction(self):
+        """Unit vector (3,) of the primary particle's momentum: along the drift, upwards, along the beam; nan where there is not one."""
+        vector = self._primary()
+        with np.errstate(invalid="ignore"):
+            return vector / np.linalg.norm(vector)
+
+    def _primary(self):
         primary = self.particles[self.particles["parent"] < 0]
-        return float(np.linalg.norm(primary["momentum"][0])) if len(primary) == 1 else float("nan")
+        return primary["momentum"][0].astype(np.float64) if len(primary) == 1 else np.full(3, np.nan)

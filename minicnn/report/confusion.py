@@ -78,35 +78,43 @@ def draw_confusion(path, confusion, class_names, title=None):
     return path
 
 
-def draw_accuracy(path, momentum, labels, predicted, class_names, bins=8):
-    """Draw against the momentum in MeV/c, class by class, what fraction of the events was recognised; returns ``path``.
+def draw_accuracy(path, quantities, labels, predicted, class_names, bins=8):
+    """Draw against each quantity, class by class, what fraction of the events was recognised; returns ``path``.
 
-    momentum, labels, predicted: (N,). Bins hold equally many events of all classes together. Bars are sqrt(q (1 - q) / n) for the n events
-    of a class in a bin, with q = (correct + 1) / (n + 2), which is not 0 or 1 where n is small. Raises ValueError without events.
+    quantities: {name: values (N,)}, a panel each; events where a value is nan are left out. labels, predicted: (N,). Bins hold equally
+    many events of all classes together. Bars are sqrt(q (1 - q) / n) for the n events of a class in a bin, with
+    q = (correct + 1) / (n + 2), which is not 0 or 1 where n is small. Raises ValueError without events.
     """
     from matplotlib.figure import Figure
 
-    momentum, labels, right = np.asarray(momentum, np.float64), np.asarray(labels), np.equal(labels, predicted)
-    if not len(momentum):
-        raise ValueError(f"{path}: no events of known momentum to draw")
-    edges = np.quantile(momentum, np.linspace(0, 1, bins + 1))
-    place = np.clip(np.searchsorted(edges, momentum, "right") - 1, 0, bins - 1)
-    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    labels, right, values = np.asarray(labels), np.equal(labels, predicted), np.array(list(quantities.values()), np.float64)
+    known = np.isfinite(values).all(0)
+    if not known.any():
+        raise ValueError(f"{path}: no events of known {' and '.join(quantities)} to draw")
+    labels, right, values = labels[known], right[known], values[:, known]
+    figure = Figure(figsize=(6.5 * len(values), 4.5), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+    for axes, name, value in zip(panels, quantities, values):
+        _accuracy_against(axes, value, labels, right, class_names, bins)
+        axes.set_xlabel(name)
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("fraction with the highest score for the truth")
+    panels[0].legend()
+    figure.suptitle(f"accuracy {_percent(right.mean())} of {len(right)} events")
+    figure.savefig(path)
+    return path
+
+
+def _accuracy_against(axes, value, labels, right, class_names, bins):
+    edges = np.quantile(value, np.linspace(0, 1, bins + 1))
+    place = np.clip(np.searchsorted(edges, value, "right") - 1, 0, bins - 1)
     for k, name in enumerate(class_names):
         n, correct = (np.bincount(place[chosen], minlength=bins) for chosen in (labels == k, (labels == k) & right))
         some = n > 0
         p, smooth = correct[some] / n[some], (correct[some] + 1) / (n[some] + 2)
         middle = (edges[1:] + edges[:-1])[some] / 2 + (k - len(class_names) / 2) * (edges[-1] - edges[0]) / 400      # side by side
         axes.errorbar(middle, p, np.sqrt(smooth * (1 - smooth) / n[some]), fmt="o-", markersize=4, capsize=2, label=name)
-    axes.set_xlabel("momentum of the particle [MeV/c]")
-    axes.set_ylabel("fraction with the highest score for the truth")
-    axes.set_ylim(-0.02, 1.02)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    axes.set_title(f"accuracy {_percent(right.mean())} of {len(right)} events")
-    figure.savefig(path)
-    return path
 
 
 def _efficiency_purity(confusion):

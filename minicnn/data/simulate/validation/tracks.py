@@ -1,10 +1,12 @@
 """Charged tracks against Bethe, Landau, range tables and Geant4."""
 import math
+from itertools import pairwise
 
 import numpy as np
 
-from .. import ionisation, material
+from .. import decays, ionisation, material
 from .. import particles as P
+from ..record import inside
 from .base import Check, Figure, Series, Validation, histogram, relative
 
 #: CSDA range in cm by momentum in MeV/c, argon of 1.396 g/cm3
@@ -162,3 +164,27 @@ def interaction_length(simulator, n=300):
                                                          Series("exp(-depth / 80 cm)", depth, np.exp(-depth / 80))], log_y=True), checks)
 
 
+def pion_ends(simulator, n=2000):
+    """How pions end, in all directions from anywhere in the TPC: without an interaction they look like muons."""
+    grid = np.geomspace(30, 1100, 60)                # MeV/c, and the range of each
+    ranges = np.array([material.csda_range(p, P.PION) for p in grid])
+    momenta, ends, in_flight = np.random.default_rng(1).uniform(100, 1000, n), [], []
+    for i, momentum in enumerate(momenta):
+        _, truth = simulator.deposits(i, (211, -211)[i % 2], momentum)
+        x, y, z = truth["end"][0]
+        daughters = set(np.abs(truth["pdg"][truth["parent"] == 0])) - {11, 22}
+        ends.append("leave the TPC" if not inside(x, y, z, 0.0) else "decay" if daughters == {13} else "interact or are captured")
+        if i % 2:
+            left = np.interp(momentum, grid, ranges) - np.linspace(0, np.linalg.norm(truth["end"][0] - truth["start"][0]), 40)
+            per_cm = [decays.inverse_length(211, p) for p in np.interp(left, ranges, grid)]
+            in_flight.append(np.mean(per_cm) * (left[0] - left[-1]))
+    ends, edges, of = np.array(ends), np.linspace(100, 1000, 10), ("interact or are captured", "leave the TPC", "decay")
+    parts = {end: np.array([np.mean(ends[(momenta >= a) & (momenta < b)] == end) for a, b in pairwise(edges)]) for end in of}
+    share = {end: np.mean(ends == end) for end in of}
+    checks = [Check("negative pions that decay", np.mean(ends[1::2] == "decay"), np.mean(in_flight), 0.012, "",
+                    "in flight alone: integral of m / (p c tau) along straight tracks; at rest argon captures them")]
+    return Validation("pion_ends", "Pions end", f"What becomes of {n} pions of both charges in all directions from anywhere in the TPC, at "
+                      f"100 to 1000 MeV/c: {share['leave the TPC']:.0%} leave it and {share['decay']:.0%} decay, most of them at rest, "
+                      "into a muon of 1 mm and its electron. But for their energy loss, which is almost that of muons, these look like "
+                      f"muons; the other {share[of[0]]:.0%} interact in flight or are captured at rest.",
+                      Figure("momentum (MeV/c)", "part", [Series(end, edges, part, "steps") for end, part in parts.items()]), checks)
