@@ -120,7 +120,9 @@ def test_predict(run):
     assert done.stdout.count(" lit pixels, truth ") == 20 and ": 21 more events" in done.stdout
     right = sum(max(CLASSES, key=lambda name: float(r[name])) == r["truth"] for r in rows)
     assert f"of 41 events of known class {100 * right / 41:.1f} % have the highest score there" in done.stdout
-    assert all(90 < float(r["momentum [MeV/c]"]) < 1010 for r in rows)
+    assert all(90 < float(r["momentum of the particle [MeV/c]"]) < 1010 for r in rows)
+    slopes = [float(value) for r in rows for name, value in r.items() if "collection wires" in name]
+    assert len(slopes) == len(rows) and 0 <= min(slopes) < 0.3 and 0.7 < max(slopes) <= 1
     assert all((folder / f"out/predicted-{what}.png").exists() for what in ("confusion", "accuracy"))
     assert (folder / "out/run.json").exists()
 

@@ -61,7 +61,7 @@ def lit_pixels(x, background=0.0, most=None):
 
 
 @jit
-def reach(pool, kernel):
+def _reach(pool, kernel):
     """Return back (pool,): a pixel in row r of pool (one of PH) lies in the windows of its cell and of back[r] cells before it."""
     back = np.empty(pool, np.int64)
     for r in range(pool):
@@ -76,7 +76,7 @@ def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
     ends[i] comes as (OW, 0) and becomes the range of columns that has the marks of row i.
     """
     oh, ow = mask.shape
-    up, back = reach(ph, kh), reach(pw, kw)
+    up, back = _reach(ph, kh), _reach(pw, kw)
     row, begin, end = np.int64(-1), 0, 0
     for n in range(active.shape[0]):
         if active[n, 0] != row:                        # rarely: a division takes as long as all marks of a position
