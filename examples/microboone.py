@@ -28,7 +28,7 @@ from minicnn.progress import Meter
 
 BATCH_SIZE = 4
 PICTURES, LINES = 6, 20                         # of the events of a file that --predict draws, and prints
-MOMENTUM, ALONG_WIRES = "momentum of the particle [MeV/c]", "|cosine| of its direction and the vertical, as collection wires are"
+MOMENTUM, ALONG_WIRES = "momentum of the particle [MeV/c]", "|cosine| between its direction and the vertical (the collection wires)"
 RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
 
 
