@@ -13,7 +13,8 @@ the gradients of all cells that are not lit, are needed only as sums over classe
 maximum and the same derivative. Sums are linear, so they are added up over a batch, and one backward pass over the table's windows
 per update gives their share of dw and db, and the sums over the classes of the block before.
 
-A block of which more than CROSSOVER is lit, and all blocks behind it, run dense for that event: the same numbers, cheaper there.
+A block of which more than CROSSOVER is lit, and all blocks behind it, run dense for that event: the same numbers, cheaper there. Not so a
+deep block whose weight gradients wait for those of other events (Waiting): its list may be that of all cells.
 """
 import math
 from dataclasses import dataclass, field
@@ -218,7 +219,7 @@ class ZeroSuppressed:
             if lit is not None:
                 with trace.span("forward", block.name):
                     lit = k.active_cells(lit, (n, *self.shapes[i]), block.conv.kernel_size, block.pool, block.conv.padding, work=work[i])
-                    most = 1.0 if self.waiting[i] else self.crossover          # cells that wait are cheaper than a dense backward pass
+                    most = 1.0 if self.waiting[i] else self.crossover
                     lit = None if len(lit) > most * n * math.prod(self.shapes[i + 1][:2]) else lit
             lists.append(lit)
         return lists

@@ -94,6 +94,13 @@ def radiation_length(simulator, n=10000):
                                                             Series("exp(-depth / X0)", depth, expected)]), checks)
 
 
+def best_cut(electrons, photons, cuts):
+    """Return the cut that tells most of them, and whether each is told by it: bool (2, n)."""
+    told = [np.array((electrons < cut, photons >= cut)) for cut in cuts]
+    best = max(range(len(cuts)), key=lambda k: told[k].mean())
+    return cuts[best], told[best]
+
+
 def shower_start(simulator, n=200):
     """The first centimetres of electrons and photons: one or two minimum ionising particles."""
     found = {}
@@ -103,16 +110,15 @@ def shower_start(simulator, n=200):
             s, truth = simulator.deposits(i, pdg, 400.0, (128, 0, 300), (0, 0, 1.0))
             z = truth["end"][0, 2] if pdg == 22 else 300.0
             found[name].append(s[(s[:, 2] > z) & (s[:, 2] < z + 3.0), 4].sum() / 3.0)
+    found = {name: np.array(values) for name, values in found.items()}
     series = [Series(name, *histogram(values, 40, (0, 10)), "steps") for name, values in found.items()]
     ratio = np.median(found["gamma"]) / np.median(found["e-"])
-    cuts = np.linspace(2, 8, 121)
-    right = [(np.mean(np.array(found["e-"]) < cut) + np.mean(np.array(found["gamma"]) >= cut)) / 2 for cut in cuts]
-    best = int(np.argmax(right))
+    cut, told = best_cut(found["e-"], found["gamma"], np.linspace(2, 8, 121))
     checks = [Check("ratio of the medians", ratio, 1.95, 0.25, "", "two particles to one"),
               Check("median of electrons", np.median(found["e-"]), 2.2, 0.3, "MeV/cm", "minimum 2.1 MeV/cm")]
     return Validation("shower_start", "Electron or photon", "Energy in the first 3 cm of electrons, and of photons from where they "
-                      f"convert, at 400 MeV: the way to tell them. A cut at {cuts[best]:.1f} MeV/cm on this truth is right for "
-                      f"{right[best]:.0%} of {2 * n}.", Figure("dE/dx (MeV/cm)", "density", series), checks)
+                      f"convert, at 400 MeV: the way to tell them. A cut at {cut:.1f} MeV/cm on this truth is right for "
+                      f"{told.mean():.0%} of {2 * n}.", Figure("dE/dx (MeV/cm)", "density", series), checks)
 
 
 def one_plane(simulator, n=600):
@@ -129,10 +135,7 @@ def one_plane(simulator, n=600):
             way = truth["momentum"][0]
             seen.append(np.hypot(way[0], way[2]) / np.linalg.norm(way))
     found, seen = {key: np.array(values) for key, values in found.items()}, np.array(seen).reshape(2, n)
-    right, cuts = {}, np.linspace(1, 6, 201)
-    for view in ("in space", "in the picture"):
-        told = [np.array((found["e-", view] < cut, found["gamma", view] >= cut)) for cut in cuts]
-        right[view] = max(told, key=np.mean)
+    right = {view: best_cut(found["e-", view], found["gamma", view], np.linspace(1, 6, 201))[1] for view in ("in space", "in the picture")}
     steep = seen < 0.6
     times = np.median(found["e-", "in the picture"] / found["e-", "in space"] * seen[0])
     checks = [Check("ratio of the medians, in space", np.median(found["gamma", "in space"]) / np.median(found["e-", "in space"]), 2.0, 0.25,
