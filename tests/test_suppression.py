@@ -153,6 +153,19 @@ def test_weight_gradients_that_wait_are_those_of_the_dense_network(device, monke
     assert sum(n == 120 for n in flushed) >= 2, flushed
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_block_that_waits_keeps_its_list_where_all_is_lit(waits, monkeypatch):
+    monkeypatch.setattr(Waiting, "pays", staticmethod(lambda k, block, channels, grid: waits and channels > 1))
+    monkeypatch.setattr(Waiting, "room", 12)
+    spread = event(SHAPE, [(r, c) for r in range(7, 61, 15) for c in range(7, 53, 15)])
+    auto, dense = network("cpu", SHAPE, "auto"), network("cpu", SHAPE, "never")
+    _, lit, cells = auto.forward([spread])[1][0].lit
+    assert len(lit) < 0.95 * 120 and (cells is None) != waits and (not waits or len(cells) == 12)
+    assert np.array_equal(auto.predict([spread]), dense.predict([spread]))
+    for (name, g), want in zip(auto.loss_and_gradients([spread], [1])[1].items(), dense.loss_and_gradients([spread], [1])[1].values()):
+        assert np.allclose(g, want, rtol=1e-4, atol=1e-5), name
+
+
 def test_a_batch_that_an_error_cuts_short_leaves_nothing_behind():
     shape = (41, 38, 1)
     model, images = network("cpu", shape, "always"), [event(shape, [(9, 9)], i) for i in range(2)]
