@@ -1,4 +1,4 @@
-"""Packaging of minicnn: the folder kernels/ at the top level is installed as the subpackage minicnn.kernels."""
+"""Packaging of minicnn. minicnn/kernels is a link to the folder kernels/ at the top level, so that every tool finds it."""
 import re
 from pathlib import Path
 
@@ -18,9 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     python_requires=">=3.11",
-    packages=find_packages(include=["minicnn", "minicnn.*"])
-    + ["minicnn.kernels"] + ["minicnn.kernels." + name for name in find_packages("kernels")],
-    package_dir={"minicnn.kernels": "kernels"},
+    packages=find_packages(include=["minicnn", "minicnn.*"]),
     package_data={"minicnn.kernels.cuda": ["*.cu", "*.cuh", "*.h"]},
     install_requires=["numpy>=2", "numba>=0.61", "h5py>=3.10", "blosc>=1.11", "rich>=13", "matplotlib>=3.8",
                       "safetensors>=0.4"],

@@ -23,8 +23,8 @@ import numpy as np
 
 import minicnn as mc
 from minicnn.data import SparseImage
+from minicnn.engine.suppression import CROSSOVER
 from minicnn.parallel import threads_per_rank
-from minicnn.suppression import CROSSOVER
 
 MODES = ("always", "never", "auto")
 DENSE_FROM = 0.2          # more lit pixels than that come as a dense image, which is smaller

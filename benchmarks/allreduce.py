@@ -20,9 +20,9 @@ import time
 import numpy as np
 
 import minicnn as mc
+from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.parallel import MODES, make_sync, ordered, threads_per_rank, world
-from minicnn.trace import COMMUNICATION, WAIT, Ledger
-from minicnn.train import flush, train_step
+from minicnn.train.fit import flush, train_step
 
 BUCKETS = (64 << 10, 256 << 10, 1 << 20, 2 << 20, 4 << 20, 8 << 20)
 

@@ -29,7 +29,7 @@ import peers_engines as engines
 
 import minicnn as mc
 from minicnn.parallel import MODES, make_sync, threads_per_rank, world
-from minicnn.train import train_step
+from minicnn.train.fit import train_step
 
 CHECK = 2
 #: Largest relative difference, of weights in norm: float32 rounding decides near ties in max-pooling, which moves single gradients.

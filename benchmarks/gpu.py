@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import minicnn as mc
-from minicnn.plan import FusedBlock, resolve_device
+from minicnn.engine.plan import FusedBlock, resolve_device
 
 RATE, MOMENTUM = 1e-3, 0.9
 

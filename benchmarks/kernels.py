@@ -20,13 +20,14 @@ from itertools import pairwise
 
 import numba
 import numpy as np
-from minicnn.kernels import cpu, reference
-from minicnn.kernels.cpu.tile import LANES, Emit
-from minicnn.kernels.workspace import Workspace
 from numba import njit, prange, types
 from numba.extending import intrinsic
 from rich.console import Console
 from rich.table import Table
+
+from minicnn.kernels import cpu, reference
+from minicnn.kernels.cpu.tile import LANES, Emit
+from minicnn.kernels.workspace import Workspace
 
 CHANNELS, STEPS = (1, 10, 64, 128, 256), 400_000
 CHAINS = 16 if LANES == 16 else 12           # enough to hide the latency, few enough for the registers (32; AVX2 and SSE have 16)

@@ -16,7 +16,7 @@ import numpy as np
 import minicnn as mc
 from minicnn import trace
 from minicnn.parallel import threads_per_rank
-from minicnn.train import train_step
+from minicnn.train.fit import train_step
 
 
 def cost_of_a_span(ledger=None, repeats=20_000):

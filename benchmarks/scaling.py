@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 import minicnn as mc
-from minicnn.calibrate import measure
+from minicnn.inspect.calibrate import measure
+from minicnn.inspect.performance import Calibration, Model, Setting
 from minicnn.parallel import agree, everywhere, threads_per_rank, world
-from minicnn.performance import Calibration, Model, Setting
 
 PARTS = ("throughput", "speedup", "gpus", "loss")
 

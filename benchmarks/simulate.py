@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 from minicnn.data import CLASSES
-from minicnn.data.simulate import Simulator
+from minicnn.simulate import Simulator
 
 
 def make(shape, classes, first, last):

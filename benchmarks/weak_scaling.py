@@ -19,9 +19,9 @@ import numba
 import numpy as np
 
 import minicnn as mc
+from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.parallel import MODES, make_sync, ordered, world
-from minicnn.trace import COMMUNICATION, WAIT, Ledger
-from minicnn.train import flush, train_step
+from minicnn.train.fit import flush, train_step
 
 
 class Events:

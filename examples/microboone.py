@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import minicnn as mc
-from minicnn import report
+from minicnn.inspect import report
 from minicnn.parallel import MODES, agree, everywhere, make_sync, ordered, threads_per_rank, world
 from minicnn.progress import Meter
 

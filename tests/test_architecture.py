@@ -7,9 +7,10 @@ import venv
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-HEAVY = {"numba": ("kernels/cpu", "minicnn/data/simulate"), "cupy": ("kernels/cuda",),
+from helpers import ROOT
+
+HEAVY = {"numba": ("kernels/cpu", "minicnn/simulate"), "cupy": ("kernels/cuda",),
          "mpi4py": ("minicnn/parallel",), "pickle": ()}
 
 
@@ -44,7 +45,7 @@ def test_kernels_import_nothing_from_minicnn():
 
 
 def test_layers_know_nothing_of_training_data_or_ranks():
-    modules = {m.split(".")[0] for m, level, _ in imported(ROOT / "minicnn/layers.py") if level}
+    modules = {m.split(".")[0] for m, level, _ in imported(ROOT / "minicnn/nn/layers.py") if level}
     assert modules <= {"kernels"}
 
 

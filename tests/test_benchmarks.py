@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import mpi
 
+from helpers import mpi
 from minicnn.data import SparseImage
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

@@ -4,7 +4,15 @@ import sys
 from pathlib import Path
 
 from ..data.event import EventError
-from .common import bytes_text, classes_text, one_process, open_reader, output, reader_arguments, reader_options
+from .common import (
+    bytes_text,
+    classes_text,
+    one_process,
+    open_reader,
+    output,
+    reader_arguments,
+    reader_options,
+)
 
 AT_A_TIME = 8                                        # events that a process reads for one answer
 SHOWN = 10                                           # lines of a report that are printed; all of them go to its file

@@ -15,7 +15,7 @@ def arguments(parser):
 
 
 def run(args):
-    from ..report import draw_event
+    from ..inspect.report import draw_event
     one_process("display")
     with open_reader(args.file, reader_options(args)) as events:
         if not 0 <= args.event < len(events):

@@ -20,7 +20,7 @@ def arguments(parser):
 
 
 def run(args):
-    from ..doctor import ERROR, Finding, examine, facts
+    from ..inspect.doctor import ERROR, Finding, examine, facts
     from ..parallel import agree, ordered, world
     from ..parallel.launch import announced_size
     from ..parallel.machine import mpi_facts
@@ -48,7 +48,7 @@ def _communication(comm):
     """Return the findings of a short exchange between the ranks: it works, how fast, and how far their clocks are apart."""
     import time
 
-    from ..doctor import OK, Finding
+    from ..inspect.doctor import OK, Finding
     from ..parallel import agree
     from ..parallel.clock import clock_offset
     from ..parallel.machine import allreduce_seconds
@@ -63,7 +63,7 @@ def _communication(comm):
 
 def _data(args, everyone):
     from ..data.event import EventError
-    from ..doctor import ERROR, Finding, data_facts, examine_data
+    from ..inspect.doctor import ERROR, Finding, data_facts, examine_data
     try:
         return examine_data(everyone, data_facts(args.file, reader_options(args)))
     except (OSError, EventError, ValueError) as problem:

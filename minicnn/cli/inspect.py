@@ -81,7 +81,7 @@ def _events(path, options):
 def _model(path):
     import math
 
-    from ..checkpoint import load_model
+    from ..train.checkpoint import load_model
     model = load_model(path, device="reference")     # runs nothing, so it needs neither a compiler nor a GPU
     rows = [(f"{layer.name} ({type(layer).__name__})", " x ".join(map(str, after)),
              f"{sum(math.prod(s) for s in layer.parameter_shapes(before).values()):,}")

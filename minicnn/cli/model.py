@@ -34,8 +34,8 @@ def arguments(parser):
 
 
 def run(args):
+    from ..inspect.performance import Calibration
     from ..parallel import ordered, world
-    from ..performance import Calibration
     if args.calibration:
         calibration = Calibration.load_file(args.calibration)
     else:
@@ -50,14 +50,14 @@ def run(args):
                 results = {comm.size: result}
             else:
                 results = _start(args)
-        from ..calibrate import calibrate
+        from ..inspect.calibrate import calibrate
         calibration = calibrate(results, args.size, args.batch_size, args.threads)
     if args.save:
         calibration.save(args.save)
     text, draw = _report(args, calibration)
     print(text)
     if args.out:
-        from ..report.scaling import draw_scaling
+        from ..inspect.report.scaling import draw_scaling
         draw_scaling(args.out / "model.png", **draw)
         (args.out / "model.md").write_text(_page(text, args))
         print(f"\nwrote {args.out}/model.md and {args.out}/model.png")
@@ -66,7 +66,7 @@ def run(args):
 
 # ---------------------------------------------------------------------------------------------------- measuring
 def _measure(comm, args):
-    from ..calibrate import measure
+    from ..inspect.calibrate import measure
     from ..parallel import threads_per_rank
     ranks = comm.size if comm else 1
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +107,7 @@ def _start(args):
 # ---------------------------------------------------------------------------------------------------- telling
 def _report(args, c):
     """Return (text, what the picture needs) for a Calibration."""
-    from ..performance import ALGORITHMS, Link, Model, Setting, allreduce, efficiency
+    from ..inspect.performance import ALGORITHMS, Link, Model, Setting, allreduce, efficiency
     fabric = Link(1e-6 * args.latency, 1e-9 / args.bandwidth, c.gamma)
     per_node = args.per_node or max(c.cores // c.threads, 1)
     model, batch = Model(c), args.batch_size
@@ -170,7 +170,7 @@ def _size(n):
 
 
 def _table(title, off, on, efficiency, events):
-    from ..performance import epoch_seconds
+    from ..inspect.performance import epoch_seconds
     lines = [title, f"{'ranks':>7}{'batch':>7}{'computing':>11}{'waiting':>9}{'exchange':>10}{'step ms':>10}{'efficiency':>12}"
              f"{'events/s':>11}{f'epoch of {events:,}':>18}{'overlapped: step':>19}{'efficiency':>12}"]
     for a, b, ea, eb in zip(off, on, efficiency(off), efficiency(on)):

@@ -14,10 +14,10 @@ def arguments(parser):
 
 
 def run(args):
-    from ..data.simulate import Simulator
-    from ..data.simulate.validation import VALIDATIONS, validate
+    from ..inspect.report.validation import check_rows, write_page
     from ..progress import Meter
-    from ..report.validation import check_rows, write_page
+    from ..simulate import Simulator
+    from ..simulate.validation import VALIDATIONS, validate
     one_process("validate")
     names = args.only or list(VALIDATIONS)
     unknown = sorted(set(names) - set(VALIDATIONS))

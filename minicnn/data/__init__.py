@@ -15,6 +15,6 @@ __all__ = ["CLASSES", "CLASS_OF_PDG", "PARTICLE", "ArrayDataset", "Event", "Even
 
 def __getattr__(name):
     if name == "Simulator":                          # its inner loops need numba, which takes a second to load
-        from .simulate import Simulator
+        from ..simulate import Simulator
         return Simulator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

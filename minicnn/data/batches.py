@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from .. import trace
+from ..inspect import trace
 from .ahead import ahead
 from .shard import shard
 

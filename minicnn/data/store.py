@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import trace
+from ..inspect import trace
 from .ahead import ahead
 from .event import EventError
 from .sparse import SparseImage

@@ -10,7 +10,7 @@ of the pixels are kept. All randomness comes from ``rng`` (numpy.random.Generato
 """
 import numpy as np
 
-from .. import trace
+from ..inspect import trace
 from .sparse import SparseImage
 
 

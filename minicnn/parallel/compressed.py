@@ -1,7 +1,7 @@
 """Gradients in half precision between ranks, with error feedback."""
 import numpy as np
 
-from .. import trace
+from ..inspect import trace
 from .sync import GradientSync
 
 FP16_MOST = 65504 / 2

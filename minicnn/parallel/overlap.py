@@ -6,7 +6,7 @@ that allows several threads). What is left to wait for in the end is exposed; th
 """
 import numpy as np
 
-from .. import trace
+from ..inspect import trace
 from .sync import GradientSync
 
 #: Bytes of a bucket: of the talk's network four of five pieces are complete when its last block is, and the small ones cost little.

@@ -12,7 +12,7 @@ All but "delayed" and "weights" make the same updates as one rank with all the e
 """
 import numpy as np
 
-from .. import trace
+from ..inspect import trace
 from .device import lent, nccl_sum
 
 MODES = ("gradients", "overlap", "delayed", "fp16", "bf16", "hierarchical", "weights")

@@ -1,0 +1,1 @@
+"""How a network runs: buffers, the plan, zero suppression."""

@@ -1,0 +1,1 @@
+"""Where the time goes, what the machine is, and the pictures of both."""

@@ -1,0 +1,80 @@
+"""Every layer's backward is the derivative of its forward: one row per layer, in float64 with a random upstream gradient."""
+import numpy as np
+import pytest
+
+import minicnn as mc
+from minicnn.nn.gradcheck import check_gradients
+
+ROWS = {
+    "conv same": (mc.Conv2D(3, 5, padding="same"), (7, 8, 2)),
+    "conv valid": (mc.Conv2D(2, (3, 2)), (6, 5, 3)),
+    "conv stride": (mc.Conv2D(3, 3, strides=(2, 3), padding="same"), (8, 7, 2)),
+    "conv even kernel": (mc.Conv2D(2, 4, padding="same"), (7, 7, 1)),
+    "conv 1 x 1 image": (mc.Conv2D(2, 5, padding="same"), (1, 1, 1)),
+    "elu": (mc.ELU(), (5, 4, 2)),
+    "elu alpha": (mc.ELU(0.3), (7,)),
+    "relu": (mc.ReLU(), (5, 4, 2)),
+    "pool floor": (mc.MaxPooling2D(3), (8, 7, 2)),
+    "pool overlapping": (mc.MaxPooling2D(3, 2), (8, 9, 2)),
+    "pool with gaps": (mc.MaxPooling2D(2, 3), (8, 9, 1)),
+    "flatten": (mc.Flatten(), (3, 4, 2)),
+    "dense": (mc.Dense(4), (6,)),
+    "dropout": (mc.Dropout(0.4), (6, 5, 1)),
+}
+BLOCKS = {
+    "elu": ([mc.Conv2D(3, 5, padding="same"), mc.ELU(), mc.MaxPooling2D(5)], (13, 11, 2)),
+    "relu valid": ([mc.Conv2D(2, 3), mc.ReLU(), mc.MaxPooling2D(2)], (9, 8, 1)),
+    "even kernel, oblong pool": ([mc.Conv2D(2, 4, padding="same"), mc.ELU(0.5), mc.MaxPooling2D((2, 3))], (7, 10, 3)),
+}
+
+
+@pytest.mark.parametrize("batch", (1, 2))
+@pytest.mark.parametrize("row", ROWS)
+def test_layer(row, batch):
+    report = check_gradients(*ROWS[row], batch=batch)
+    assert report.ok, f"\n{report}"
+
+
+@pytest.mark.parametrize("fuse", (False, True))
+@pytest.mark.parametrize("block", BLOCKS)
+def test_block(block, fuse):
+    report = check_gradients(*BLOCKS[block], fuse=fuse)
+    assert report.ok, f"\n{report}"
+
+
+def test_check_finds_a_wrong_gradient(monkeypatch):
+    from minicnn.kernels import reference
+    right = reference.conv2d_backward
+
+    def wrong(dy, x, w, *rest, **options):
+        return right(dy * 1.001, x, w, *rest, **options)
+    monkeypatch.setattr(reference, "conv2d_backward", wrong)
+    report = check_gradients(mc.Conv2D(2, 3), (5, 5, 1))
+    assert not report.ok and min(report.errors.values()) > 1e-4
+
+
+def test_float32_gradients_agree_with_float64_on_the_reference():
+    x = np.random.default_rng(0).standard_normal((2, 22, 19, 1))
+    from helpers import small_model
+    a, b = small_model(dtype="float64"), small_model()
+    la, ga = a.loss_and_gradients(x, np.array([0, 2]))
+    b.set_weights(a.get_weights())
+    lb, gb = b.loss_and_gradients(x.astype(np.float32), np.array([0, 2]))
+    assert abs(la - lb) < 1e-5
+    for name in ga:
+        assert np.linalg.norm(ga[name] - gb[name]) <= 1e-4 * np.linalg.norm(ga[name]) + 1e-7, name
+
+
+@pytest.mark.parametrize("make, text", [
+    (lambda: mc.Conv2D(0, 3), "filters must be a positive integer, got 0"),
+    (lambda: mc.Conv2D(3, (3, 0)), "kernel_size"),
+    (lambda: mc.Conv2D(3, 3, padding="full"), '"same" or "valid"'),
+    (lambda: mc.MaxPooling2D(-1), "pool_size"),
+    (lambda: mc.Dropout(1.0), r"\[0, 1\)"),
+    (lambda: mc.Sequential([mc.Dense(3)], (4, 4, 1), device="reference"), "put a Flatten"),
+    (lambda: mc.Sequential([mc.Conv2D(3, 9)], (4, 4, 1), device="reference"), "does not fit"),
+    (lambda: mc.Sequential([mc.MaxPooling2D(5)], (4, 4, 1), device="reference"), "does not fit"),
+])
+def test_errors_say_what_was_received(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
