@@ -1,6 +1,7 @@
 # make microboone   the main job on 2 ranks: simulate, load, train, validate; results in runs/microboone
 # make test         all tests, those on 2, 3 and 4 MPI ranks included
-# make lint         ruff
+# make lint         ruff: rules and format
+# make format       write all files in the format of the house
 # make gpu-check    on a machine with a GPU: the parity tests on the device, and its figures into benchmarks/results/ (docs/gpu.md)
 # make bench        the benchmarks that need nothing but this machine
 # Each sets up what it needs in $(VENV); only Python >= 3.11 and make are assumed.
@@ -9,7 +10,7 @@ PYTHON ?= python3
 RANKS  ?= 2
 BIN     = $(VENV)/bin
 
-.PHONY: microboone test lint bench gpu-check install clean
+.PHONY: microboone test lint format bench gpu-check install clean
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.py pyproject.toml
@@ -26,6 +27,11 @@ test: install
 
 lint: install
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: install
+	$(BIN)/python -m ruff check --fix --quiet .
+	$(BIN)/python -m ruff format .
 
 bench: install
 	$(BIN)/python benchmarks/kernels.py

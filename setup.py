@@ -1,4 +1,7 @@
-"""Packaging of minicnn. minicnn/kernels is a link to the folder kernels/ at the top level, so that every tool finds it."""
+"""Packaging of minicnn. minicnn/kernels is a link to the folder kernels/ at the top level, so that
+every tool finds it.
+"""
+
 import re
 from pathlib import Path
 
@@ -20,17 +23,32 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["minicnn", "minicnn.*"]),
     package_data={"minicnn.kernels.cuda": ["*.cu", "*.cuh", "*.h"]},
-    install_requires=["numpy>=2", "numba>=0.61", "h5py>=3.10", "blosc>=1.11", "rich>=13", "matplotlib>=3.8",
-                      "safetensors>=0.4"],
+    install_requires=[
+        "numpy>=2",
+        "numba>=0.61",
+        "h5py>=3.10",
+        "blosc>=1.11",
+        "rich>=13",
+        "matplotlib>=3.8",
+        "safetensors>=0.4",
+    ],
     extras_require={
-        "mpi": mpi,                                   # MPI from wheels: nothing else to install
-        "mpi-system": ["mpi4py>=4"],                  # a cluster's own MPI library and mpiexec
+        "mpi": mpi,  # MPI from wheels: nothing else to install
+        "mpi-system": ["mpi4py>=4"],  # a cluster's own MPI library and mpiexec
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x>=13.6"],
-        # NVRTC alone, 150 MB to load: compiles the CUDA kernels where there is no GPU; CUDA 12 for the oldest ones
-        "cuda-check": ["nvidia-cuda-nvrtc>=13; sys_platform == 'linux'", "nvidia-cuda-nvrtc-cu12>=12.4; sys_platform == 'linux'"],
-        "root": ["uproot>=5"],                        # larcv2 ROOT files
-        "peers": ["torch>=2.6", "keras>=3.10", "tensorflow-cpu>=2.18"],     # what benchmarks/peers.py compares with
+        # NVRTC alone, 150 MB to load: compiles the CUDA kernels where there is no GPU; CUDA 12 for
+        # the oldest ones
+        "cuda-check": [
+            "nvidia-cuda-nvrtc>=13; sys_platform == 'linux'",
+            "nvidia-cuda-nvrtc-cu12>=12.4; sys_platform == 'linux'",
+        ],
+        "root": ["uproot>=5"],  # larcv2 ROOT files
+        "peers": [
+            "torch>=2.6",
+            "keras>=3.10",
+            "tensorflow-cpu>=2.18",
+        ],  # what benchmarks/peers.py compares with
         "test": test,
         "dev": test + mpi,
     },

@@ -1,15 +1,20 @@
-"""What a step costs against the fraction of the image that is lit, zero-suppressed and dense, and where the two cross.
+"""What a step costs against the fraction of the image that is lit, zero-suppressed and dense, and
+where the two cross.
 
-    python benchmarks/active.py [--size 3600] [--threads 2] [--repeats 3] [--levels 6] [--json FILE] [--plot PNG]
+    python benchmarks/active.py [--size 3600] [--threads 2] [--repeats 3] [--levels 6] [--json FILE]
+    [--plot PNG]
 
-The talk's network on events from empty over simulated tracks, single isolated pixels and clusters (discs) at random places, to noise in
-every pixel: forward alone, and the training step at batch 1 with weight packing and update, with zero_suppression="always", "never" and
-"auto". The time of every kernel, and of what follows it up to the next one, is counted for its block, so that each block has its own
-curve over its own fraction of lit cells. At the end the CROSSOVER for minicnn/suppression.py: the figure with which the measured events
-would cost least, relative to the cheapest choice for each of them.
+The talk's network on events from empty over simulated tracks, single isolated pixels and clusters
+(discs) at random places, to noise in every pixel: forward alone, and the training step at batch 1
+with weight packing and update, with zero_suppression="always", "never" and "auto". The time of
+every kernel, and of what follows it up to the next one, is counted for its block, so that each
+block has its own curve over its own fraction of lit cells. At the end the CROSSOVER for
+minicnn/suppression.py: the figure with which the measured events would cost least, relative to the
+cheapest choice for each of them.
 
 Both networks are compared on every event first: the same scores, bit for bit.
 """
+
 import argparse
 import json
 import math
@@ -27,11 +32,13 @@ from minicnn.engine.suppression import CROSSOVER
 from minicnn.parallel import threads_per_rank
 
 MODES = ("always", "never", "auto")
-DENSE_FROM = 0.2          # more lit pixels than that come as a dense image, which is smaller
+DENSE_FROM = 0.2  # more lit pixels than that come as a dense image, which is smaller
 
 
 class Stopwatch:
-    """A backend whose kernels are timed: ``seconds[i]`` is the time of block i, up to the start of the next kernel of another one."""
+    """A backend whose kernels are timed: ``seconds[i]`` is the time of block i, up to the start of
+    the next kernel of another one.
+    """
 
     def __init__(self, kernels):
         self._kernels, self._order, self.lit = kernels, {}, {}
@@ -46,7 +53,9 @@ class Stopwatch:
             return function
 
         def timed(*arguments, **options):
-            if options.get("work") is not None:        # every block and layer has its own workspace; they are first met front to back
+            if (
+                options.get("work") is not None
+            ):  # every block and layer has its own workspace; they are first met front to back
                 self._enter(self._order.setdefault(id(options["work"]), len(self._order)))
             elif name == "sgd":
                 self._enter(None)
@@ -54,6 +63,7 @@ class Stopwatch:
             if name == "active_cells":
                 self.lit[self._block] = len(result)
             return result
+
         return timed
 
     def _enter(self, block):
@@ -63,24 +73,30 @@ class Stopwatch:
         self._block, self._since = block, now
 
 
-# ------------------------------------------------------------------------------------------------ events
+# ------------------------------------------------------------------------------------------- events
 def isolated(rng, size, fraction):
     """Pixels at random places; ``fraction`` of the image is lit."""
-    return spread(rng.choice(size * size, min(size * size, max(1, round(fraction * size * size))), replace=False), size, rng)
+    return spread(
+        rng.choice(
+            size * size, min(size * size, max(1, round(fraction * size * size))), replace=False
+        ),
+        size,
+        rng,
+    )
 
 
 def clusters(rng, size, fraction, radius=20):
     """Filled discs at random places until ``fraction`` of the image is lit."""
     wanted = max(1, round(fraction * size * size))
     r = max(1, radius * size // 3600)
-    disc = np.hypot(*np.mgrid[-r:r + 1, -r:r + 1]) <= r + 0.5
+    disc = np.hypot(*np.mgrid[-r : r + 1, -r : r + 1]) <= r + 0.5
     padded = np.zeros((size + 2 * r, size + 2 * r), bool)
     while True:
         missing = wanted - np.count_nonzero(padded[r:-r, r:-r])
         if missing <= 0:
             break
         for i, j in rng.integers(0, size, (max(1, int(0.7 * missing / disc.sum())), 2)):
-            padded[i:i + 2 * r + 1, j:j + 2 * r + 1] |= disc
+            padded[i : i + 2 * r + 1, j : j + 2 * r + 1] |= disc
     return spread(np.flatnonzero(padded[r:-r, r:-r]), size, rng)
 
 
@@ -97,7 +113,9 @@ def spread(places, size, rng):
 
 def overlaid(images):
     """Return several sparse images on top of each other."""
-    at, values = (np.concatenate([getattr(image, key) for image in images]) for key in ("coords", "values"))
+    at, values = (
+        np.concatenate([getattr(image, key) for image in images]) for key in ("coords", "values")
+    )
     return SparseImage.from_pixels(at[:, 0], at[:, 1], values, images[0].shape)
 
 
@@ -107,7 +125,10 @@ def events(size, levels, seed=0):
     simulator = mc.data.Simulator(seed=seed, shape=(size, size, 1))
     yield "empty", SparseImage(np.zeros((0, 2)), np.zeros((0, 1)), (size, size, 1))
     for particles in (1, 4, 16, 64)[:levels]:
-        yield f"{particles} particle{'s' * (particles > 1)}", overlaid([simulator.read(i).image for i in range(particles)])
+        yield (
+            f"{particles} particle{'s' * (particles > 1)}",
+            overlaid([simulator.read(i).image for i in range(particles)]),
+        )
     for fraction in lit_fractions(levels):
         yield "isolated", isolated(rng, size, fraction)
     for fraction in [0.7 * (k / levels) ** 2 for k in range(1, levels + 1)]:
@@ -116,34 +137,50 @@ def events(size, levels, seed=0):
 
 
 def lit_fractions(levels):
-    """Return fractions of lit pixels that light about 0.3 to 0.97 of the cells of each block, in order."""
+    """Return fractions of lit pixels that light about 0.3 to 0.97 of the cells of each block, in
+    order.
+    """
     cells = [1 - 0.7 * (0.03 / 0.7) ** (k / max(levels - 1, 1)) for k in range(levels)]
-    seen = (9, 49, 249)                                # side of what a cell of blocks 1, 2, 3 sees, for 5 x 5 kernels and pools
-    return sorted(-math.log(1 - f) / side ** 2 for side in seen for f in cells)
+    seen = (9, 49, 249)  # side of what a cell of blocks 1, 2, 3 sees, for 5 x 5 kernels and pools
+    return sorted(-math.log(1 - f) / side**2 for side in seen for f in cells)
 
 
-# ------------------------------------------------------------------------------------------------ measuring
+# ---------------------------------------------------------------------------------------- measuring
 def networks(size, threads):
     """Return {mode: model}, all with the same weights."""
     models = {}
     for mode in MODES:
-        model = models[mode] = mc.models.microboone(size, device="cpu", zero_suppression=mode, input_scale=0.01 * size / 3600,
-                                                    optimizer=mc.SGD(0.0, momentum=0.9))
+        model = models[mode] = mc.models.microboone(
+            size,
+            device="cpu",
+            zero_suppression=mode,
+            input_scale=0.01 * size / 3600,
+            optimizer=mc.SGD(0.0, momentum=0.9),
+        )
         model.kernels.set_threads(threads)
         rng = np.random.default_rng(1)
-        model.set_weights({name: w if name.endswith("/w") else rng.normal(0, 0.05, w.shape) for name, w in model.get_weights().items()})
+        model.set_weights(
+            {
+                name: w if name.endswith("/w") else rng.normal(0, 0.05, w.shape)
+                for name, w in model.get_weights().items()
+            }
+        )
         model.kernels = Stopwatch(model.kernels)
     return models
 
 
 def measure(models, image, repeats):
-    """Return {mode: {"forward", "step": median seconds, "blocks": least seconds}} and the number of lit cells of each block."""
+    """Return {mode: {"forward", "step": median seconds, "blocks": least seconds}} and the number of
+    lit cells of each block.
+    """
     out = {mode: {"forward": [], "step": [], "blocks": []} for mode in models}
     scores = {mode: model.predict([image]) for mode, model in models.items()}
     for mode in models:
         if not np.array_equal(scores[mode], scores["never"]):
-            raise SystemExit(f"{mode} gives other scores than the dense network: {scores[mode]} and {scores['never']}")
-    for repeat in range(-1, repeats):                  # the modes take turns: what else runs here meets all of them
+            raise SystemExit(
+                f"{mode} gives other scores than the dense network: {scores[mode]} and {scores['never']}"
+            )
+    for repeat in range(-1, repeats):  # the modes take turns: what else runs here meets all of them
         for mode, model in models.items():
             watch = model.kernels
             start = time.perf_counter()
@@ -154,17 +191,27 @@ def measure(models, image, repeats):
             model.train_on_batch([image], np.array([2]))
             step = time.perf_counter() - start
             if repeat >= 0:
-                for key, value in (("forward", forward), ("step", step), ("blocks", dict(watch.seconds))):
+                for key, value in (
+                    ("forward", forward),
+                    ("step", step),
+                    ("blocks", dict(watch.seconds)),
+                ):
                     out[mode][key].append(value)
     for row in out.values():
-        row["forward"], row["step"] = statistics.median(row["forward"]), statistics.median(row["step"])
-        # Other work on the machine only adds: the least is nearest to the kernel's own time, and from it follows what to commit.
+        row["forward"], row["step"] = (
+            statistics.median(row["forward"]),
+            statistics.median(row["step"]),
+        )
+        # Other work on the machine only adds: the least is nearest to the kernel's own time, and
+        # from it follows what to commit.
         row["blocks"] = [min(b[i] for b in row["blocks"]) for i in sorted(row["blocks"][0])]
     return out, [n for _, n in sorted(models["always"].kernels.lit.items())]
 
 
 def cost(crossover, row):
-    """Return the time of the blocks of an event when a block with more lit cells than ``crossover``, and all behind, run dense."""
+    """Return the time of the blocks of an event when a block with more lit cells than
+    ``crossover``, and all behind, run dense.
+    """
     total, dense = 0.0, row["lit"] > crossover
     for i, fraction in enumerate(row["cells"]):
         dense = dense or fraction > crossover
@@ -173,7 +220,9 @@ def cost(crossover, row):
 
 
 def best_crossover(rows):
-    """Return (crossover, its mean cost relative to the cheapest choice of each event, {crossover: that})."""
+    """Return (crossover, its mean cost relative to the cheapest choice of each event, {crossover:
+    that}).
+    """
     candidates = [round(0.05 * k, 2) for k in range(1, 21)]
     costs = {c: [cost(c, row) for row in rows] for c in candidates}
     least = [min(column) for column in zip(*costs.values())]
@@ -185,8 +234,13 @@ def best_crossover(rows):
 
 
 def crossings(rows, block):
-    """Return the fraction of lit cells from which on the block costs more zero-suppressed than dense, None if none."""
-    points = sorted((row["cells"][block], row["always"]["blocks"][block] / row["never"]["blocks"][block]) for row in rows)
+    """Return the fraction of lit cells from which on the block costs more zero-suppressed than
+    dense, None if none.
+    """
+    points = sorted(
+        (row["cells"][block], row["always"]["blocks"][block] / row["never"]["blocks"][block])
+        for row in rows
+    )
     for (f0, r0), (f1, r1) in pairwise(points):
         if r0 < 1 <= r1 and all(r >= 0.97 for f, r in points if f >= f1):
             return f0 + (f1 - f0) * (1 - r0) / (r1 - r0)
@@ -196,6 +250,7 @@ def crossings(rows, block):
 def draw(rows, path):
     """Write a picture: the step against lit pixels, and each block's ratio against its lit cells."""
     from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     kinds = list(dict.fromkeys(row["kind"].split()[-1].rstrip("s") for row in rows))
@@ -203,56 +258,129 @@ def draw(rows, path):
     for mode, color in zip(MODES, ("tab:green", "tab:gray", "tab:blue")):
         for kind in kinds:
             some = [row for row in rows if row["kind"].split()[-1].rstrip("s") == kind]
-            left.plot([max(row["lit"], 1e-7) for row in some], [1e3 * row[mode]["step"] for row in some], markers[kind], color=color,
-                      label=mode if kind == kinds[0] else None, markersize=5, alpha=0.8)
-    left.set(xscale="log", yscale="log", xlabel="fraction of lit pixels", ylabel="training step, ms per event")
+            left.plot(
+                [max(row["lit"], 1e-7) for row in some],
+                [1e3 * row[mode]["step"] for row in some],
+                markers[kind],
+                color=color,
+                label=mode if kind == kinds[0] else None,
+                markersize=5,
+                alpha=0.8,
+            )
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="fraction of lit pixels",
+        ylabel="training step, ms per event",
+    )
     left.legend()
     for block in range(len(rows[0]["cells"])):
-        points = sorted((row["cells"][block], row["always"]["blocks"][block] / row["never"]["blocks"][block]) for row in rows)
+        points = sorted(
+            (row["cells"][block], row["always"]["blocks"][block] / row["never"]["blocks"][block])
+            for row in rows
+        )
         right.plot(*zip(*points), "o-", markersize=4, label=f"block {block + 1}")
     right.axhline(1, color="black", linewidth=0.8)
     right.axvline(CROSSOVER, color="black", linewidth=0.8, linestyle=":")
-    right.set(xlabel="fraction of the block's cells lit", ylabel="time zero-suppressed / dense", ylim=(0, 2))
+    right.set(
+        xlabel="fraction of the block's cells lit",
+        ylabel="time zero-suppressed / dense",
+        ylim=(0, 2),
+    )
     right.legend()
     figure.savefig(path, dpi=120)
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--threads", type=int, default=threads_per_rank(None))
     p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--levels", type=int, default=6, help="events of each kind (isolated: for each of three blocks)")
+    p.add_argument(
+        "--levels",
+        type=int,
+        default=6,
+        help="events of each kind (isolated: for each of three blocks)",
+    )
     p.add_argument("--json", help="write the figures to this file")
     p.add_argument("--plot", metavar="PNG", help="draw the figures into this file")
     args = p.parse_args(argv)
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
     models, rows = networks(args.size, args.threads), []
-    shapes = [shape for layer, shape in zip(models["never"].layers, models["never"].shapes[1:]) if isinstance(layer, mc.MaxPooling2D)]
-    print(f"{args.size} x {args.size}, {args.threads} threads of {os.cpu_count()} cores, {platform.machine()}, "
-          f"medians of {args.repeats} (blocks: the least), load average before: {', '.join(f'{x:.2f}' for x in load)}")
-    print(f"{'':<15}{'pixels':>9}  {'cells lit, % of block':<{6 * len(shapes)}}{'forward, ms':^24}{'step, ms':^24}"
-          f"{'step of blocks, always / never':>32}")
-    print(f"{'event':<15}{'lit, %':>9}  " + "".join(f"{i + 1:<6}" for i in range(len(shapes)))
-          + "".join(f"{mode:>8}" for mode in MODES * 2) + "".join(f"{i + 1:>8}" for i in range(len(shapes))))
+    shapes = [
+        shape
+        for layer, shape in zip(models["never"].layers, models["never"].shapes[1:])
+        if isinstance(layer, mc.MaxPooling2D)
+    ]
+    print(
+        f"{args.size} x {args.size}, {args.threads} threads of {os.cpu_count()} cores, {platform.machine()}, "
+        f"medians of {args.repeats} (blocks: the least), load average before: {', '.join(f'{x:.2f}' for x in load)}"
+    )
+    print(
+        f"{'':<15}{'pixels':>9}  {'cells lit, % of block':<{6 * len(shapes)}}{'forward, ms':^24}{'step, ms':^24}"
+        f"{'step of blocks, always / never':>32}"
+    )
+    print(
+        f"{'event':<15}{'lit, %':>9}  "
+        + "".join(f"{i + 1:<6}" for i in range(len(shapes)))
+        + "".join(f"{mode:>8}" for mode in MODES * 2)
+        + "".join(f"{i + 1:>8}" for i in range(len(shapes)))
+    )
     for kind, image in events(args.size, args.levels):
-        lit = (np.count_nonzero(image) if isinstance(image, np.ndarray) else image.nnz) / args.size ** 2
+        lit = (
+            np.count_nonzero(image) if isinstance(image, np.ndarray) else image.nnz
+        ) / args.size**2
         times, cells = measure(models, image, args.repeats)
-        row = {"kind": kind, "lit": lit, "cells": [n / (s[0] * s[1]) for n, s in zip(cells, shapes)], **times}
+        row = {
+            "kind": kind,
+            "lit": lit,
+            "cells": [n / (s[0] * s[1]) for n, s in zip(cells, shapes)],
+            **times,
+        }
         rows.append(row)
         ratios = [a / b for a, b in zip(times["always"]["blocks"], times["never"]["blocks"])]
-        print(f"{kind:<15}{100 * lit:>9.4g}  " + "".join(f"{100 * c:<6.3g}" for c in row["cells"])
-              + "".join(f"{1e3 * times[mode][key]:>8.1f}" for key in ("forward", "step") for mode in MODES)
-              + "".join(f"{r:>8.2f}" for r in ratios[:len(shapes)]), flush=True)
-    print("\nlit cells from which on a block is cheaper dense: " + ", ".join(
-        f"block {i + 1} " + (f"{100 * at:.0f} %" if (at := crossings(rows, i)) is not None else "never") for i in range(len(shapes))))
+        print(
+            f"{kind:<15}{100 * lit:>9.4g}  "
+            + "".join(f"{100 * c:<6.3g}" for c in row["cells"])
+            + "".join(
+                f"{1e3 * times[mode][key]:>8.1f}" for key in ("forward", "step") for mode in MODES
+            )
+            + "".join(f"{r:>8.2f}" for r in ratios[: len(shapes)]),
+            flush=True,
+        )
+    print(
+        "\nlit cells from which on a block is cheaper dense: "
+        + ", ".join(
+            f"block {i + 1} "
+            + (f"{100 * at:.0f} %" if (at := crossings(rows, i)) is not None else "never")
+            for i in range(len(shapes))
+        )
+    )
     crossover, relative, all_ = best_crossover(rows)
-    print("cost relative to the best choice for each event, mean: " + ", ".join(f"{c:g}: {r:.3f}" for c, r in all_.items() if c >= 0.3))
-    print(f"CROSSOVER = {crossover:g}    (now {CROSSOVER:g}; costs {100 * (relative - 1):.1f} % more than the best choice)")
+    print(
+        "cost relative to the best choice for each event, mean: "
+        + ", ".join(f"{c:g}: {r:.3f}" for c, r in all_.items() if c >= 0.3)
+    )
+    print(
+        f"CROSSOVER = {crossover:g}    (now {CROSSOVER:g}; costs {100 * (relative - 1):.1f} % more than the best choice)"
+    )
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"size": args.size, "threads": args.threads, "cores": os.cpu_count(), "load": load, "crossover": crossover,
-                       "relative": all_, "rows": rows}, file, indent=1)
+            json.dump(
+                {
+                    "size": args.size,
+                    "threads": args.threads,
+                    "cores": os.cpu_count(),
+                    "load": load,
+                    "crossover": crossover,
+                    "relative": all_,
+                    "rows": rows,
+                },
+                file,
+                indent=1,
+            )
             file.write("\n")
     if args.plot:
         draw(rows, args.plot)

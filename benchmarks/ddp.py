@@ -1,17 +1,21 @@
-"""The same training on several processes: minicnn over MPI against PyTorch's DistributedDataParallel, on the same events.
+"""The same training on several processes: minicnn over MPI against PyTorch's
+DistributedDataParallel, on the same events.
 
-    pip install minicnn[peers]
-    python benchmarks/ddp.py [--ranks 2] [--threads 1] [--batch-size 2] [--rounds 3] [--size 3600] [--events FILE] [--json FILE]
+    pip install minicnn[peers] python benchmarks/ddp.py [--ranks 2] [--threads 1] [--batch-size 2]
+    [--rounds 3] [--size 3600] [--events FILE] [--json FILE]
 
-PyTorch runs with gloo, one process per rank, in its fastest setting here: channels last, oneDNN, the pooling before the ELU (which
-increases: the same numbers with 1/25 of the ELUs), DDP's own buckets and overlap. It gets its batches as dense arrays that are ready
-before the clock starts; minicnn fetches and decompresses its events within the time. Both start from the same weights, with SGD and
-momentum 0.9.
+PyTorch runs with gloo, one process per rank, in its fastest setting here: channels last, oneDNN,
+the pooling before the ELU (which increases: the same numbers with 1/25 of the ELUs), DDP's own
+buckets and overlap. It gets its batches as dense arrays that are ready before the clock starts;
+minicnn fetches and decompresses its events within the time. Both start from the same weights, with
+SGD and momentum 0.9.
 
-The two take turns, started anew each time. A turn begins with CHECK steps that are not timed: their mean losses over all ranks, and how
-far they moved the weights, have to agree. Then --steps steps are timed; ms per event is the slowest rank's time over the events of all
-ranks. "minicnn, batch 32" is what one would run, as larger batches cost it no memory; PyTorch's memory grows with the batch.
+The two take turns, started anew each time. A turn begins with CHECK steps that are not timed: their
+mean losses over all ranks, and how far they moved the weights, have to agree. Then --steps steps
+are timed; ms per event is the slowest rank's time over the events of all ranks. "minicnn, batch 32"
+is what one would run, as larger batches cost it no memory; PyTorch's memory grows with the batch.
 """
+
 import argparse
 import importlib.util
 import json
@@ -32,19 +36,29 @@ from minicnn.parallel import MODES, make_sync, threads_per_rank, world
 from minicnn.train.fit import train_step
 
 CHECK = 2
-#: Largest relative difference, of weights in norm: float32 rounding decides near ties in max-pooling, which moves single gradients.
+#: Largest relative difference, of weights in norm: float32 rounding decides near ties in
+#: max-pooling, which moves single gradients.
 TOLERANCE = {"loss": 1e-5, "weights": 1e-3}
 
 
-# ------------------------------------------------------------------------------------------------ workers
+# ------------------------------------------------------------------------------------------ workers
 def batches(args, rank):
-    """Return [(images, labels)] of a rank's steps: the same for every engine, different on every rank."""
+    """Return [(images, labels)] of a rank's steps: the same for every engine, different on every
+    rank.
+    """
     size, steps = args.batch_size, CHECK + args.steps
-    source = (mc.data.open_events(args.events, size=args.size) if args.events
-              else mc.data.Simulator(args.seed, (args.size, args.size, 1)))
-    events = [[source.read(i % len(source) if args.events else i) for i in range((step * args.ranks + rank) * size,
-                                                                                 (step * args.ranks + rank + 1) * size)]
-              for step in range(steps)]
+    source = (
+        mc.data.open_events(args.events, size=args.size)
+        if args.events
+        else mc.data.Simulator(args.seed, (args.size, args.size, 1))
+    )
+    events = [
+        [
+            source.read(i % len(source) if args.events else i)
+            for i in range((step * args.ranks + rank) * size, (step * args.ranks + rank + 1) * size)
+        ]
+        for step in range(steps)
+    ]
     return [([e.image for e in some], [max(int(e.label), 0) for e in some]) for some in events]
 
 
@@ -53,17 +67,31 @@ class Minicnn:
 
     def __init__(self, args, comm, weights):
         self.rank, self.comm, self.size = comm.rank, comm, args.batch_size
-        self.model = mc.models.microboone(args.size, device="cpu", input_scale=engines.scale(args.size))
+        self.model = mc.models.microboone(
+            args.size, device="cpu", input_scale=engines.scale(args.size)
+        )
         self.model.kernels.set_threads(args.threads)
         self.model.set_weights(weights)
-        self.optimizer, self.sync = mc.SGD(engines.RATE, engines.MOMENTUM), make_sync(args.sync, comm)
+        self.optimizer, self.sync = (
+            mc.SGD(engines.RATE, engines.MOMENTUM),
+            make_sync(args.sync, comm),
+        )
         steps = batches(args, comm.rank)
-        images, labels = [image for x, _ in steps for image in x], [label for _, y in steps for label in y]
+        images, labels = (
+            [image for x, _ in steps for image in x],
+            [label for _, y in steps for label in y],
+        )
         self.store = mc.data.EventStore().load(InMemory(images, labels))
 
     def step(self, i):
         """Make step i and return its mean loss over all ranks."""
-        tail = train_step(self.model, *self.store.batch(range(i * self.size, (i + 1) * self.size)), self.optimizer, self.sync, self.rank)
+        tail = train_step(
+            self.model,
+            *self.store.batch(range(i * self.size, (i + 1) * self.size)),
+            self.optimizer,
+            self.sync,
+            self.rank,
+        )
         return tail["loss"] / tail["events"]
 
     def barrier(self):
@@ -94,7 +122,10 @@ class TorchDDP:
     def __init__(self, args, rank, weights):
         import torch
         import torch.distributed as dist
-        dist.init_process_group("gloo", init_method=f"file://{args.out}/rendezvous", rank=rank, world_size=args.ranks)
+
+        dist.init_process_group(
+            "gloo", init_method=f"file://{args.out}/rendezvous", rank=rank, world_size=args.ranks
+        )
         self.torch, self.dist, self.ranks = torch, dist, args.ranks
         engine = self.engine = engines.Torch(args.size, weights, args.threads, pool_first=True)
 
@@ -102,17 +133,24 @@ class TorchDDP:
             def __init__(self):
                 super().__init__()
                 self.names = list(engine.p)
-                self.p = torch.nn.ParameterList(torch.nn.Parameter(w.detach()) for w in engine.p.values())
+                self.p = torch.nn.ParameterList(
+                    torch.nn.Parameter(w.detach()) for w in engine.p.values()
+                )
                 engine.p = dict(zip(self.names, self.p))
 
             def forward(self, x, y):
                 return engine.loss_of(x, y)
+
         self.network = torch.nn.parallel.DistributedDataParallel(Network())
-        self.optimizer = torch.optim.SGD(self.network.parameters(), engines.RATE, engines.MOMENTUM, fused=True)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), engines.RATE, engines.MOMENTUM, fused=True
+        )
         self.batches = [engine.batch(*batch) for batch in batches(args, rank)]
 
     def step(self, i):
-        """Make step i and return its mean loss over all ranks (one number more to exchange, as minicnn's)."""
+        """Make step i and return its mean loss over all ranks (one number more to exchange, as
+        minicnn's).
+        """
         self.optimizer.zero_grad()
         loss = self.network(*self.batches[i])
         loss.backward()
@@ -141,7 +179,9 @@ def work(args, engine, rank):
     seconds = time.perf_counter() - start
     if rank == 0:
         np.savez(args.out / "moved.npz", **moved)
-    (args.out / f"rank-{rank}.json").write_text(json.dumps({"losses": losses, "seconds": seconds, "memory": engines.peak_memory()}))
+    (args.out / f"rank-{rank}.json").write_text(
+        json.dumps({"losses": losses, "seconds": seconds, "memory": engines.peak_memory()})
+    )
 
 
 def worker(args):
@@ -155,19 +195,49 @@ def worker(args):
         work(args, Minicnn(args, comm, weights), comm.rank)
 
 
-# ------------------------------------------------------------------------------------------------ the run
+# ------------------------------------------------------------------------------------------ the run
 def turn(args, kind, batch_size):
-    """Start the ranks of one engine and return {"ms", "losses", "moved", "memory"}; SystemExit with what they wrote if one fails."""
+    """Start the ranks of one engine and return {"ms", "losses", "moved", "memory"}; SystemExit with
+    what they wrote if one fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--worker", kind, "--out", folder, "--batch-size", str(batch_size)]
-        for name in ("ranks", "threads", "steps", "size", "seed", "sync", *(("events",) if args.events else ())):
+        command = [
+            sys.executable,
+            __file__,
+            "--worker",
+            kind,
+            "--out",
+            folder,
+            "--batch-size",
+            str(batch_size),
+        ]
+        for name in (
+            "ranks",
+            "threads",
+            "steps",
+            "size",
+            "seed",
+            "sync",
+            *(("events",) if args.events else ()),
+        ):
             command += ["--" + name, str(getattr(args, name))]
         if kind == "minicnn":
-            commands = [[str(Path(sys.executable).with_name("mpiexec")), "-n", str(args.ranks), *command]]
+            commands = [
+                [str(Path(sys.executable).with_name("mpiexec")), "-n", str(args.ranks), *command]
+            ]
         else:
             commands = [[*command, "--rank", str(rank)] for rank in range(args.ranks)]
-        environment = {"MPIR_CVAR_POLLS_BEFORE_YIELD": "1", **os.environ, "OMP_NUM_THREADS": str(args.threads)}
-        processes = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) for c in commands]
+        environment = {
+            "MPIR_CVAR_POLLS_BEFORE_YIELD": "1",
+            **os.environ,
+            "OMP_NUM_THREADS": str(args.threads),
+        }
+        processes = [
+            subprocess.Popen(
+                c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            )
+            for c in commands
+        ]
         try:
             said = [process.communicate(timeout=args.timeout)[0] for process in processes]
         except subprocess.TimeoutExpired:
@@ -178,18 +248,32 @@ def turn(args, kind, batch_size):
         failed = [text for process, text in zip(processes, said) if process.returncode]
         if failed:
             raise SystemExit(f"{kind} failed:\n{failed[0][-3000:]}")
-        ranks = [json.loads((Path(folder) / f"rank-{rank}.json").read_text()) for rank in range(args.ranks)]
+        ranks = [
+            json.loads((Path(folder) / f"rank-{rank}.json").read_text())
+            for rank in range(args.ranks)
+        ]
         with np.load(Path(folder) / "moved.npz") as moved:
             moved = dict(moved)
     events = args.steps * batch_size * args.ranks
-    return {"ms": 1e3 * max(r["seconds"] for r in ranks) / events, "losses": ranks[0]["losses"], "moved": moved,
-            "memory": max(r["memory"] for r in ranks)}
+    return {
+        "ms": 1e3 * max(r["seconds"] for r in ranks) / events,
+        "losses": ranks[0]["losses"],
+        "moved": moved,
+        "memory": max(r["memory"] for r in ranks),
+    }
 
 
 def compare(ours, theirs):
-    """Return the largest relative differences {"loss", "weights"} of two turns; SystemExit where they exceed TOLERANCE."""
-    far = {"loss": max(abs(a / b - 1) for a, b in zip(ours["losses"], theirs["losses"])),
-           "weights": max(float(np.linalg.norm(ours["moved"][name] - w) / np.linalg.norm(w)) for name, w in theirs["moved"].items())}
+    """Return the largest relative differences {"loss", "weights"} of two turns; SystemExit where
+    they exceed TOLERANCE.
+    """
+    far = {
+        "loss": max(abs(a / b - 1) for a, b in zip(ours["losses"], theirs["losses"])),
+        "weights": max(
+            float(np.linalg.norm(ours["moved"][name] - w) / np.linalg.norm(w))
+            for name, w in theirs["moved"].items()
+        ),
+    }
     wrong = [f"{what} {far[what]:.1e}" for what in far if not far[what] <= TOLERANCE[what]]
     if wrong:
         raise SystemExit("the engines do not agree, so nothing is compared: " + ", ".join(wrong))
@@ -197,18 +281,24 @@ def compare(ours, theirs):
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--ranks", type=int, default=2)
     p.add_argument("--threads", type=int, help="per rank (default: cores / ranks)")
     p.add_argument("--batch-size", type=int, default=2, help="events per step and rank, of both")
-    p.add_argument("--large", type=int, default=32, help="minicnn's batch of the second row (0: none)")
+    p.add_argument(
+        "--large", type=int, default=32, help="minicnn's batch of the second row (0: none)"
+    )
     p.add_argument("--steps", type=int, default=2, help="timed steps of a turn")
     p.add_argument("--rounds", type=int, default=3, help="turns of each")
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--seed", type=int, default=0, help="of the simulated events")
     p.add_argument("--events", type=Path, help="take events of this file instead of simulated ones")
     p.add_argument("--sync", choices=MODES, default="gradients", help="of minicnn")
-    p.add_argument("--timeout", type=float, default=600, help="seconds after which a turn is given up")
+    p.add_argument(
+        "--timeout", type=float, default=600, help="seconds after which a turn is given up"
+    )
     p.add_argument("--json", help="write the figures to this file")
     for hidden, kind in (("--worker", str), ("--rank", int), ("--out", Path)):
         p.add_argument(hidden, type=kind, help=argparse.SUPPRESS)
@@ -219,8 +309,12 @@ def main(argv=None):
     if importlib.util.find_spec("torch") is None:
         raise SystemExit("PyTorch is not installed: pip install minicnn[peers]")
     from importlib.metadata import version
-    print(f"training at {args.size} x {args.size}, {args.ranks} ranks x {args.threads} thread(s) on {os.cpu_count()} cores, "
-          f"{platform.machine()}; torch {version('torch')}, gloo; minicnn {mc.__version__}, sync {args.sync}", flush=True)
+
+    print(
+        f"training at {args.size} x {args.size}, {args.ranks} ranks x {args.threads} thread(s) on {os.cpu_count()} cores, "
+        f"{platform.machine()}; torch {version('torch')}, gloo; minicnn {mc.__version__}, sync {args.sync}",
+        flush=True,
+    )
     cases = [("torch DDP", "torch", args.batch_size), ("minicnn", "minicnn", args.batch_size)]
     cases += [("minicnn", "minicnn", args.large)] if args.large else []
     turns, far = {case: [] for case in cases}, {"loss": 0.0, "weights": 0.0}
@@ -229,23 +323,51 @@ def main(argv=None):
             turns[case].append(turn(args, *case[1:]))
         differences = compare(turns[cases[1]][-1], turns[cases[0]][-1])
         far = {what: max(far[what], differences[what]) for what in far}
-    print(f"check: {CHECK} steps of the same {args.batch_size * args.ranks} events; losses differ by {far['loss']:.1e}, the changes of the "
-          f"weights by {far['weights']:.1e} (tolerances {TOLERANCE['loss']:.0e}, {TOLERANCE['weights']:.0e})")
-    print(f"{'engine':<14}{'batch per rank':>15}{'ms per event':>14}{'least':>9}{'most':>9}{'events/s':>10}{'MB per rank':>13}"
-          f"{'times faster':>14}")
+    print(
+        f"check: {CHECK} steps of the same {args.batch_size * args.ranks} events; losses differ by {far['loss']:.1e}, the changes of the "
+        f"weights by {far['weights']:.1e} (tolerances {TOLERANCE['loss']:.0e}, {TOLERANCE['weights']:.0e})"
+    )
+    print(
+        f"{'engine':<14}{'batch per rank':>15}{'ms per event':>14}{'least':>9}{'most':>9}{'events/s':>10}{'MB per rank':>13}"
+        f"{'times faster':>14}"
+    )
     rows, theirs = [], turns[cases[0]]
     for case in cases:
         ms = [t["ms"] for t in turns[case]]
-        ratios = [a["ms"] / b["ms"] for a, b in zip(theirs, turns[case])]          # of the same round
-        rows.append({"engine": case[0], "batch": case[2], "median": statistics.median(ms), "least": min(ms), "most": max(ms),
-                     "memory": max(t["memory"] for t in turns[case]), "times_faster": statistics.median(ratios), "ratios": ratios})
+        ratios = [a["ms"] / b["ms"] for a, b in zip(theirs, turns[case])]  # of the same round
+        rows.append(
+            {
+                "engine": case[0],
+                "batch": case[2],
+                "median": statistics.median(ms),
+                "least": min(ms),
+                "most": max(ms),
+                "memory": max(t["memory"] for t in turns[case]),
+                "times_faster": statistics.median(ratios),
+                "ratios": ratios,
+            }
+        )
         r = rows[-1]
-        print(f"{r['engine']:<14}{r['batch']:>15}{r['median']:>14.1f}{r['least']:>9.1f}{r['most']:>9.1f}{1e3 / r['median']:>10.1f}"
-              f"{r['memory']:>13.0f}{r['times_faster']:>14.1f}")
+        print(
+            f"{r['engine']:<14}{r['batch']:>15}{r['median']:>14.1f}{r['least']:>9.1f}{r['most']:>9.1f}{1e3 / r['median']:>10.1f}"
+            f"{r['memory']:>13.0f}{r['times_faster']:>14.1f}"
+        )
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"size": args.size, "ranks": args.ranks, "threads": args.threads, "cores": os.cpu_count(), "torch": version("torch"),
-                       "sync": args.sync, "differences": far, "rows": rows}, file, indent=1)
+            json.dump(
+                {
+                    "size": args.size,
+                    "ranks": args.ranks,
+                    "threads": args.threads,
+                    "cores": os.cpu_count(),
+                    "torch": version("torch"),
+                    "sync": args.sync,
+                    "differences": far,
+                    "rows": rows,
+                },
+                file,
+                indent=1,
+            )
             file.write("\n")
 
 

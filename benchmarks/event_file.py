@@ -1,11 +1,14 @@
-"""The filters of the event file: size, and how fast events are written, read in order and read at random.
+"""The filters of the event file: size, and how fast events are written, read in order and read at
+random.
 
     python benchmarks/event_file.py [--events 300] [--size 3600] [--file EVENTS] [--json FILE]
 
-Simulated events, and with --file those of a file in any known format (the first 20 of them, repeated with jittered charge to 20).
-Every event is compared with what was written before anything is timed. Medians of --repeats with the spread (max - min); sizes
-relative to coordinates and values in memory (12 bytes a pixel). Chosen by it: FILTERS and PIXEL_CHUNK in the event file's module.
+Simulated events, and with --file those of a file in any known format (the first 20 of them,
+repeated with jittered charge to 20). Every event is compared with what was written before anything
+is timed. Medians of --repeats with the spread (max - min); sizes relative to coordinates and values
+in memory (12 bytes a pixel). Chosen by it: FILTERS and PIXEL_CHUNK in the event file's module.
 """
+
 import argparse
 import json
 import os
@@ -22,8 +25,12 @@ import numpy as np
 from minicnn.data import Simulator, SparseImage, open_events
 from minicnn.data.readers import EventFile, EventWriter, minicnn_hdf5
 
-FILTERS = {"none": {}, "lzf": {"compression": "lzf"}, "gzip 1": {"compression": "gzip", "compression_opts": 1},
-           "gzip 4": {"compression": "gzip", "compression_opts": 4}}
+FILTERS = {
+    "none": {},
+    "lzf": {"compression": "lzf"},
+    "gzip 1": {"compression": "gzip", "compression_opts": 1},
+    "gzip 4": {"compression": "gzip", "compression_opts": 4},
+}
 
 
 def simulated(events, size):
@@ -32,19 +39,25 @@ def simulated(events, size):
 
 
 def of_file(path, events=20):
-    """``events`` events of a file; where it has fewer they are repeated, their charge jittered so that they differ."""
+    """``events`` events of a file; where it has fewer they are repeated, their charge jittered so
+    that they differ.
+    """
     rng = np.random.default_rng(0)
     with open_events(path) as reader:
         some = [reader.read(i) for i in range(min(events, len(reader)))]
     for k in range(len(some), events):
         image = some[k % len(some)].image
         values = image.values * (1 + 0.1 * rng.standard_normal(image.values.shape))
-        some.append(replace(some[k % len(some)], image=SparseImage(image.coords, values, image.shape)))
+        some.append(
+            replace(some[k % len(some)], image=SparseImage(image.coords, values, image.shape))
+        )
     return some
 
 
 def measure(path, events, repeats):
-    """Return a dictionary with the size in bytes and [median, spread] of events/s written, read in order, read at random."""
+    """Return a dictionary with the size in bytes and [median, spread] of events/s written, read in
+    order, read at random.
+    """
     order = np.random.default_rng(1).permutation(len(events))
     seconds = []
     for repeat in range(-1, repeats):
@@ -58,18 +71,29 @@ def measure(path, events, repeats):
                 for k in numbers:
                     read = reader.read(k)
                     if repeat < 0:
-                        assert read.image.coords.tobytes() == events[k].image.coords.tobytes(), f"event {k} differs"
-                        assert read.image.values.tobytes() == events[k].image.values.tobytes(), f"event {k} differs"
+                        assert read.image.coords.tobytes() == events[k].image.coords.tobytes(), (
+                            f"event {k} differs"
+                        )
+                        assert read.image.values.tobytes() == events[k].image.values.tobytes(), (
+                            f"event {k} differs"
+                        )
             times.append(time.perf_counter())
         if repeat >= 0:
             seconds.append([b - a for a, b in pairwise(times)])
     rates = [[len(events) / s for s in column] for column in zip(*seconds)]
-    return {"bytes": os.path.getsize(path),
-            **{name: [statistics.median(r), max(r) - min(r)] for name, r in zip(("written", "read", "random"), rates)}}
+    return {
+        "bytes": os.path.getsize(path),
+        **{
+            name: [statistics.median(r), max(r) - min(r)]
+            for name, r in zip(("written", "read", "random"), rates)
+        },
+    }
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--events", type=int, default=300, help="simulated events")
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--file", help="measure on these events too")
@@ -81,21 +105,37 @@ def main():
     sets = {"simulated": simulated(args.events, args.size)}
     if args.file:
         sets[Path(args.file).name] = of_file(args.file)
-    out = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "chunk": args.chunk, "sets": {}}
-    print(f"{out['machine']}, {out['cores']} cores, one process; shuffle and fletcher32 always on, chunks of {args.chunk} pixels, "
-          f"median of {args.repeats} (spread)")
+    out = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "chunk": args.chunk,
+        "sets": {},
+    }
+    print(
+        f"{out['machine']}, {out['cores']} cores, one process; shuffle and fletcher32 always on, chunks of {args.chunk} pixels, "
+        f"median of {args.repeats} (spread)"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name, events in sets.items():
             memory = sum(event.image.nbytes for event in events)
             pixels = sum(event.image.nnz for event in events) / len(events)
-            print(f"\n{name}: {len(events)} events of {pixels:,.0f} lit pixels on average, {memory / 1e6:.1f} MB in memory")
+            print(
+                f"\n{name}: {len(events)} events of {pixels:,.0f} lit pixels on average, {memory / 1e6:.1f} MB in memory"
+            )
             print(f"{'filter':<10}{'size':>7}{'written/s':>16}{'read/s':>16}{'at random/s':>16}")
-            rows = out["sets"][name] = {"events": len(events), "pixels": pixels, "memory_bytes": memory}
+            rows = out["sets"][name] = {
+                "events": len(events),
+                "pixels": pixels,
+                "memory_bytes": memory,
+            }
             for title, filters in FILTERS.items():
                 minicnn_hdf5.FILTERS = {"shuffle": True, "fletcher32": True, **filters}
                 row = rows[title] = measure(os.path.join(folder, "events.h5"), events, args.repeats)
                 mark = " *" if minicnn_hdf5.FILTERS == chosen else ""
-                rates = "".join(f"{f'{m:.0f} ({s:.0f})':>16}" for m, s in (row[key] for key in ("written", "read", "random")))
+                rates = "".join(
+                    f"{f'{m:.0f} ({s:.0f})':>16}"
+                    for m, s in (row[key] for key in ("written", "read", "random"))
+                )
                 print(f"{title + mark:<10}{100 * row['bytes'] / memory:>5.0f} %{rates}")
     print("\n* what the event file uses")
     if args.json:

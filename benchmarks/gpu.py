@@ -1,11 +1,14 @@
-"""The CUDA kernels and the training step on a GPU, against the ceilings that the same run measures, and against PyTorch.
+"""The CUDA kernels and the training step on a GPU, against the ceilings that the same run measures,
+and against PyTorch.
 
     python benchmarks/gpu.py [--size 3600] [--batch-size 1 8 32] [--json FILE]        # needs a GPU; PyTorch if it is installed
 
-First the loss and gradients are compared with the CPU engine. Times are medians of device events. ``make gpu-check`` runs the parity
-tests on the device and then this, into benchmarks/results/. ``--device emulated --size 100`` runs it all without a GPU; such times mean
-nothing, but ``--device emulated --check`` compares the whole network at full size with the CPU engine, in two minutes.
+First the loss and gradients are compared with the CPU engine. Times are medians of device events.
+``make gpu-check`` runs the parity tests on the device and then this, into benchmarks/results/.
+``--device emulated --size 100`` runs it all without a GPU; such times mean nothing, but ``--device
+emulated --check`` compares the whole network at full size with the CPU engine, in two minutes.
 """
+
 import argparse
 import json
 import math
@@ -40,6 +43,7 @@ class Clock:
             self.k.synchronize()
             if self.k.name == "cuda":
                 import cupy
+
                 begin, end = cupy.cuda.Event(), cupy.cuda.Event()
                 begin.record()
                 call()
@@ -54,40 +58,76 @@ class Clock:
 
 
 def ceilings(clock):
-    """Return {"copy_GBs": ..., "fp32_TFLOPs": ...} of a large copy and a large matrix product, or {} without a GPU."""
+    """Return {"copy_GBs": ..., "fp32_TFLOPs": ...} of a large copy and a large matrix product, or
+    {} without a GPU.
+    """
     if clock.k.name != "cuda":
         return {}
     import cupy
+
     a, b = (cupy.zeros(1 << 28, np.float32) for _ in range(2))
     copy = clock(lambda: cupy.copyto(b, a))
     m, n = (cupy.ones((8192, 8192), np.float32) for _ in range(2))
-    product = clock(lambda: m @ n)                            # CuPy computes it in fp32 unless CUPY_TF32 is set
+    product = clock(lambda: m @ n)  # CuPy computes it in fp32 unless CUPY_TF32 is set
     return {"copy_GBs": 2 * a.nbytes / copy / 1e9, "fp32_TFLOPs": 2 * 8192**3 / product / 1e12}
 
 
 def rows_of_kernels(clock, size, batch, lit):
-    """Yield {"kernel", "seconds", "flop", "bytes"} for forward, weight and input gradient of every block, dense and at few cells."""
+    """Yield {"kernel", "seconds", "flop", "bytes"} for forward, weight and input gradient of every
+    block, dense and at few cells.
+    """
     k, rng = clock.k, np.random.default_rng(0)
     model = mc.models.microboone(size, device="reference", zero_suppression="never")
-    blocks = [(s, shape) for s, shape in zip(model.plan().stages, model.plan().shapes) if isinstance(s, FusedBlock)]
+    blocks = [
+        (s, shape)
+        for s, shape in zip(model.plan().stages, model.plan().shapes)
+        if isinstance(s, FusedBlock)
+    ]
     for i, (block, shape) in enumerate(blocks):
         w, b = (k.asarray(model.weights[f"{block.name}/{key}"]) for key in "wb")
         kh, kw, ci, co = w.shape
         x = k.asarray(rng.standard_normal((batch, *shape), np.float32))
         y, argmax = k.conv2d_block(x, w, b, block.pool)
-        cells, positions, taps = math.prod(y.shape[:3]), math.prod(block.pool), 2 * kh * kw * ci * co
-        forward, backward = partial(k.conv2d_block, x, w, b, block.pool), partial(k.conv2d_block_backward, y, x, w, y, argmax, block.pool)
-        yield {"kernel": f"block {i + 1} forward", "seconds": clock(forward), "flop": cells * positions * taps,
-               "bytes": x.nbytes + 1.25 * y.nbytes}
-        yield {"kernel": f"block {i + 1} dw", "seconds": clock(partial(backward, need_dx=False)), "flop": cells * taps,
-               "bytes": x.nbytes + 2.25 * y.nbytes}
+        cells, positions, taps = (
+            math.prod(y.shape[:3]),
+            math.prod(block.pool),
+            2 * kh * kw * ci * co,
+        )
+        forward, backward = (
+            partial(k.conv2d_block, x, w, b, block.pool),
+            partial(k.conv2d_block_backward, y, x, w, y, argmax, block.pool),
+        )
+        yield {
+            "kernel": f"block {i + 1} forward",
+            "seconds": clock(forward),
+            "flop": cells * positions * taps,
+            "bytes": x.nbytes + 1.25 * y.nbytes,
+        }
+        yield {
+            "kernel": f"block {i + 1} dw",
+            "seconds": clock(partial(backward, need_dx=False)),
+            "flop": cells * taps,
+            "bytes": x.nbytes + 2.25 * y.nbytes,
+        }
         if i:
-            yield {"kernel": f"block {i + 1} dw + dx", "seconds": clock(backward), "flop": 2 * cells * taps,
-                   "bytes": 2 * x.nbytes + 2.25 * y.nbytes}
-        some = k.asarray(np.argwhere(rng.random(y.shape[1:3]) < lit[i] / math.prod(y.shape[1:3])).astype(np.int32))
+            yield {
+                "kernel": f"block {i + 1} dw + dx",
+                "seconds": clock(backward),
+                "flop": 2 * cells * taps,
+                "bytes": 2 * x.nbytes + 2.25 * y.nbytes,
+            }
+        some = k.asarray(
+            np.argwhere(rng.random(y.shape[1:3]) < lit[i] / math.prod(y.shape[1:3])).astype(
+                np.int32
+            )
+        )
         if len(some):
-            yield {"kernel": f"block {i + 1} at {len(some)} cells", "flop": len(some) * positions * taps, "bytes": 0,
-                   "seconds": clock(partial(k.conv2d_block_cells, x[:1], some, w, b, block.pool))}
+            yield {
+                "kernel": f"block {i + 1} at {len(some)} cells",
+                "flop": len(some) * positions * taps,
+                "bytes": 0,
+                "seconds": clock(partial(k.conv2d_block_cells, x[:1], some, w, b, block.pool)),
+            }
     n = model.parameters.size
     vectors = [k.zeros((n,)) for _ in range(3)]
     update = partial(k.sgd, *vectors, RATE, MOMENTUM, out=(vectors[0], vectors[2]))
@@ -95,10 +135,13 @@ def rows_of_kernels(clock, size, batch, lit):
 
 
 def peak_memory(k, reset=False):
-    """Return the bytes that CuPy's pool holds, which never shrinks by itself; ``reset`` gives back what is unused."""
+    """Return the bytes that CuPy's pool holds, which never shrinks by itself; ``reset`` gives back
+    what is unused.
+    """
     if k.name != "cuda":
         return 0
     import cupy
+
     pool = cupy.get_default_memory_pool()
     if reset:
         pool.free_all_blocks()
@@ -108,17 +151,31 @@ def peak_memory(k, reset=False):
 def step_of_minicnn(k, device, size, batch, mode, events, repeats, precision="float32"):
     """Return the row of one training step: transfer, compression, update and all."""
     peak_memory(k, reset=True)
-    model = mc.models.microboone(size, device=device, input_scale=0.05 * size / 3600, zero_suppression=mode,
-                                 precision=precision, optimizer=mc.SGD(RATE, MOMENTUM))
+    model = mc.models.microboone(
+        size,
+        device=device,
+        input_scale=0.05 * size / 3600,
+        zero_suppression=mode,
+        precision=precision,
+        optimizer=mc.SGD(RATE, MOMENTUM),
+    )
     images, labels = [e.image for e in events[:batch]], np.array([e.label for e in events[:batch]])
     seconds = Clock(model.kernels, repeats)(lambda: model.train_on_batch(images, labels))
-    kind = ("dense" if mode == "never" else "zero-suppressed") + (", TF32" if precision == "tf32" else "")
-    return {"engine": f"minicnn {kind}", "batch": batch, "seconds": seconds / batch,
-            "memory": peak_memory(k)}
+    kind = ("dense" if mode == "never" else "zero-suppressed") + (
+        ", TF32" if precision == "tf32" else ""
+    )
+    return {
+        "engine": f"minicnn {kind}",
+        "batch": batch,
+        "seconds": seconds / batch,
+        "memory": peak_memory(k),
+    }
 
 
 def steps_of_torch(size, batch, events, repeats):
-    """Yield rows of PyTorch's step, images already on the GPU: eager with TF32 off and on, and compiled with the pool before the ELU."""
+    """Yield rows of PyTorch's step, images already on the GPU: eager with TF32 off and on, and
+    compiled with the pool before the ELU.
+    """
     try:
         import torch
     except ImportError:
@@ -126,16 +183,28 @@ def steps_of_torch(size, batch, events, repeats):
     if not torch.cuda.is_available():
         return
     from torch.nn import functional as f
+
     model = mc.models.microboone(size, device="reference", zero_suppression="never")
-    weights, pools = model.get_weights(), [s.pool for s in model.plan().stages if isinstance(s, FusedBlock)]
+    weights, pools = (
+        model.get_weights(),
+        [s.pool for s in model.plan().stages if isinstance(s, FusedBlock)],
+    )
     names = [n[:-2] for n, w in weights.items() if w.ndim == 4]
-    x = torch.tensor(np.stack([e.image.to_dense() for e in events[:batch]]) * 0.01).permute(0, 3, 1, 2).cuda()
+    x = (
+        torch.tensor(np.stack([e.image.to_dense() for e in events[:batch]]) * 0.01)
+        .permute(0, 3, 1, 2)
+        .cuda()
+    )
     y = torch.tensor([e.label for e in events[:batch]]).cuda()
 
     def loss_of(p, x, pool_first):
         for name, pool in zip(names, pools):
             x = f.conv2d(x, p[name + "/w"], p[name + "/b"], padding="same")
-            x = f.elu(f.max_pool2d(x, pool)) if pool_first else f.max_pool2d(f.elu(x, inplace=True), pool)
+            x = (
+                f.elu(f.max_pool2d(x, pool))
+                if pool_first
+                else f.max_pool2d(f.elu(x, inplace=True), pool)
+            )
         x = f.elu(f.linear(x.permute(0, 2, 3, 1).flatten(1), p["fc1/w"], p["fc1/b"]))
         return f.cross_entropy(f.linear(x, p["predictions/w"], p["predictions/b"]), y)
 
@@ -143,8 +212,15 @@ def steps_of_torch(size, batch, events, repeats):
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         for compiled in (False, True):
-            p = {n: torch.tensor(w.transpose(3, 2, 0, 1) if w.ndim == 4 else w.T).cuda().contiguous(
-                memory_format=torch.channels_last if w.ndim == 4 else torch.contiguous_format).requires_grad_() for n, w in weights.items()}
+            p = {
+                n: torch.tensor(w.transpose(3, 2, 0, 1) if w.ndim == 4 else w.T)
+                .cuda()
+                .contiguous(
+                    memory_format=torch.channels_last if w.ndim == 4 else torch.contiguous_format
+                )
+                .requires_grad_()
+                for n, w in weights.items()
+            }
             optimizer = torch.optim.SGD(p.values(), RATE, MOMENTUM, fused=True)
             call = torch.compile(loss_of) if compiled else loss_of
 
@@ -152,6 +228,7 @@ def steps_of_torch(size, batch, events, repeats):
                 optimizer.zero_grad()
                 call(p, x, first).backward()
                 optimizer.step()
+
             try:
                 torch.cuda.reset_peak_memory_stats()
                 for _ in range(3):
@@ -164,25 +241,46 @@ def steps_of_torch(size, batch, events, repeats):
                     end.record()
                     end.synchronize()
                     seconds.append(begin.elapsed_time(end) / 1e3)
-                yield {"engine": f"PyTorch {torch.__version__}{' compiled, pool first' if compiled else ''}, {'TF32' if tf32 else 'fp32'}",
-                       "batch": batch, "seconds": statistics.median(seconds) / batch, "memory": torch.cuda.max_memory_allocated()}
-            except Exception as problem:                      # out of memory, or no compiler for torch.compile: said, not hidden
-                print(f"PyTorch{' compiled' if compiled else ''}, batch {batch}: {str(problem).splitlines()[0]}")
+                yield {
+                    "engine": f"PyTorch {torch.__version__}{' compiled, pool first' if compiled else ''}, {'TF32' if tf32 else 'fp32'}",
+                    "batch": batch,
+                    "seconds": statistics.median(seconds) / batch,
+                    "memory": torch.cuda.max_memory_allocated(),
+                }
+            except (
+                Exception
+            ) as problem:  # out of memory, or no compiler for torch.compile: said, not hidden
+                print(
+                    f"PyTorch{' compiled' if compiled else ''}, batch {batch}: {str(problem).splitlines()[0]}"
+                )
             torch.cuda.empty_cache()
 
 
 def from_the_store(k, device, size, batch, simulator, seconds):
-    """Train from a compressed store for at least so many seconds; returns (events per second, percent of the time in which a kernel ran,
-    by nvidia-smi, or None where it says nothing).
+    """Train from a compressed store for at least so many seconds; returns (events per second,
+    percent of the time in which a kernel ran, by nvidia-smi, or None where it says nothing).
     """
     store = mc.data.EventStore().load(simulator, range(2 * batch))
-    model = mc.models.microboone(size, device=device, input_scale=0.05 * size / 3600, optimizer=mc.SGD(RATE, MOMENTUM))
+    model = mc.models.microboone(
+        size, device=device, input_scale=0.05 * size / 3600, optimizer=mc.SGD(RATE, MOMENTUM)
+    )
     model.fit(store, batch_size=batch)
     watch = None
     if k.name == "cuda":
         with suppress(OSError):
-            watch = subprocess.Popen(["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200", "-i",
-                                      k.runtime.device.pci_bus_id], stdout=subprocess.PIPE, text=True)
+            watch = subprocess.Popen(
+                [
+                    "nvidia-smi",
+                    "--query-gpu=utilization.gpu",
+                    "--format=csv,noheader,nounits",
+                    "-lms",
+                    "200",
+                    "-i",
+                    k.runtime.device.pci_bus_id,
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
     epochs, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
         model.fit(store, batch_size=batch)
@@ -195,31 +293,57 @@ def from_the_store(k, device, size, batch, simulator, seconds):
 
 
 def check(device, size, events):
-    """Compare loss and gradients with the CPU engine for one event, dense and zero-suppressed; SystemExit where they differ."""
+    """Compare loss and gradients with the CPU engine for one event, dense and zero-suppressed;
+    SystemExit where they differ.
+    """
     images, labels = [events[0].image], np.array([events[0].label])
     for mode in ("never", "auto"):
-        cpu, gpu = (mc.models.microboone(size, device=d, input_scale=0.05 * size / 3600, zero_suppression=mode) for d in ("cpu", device))
+        cpu, gpu = (
+            mc.models.microboone(
+                size, device=d, input_scale=0.05 * size / 3600, zero_suppression=mode
+            )
+            for d in ("cpu", device)
+        )
         (loss, want), (loss2, got) = (m.loss_and_gradients(images, labels) for m in (cpu, gpu))
-        worst = max(float(np.linalg.norm(got[n] - want[n]) / max(np.linalg.norm(want[n]), 1e-30)) for n in want)
-        print(f"loss {loss2:.6f}, CPU {loss:.6f}; largest relative difference of a gradient {worst:.1e}  ({mode})")
-        if not (abs(loss - loss2) <= 1e-4 * abs(loss) and worst < 1e-2):      # near ties of the pool may fall either way
+        worst = max(
+            float(np.linalg.norm(got[n] - want[n]) / max(np.linalg.norm(want[n]), 1e-30))
+            for n in want
+        )
+        print(
+            f"loss {loss2:.6f}, CPU {loss:.6f}; largest relative difference of a gradient {worst:.1e}  ({mode})"
+        )
+        if not (
+            abs(loss - loss2) <= 1e-4 * abs(loss) and worst < 1e-2
+        ):  # near ties of the pool may fall either way
             raise SystemExit("the GPU's step is not the CPU's: run make gpu-check")
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--device", default="cuda")
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
     p.add_argument("--repeats", type=int, default=11)
     p.add_argument("--seconds", type=float, default=10, help="how long to train from the store")
-    p.add_argument("--check", action="store_true", help="stop after the comparison with the CPU engine")
-    p.add_argument("--cpu", action="store_true", help="also time the CPU engine, zero-suppressed, at the largest batch")
-    p.add_argument("--json", help="write the figures to this file, or into this folder under the GPU's name")
+    p.add_argument(
+        "--check", action="store_true", help="stop after the comparison with the CPU engine"
+    )
+    p.add_argument(
+        "--cpu",
+        action="store_true",
+        help="also time the CPU engine, zero-suppressed, at the largest batch",
+    )
+    p.add_argument(
+        "--json", help="write the figures to this file, or into this folder under the GPU's name"
+    )
     args = p.parse_args(argv)
     k, name = resolve_device(args.device)
     clock = Clock(k, args.repeats)
-    print(f"{name}; {platform.machine()}, {os.cpu_count()} cores; {args.size} x {args.size} pixels, medians of {args.repeats}")
+    print(
+        f"{name}; {platform.machine()}, {os.cpu_count()} cores; {args.size} x {args.size} pixels, medians of {args.repeats}"
+    )
     simulator = mc.data.Simulator(seed=0, shape=(args.size, args.size, 1))
     events = [simulator.read(i) for i in range(max(args.batch_size))]
     check(args.device, args.size, events)
@@ -227,34 +351,82 @@ def main(argv=None):
         return
 
     top = ceilings(clock)
-    print("".join(f"{key.replace('_', ', ')}: {value:.0f}   " for key, value in top.items()) or "no ceilings: not a GPU")
-    print(f"\n{'kernel, batch ' + str(min(8, max(args.batch_size))):<28}{'us':>10}{'TFLOP/s':>10}{'of peak':>9}{'GB/s':>9}{'of copy':>9}")
-    kernels = list(rows_of_kernels(clock, args.size, min(8, max(args.batch_size)), (1142, 178, 37, 6)))
+    print(
+        "".join(f"{key.replace('_', ', ')}: {value:.0f}   " for key, value in top.items())
+        or "no ceilings: not a GPU"
+    )
+    print(
+        f"\n{'kernel, batch ' + str(min(8, max(args.batch_size))):<28}{'us':>10}{'TFLOP/s':>10}{'of peak':>9}{'GB/s':>9}{'of copy':>9}"
+    )
+    kernels = list(
+        rows_of_kernels(clock, args.size, min(8, max(args.batch_size)), (1142, 178, 37, 6))
+    )
     for r in kernels:
         flops, bytes_ = r["flop"] / r["seconds"] / 1e12, r["bytes"] / r["seconds"] / 1e9
-        parts = [f"{100 * flops / top['fp32_TFLOPs']:.0f} %", f"{100 * bytes_ / top['copy_GBs']:.0f} %"] if top else ["-", "-"]
-        print(f"{r['kernel']:<28}{1e6 * r['seconds']:>10.1f}{flops:>10.2f}{parts[0]:>9}{bytes_:>9.0f}{parts[1]:>9}")
+        parts = (
+            [f"{100 * flops / top['fp32_TFLOPs']:.0f} %", f"{100 * bytes_ / top['copy_GBs']:.0f} %"]
+            if top
+            else ["-", "-"]
+        )
+        print(
+            f"{r['kernel']:<28}{1e6 * r['seconds']:>10.1f}{flops:>10.2f}{parts[0]:>9}{bytes_:>9.0f}{parts[1]:>9}"
+        )
 
     print(f"\n{'training step':<44}{'batch':>6}{'ms per event':>14}{'MB on the GPU':>15}")
     steps = []
     for batch in args.batch_size:
-        rows = [step_of_minicnn(k, args.device, args.size, batch, mode, events, args.repeats, precision)
-                for mode in ("never", "auto") for precision in ("float32", *(["tf32"] if k.runtime.has_tf32 else []))]
+        rows = [
+            step_of_minicnn(k, args.device, args.size, batch, mode, events, args.repeats, precision)
+            for mode in ("never", "auto")
+            for precision in ("float32", *(["tf32"] if k.runtime.has_tf32 else []))
+        ]
         if args.cpu and batch == max(args.batch_size):
             cpu = mc.kernels.get_backend("cpu")
-            rows.append(step_of_minicnn(cpu, "cpu", args.size, batch, "auto", events, 3) | {"engine": "minicnn zero-suppressed, CPU"})
-        for r in (*rows, *(steps_of_torch(args.size, batch, events, args.repeats) if k.name == "cuda" else ())):
-            print(f"{r['engine']:<44}{r['batch']:>6}{1e3 * r['seconds']:>14.3f}{r['memory'] / 1e6:>15.0f}", flush=True)
+            rows.append(
+                step_of_minicnn(cpu, "cpu", args.size, batch, "auto", events, 3)
+                | {"engine": "minicnn zero-suppressed, CPU"}
+            )
+        for r in (
+            *rows,
+            *(steps_of_torch(args.size, batch, events, args.repeats) if k.name == "cuda" else ()),
+        ):
+            print(
+                f"{r['engine']:<44}{r['batch']:>6}{1e3 * r['seconds']:>14.3f}{r['memory'] / 1e6:>15.0f}",
+                flush=True,
+            )
             steps.append(r)
-    rate, busy = from_the_store(k, args.device, args.size, max(args.batch_size), simulator, args.seconds)
-    print(f"\ntraining from the compressed store: {rate:.0f} events/s; GPU busy: "
-          + (f"{busy:.0f} % of the time" if busy is not None else "nvidia-smi says nothing"))
+    rate, busy = from_the_store(
+        k, args.device, args.size, max(args.batch_size), simulator, args.seconds
+    )
+    print(
+        f"\ntraining from the compressed store: {rate:.0f} events/s; GPU busy: "
+        + (f"{busy:.0f} % of the time" if busy is not None else "nvidia-smi says nothing")
+    )
     if args.json:
         path = Path(args.json)
         if path.is_dir():
-            path /= "".join(c if c.isalnum() else "-" for c in name.split("(")[-1].split(",")[0].split(")")[0]).strip("-").lower() + ".json"
-        path.write_text(json.dumps({"device": name, "size": args.size, "ceilings": top, "kernels": kernels, "steps": steps,
-                                    "store": {"events_per_second": rate, "busy_percent": busy}}, indent=1))
+            path /= (
+                "".join(
+                    c if c.isalnum() else "-"
+                    for c in name.split("(")[-1].split(",")[0].split(")")[0]
+                )
+                .strip("-")
+                .lower()
+                + ".json"
+            )
+        path.write_text(
+            json.dumps(
+                {
+                    "device": name,
+                    "size": args.size,
+                    "ceilings": top,
+                    "kernels": kernels,
+                    "steps": steps,
+                    "store": {"events_per_second": rate, "busy_percent": busy},
+                },
+                indent=1,
+            )
+        )
         print(f"figures in {path}")
 
 

@@ -1,9 +1,12 @@
-"""What looking costs: the training step with the ledger off and on, in turns, and the price of a span.
+"""What looking costs: the training step with the ledger off and on, in turns, and the price of a
+span.
 
     python benchmarks/ledger.py [--size 3600] [--batch-size 8] [--steps 20] [--json FILE]
 
-First checks that losses are the same with and without, and that the parts add up to the step by a clock of their own.
+First checks that losses are the same with and without, and that the parts add up to the step by a
+clock of their own.
 """
+
 import argparse
 import json
 import os
@@ -21,12 +24,14 @@ from minicnn.train.fit import train_step
 
 def cost_of_a_span(ledger=None, repeats=20_000):
     """Return seconds of one empty span, with the ledger on, or off (None)."""
+
     def many():
         start = time.perf_counter()
         for _ in range(repeats):
             with trace.span("forward", "layer"):
                 pass
         return (time.perf_counter() - start) / repeats
+
     if ledger is None:
         return many()
     with ledger:
@@ -41,9 +46,11 @@ def spans_per_step(model, batch):
 
 
 def measure(model, batches, steps):
-    """Return (seconds of each step with the ledger off, on), in turns over the same batches; their parts must add up.
+    """Return (seconds of each step with the ledger off, on), in turns over the same batches; their
+    parts must add up.
 
-    A step in which the system took the core away between two clocks is not the ledger's fault: the median must be named to 99 %.
+    A step in which the system took the core away between two clocks is not the ledger's fault: the
+    median must be named to 99 %.
     """
     seconds, named = {False: [], True: []}, []
     for step in range(steps):
@@ -57,24 +64,32 @@ def measure(model, batches, steps):
             named.append(sum(ledger.epoch.seconds.values()) / seconds[detail][-1])
     middle, most = 100 * statistics.median(named), 100 * max(named)
     if not 99 <= middle <= most <= 100:
-        raise SystemExit(f"the ledger's parts are {middle:.2f} % of the steps (median; at most {most:.2f} %)")
+        raise SystemExit(
+            f"the ledger's parts are {middle:.2f} % of the steps (median; at most {most:.2f} %)"
+        )
     return seconds[False], seconds[True]
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--batch-size", type=int, default=8)
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--threads", type=int, default=threads_per_rank(None))
     p.add_argument("--json", help="write the figures to this file")
     args = p.parse_args()
-    models = [mc.models.microboone(args.size, device="cpu", optimizer=mc.SGD(0.0)) for _ in range(2)]
+    models = [
+        mc.models.microboone(args.size, device="cpu", optimizer=mc.SGD(0.0)) for _ in range(2)
+    ]
     models[0].kernels.set_threads(args.threads)
     simulator = mc.data.Simulator(seed=0, shape=(args.size, args.size, 1))
     events = [simulator.read(i) for i in range(4 * args.batch_size)]
-    batches = [([e.image for e in part], np.array([e.label for e in part])) for part in
-               (events[i::4] for i in range(4))]
+    batches = [
+        ([e.image for e in part], np.array([e.label for e in part]))
+        for part in (events[i::4] for i in range(4))
+    ]
     tails = []
     for model, detail in zip(models, (False, True)):
         with trace.Ledger(detail) as ledger:
@@ -85,16 +100,34 @@ def main():
     spans, step = spans_per_step(models[0], batches[0]), statistics.median(off)
     price_off, price_on = cost_of_a_span(), cost_of_a_span(trace.Ledger(True))
     difference = statistics.median(b - a for a, b in zip(off, on))
-    print(f"{args.size} x {args.size}, batch {args.batch_size}, {args.threads} threads, {platform.machine()}, {os.cpu_count()} cores; "
-          f"median of {args.steps} steps each, in turns")
-    print(f"step with the ledger off {1e3 * step:.2f} ms, on {1e3 * statistics.median(on):.2f} ms; "
-          f"paired difference {1e3 * difference:+.3f} ms = {100 * difference / step:+.2f} %")
-    print(f"{spans} spans a step; an empty one costs {1e9 * price_off:.0f} ns off = {100 * spans * price_off / step:.3f} % of the step, "
-          f"{1e9 * price_on:.0f} ns on = {100 * spans * price_on / step:.3f} %")
+    print(
+        f"{args.size} x {args.size}, batch {args.batch_size}, {args.threads} threads, {platform.machine()}, {os.cpu_count()} cores; "
+        f"median of {args.steps} steps each, in turns"
+    )
+    print(
+        f"step with the ledger off {1e3 * step:.2f} ms, on {1e3 * statistics.median(on):.2f} ms; "
+        f"paired difference {1e3 * difference:+.3f} ms = {100 * difference / step:+.2f} %"
+    )
+    print(
+        f"{spans} spans a step; an empty one costs {1e9 * price_off:.0f} ns off = {100 * spans * price_off / step:.3f} % of the step, "
+        f"{1e9 * price_on:.0f} ns on = {100 * spans * price_on / step:.3f} %"
+    )
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"size": args.size, "batch": args.batch_size, "threads": args.threads, "off": off, "on": on, "spans": spans,
-                       "span_off": price_off, "span_on": price_on}, file, indent=1)
+            json.dump(
+                {
+                    "size": args.size,
+                    "batch": args.batch_size,
+                    "threads": args.threads,
+                    "off": off,
+                    "on": on,
+                    "spans": spans,
+                    "span_off": price_off,
+                    "span_on": price_on,
+                },
+                file,
+                indent=1,
+            )
 
 
 if __name__ == "__main__":

@@ -1,24 +1,30 @@
-"""One training step of the talk's network in minicnn, Keras/TensorFlow and PyTorch: the same events, the same weights, one run.
+"""One training step of the talk's network in minicnn, Keras/TensorFlow and PyTorch: the same
+events, the same weights, one run.
 
     pip install minicnn[peers]       # keras, tensorflow-cpu and torch (its CPU wheel: --index-url https://download.pytorch.org/whl/cpu)
     python benchmarks/peers.py [--batch-size 1 8] [--events FILE] [--real FILE] [--noise] [--engines NAME ...] [--repeats 5]
                                [--threads 2] [--size 3600] [--json FILE] [--plot PNG]
 
-A step is forward, backward and the update (SGD, momentum 0.9), with the packing of weights; all in float32. Peers get their batch as a
-dense, scaled array that is ready before the clock starts; minicnn gets sparse events, as its store gives them, and what it does with them
-is inside the time. Of events with noise in every pixel minicnn gets dense images. "pool first" is the same network with the pooling
-before the ELU, which increases: the same numbers with 1/25 of the ELUs.
+A step is forward, backward and the update (SGD, momentum 0.9), with the packing of weights; all in
+float32. Peers get their batch as a dense, scaled array that is ready before the clock starts;
+minicnn gets sparse events, as its store gives them, and what it does with them is inside the time.
+Of events with noise in every pixel minicnn gets dense images. "pool first" is the same network with
+the pooling before the ELU, which increases: the same numbers with 1/25 of the ELUs.
 
-First loss, gradients of all weights and the change of all weights by two steps are compared on two simulated events. Then each engine
-gets a process of its own, one set per batch size, with the same number of threads; only one of them works at a time, and they
-take turns, so that a change of the machine's speed meets all. A turn is one pass over all events, cut off after a second, at least one
-step; its time per event is one sample. Peak memory is that of an engine's process up to the end of its turns on the set of events.
-Larger batches than the smallest are measured with peers that are within SLOWER of the fastest, and on the first set of events: what a
-peer needs does not depend on what is lit. What is left out, or not installed, is named.
+First loss, gradients of all weights and the change of all weights by two steps are compared on two
+simulated events. Then each engine gets a process of its own, one set per batch size, with the same
+number of threads; only one of them works at a time, and they take turns, so that a change of the
+machine's speed meets all. A turn is one pass over all events, cut off after a second, at least one
+step; its time per event is one sample. Peak memory is that of an engine's process up to the end of
+its turns on the set of events. Larger batches than the smallest are measured with peers that are
+within SLOWER of the fastest, and on the first set of events: what a peer needs does not depend on
+what is lit. What is left out, or not installed, is named.
 
-Sets of events: simulated single particles (or those of --events); --real: a real event with its cosmics, and its mirror images;
---noise: Gaussian noise in every pixel, where no engine can save anything.
+Sets of events: simulated single particles (or those of --events); --real: a real event with its
+cosmics, and its mirror images; --noise: Gaussian noise in every pixel, where no engine can save
+anything.
 """
+
 import argparse
 import importlib
 import importlib.util
@@ -38,10 +44,14 @@ from minicnn.parallel import threads_per_rank
 
 #: A peer this many times slower than the fastest is left out of larger batches.
 SLOWER = 1.4
-INSTALL = {"keras": "pip install keras tensorflow-cpu", "tensorflow": "pip install tensorflow-cpu", "torch": "pip install torch"}
+INSTALL = {
+    "keras": "pip install keras tensorflow-cpu",
+    "tensorflow": "pip install tensorflow-cpu",
+    "torch": "pip install torch",
+}
 
 
-# ------------------------------------------------------------------------------------------------ events
+# ------------------------------------------------------------------------------------------- events
 def event_sets(args):
     """Return {name: (images, labels)}."""
     count = max(args.batch_size) * -(-args.number // max(args.batch_size))
@@ -51,7 +61,12 @@ def event_sets(args):
     else:
         simulator = mc.data.Simulator(seed=args.seed, shape=(args.size, args.size, 1))
         events = [simulator.read(i) for i in range(count)]
-    sets = {"simulated" if not args.events else "events": ([e.image for e in events], [max(int(e.label), 0) for e in events])}
+    sets = {
+        "simulated" if not args.events else "events": (
+            [e.image for e in events],
+            [max(int(e.label), 0) for e in events],
+        )
+    }
     if args.real:
         with mc.data.open_events(args.real, size=args.size) as reader:
             image = reader.read(0).image
@@ -67,18 +82,26 @@ def mirrored(image, k):
     """Return one of the eight mirror images of a square SparseImage."""
     at, last = image.coords, image.shape[0] - 1
     at = at[:, ::-1] if k & 4 else at
-    at = np.stack([last - at[:, 0] if k & 2 else at[:, 0], last - at[:, 1] if k & 1 else at[:, 1]], 1)
-    return mc.data.SparseImage.from_pixels(at[:, 0], at[:, 1], image.values, image.shape, image.background)
+    at = np.stack(
+        [last - at[:, 0] if k & 2 else at[:, 0], last - at[:, 1] if k & 1 else at[:, 1]], 1
+    )
+    return mc.data.SparseImage.from_pixels(
+        at[:, 0], at[:, 1], image.values, image.shape, image.background
+    )
 
 
-# ------------------------------------------------------------------------------------------------ the run
+# ------------------------------------------------------------------------------------------ the run
 def installed(engines):
     """Return those of ``engines`` that can run here, and say how to get the others."""
     able = []
     for name in engines:
-        missing = [module for module in ENGINES[name][2] if importlib.util.find_spec(module) is None]
+        missing = [
+            module for module in ENGINES[name][2] if importlib.util.find_spec(module) is None
+        ]
         if missing:
-            print(f"{name}: left out, {INSTALL[missing[0]]} (all peers: pip install minicnn[peers])")
+            print(
+                f"{name}: left out, {INSTALL[missing[0]]} (all peers: pip install minicnn[peers])"
+            )
         else:
             able.append(name)
     return able
@@ -88,19 +111,33 @@ def free_memory():
     """Return the memory that is free, in MB."""
     try:
         with open("/proc/meminfo") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) / 1024
+            return (
+                next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+                / 1024
+            )
     except OSError:
         return float("inf")
 
 
 def choose(engines, rows, first, size):
-    """Return the engines to measure at batch ``size``: with rows of a smaller batch only peers that are fast and fit into memory.
+    """Return the engines to measure at batch ``size``: with rows of a smaller batch only peers that
+    are fast and fit into memory.
 
-    Idle peers keep their memory, so they have to fit together; the fastest come first, and a third of what is free is left alone.
+    Idle peers keep their memory, so they have to fit together; the fastest come first, and a third
+    of what is free is left alone.
     """
-    best, left, chosen = fastest_peer(rows, first), 0.7 * free_memory(), [name for name in engines if name in OURS]
-    known = {r["engine"]: r for r in reversed(rows) if r["events"] == first and r["engine"] not in OURS}
-    for name in sorted((name for name in engines if name not in OURS), key=lambda name: known[name]["median"] if name in known else 0):
+    best, left, chosen = (
+        fastest_peer(rows, first),
+        0.7 * free_memory(),
+        [name for name in engines if name in OURS],
+    )
+    known = {
+        r["engine"]: r for r in reversed(rows) if r["events"] == first and r["engine"] not in OURS
+    }
+    for name in sorted(
+        (name for name in engines if name not in OURS),
+        key=lambda name: known[name]["median"] if name in known else 0,
+    ):
         if name not in known:
             if not rows:
                 chosen.append(name)
@@ -108,9 +145,13 @@ def choose(engines, rows, first, size):
         r = known[name]
         needed = r["idle"] + (r["memory"] - r["idle"]) * size / r["batch"]
         if r["median"] > SLOWER * best["median"]:
-            print(f"{name}: batch {size} left out, {r['median'] / best['median']:.1f} times slower than {best['engine']}")
+            print(
+                f"{name}: batch {size} left out, {r['median'] / best['median']:.1f} times slower than {best['engine']}"
+            )
         elif needed > left:
-            print(f"{name}: batch {size} left out, it would need about {needed / 1024:.0f} GB, {left / 1024:.0f} GB are left for it")
+            print(
+                f"{name}: batch {size} left out, it would need about {needed / 1024:.0f} GB, {left / 1024:.0f} GB are left for it"
+            )
         else:
             chosen.append(name)
             left -= needed
@@ -124,46 +165,81 @@ def measure(engines, args, weights, sets):
         chosen = choose(engines, rows, first, size)
         everyone = [Worker(name, args.size, weights, args.threads) for name in chosen]
         for events, (images, labels) in sets.items():
-            workers = [w for w in everyone if w.engine in OURS or events == first or size == smallest]
+            workers = [
+                w for w in everyone if w.engine in OURS or events == first or size == smallest
+            ]
             samples = {name: [] for name in chosen}
             for repeat in range(-1, args.repeats):
                 for worker in workers:
-                    answer = worker.ask("events", images, labels, size) if repeat < 0 else worker.ask("turn", args.seconds)
+                    answer = (
+                        worker.ask("events", images, labels, size)
+                        if repeat < 0
+                        else worker.ask("turn", args.seconds)
+                    )
                     if answer and repeat >= 0:
                         samples[worker.engine].append(answer)
-                    time.sleep(args.pause)                            # threads of this engine stop spinning
+                    time.sleep(args.pause)  # threads of this engine stop spinning
             for worker in workers:
                 if worker.problem:
                     print(f"{worker.engine}, batch {size}, {events}: {worker.problem}")
                     continue
                 seconds, peaks = zip(*samples[worker.engine])
-                rows.append({"events": events, "engine": worker.engine, "batch": size, "median": statistics.median(seconds),
-                             "min": min(seconds), "max": max(seconds), "memory": max(peaks), "idle": worker.idle, "samples": seconds})
+                rows.append(
+                    {
+                        "events": events,
+                        "engine": worker.engine,
+                        "batch": size,
+                        "median": statistics.median(seconds),
+                        "min": min(seconds),
+                        "max": max(seconds),
+                        "memory": max(peaks),
+                        "idle": worker.idle,
+                        "samples": seconds,
+                    }
+                )
         for worker in everyone:
             worker.stop()
     return rows
 
 
 def fastest_peer(rows, events):
-    """Return the row of the peer with the least time per event, None without peers; from the first set what this one lacks."""
+    """Return the row of the peer with the least time per event, None without peers; from the first
+    set what this one lacks.
+    """
     peers = [r for r in rows if r["engine"] not in OURS]
     here = [r for r in peers if r["events"] == events]
     known = {(r["engine"], r["batch"]) for r in here}
-    here += [r for r in peers if r["events"] == rows[0]["events"] and (r["engine"], r["batch"]) not in known]
+    here += [
+        r
+        for r in peers
+        if r["events"] == rows[0]["events"] and (r["engine"], r["batch"]) not in known
+    ]
     return min(here, key=lambda r: r["median"], default=None)
 
 
 def print_table(rows, sets):
     for events, (images, _) in sets.items():
-        lit = np.mean([np.count_nonzero(image) / image.size if isinstance(image, np.ndarray) else image.nnz / np.prod(image.shape[:2])
-                       for image in images])
+        lit = np.mean(
+            [
+                np.count_nonzero(image) / image.size
+                if isinstance(image, np.ndarray)
+                else image.nnz / np.prod(image.shape[:2])
+                for image in images
+            ]
+        )
         peer = fastest_peer(rows, events)
         print(f"\n{events}: {len(images)} events, {100 * lit:.3g} % of the pixels lit")
-        print(f"{'engine':<26}{'batch':>6}{'ms per event':>14}{'min':>9}{'max':>9}{'peak MB':>9}{'times faster than the fastest peer':>36}")
-        for r in sorted((r for r in rows if r["events"] == events), key=lambda r: (r["batch"], -r["median"])):
+        print(
+            f"{'engine':<26}{'batch':>6}{'ms per event':>14}{'min':>9}{'max':>9}{'peak MB':>9}{'times faster than the fastest peer':>36}"
+        )
+        for r in sorted(
+            (r for r in rows if r["events"] == events), key=lambda r: (r["batch"], -r["median"])
+        ):
             ratio = f"{peer['median'] / r['median']:.2f}" if peer else "-"
-            print(f"{r['engine']:<26}{r['batch']:>6}{1e3 * r['median']:>14.1f}{1e3 * r['min']:>9.1f}{1e3 * r['max']:>9.1f}"
-                  f"{r['memory']:>9.0f}{ratio:>36}")
+            print(
+                f"{r['engine']:<26}{r['batch']:>6}{1e3 * r['median']:>14.1f}{1e3 * r['min']:>9.1f}{1e3 * r['max']:>9.1f}"
+                f"{r['memory']:>9.0f}{ratio:>36}"
+            )
 
 
 def goals(rows):
@@ -171,14 +247,24 @@ def goals(rows):
     out = []
 
     def row(engine, batch, events):
-        return next((r for r in rows if (r["engine"], r["batch"], r["events"]) == (engine, batch, events)), None)
+        return next(
+            (r for r in rows if (r["engine"], r["batch"], r["events"]) == (engine, batch, events)),
+            None,
+        )
 
     def faster(engine, batch, events, required):
         r, peer = row(engine, batch, events), fastest_peer(rows, events)
         if r and peer:
             ratio, least = peer["median"] / r["median"], peer["min"] / r["min"]
-            out.append((f"{engine}, {events}, batch {batch}: times faster than {peer['engine']} (batch {peer['batch']})",
-                        f">= {required}, by the least times {least:.1f}", f"{ratio:.2f}", ratio >= required))
+            out.append(
+                (
+                    f"{engine}, {events}, batch {batch}: times faster than {peer['engine']} (batch {peer['batch']})",
+                    f">= {required}, by the least times {least:.1f}",
+                    f"{ratio:.2f}",
+                    ratio >= required,
+                )
+            )
+
     first = rows[0]["events"] if rows else ""
     dense_, sparse = OURS
     batches = sorted({r["batch"] for r in rows})
@@ -193,18 +279,32 @@ def goals(rows):
         if a and b:
             # Both take their turns one after the other, so each pair of turns has a ratio.
             ratio = statistics.median(x / y for x, y in zip(a["samples"], b["samples"]))
-            out.append((f"{sparse}, noise, batch {batch}: time relative to {dense_}", "<= 1.05", f"{ratio:.3f}", ratio <= 1.05))
+            out.append(
+                (
+                    f"{sparse}, noise, batch {batch}: time relative to {dense_}",
+                    "<= 1.05",
+                    f"{ratio:.3f}",
+                    ratio <= 1.05,
+                )
+            )
     for engine, limit in ((sparse, 400), (dense_, 600)):
         r = row(engine, batches[-1] if batches else 0, first)
         if r:
-            out.append((f"{engine}, {first}, batch {r['batch']}: peak memory in MB", f"<= {limit}", f"{r['memory']:.0f}",
-                        r["memory"] <= limit))
+            out.append(
+                (
+                    f"{engine}, {first}, batch {r['batch']}: peak memory in MB",
+                    f"<= {limit}",
+                    f"{r['memory']:.0f}",
+                    r["memory"] <= limit,
+                )
+            )
     return out
 
 
 def draw(rows, path):
     """Write a picture of time and memory per engine; time on a logarithmic axis."""
     from matplotlib.figure import Figure
+
     sets = list(dict.fromkeys(r["events"] for r in rows))
     figure = Figure(figsize=(11, 1.2 + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots(len(sets), 2, squeeze=False, sharex="col")
@@ -212,10 +312,17 @@ def draw(rows, path):
         some = sorted((r for r in rows if r["events"] == events), key=lambda r: -r["median"])
         names = [f"{r['engine']}, batch {r['batch']}" for r in some]
         colors = ["tab:green" if r["engine"] in OURS else "tab:gray" for r in some]
-        for axis, values, text in ((left, [1e3 * r["median"] for r in some], "ms per event"),
-                                   (right, [r["memory"] for r in some], "peak memory, MB")):
+        for axis, values, text in (
+            (left, [1e3 * r["median"] for r in some], "ms per event"),
+            (right, [r["memory"] for r in some], "peak memory, MB"),
+        ):
             bars = axis.barh(names, values, color=colors)
-            axis.bar_label(bars, [f"{v:,.0f}" if v >= 100 else f"{v:.1f}" for v in values], padding=2, fontsize=7)
+            axis.bar_label(
+                bars,
+                [f"{v:,.0f}" if v >= 100 else f"{v:.1f}" for v in values],
+                padding=2,
+                fontsize=7,
+            )
             axis.set_xscale("log")
             axis.set_xlabel(text)
             axis.margins(x=0.15)
@@ -228,7 +335,13 @@ def draw(rows, path):
 def versions(engines):
     """Return the versions of what is compared."""
     from importlib.metadata import version
-    wanted = ["minicnn", "numpy", "numba", *dict.fromkeys(m for name in engines for m in ENGINES[name][2])]
+
+    wanted = [
+        "minicnn",
+        "numpy",
+        "numba",
+        *dict.fromkeys(m for name in engines for m in ENGINES[name][2]),
+    ]
     out = {}
     for name in wanted:
         for package in (name, name + "-cpu", name + "_cpu"):
@@ -238,15 +351,27 @@ def versions(engines):
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
     p.add_argument("--events", help="take events of this file instead of simulated ones")
     p.add_argument("--real", metavar="FILE", help="measure on the first event of this file too")
-    p.add_argument("--noise", action="store_true", help="measure on events with noise in every pixel too")
-    p.add_argument("--engines", nargs="+", choices=ENGINES, default=[name for name in ENGINES if name not in SLOW], metavar="NAME",
-                   help="which ones: " + ", ".join(ENGINES))
+    p.add_argument(
+        "--noise", action="store_true", help="measure on events with noise in every pixel too"
+    )
+    p.add_argument(
+        "--engines",
+        nargs="+",
+        choices=ENGINES,
+        default=[name for name in ENGINES if name not in SLOW],
+        metavar="NAME",
+        help="which ones: " + ", ".join(ENGINES),
+    )
     p.add_argument("--repeats", type=int, default=5, help="turns of each engine")
-    p.add_argument("--seconds", type=float, default=1.0, help="a turn ends after so long, or after all events")
+    p.add_argument(
+        "--seconds", type=float, default=1.0, help="a turn ends after so long, or after all events"
+    )
     p.add_argument("--pause", type=float, default=0.3, help="seconds between two turns")
     p.add_argument("--number", type=int, default=16, help="events")
     p.add_argument("--size", type=int, default=3600)
@@ -255,14 +380,18 @@ def main(argv=None):
     p.add_argument("--json", help="write the figures to this file")
     p.add_argument("--plot", metavar="PNG", help="draw the figures into this file")
     args = p.parse_args(argv)
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(args.threads)      # of all processes started below
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(
+        args.threads
+    )  # of all processes started below
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
     engines = installed(args.engines)
     if not engines:
         raise SystemExit("none of these engines is installed")
     found = ", ".join(f"{name} {number}" for name, number in versions(engines).items())
-    print(f"training step at {args.size} x {args.size}, float32, {args.threads} threads of {os.cpu_count()} cores, {platform.machine()}; "
-          f"{found}\nmedian, least and most of {args.repeats} turns; load average before: {', '.join(f'{x:.2f}' for x in load)}")
+    print(
+        f"training step at {args.size} x {args.size}, float32, {args.threads} threads of {os.cpu_count()} cores, {platform.machine()}; "
+        f"{found}\nmedian, least and most of {args.repeats} turns; load average before: {', '.join(f'{x:.2f}' for x in load)}"
+    )
     weights, sets = initial_weights(args.size), event_sets(args)
     images, labels = next(iter(sets.values()))
     engines, differences = check(engines, args, weights, images[:2], labels[:2])
@@ -275,8 +404,20 @@ def main(argv=None):
             print(f"{'yes' if ok else 'NO':<5}{what:<96}{measured:>9}   {required}")
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"size": args.size, "threads": args.threads, "cores": os.cpu_count(), "versions": versions(engines), "load": load,
-                       "differences": differences, "rows": rows, "goals": reached}, file, indent=1)
+            json.dump(
+                {
+                    "size": args.size,
+                    "threads": args.threads,
+                    "cores": os.cpu_count(),
+                    "versions": versions(engines),
+                    "load": load,
+                    "differences": differences,
+                    "rows": rows,
+                    "goals": reached,
+                },
+                file,
+                indent=1,
+            )
             file.write("\n")
     if args.plot:
         draw(rows, args.plot)

@@ -1,9 +1,11 @@
-"""The engines that peers.py and ddp.py compare, with the same methods, and the process that each of them gets.
+"""The engines that peers.py and ddp.py compare, with the same methods, and the process that each of
+them gets.
 
-An engine is made of (size of the images, weights {name: array}, threads). ``batch(images, labels)`` makes x and y of events;
-``step(x, y)`` trains and returns the loss, ``gradients(x, y)`` returns (loss, {name: array}), ``weights()`` {name: array}: names and
-axes are minicnn's.
+An engine is made of (size of the images, weights {name: array}, threads). ``batch(images, labels)``
+makes x and y of events; ``step(x, y)`` trains and returns the loss, ``gradients(x, y)`` returns
+(loss, {name: array}), ``weights()`` {name: array}: names and axes are minicnn's.
 """
+
 import multiprocessing
 import os
 import sys
@@ -22,8 +24,13 @@ class Minicnn:
     """Our engine; ``mode`` as Sequential's zero_suppression."""
 
     def __init__(self, size, weights, threads, mode):
-        self.model = mc.models.microboone(size, device="cpu", optimizer=mc.SGD(RATE, MOMENTUM), zero_suppression=mode,
-                                          input_scale=scale(size))
+        self.model = mc.models.microboone(
+            size,
+            device="cpu",
+            optimizer=mc.SGD(RATE, MOMENTUM),
+            zero_suppression=mode,
+            input_scale=scale(size),
+        )
         self.model.kernels.set_threads(threads)
         self.model.set_weights(weights)
 
@@ -47,22 +54,34 @@ class Keras:
         os.environ["TF_CPP_MIN_LOG_LEVEL"], os.environ["KERAS_BACKEND"] = "3", "tensorflow"
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import tensorflow as tf
+
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         import keras
+
         layers = [keras.layers.Input((size, size, 1))]
         for name, w in kernels(weights):
             if w.ndim == 4:
                 elu, pool = keras.layers.ELU(), keras.layers.MaxPooling2D(5)
-                layers += [keras.layers.Conv2D(w.shape[3], 5, padding="same", name=name), *((pool, elu) if pool_first else (elu, pool))]
+                layers += [
+                    keras.layers.Conv2D(w.shape[3], 5, padding="same", name=name),
+                    *((pool, elu) if pool_first else (elu, pool)),
+                ]
             elif name == "fc1":
-                layers += [keras.layers.Flatten(), keras.layers.Dense(w.shape[1], name=name), keras.layers.ELU()]
+                layers += [
+                    keras.layers.Flatten(),
+                    keras.layers.Dense(w.shape[1], name=name),
+                    keras.layers.ELU(),
+                ]
             else:
                 layers += [keras.layers.Dense(w.shape[1], name=name)]
         self.tf, self.model = tf, keras.Sequential(layers)
         for name, w in kernels(weights):
             self.model.get_layer(name).set_weights([w, weights[f"{name}/b"]])
-        loss_of, optimizer = keras.losses.SparseCategoricalCrossentropy(from_logits=True), keras.optimizers.SGD(RATE, MOMENTUM)
+        loss_of, optimizer = (
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            keras.optimizers.SGD(RATE, MOMENTUM),
+        )
         optimizer.build(self.model.trainable_variables)
 
         def gradients(x, y):
@@ -74,6 +93,7 @@ class Keras:
             loss, g = gradients(x, y)
             optimizer.apply(g, self.model.trainable_variables)
             return loss
+
         self._gradients, self._step = (tf.function(f, jit_compile=jit) for f in (gradients, step))
 
     def batch(self, images, labels):
@@ -83,7 +103,10 @@ class Keras:
         return float(self._step(x, y))
 
     def _named(self, values):
-        names = ["/".join((v.path.split("/")[-2], "w" if v.path.endswith("kernel") else "b")) for v in self.model.trainable_variables]
+        names = [
+            "/".join((v.path.split("/")[-2], "w" if v.path.endswith("kernel") else "b"))
+            for v in self.model.trainable_variables
+        ]
         return {name: np.asarray(value) for name, value in zip(names, values)}
 
     def gradients(self, x, y):
@@ -95,11 +118,14 @@ class Keras:
 
 
 class Torch:
-    """PyTorch with images and weights in the channels-last layout, oneDNN; ``compiled`` by torch.compile, which needs a C++ compiler."""
+    """PyTorch with images and weights in the channels-last layout, oneDNN; ``compiled`` by
+    torch.compile, which needs a C++ compiler.
+    """
 
     def __init__(self, size, weights, threads, pool_first=False, compiled=False):
         import torch
         from torch.nn import functional as f
+
         torch.set_num_threads(threads)
         self.torch, self.p = torch, {}
         for name, w in weights.items():
@@ -113,9 +139,14 @@ class Torch:
         def loss_of(x, y):
             for name in convolutions:
                 x = f.conv2d(x, self.p[name + "/w"], self.p[name + "/b"], padding=2)
-                x = f.elu(f.max_pool2d(x, 5), inplace=True) if pool_first else f.max_pool2d(f.elu(x, inplace=True), 5)
+                x = (
+                    f.elu(f.max_pool2d(x, 5), inplace=True)
+                    if pool_first
+                    else f.max_pool2d(f.elu(x, inplace=True), 5)
+                )
             x = f.elu(f.linear(x.permute(0, 2, 3, 1).flatten(1), self.p["fc1/w"], self.p["fc1/b"]))
             return f.cross_entropy(f.linear(x, self.p["predictions/w"], self.p["predictions/b"]), y)
+
         self.loss_of = torch.compile(loss_of) if compiled else loss_of
 
     def batch(self, images, labels):
@@ -143,7 +174,8 @@ class Torch:
         return {name: self._ours(w) for name, w in self.p.items()}
 
 
-#: name: (class, options, modules that it needs). TensorFlow without XLA, which is many times slower here.
+#: name: (class, options, modules that it needs). TensorFlow without XLA, which is many times slower
+#: here.
 ENGINES = {
     "minicnn dense": (Minicnn, {"mode": "never"}, ()),
     "minicnn zero-suppressed": (Minicnn, {"mode": "auto"}, ()),
@@ -154,7 +186,8 @@ ENGINES = {
     "torch compiled": (Torch, {"pool_first": True, "compiled": True}, ("torch",)),
 }
 OURS = "minicnn dense", "minicnn zero-suppressed"
-#: Not among the engines unless named: it compiles for minutes and is then several times slower than what it compiles.
+#: Not among the engines unless named: it compiles for minutes and is then several times slower than
+#: what it compiles.
 SLOW = ("torch compiled",)
 
 
@@ -181,13 +214,16 @@ def initial_weights(size, seed=0):
     """The network's own initial weights, with biases that are not 0."""
     model = mc.models.microboone(size, device="reference", seed=seed)
     rng = np.random.default_rng(seed)
-    return {name: w if name.endswith("/w") else rng.normal(0, 0.05, w.shape).astype(np.float32)
-            for name, w in model.get_weights().items()}
+    return {
+        name: w if name.endswith("/w") else rng.normal(0, 0.05, w.shape).astype(np.float32)
+        for name, w in model.get_weights().items()
+    }
 
 
-# ------------------------------------------------------------------------------------------------ workers
+# ------------------------------------------------------------------------------------------ workers
 def serve(connection, log, engine, size, weights, threads):
-    """A process with one engine: answers (command, arguments) until told to stop; an exception is the answer where one occurs.
+    """A process with one engine: answers (command, arguments) until told to stop; an exception is
+    the answer where one occurs.
 
     What it writes goes into the file ``log``: TensorFlow says a lot that has no bearing here.
     """
@@ -195,7 +231,7 @@ def serve(connection, log, engine, size, weights, threads):
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")                                            # where memory runs out this process goes, not another one
+        file.write("1000")  # where memory runs out this process goes, not another one
     try:
         kind, options, _ = ENGINES[engine]
         job = Job(kind(size, weights, threads, **options))
@@ -221,7 +257,11 @@ class Job:
         before = {name: np.array(w) for name, w in self.engine.weights().items()}
         for _ in range(2):
             self.engine.step(*batch)
-        return loss, gradients, {name: w - before[name] for name, w in self.engine.weights().items()}
+        return (
+            loss,
+            gradients,
+            {name: w - before[name] for name, w in self.engine.weights().items()},
+        )
 
     def events(self, images, labels, size):
         """Take a set of events for batches of ``size``, and make one step that is not timed."""
@@ -233,7 +273,9 @@ class Job:
         total = count = 0
         while count == 0 or (total < seconds and count < len(self.images)):
             some = [(self.next + i) % len(self.images) for i in range(self.size)]
-            batch = self.engine.batch([self.images[i] for i in some], [self.labels[i] for i in some])
+            batch = self.engine.batch(
+                [self.images[i] for i in some], [self.labels[i] for i in some]
+            )
             start = time.perf_counter()
             loss = self.engine.step(*batch)
             total += time.perf_counter() - start
@@ -245,12 +287,15 @@ class Job:
 
 def peak_memory():
     """Return the largest resident size of this process in MB."""
-    try:                                                              # getrusage would also count the parent's pages before exec
+    try:  # getrusage would also count the parent's pages before exec
         with open("/proc/self/status") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
     except OSError:
         import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1024)
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            1 << 20 if sys.platform == "darwin" else 1024
+        )
 
 
 class Worker:
@@ -262,10 +307,12 @@ class Worker:
         self.connection, theirs = context.Pipe()
         descriptor, self.log = tempfile.mkstemp(suffix=".log")
         os.close(descriptor)
-        self.process = context.Process(target=serve, args=(theirs, self.log, engine, size, weights, threads), daemon=True)
+        self.process = context.Process(
+            target=serve, args=(theirs, self.log, engine, size, weights, threads), daemon=True
+        )
         self.process.start()
         theirs.close()
-        self.idle = self._answer()                                    # memory before the first step
+        self.idle = self._answer()  # memory before the first step
 
     def _answer(self):
         try:
@@ -274,8 +321,10 @@ class Worker:
             self.process.join(5)
             with open(self.log, errors="replace") as file:
                 said = " ".join(file.read().split())[-300:]
-            answer = RuntimeError(f"the process ended with exit code {self.process.exitcode}"
-                                  + (" (out of memory?)" if self.process.exitcode == -9 else f": {said}"))
+            answer = RuntimeError(
+                f"the process ended with exit code {self.process.exitcode}"
+                + (" (out of memory?)" if self.process.exitcode == -9 else f": {said}")
+            )
         if isinstance(answer, RuntimeError):
             self.problem = str(answer)
             return None

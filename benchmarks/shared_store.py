@@ -1,15 +1,19 @@
-"""Events kept once per node against private stores: memory, load time, and how evenly the ranks' work is spread.
+"""Events kept once per node against private stores: memory, load time, and how evenly the ranks'
+work is spread.
 
-    mpiexec -n 2 python benchmarks/shared_store.py [--events FILE] [--number 1000] [--batch-size 32] [--json FILE]
+    mpiexec -n 2 python benchmarks/shared_store.py [--events FILE] [--number 1000] [--batch-size 32]
+    [--json FILE]
 
     private shards    every rank keeps its own part: no other rank can read it, an event stays with its rank for the whole training
     private copies    every rank keeps all events of the node, which is what mixing them anew in every epoch takes without sharing
     shared            every rank loads its part into memory of the node, and reads all of it
 
-Memory is what the node's ranks gained together, pages that several of them hold counted once (Pss, Linux). Imbalance is how many lit
-pixels the rank with the most of them has in a step above the mean of the ranks, averaged over an epoch: the others wait for that one.
-First all stores are compared with the file, event by event, on as many events as --check says.
+Memory is what the node's ranks gained together, pages that several of them hold counted once (Pss,
+Linux). Imbalance is how many lit pixels the rank with the most of them has in a step above the mean
+of the ranks, averaged over an epoch: the others wait for that one. First all stores are compared
+with the file, event by event, on as many events as --check says.
 """
+
 import argparse
 import ctypes
 import gc
@@ -25,16 +29,22 @@ from minicnn.parallel import ordered, together, world
 
 
 def proportional_memory():
-    """Return this process's memory in bytes, every page divided by the number of processes that hold it."""
+    """Return this process's memory in bytes, every page divided by the number of processes that
+    hold it.
+    """
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)                                               # what earlier stores left in the heap goes back
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier stores left in the heap goes back
     with open("/proc/self/smaps_rollup") as file:
         return 1024 * next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
 
 
 def load(kind, comm, source, events):
     """Return this rank's store."""
-    share = np.arange(events) if kind == "private copies" else mc.data.shard(events, comm.size, comm.rank)
+    share = (
+        np.arange(events)
+        if kind == "private copies"
+        else mc.data.shard(events, comm.size, comm.rank)
+    )
     store = mc.data.EventStore().load(source, share)
     return mc.data.NodeStore(store, comm) if kind == "shared" else store
 
@@ -44,18 +54,26 @@ def compare(store, source, number):
     reach = getattr(store, "reach", len(store))
     for i in np.unique(np.linspace(0, reach - 1, number).astype(int)):
         want, got = source.read(int(store.numbers[i])), store.image(i)
-        if not (np.array_equal(want.image.coords, got.coords) and np.array_equal(want.image.values, got.values)
-                and store.labels[i] == want.label):
+        if not (
+            np.array_equal(want.image.coords, got.coords)
+            and np.array_equal(want.image.values, got.values)
+            and store.labels[i] == want.label
+        ):
             raise SystemExit(f"event {store.numbers[i]} of the store differs from {source.path}")
 
 
 def imbalance(comm, store, batch_size):
-    """Return the mean over an epoch's steps of (most lit pixels of a rank) / (mean of the ranks) - 1, and the largest."""
+    """Return the mean over an epoch's steps of (most lit pixels of a rank) / (mean of the ranks) -
+    1, and the largest.
+    """
     pixels = np.array([store.events[i].pixels for i in range(len(store.events))])
-    order = (store.order(0, 0, batch_size) if hasattr(store, "order")
-             else np.random.default_rng([0, 0, comm.rank]).permutation(len(store)))
+    order = (
+        store.order(0, 0, batch_size)
+        if hasattr(store, "order")
+        else np.random.default_rng([0, 0, comm.rank]).permutation(len(store))
+    )
     steps = min(comm.allgather(len(order) // batch_size))
-    mine = pixels[order[:steps * batch_size]].reshape(steps, batch_size).sum(1)
+    mine = pixels[order[: steps * batch_size]].reshape(steps, batch_size).sum(1)
     everyone = np.array(comm.allgather(mine))
     above = everyone.max(0) / everyone.mean(0) - 1
     return float(above.mean()), float(above.max())
@@ -70,11 +88,15 @@ def measure(kind, comm, path, args):
         store = load(kind, comm, source, args.number)
         comm.Barrier()
         seconds = time.perf_counter() - start
-    memory = comm.allreduce(proportional_memory()) - before                        # the file is closed, its buffers are gone
+    memory = (
+        comm.allreduce(proportional_memory()) - before
+    )  # the file is closed, its buffers are gone
     with mc.data.open_events(path, size=args.size) as source:
         compare(store, source, args.check)
     compressed = comm.allreduce(store.nbytes)
-    mean, most = imbalance(comm, store, args.batch_size) if kind != "private copies" else (None, None)
+    mean, most = (
+        imbalance(comm, store, args.batch_size) if kind != "private copies" else (None, None)
+    )
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < 0.5:
         store.batch(np.arange(count, count + 8) % len(store.labels))
@@ -82,44 +104,81 @@ def measure(kind, comm, path, args):
     fetch = (time.perf_counter() - start) / count
     if kind == "shared":
         store.close()
-    return {"kind": kind, "seconds": seconds, "memory": memory, "compressed": compressed, "in_reach": len(store.labels),
-            "fetch": fetch, "imbalance": mean, "largest_imbalance": most}
+    return {
+        "kind": kind,
+        "seconds": seconds,
+        "memory": memory,
+        "compressed": compressed,
+        "in_reach": len(store.labels),
+        "fetch": fetch,
+        "imbalance": mean,
+        "largest_imbalance": most,
+    }
 
 
 def main(comm):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--events", help="event file (default: simulated events)")
     p.add_argument("--number", type=int, default=1000, help="events of the node")
-    p.add_argument("--batch-size", type=int, default=32, help="events per step and rank, for the imbalance")
-    p.add_argument("--check", type=int, default=50, help="events per rank that are compared with the file")
+    p.add_argument(
+        "--batch-size", type=int, default=32, help="events per step and rank, for the imbalance"
+    )
+    p.add_argument(
+        "--check", type=int, default=50, help="events per rank that are compared with the file"
+    )
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--json", help="write the figures to this file")
     args = ordered(comm, p.parse_args)
     if comm is None:
         raise SystemExit("this compares ranks: mpiexec -n 2 python benchmarks/shared_store.py")
     if args.number < args.batch_size * comm.size:
-        raise together(ValueError(f"--number {args.number} is less than one step of {comm.size} ranks x {args.batch_size} events "
-                                  "(--batch-size)"))
+        raise together(
+            ValueError(
+                f"--number {args.number} is less than one step of {comm.size} ranks x {args.batch_size} events "
+                "(--batch-size)"
+            )
+        )
     folder = ordered(comm, tempfile.mkdtemp)
     path = args.events or os.path.join(folder, "events.h5")
     if not args.events:
         mc.data.generate(path, args.number, mc.data.Simulator(0, (args.size, args.size, 1)), comm)
-    measure("private shards", comm, path, args)                                     # libraries and their buffers, not counted
-    rows = [measure(kind, comm, path, args) for kind in ("private shards", "private copies", "shared")]
+    measure("private shards", comm, path, args)  # libraries and their buffers, not counted
+    rows = [
+        measure(kind, comm, path, args) for kind in ("private shards", "private copies", "shared")
+    ]
     if comm.rank == 0:
-        print(f"{args.number} events of {args.size} x {args.size} on {comm.size} ranks of one node, {os.cpu_count()} cores; every rank's "
-              f"sample of {args.check} events equals the file")
-        print(f"{'store':<18}{'load s':>8}{'node memory MB':>16}{'of which data MB':>18}{'in reach of a rank':>20}{'ms to fetch':>13}"
-              f"{'imbalance':>11}{'largest':>9}")
+        print(
+            f"{args.number} events of {args.size} x {args.size} on {comm.size} ranks of one node, {os.cpu_count()} cores; every rank's "
+            f"sample of {args.check} events equals the file"
+        )
+        print(
+            f"{'store':<18}{'load s':>8}{'node memory MB':>16}{'of which data MB':>18}{'in reach of a rank':>20}{'ms to fetch':>13}"
+            f"{'imbalance':>11}{'largest':>9}"
+        )
         for r in rows:
-            uneven = "".join(f"{'-' if r[key] is None else f'{100 * r[key]:.1f} %':>{width}}"
-                             for key, width in (("imbalance", 11), ("largest_imbalance", 9)))
-            print(f"{r['kind']:<18}{r['seconds']:>8.2f}{r['memory'] / 1e6:>16.1f}{r['compressed'] / 1e6:>18.1f}{r['in_reach']:>20}"
-                  f"{1e3 * r['fetch']:>13.3f}{uneven}")
+            uneven = "".join(
+                f"{'-' if r[key] is None else f'{100 * r[key]:.1f} %':>{width}}"
+                for key, width in (("imbalance", 11), ("largest_imbalance", 9))
+            )
+            print(
+                f"{r['kind']:<18}{r['seconds']:>8.2f}{r['memory'] / 1e6:>16.1f}{r['compressed'] / 1e6:>18.1f}{r['in_reach']:>20}"
+                f"{1e3 * r['fetch']:>13.3f}{uneven}"
+            )
         if args.json:
             with open(args.json, "w") as file:
-                json.dump({"ranks": comm.size, "events": args.number, "size": args.size, "batch": args.batch_size, "rows": rows}, file,
-                          indent=1)
+                json.dump(
+                    {
+                        "ranks": comm.size,
+                        "events": args.number,
+                        "size": args.size,
+                        "batch": args.batch_size,
+                        "rows": rows,
+                    },
+                    file,
+                    indent=1,
+                )
                 file.write("\n")
 
 

@@ -2,9 +2,11 @@
 
     python benchmarks/simulate.py [--events 400] [--size 3600] [--planes 1] [--json FILE]
 
-Every timing is repeated and its median given with the spread (max - min). Compilation is timed apart: it happens once per
-machine. Before anything is timed, an event made by two processes is compared bit for bit.
+Every timing is repeated and its median given with the spread (max - min). Compilation is timed
+apart: it happens once per machine. Before anything is timed, an event made by two processes is
+compared bit for bit.
 """
+
 import argparse
 import hashlib
 import json
@@ -21,7 +23,9 @@ from minicnn.simulate import Simulator
 
 
 def make(shape, classes, first, last):
-    """Simulate events ``first`` to ``last``; return their numbers of lit pixels and a digest of the first one."""
+    """Simulate events ``first`` to ``last``; return their numbers of lit pixels and a digest of the
+    first one.
+    """
     source = Simulator(seed=0, shape=shape, classes=classes)
     lit, digest = [], ""
     for i in range(first, last):
@@ -48,7 +52,9 @@ def rate_of_processes(shape, events, repeats, processes):
         shares = [(shape, CLASSES, p * events, (p + 1) * events) for p in range(processes)]
         warm = pool.starmap(make, [(shape, CLASSES, 0, 1)] * processes, chunksize=1)
         pool.starmap(make, [(shape, CLASSES, 0, 20)] * processes, chunksize=1)
-        assert {digest for _, digest in warm} == {make(shape, CLASSES, 0, 1)[1]}, "processes disagree about event 0"
+        assert {digest for _, digest in warm} == {make(shape, CLASSES, 0, 1)[1]}, (
+            "processes disagree about event 0"
+        )
         rates = []
         for _ in range(repeats):
             start = time.perf_counter()
@@ -70,28 +76,51 @@ def main():
     start = time.perf_counter()
     make(shape, CLASSES, 0, 1)
     first_event = time.perf_counter() - start
-    out = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "shape": shape,
-           "events": args.events, "repeats": args.repeats, "first_event_s": first_event, "classes": {}, "processes": {}}
+    out = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "shape": shape,
+        "events": args.events,
+        "repeats": args.repeats,
+        "first_event_s": first_event,
+        "classes": {},
+        "processes": {},
+    }
     print(f"{out['machine']}, {out['cores']} cores; image {shape[0]} x {shape[1]} x {shape[2]}")
     print(f"first event, compilation included (seconds if compiled before): {first_event:.1f} s\n")
-    print(f"{'class':<12}{'events/s':>10}{'spread':>9}{'lit pixels (5 %, median, 95 %)':>34}{'lit fraction':>14}")
+    print(
+        f"{'class':<12}{'events/s':>10}{'spread':>9}{'lit pixels (5 %, median, 95 %)':>34}{'lit fraction':>14}"
+    )
     for name in (*CLASSES, "all"):
-        median, spread, lit = rate(shape, CLASSES if name == "all" else (name,), args.events, args.repeats)
+        median, spread, lit = rate(
+            shape, CLASSES if name == "all" else (name,), args.events, args.repeats
+        )
         low, middle, high = np.percentile(lit, (5, 50, 95))
         fraction = middle / (shape[0] * shape[1])
-        out["classes"][name] = {"events_per_s": median, "spread": spread, "lit": [low, middle, high], "lit_fraction": fraction}
-        print(f"{name:<12}{median:>10.0f}{spread:>9.0f}{low:>18.0f}{middle:>8.0f}{high:>8.0f}{100 * fraction:>12.4f} %")
+        out["classes"][name] = {
+            "events_per_s": median,
+            "spread": spread,
+            "lit": [low, middle, high],
+            "lit_fraction": fraction,
+        }
+        print(
+            f"{name:<12}{median:>10.0f}{spread:>9.0f}{low:>18.0f}{middle:>8.0f}{high:>8.0f}{100 * fraction:>12.4f} %"
+        )
     print()
     for processes in (1, 2):
         median, spread = rate_of_processes(shape, args.events, args.repeats, processes)
         out["processes"][processes] = {"events_per_s": median, "spread": spread}
-        print(f"{processes} process{'es' if processes > 1 else '  '} {median:>8.0f} events/s, spread {spread:.0f}")
+        print(
+            f"{processes} process{'es' if processes > 1 else '  '} {median:>8.0f} events/s, spread {spread:.0f}"
+        )
     full = Simulator(seed=0, shape=shape, full_noise=True)
-    full.read(0)                                     # its memory is asked for once
+    full.read(0)  # its memory is asked for once
     start = time.perf_counter()
     lit = [full.read(i).image.nnz for i in range(1, 11)]
     out["full_noise"] = {"events_per_s": 10 / (time.perf_counter() - start), "lit": sorted(lit)[5]}
-    print(f"1 process, noise of every pixel drawn {out['full_noise']['events_per_s']:.1f} events/s (10 events)")
+    print(
+        f"1 process, noise of every pixel drawn {out['full_noise']['events_per_s']:.1f} events/s (10 events)"
+    )
     if args.json:
         with open(args.json, "w") as f:
             json.dump(out, f, indent=1)

@@ -1,9 +1,12 @@
 """One training step of the talk's network: time and memory per event, part by part.
 
-    python benchmarks/step.py [--size 3600] [--batch-size 1 8] [--threads 2] [--events FILE] [--json FILE]
+    python benchmarks/step.py [--size 3600] [--batch-size 1 8] [--threads 2] [--events FILE] [--json
+    FILE]
 
-Simulated single-particle events, weight packing and the update included; compilation is excluded and reported.
+Simulated single-particle events, weight packing and the update included; compilation is excluded
+and reported.
 """
+
 import argparse
 import json
 import os
@@ -19,8 +22,12 @@ from minicnn.parallel import threads_per_rank
 
 
 def measure(size, batch, threads, repeats, device="cpu"):
-    """Return a dictionary with the median, minimum and maximum seconds per event of ``repeats`` steps of ``batch`` events."""
-    model = mc.models.microboone(size, device=device, input_scale=0.01 * size / 3600, optimizer=mc.SGD(1e-3, momentum=0.9))
+    """Return a dictionary with the median, minimum and maximum seconds per event of ``repeats``
+    steps of ``batch`` events.
+    """
+    model = mc.models.microboone(
+        size, device=device, input_scale=0.01 * size / 3600, optimizer=mc.SGD(1e-3, momentum=0.9)
+    )
     model.kernels.set_threads(threads)
     simulator = mc.data.Simulator(seed=0, shape=(size, size, 1))
     events = [simulator.read(i) for i in range(batch * 4)]
@@ -36,30 +43,51 @@ def measure(size, batch, threads, repeats, device="cpu"):
             first = time.perf_counter() - start
         else:
             seconds.append((time.perf_counter() - begin) / batch)
-    return {"batch": batch, "median": statistics.median(seconds), "min": min(seconds), "max": max(seconds), "first_step": first}
+    return {
+        "batch": batch,
+        "median": statistics.median(seconds),
+        "min": min(seconds),
+        "max": max(seconds),
+        "first_step": first,
+    }
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
     p.add_argument("--threads", type=int, default=threads_per_rank(None))
     p.add_argument("--repeats", type=int, default=9)
     p.add_argument("--json", help="write the figures to this file")
     args = p.parse_args()
-    print(f"training step at {args.size} x {args.size}, {args.threads} threads, {os.cpu_count()} cores, {platform.machine()}, "
-          f"median of {args.repeats}")
+    print(
+        f"training step at {args.size} x {args.size}, {args.threads} threads, {os.cpu_count()} cores, {platform.machine()}, "
+        f"median of {args.repeats}"
+    )
     print(f"{'batch':>6}{'ms per event':>14}{'min':>9}{'max':>9}{'first step s':>14}")
     rows = []
     for batch in args.batch_size:
         row = measure(args.size, batch, args.threads, args.repeats)
         rows.append(row)
-        print(f"{batch:>6}{1e3 * row['median']:>14.1f}{1e3 * row['min']:>9.1f}{1e3 * row['max']:>9.1f}{row['first_step']:>14.2f}")
+        print(
+            f"{batch:>6}{1e3 * row['median']:>14.1f}{1e3 * row['min']:>9.1f}{1e3 * row['max']:>9.1f}{row['first_step']:>14.2f}"
+        )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of the process {memory:.0f} MB")
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"size": args.size, "threads": args.threads, "rows": rows, "peak_memory_mb": memory}, file, indent=1)
+            json.dump(
+                {
+                    "size": args.size,
+                    "threads": args.threads,
+                    "rows": rows,
+                    "peak_memory_mb": memory,
+                },
+                file,
+                indent=1,
+            )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Weak scaling: the step of one rank alone against that of N ranks with as many events each.
 
-    mpiexec -n 2 python benchmarks/weak_scaling.py [--batch-size 32] [--threads 1] [--size 3600] [--sync gradients] [--json FILE]
+    mpiexec -n 2 python benchmarks/weak_scaling.py [--batch-size 32] [--threads 1] [--size 3600]
+    [--sync gradients] [--json FILE]
 
-Four turns take their places one after the other, several times: "alone", rank 0 works while the others sleep; "side by side", all work
-and none communicates, which shows what ranks of one machine take from each other (memory bandwidth, clock); "together", the training;
-"one rank", rank 0 does the whole step with as many threads as all ranks have. Efficiency is alone / together.
-Its loss has three parts, told apart by the ledger: brighter events on some rank (waiting for the slowest),
-communication, and the rest. Steps are dealt from a NodeStore, so that the ranks have about equally many lit pixels, or with --private from
-stores of their own.
+Four turns take their places one after the other, several times: "alone", rank 0 works while the
+others sleep; "side by side", all work and none communicates, which shows what ranks of one machine
+take from each other (memory bandwidth, clock); "together", the training; "one rank", rank 0 does
+the whole step with as many threads as all ranks have. Efficiency is alone / together. Its loss has
+three parts, told apart by the ledger: brighter events on some rank (waiting for the slowest),
+communication, and the rest. Steps are dealt from a NodeStore, so that the ranks have about equally
+many lit pixels, or with --private from stores of their own.
 """
+
 import argparse
 import json
 import os
@@ -31,7 +34,11 @@ class Events:
 
     def __init__(self, simulator, number):
         self.events = [None] * number
-        self.simulator, self.image_shape, self.class_names = simulator, simulator.image_shape, simulator.class_names
+        self.simulator, self.image_shape, self.class_names = (
+            simulator,
+            simulator.image_shape,
+            simulator.class_names,
+        )
 
     def read(self, i):
         return self.simulator.read(i)
@@ -41,7 +48,9 @@ class Events:
 
 
 def asleep_until(comm, work):
-    """Return ``work()`` of rank 0; other ranks sleep meanwhile, because waiting in MPI takes a core."""
+    """Return ``work()`` of rank 0; other ranks sleep meanwhile, because waiting in MPI takes a
+    core.
+    """
     result = work() if comm.rank == 0 else None
     request = comm.Ibarrier()
     while not request.Test():
@@ -62,52 +71,88 @@ def steps(model, optimizer, sync, batches, comm=None):
     ledger.close(comm)
     flush(model, optimizer, sync, Ledger())
     summary = ledger.summaries[-1]
-    return (summary.wall, summary.mean.get((WAIT, ""), 0.0),
-            sum(s for (part, _), s in summary.mean.items() if part in (*COMMUNICATION, "pack")))
+    return (
+        summary.wall,
+        summary.mean.get((WAIT, ""), 0.0),
+        sum(s for (part, _), s in summary.mean.items() if part in (*COMMUNICATION, "pack")),
+    )
 
 
 def main(comm):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("--batch-size", type=int, default=32, help="events per step and rank")
     p.add_argument("--steps", type=int, default=4, help="steps of a turn")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--threads", type=int, default=1, help="per rank")
     p.add_argument("--size", type=int, default=3600)
     p.add_argument("--sync", choices=MODES, default="gradients")
-    p.add_argument("--private", action="store_true", help="events dealt as they come, instead of evenly")
+    p.add_argument(
+        "--private", action="store_true", help="events dealt as they come, instead of evenly"
+    )
     p.add_argument("--json", help="write the figures to this file")
     args = ordered(comm, p.parse_args)
     if comm is None:
         raise SystemExit("this needs several ranks: mpiexec -n 2 python benchmarks/weak_scaling.py")
-    source = Events(mc.data.Simulator(0, (args.size, args.size, 1)), args.batch_size * args.steps * comm.size)
+    source = Events(
+        mc.data.Simulator(0, (args.size, args.size, 1)), args.batch_size * args.steps * comm.size
+    )
     store = mc.data.EventStore().load(source, mc.data.shard(len(source), comm.size, comm.rank))
     if not args.private:
         store = mc.data.NodeStore(store, comm)
     order = np.arange(len(store)) if args.private else store.order(0, 0, args.batch_size)
-    batches = [store.batch(order[i * args.batch_size:(i + 1) * args.batch_size]) for i in range(args.steps)]
+    batches = [
+        store.batch(order[i * args.batch_size : (i + 1) * args.batch_size])
+        for i in range(args.steps)
+    ]
     everyones = comm.gather([(sum(image.nnz for image in x), x, y) for x, y in batches])
     model = mc.models.microboone(args.size, device="cpu", input_scale=0.05 * args.size / 3600)
     model.kernels.set_threads(args.threads)
-    optimizer, sync, no_sync = mc.SGD(1e-4, 0.9), make_sync(args.sync, comm), make_sync("gradients", None)
+    optimizer, sync, no_sync = (
+        mc.SGD(1e-4, 0.9),
+        make_sync(args.sync, comm),
+        make_sync("gradients", None),
+    )
     sync.broadcast(model, optimizer)
-    steps(model, optimizer, no_sync, batches[:1])                                   # compiles
+    steps(model, optimizer, no_sync, batches[:1])  # compiles
     kinds = {"alone": [], "side by side": [], "together": []}
     threads = args.threads * comm.size
-    merged = comm.bcast([([image for b in step for image in b[1]], np.concatenate([b[2] for b in step])) for step in zip(*everyones)]
-                        if comm.rank == 0 else None)
+    merged = comm.bcast(
+        [
+            ([image for b in step for image in b[1]], np.concatenate([b[2] for b in step]))
+            for step in zip(*everyones)
+        ]
+        if comm.rank == 0
+        else None
+    )
     if comm.bcast(numba.config.NUMBA_NUM_THREADS) >= threads:
         kinds["one rank"] = []
     for _ in range(args.rounds):
         # Rank 0 alone does the work of all ranks in turn, so that "alone" has the same events.
-        kinds["alone"].append(asleep_until(comm, lambda: np.mean(
-            [steps(model, optimizer, no_sync, [batch[1:] for batch in theirs]) for theirs in everyones], 0)))
+        kinds["alone"].append(
+            asleep_until(
+                comm,
+                lambda: np.mean(
+                    [
+                        steps(model, optimizer, no_sync, [batch[1:] for batch in theirs])
+                        for theirs in everyones
+                    ],
+                    0,
+                ),
+            )
+        )
         comm.Barrier()
-        kinds["side by side"].append(np.mean(comm.allgather(steps(model, optimizer, no_sync, batches)), 0))
+        kinds["side by side"].append(
+            np.mean(comm.allgather(steps(model, optimizer, no_sync, batches)), 0)
+        )
         sync.broadcast(model, optimizer)
         kinds["together"].append(steps(model, optimizer, sync, batches, comm))
         if "one rank" in kinds:
             model.kernels.set_threads(threads)
-            kinds["one rank"].append(asleep_until(comm, lambda: steps(model, optimizer, no_sync, merged)))
+            kinds["one rank"].append(
+                asleep_until(comm, lambda: steps(model, optimizer, no_sync, merged))
+            )
             model.kernels.set_threads(args.threads)
     if comm.rank:
         return
@@ -115,23 +160,47 @@ def main(comm):
     ratio = [a[0] / t[0] for a, t in zip(kinds["alone"], kinds["together"])]
     bare = [a[0] / (t[0] - t[1]) for a, t in zip(kinds["alone"], kinds["together"])]
     wall, waiting, communication = rows["together"]
-    print(f"weak scaling 1 -> {comm.size} ranks x {args.threads} thread(s) on {os.cpu_count()} cores, batch {args.batch_size} per rank at "
-          f"{args.size} x {args.size}, sync {args.sync}, {'events as they come' if args.private else 'events dealt evenly'}")
+    print(
+        f"weak scaling 1 -> {comm.size} ranks x {args.threads} thread(s) on {os.cpu_count()} cores, batch {args.batch_size} per rank at "
+        f"{args.size} x {args.size}, sync {args.sync}, {'events as they come' if args.private else 'events dealt evenly'}"
+    )
     for kind, row in rows.items():
-        print(f"{kind:<14}{1e3 * row[0]:>9.1f} ms per step; waiting for the slowest rank {1e3 * row[1]:.1f}, communication "
-              f"{1e3 * row[2]:.2f}")
+        print(
+            f"{kind:<14}{1e3 * row[0]:>9.1f} ms per step; waiting for the slowest rank {1e3 * row[1]:.1f}, communication "
+            f"{1e3 * row[2]:.2f}"
+        )
     spread = f"{100 * min(ratio):.1f} to {100 * max(ratio):.1f}"
-    print(f"efficiency {100 * statistics.median(ratio):.1f} % ({spread}), {100 * statistics.median(bare):.1f} % apart from waiting for the "
-          f"slowest rank; communication {100 * communication / wall:.2f} % of the step, waiting {100 * waiting / wall:.2f} %; "
-          f"side by side alone costs {100 * (rows['side by side'][0] / rows['alone'][0] - 1):.1f} %")
+    print(
+        f"efficiency {100 * statistics.median(ratio):.1f} % ({spread}), {100 * statistics.median(bare):.1f} % apart from waiting for the "
+        f"slowest rank; communication {100 * communication / wall:.2f} % of the step, waiting {100 * waiting / wall:.2f} %; "
+        f"side by side alone costs {100 * (rows['side by side'][0] / rows['alone'][0] - 1):.1f} %"
+    )
     if "one rank" in kinds:
-        against = statistics.median(one[0] / t[0] for one, t in zip(kinds["one rank"], kinds["together"]))
-        print(f"{comm.size} ranks x {args.threads} thread(s) run {against:.3f} times as fast as 1 rank x {threads} threads")
+        against = statistics.median(
+            one[0] / t[0] for one, t in zip(kinds["one rank"], kinds["together"])
+        )
+        print(
+            f"{comm.size} ranks x {args.threads} thread(s) run {against:.3f} times as fast as 1 rank x {threads} threads"
+        )
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"ranks": comm.size, "threads": args.threads, "cores": os.cpu_count(), "batch": args.batch_size, "size": args.size,
-                       "sync": args.sync, "private": args.private, "rows": rows, "efficiency": statistics.median(ratio),
-                       "efficiency_without_waiting": statistics.median(bare), "samples": ratio}, file, indent=1)
+            json.dump(
+                {
+                    "ranks": comm.size,
+                    "threads": args.threads,
+                    "cores": os.cpu_count(),
+                    "batch": args.batch_size,
+                    "size": args.size,
+                    "sync": args.sync,
+                    "private": args.private,
+                    "rows": rows,
+                    "efficiency": statistics.median(ratio),
+                    "efficiency_without_waiting": statistics.median(bare),
+                    "samples": ratio,
+                },
+                file,
+                indent=1,
+            )
             file.write("\n")
 
 

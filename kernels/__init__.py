@@ -5,16 +5,23 @@
     cuda        CuPy (float32)
     emulated    the cuda backend's launchers and kernels on one CPU core, for tests
 
-This package imports nothing from minicnn; backends load on request, so that importing it costs nothing.
+This package imports nothing from minicnn; backends load on request, so that importing it costs
+nothing.
 """
+
 import importlib
 
-BACKENDS = {"reference": ".reference", "cpu": ".cpu", "cuda": ".cuda.gpu", "emulated": ".cuda.emulator"}
+BACKENDS = {
+    "reference": ".reference",
+    "cpu": ".cpu",
+    "cuda": ".cuda.gpu",
+    "emulated": ".cuda.emulator",
+}
 
 
 def get_backend(name):
-    """Return the backend ``name``, a module or an object with the ops; raises ValueError for an unknown name and RuntimeError where it
-    cannot run here.
+    """Return the backend ``name``, a module or an object with the ops; raises ValueError for an
+    unknown name and RuntimeError where it cannot run here.
     """
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")

@@ -1,4 +1,5 @@
 """Buffers that a kernel keeps between calls, owned by the caller and passed as ``work``."""
+
 from contextlib import nullcontext
 
 import numpy as np
@@ -7,10 +8,11 @@ import numpy as np
 class Workspace:
     """Named arrays of one call site.
 
-    ``buffer`` returns the same memory for the same name and shape, so that a step allocates nothing after the first one;
-    ``once`` keeps a value until ``expire`` is called, which the model does after every weight update (packed weights); ``keep`` keeps
-    the last value of what follows from shapes alone.
-    ``timed()`` is a context in which such values are made: the owner may account for that time.
+    ``buffer`` returns the same memory for the same name and shape, so that a step allocates nothing
+    after the first one; ``once`` keeps a value until ``expire`` is called, which the model does
+    after every weight update (packed weights); ``keep`` keeps the last value of what follows from
+    shapes alone. ``timed()`` is a context in which such values are made: the owner may account for
+    that time.
     """
 
     def __init__(self, timed=nullcontext):
@@ -20,7 +22,9 @@ class Workspace:
         self.kept = {}
 
     def buffer(self, name, shape, dtype=np.float32, fill=None):
-        """Return the array ``name``; it is (re)made when shape or dtype change and then filled with ``fill`` if given."""
+        """Return the array ``name``; it is (re)made when shape or dtype change and then filled with
+        ``fill`` if given.
+        """
         array = self.buffers.get(name)
         if array is None or array.shape != tuple(shape) or array.dtype != dtype:
             array = np.empty(shape, dtype) if fill is None else np.full(shape, fill, dtype)
@@ -35,7 +39,9 @@ class Workspace:
         return self.values[name]
 
     def keep(self, name, key, make):
-        """Return the value of ``make()``, computed only where ``key`` is not that of the last call with this name."""
+        """Return the value of ``make()``, computed only where ``key`` is not that of the last call
+        with this name.
+        """
         if name not in self.kept or self.kept[name][0] != key:
             self.kept[name] = key, make()
         return self.kept[name][1]

@@ -2,6 +2,7 @@
 
 Importing it loads neither numba, cupy nor mpi4py: backends and MPI load when they are first used.
 """
+
 from . import data, kernels, parallel
 from .engine.model import Sequential
 from .inspect import trace
@@ -16,6 +17,34 @@ from .train.optim import LARS, SGD, Adam
 
 __version__ = "0.1.0"
 
-__all__ = ["ELU", "LARS", "SGD", "Adam", "CheckpointError", "Conv2D", "Dense", "Dropout", "Flatten", "Layer", "MaxPooling2D",
-           "NotFiniteError", "ReLU", "Sequential", "callbacks", "check_gradients", "data", "evaluate", "fit", "kernels", "layers", "load_model", "losses",
-           "metrics", "models", "optim", "parallel", "trace", "train_step"]
+__all__ = [
+    "ELU",
+    "LARS",
+    "SGD",
+    "Adam",
+    "CheckpointError",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "MaxPooling2D",
+    "NotFiniteError",
+    "ReLU",
+    "Sequential",
+    "callbacks",
+    "check_gradients",
+    "data",
+    "evaluate",
+    "fit",
+    "kernels",
+    "layers",
+    "load_model",
+    "losses",
+    "metrics",
+    "models",
+    "optim",
+    "parallel",
+    "trace",
+    "train_step",
+]

@@ -1,17 +1,23 @@
-"""The command line: ``python -m minicnn COMMAND ...``; ``--help`` lists the commands, ``COMMAND --help`` the options of one."""
+"""The command line: ``python -m minicnn COMMAND ...``; ``--help`` lists the commands, ``COMMAND
+--help`` the options of one.
+"""
+
 import argparse
 import os
 import sys
 from importlib import import_module
 
-#: Commands and what they do; each is a module of minicnn.cli with ``arguments(parser)`` and ``run(args)`` -> exit status.
-COMMANDS = {"simulate": "make a file of simulated single-particle events",
-            "convert": "turn files of any known format into a minicnn event file",
-            "inspect": "say what is in a file of events, a trained model or the folder of a run, and whether it is whole",
-            "display": "draw an event to a picture",
-            "doctor": "check MPI, cores, memory, GPU and a data set before training, and say what to do",
-            "model": "predict step and epoch times for thousands of ranks from measurements here",
-            "validate": "compare the simulation with tables, theory and data, and write the page of it"}
+#: Commands and what they do; each is a module of minicnn.cli with ``arguments(parser)`` and
+#: ``run(args)`` -> exit status.
+COMMANDS = {
+    "simulate": "make a file of simulated single-particle events",
+    "convert": "turn files of any known format into a minicnn event file",
+    "inspect": "say what is in a file of events, a trained model or the folder of a run, and whether it is whole",
+    "display": "draw an event to a picture",
+    "doctor": "check MPI, cores, memory, GPU and a data set before training, and say what to do",
+    "model": "predict step and epoch times for thousands of ranks from measurements here",
+    "validate": "compare the simulation with tables, theory and data, and write the page of it",
+}
 EPILOG = "python -m minicnn COMMAND --help shows the options of a command."
 
 
@@ -25,27 +31,38 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def parser(argv):
     """Return the argument parser; only the module of the command in ``argv`` is loaded."""
-    main_parser = argparse.ArgumentParser("python -m minicnn", description=__doc__.split(":")[0] + " of minicnn.", epilog=EPILOG)
-    main_parser.add_argument("--debug", action="store_true", help="show where in the code an error came from")
+    main_parser = argparse.ArgumentParser(
+        "python -m minicnn", description=__doc__.split(":")[0] + " of minicnn.", epilog=EPILOG
+    )
+    main_parser.add_argument(
+        "--debug", action="store_true", help="show where in the code an error came from"
+    )
     commands = main_parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, what in COMMANDS.items():
-        command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".",
-                                      formatter_class=Formatter)
+        command = commands.add_parser(
+            name, help=what, description=what[0].upper() + what[1:] + ".", formatter_class=Formatter
+        )
         if name in argv:
             import_module(f".cli.{name}", __package__).arguments(command)
     return main_parser
 
 
 def main(argv=None):
-    """Run a command; return the exit status: 0, 2 for what the user can put right (said in one line), 130 after Ctrl-C."""
+    """Run a command; return the exit status: 0, 2 for what the user can put right (said in one
+    line), 130 after Ctrl-C.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parser(argv).parse_args(argv)
     try:
         return import_module(f".cli.{args.command}", __package__).run(args)
-    except (OSError, ValueError, RuntimeError) as problem:      # EventError and CheckpointError are ValueErrors
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as problem:  # EventError and CheckpointError are ValueErrors
         if args.debug:
             raise
-        if isinstance(problem, BrokenPipeError):     # the reader of a pipe has had enough
+        if isinstance(problem, BrokenPipeError):  # the reader of a pipe has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         print(f"error: {_one_line(problem)}", file=sys.stderr)

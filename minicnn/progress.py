@@ -1,4 +1,5 @@
 """Long work shows where it is: a live bar on a terminal, now and then a plain line elsewhere."""
+
 import sys
 import time
 
@@ -6,8 +7,8 @@ import time
 class Meter:
     """``with Meter("loading", total=200) as meter: ... meter.update(done, "text")``.
 
-    On a terminal a rich bar with elapsed and remaining time that vanishes at the end; elsewhere a line at most every ``every``
-    seconds. ``silent`` (ranks other than 0) does nothing.
+    On a terminal a rich bar with elapsed and remaining time that vanishes at the end; elsewhere a
+    line at most every ``every`` seconds. ``silent`` (ranks other than 0) does nothing.
     """
 
     def __init__(self, title, total, silent=False, every=20.0, file=None):
@@ -26,8 +27,17 @@ class Meter:
                 TimeElapsedColumn,
                 TimeRemainingColumn,
             )
-            self.bar = Progress(TextColumn(self.title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-                                TextColumn("{task.description}"), console=Console(file=self.file), transient=True)
+
+            self.bar = Progress(
+                TextColumn(self.title),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=Console(file=self.file),
+                transient=True,
+            )
             self.task = self.bar.add_task("", total=self.total)
             self.bar.start()
         return self

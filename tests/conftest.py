@@ -1,4 +1,5 @@
 """Settings of all tests."""
+
 from hypothesis import settings
 
 settings.register_profile("minicnn", deadline=None, max_examples=25, derandomize=True)

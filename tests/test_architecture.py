@@ -1,4 +1,5 @@
 """The map holds: imports run one way, importing is light, the installed wheel is complete."""
+
 import ast
 import shutil
 import subprocess
@@ -10,8 +11,12 @@ import pytest
 
 from helpers import ROOT
 
-HEAVY = {"numba": ("kernels/cpu", "minicnn/simulate"), "cupy": ("kernels/cuda",),
-         "mpi4py": ("minicnn/parallel",), "pickle": ()}
+HEAVY = {
+    "numba": ("kernels/cpu", "minicnn/simulate"),
+    "cupy": ("kernels/cuda",),
+    "mpi4py": ("minicnn/parallel",),
+    "pickle": (),
+}
 
 
 def imported(path):
@@ -41,7 +46,9 @@ def test_kernels_import_nothing_from_minicnn():
     for path in sources("kernels"):
         depth = len(path.relative_to(ROOT / "kernels").parts)
         for module, level, _ in imported(path):
-            assert not module.startswith("minicnn") and level <= depth, f"{path.relative_to(ROOT)}: {'.' * level}{module}"
+            assert not module.startswith("minicnn") and level <= depth, (
+                f"{path.relative_to(ROOT)}: {'.' * level}{module}"
+            )
 
 
 def test_layers_know_nothing_of_training_data_or_ranks():
@@ -50,14 +57,17 @@ def test_layers_know_nothing_of_training_data_or_ranks():
 
 
 def test_importing_minicnn_is_light():
-    code = ("import sys, minicnn; "
-            "print([m for m in ('numba', 'cupy', 'mpi4py', 'h5py', 'matplotlib', 'blosc', 'rich') if m in sys.modules])")
+    code = (
+        "import sys, minicnn; "
+        "print([m for m in ('numba', 'cupy', 'mpi4py', 'h5py', 'matplotlib', 'blosc', 'rich') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_public_names_exist_and_are_documented():
     import minicnn as mc
+
     for name in mc.__all__:
         assert getattr(mc, name).__doc__, name
 
@@ -68,33 +78,51 @@ def test_backends_have_the_signatures_of_the_reference():
     from minicnn.kernels import get_backend
     from minicnn.kernels.cuda.backend import Backend
     from minicnn.kernels.cuda.emulator import Emulator
+
     reference, cpu, cuda = get_backend("reference"), get_backend("cpu"), Backend(Emulator())
     for name, f in inspect.getmembers(reference, inspect.isfunction):
         if f.__module__ == reference.__name__ and not name.startswith("_"):
             assert inspect.signature(getattr(cpu, name)) == inspect.signature(f), name
-            assert inspect.signature(getattr(cuda, name)) == inspect.signature(f) and getattr(cuda, name).__doc__, name
+            assert (
+                inspect.signature(getattr(cuda, name)) == inspect.signature(f)
+                and getattr(cuda, name).__doc__
+            ), name
     with pytest.raises(ValueError, match="unknown backend 'tpu'"):
         get_backend("tpu")
 
 
 def test_the_wheel_works_outside_the_repository(tmp_path):
-    source = tmp_path / "source"                                          # a copy: building leaves folders behind
+    source = tmp_path / "source"  # a copy: building leaves folders behind
     for name in ("minicnn", "kernels"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    built = subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source],
-                           capture_output=True, text=True)
+    built = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source],
+        capture_output=True,
+        text=True,
+    )
     assert built.returncode == 0, built.stdout + built.stderr
     wheel = next(tmp_path.glob("minicnn-*.whl"))
-    venv.create(tmp_path / "env", symlinks=True, with_pip=False)          # the libraries come from this environment, minicnn does not
+    venv.create(
+        tmp_path / "env", symlinks=True, with_pip=False
+    )  # the libraries come from this environment, minicnn does not
     site = next((tmp_path / "env").rglob("site-packages"))
     libraries = Path(__import__("numpy").__file__).parents[1]
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
-    code = ("import sys; sys.path.append(sys.argv[1]); import minicnn as mc, numpy as np; "
-            "m = mc.models.microboone(size=50, device='reference'); mc.kernels.get_backend('cpu').elu(np.ones(3, 'f4')); "
-            "print(mc.__file__, mc.kernels.__file__, m.train_on_batch(np.ones((1, 50, 50, 1), 'f4'), np.array([1])))")
-    done = subprocess.run([tmp_path / "env/bin/python", "-c", code, libraries], cwd=tmp_path, capture_output=True, text=True)
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); import minicnn as mc, numpy as np; "
+        "m = mc.models.microboone(size=50, device='reference'); mc.kernels.get_backend('cpu').elu(np.ones(3, 'f4')); "
+        "print(mc.__file__, mc.kernels.__file__, m.train_on_batch(np.ones((1, 50, 50, 1), 'f4'), np.array([1])))"
+    )
+    done = subprocess.run(
+        [tmp_path / "env/bin/python", "-c", code, libraries],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     package, kernels, loss = done.stdout.split()
-    assert package.startswith(str(tmp_path)) and kernels.startswith(str(tmp_path)) and float(loss) > 0
+    assert (
+        package.startswith(str(tmp_path)) and kernels.startswith(str(tmp_path)) and float(loss) > 0
+    )

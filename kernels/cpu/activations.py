@@ -1,4 +1,5 @@
 """ELU, ReLU and dropout: elementwise, bound by memory, so one pass each."""
+
 import numpy as np
 from numba import prange, types
 from numba.extending import intrinsic
@@ -20,9 +21,15 @@ def _from_bits(context, n):
     return types.float32(types.int32), lambda context, b, signature, args: b.bitcast(args[0], F32)
 
 
-LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693145752), np.float32(1.42860677e-6)
-ROUND = np.float32(12582912)                # 1.5 * 2**23: adding it rounds to an integer, which then sits in the lowest bits
-ZERO, ONE, LOWEST = np.float32(0), np.float32(1), np.float32(-20)      # exp(-20) - 1 is -1 in float32
+LOG2E, LN2_HIGH, LN2_LOW = (
+    np.float32(1.44269504),
+    np.float32(0.693145752),
+    np.float32(1.42860677e-6),
+)
+ROUND = np.float32(
+    12582912
+)  # 1.5 * 2**23: adding it rounds to an integer, which then sits in the lowest bits
+ZERO, ONE, LOWEST = np.float32(0), np.float32(1), np.float32(-20)  # exp(-20) - 1 is -1 in float32
 TAYLOR = [np.float32(1 / n) for n in (2, 6, 24, 120, 720, 5040)]
 C2, C3, C4, C5, C6, C7 = TAYLOR
 EXPONENT, ONE_BITS = np.int32(23), np.int32(0x3F800000)
@@ -30,7 +37,8 @@ EXPONENT, ONE_BITS = np.int32(23), np.int32(0x3F800000)
 
 @jit
 def expm1(x):
-    """exp(x) - 1 for x <= 0, to about 1 unit in the last place, without a branch or a call: the compiler vectorizes it.
+    """exp(x) - 1 for x <= 0, to about 1 unit in the last place, without a branch or a call: the
+    compiler vectorizes it.
 
     x = n ln 2 + r with |r| <= ln(2) / 2; exp(x) - 1 = 2**n (exp(r) - 1) + (2**n - 1).
     """
@@ -45,7 +53,9 @@ def expm1(x):
 
 @jit
 def activate(z, alpha):
-    """ELU of one number: the one function that conv blocks and elu() use, so that they agree bit for bit."""
+    """ELU of one number: the one function that conv blocks and elu() use, so that they agree bit
+    for bit.
+    """
     return z if z > ZERO else alpha * expm1(ZERO if z > ZERO else z)
 
 
@@ -106,7 +116,9 @@ def elu(x, alpha=1.0):
 
 
 def elu_backward(dy, y, alpha=1.0):
-    """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output. float32, any shape."""
+    """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output.
+    float32, any shape.
+    """
     dy, y = floats("elu_backward", dy=dy, y=y)
     shaped("elu_backward", "dy", dy, y.shape)
     dx = np.empty_like(dy)
@@ -132,11 +144,18 @@ def relu_backward(dy, y):
 
 
 def dropout(x, keep, rate):
-    """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own backward with dy for x."""
+    """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own
+    backward with dy for x.
+    """
     x = floats("dropout", x=x)
     shaped("dropout", "keep", keep, x.shape)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout needs a rate from 0 to below 1, got {rate!r}")
     y = np.empty_like(x)
-    _dropout(x.reshape(-1), np.ascontiguousarray(keep, np.float32).reshape(-1), np.float32(1 / (1 - rate)), y.reshape(-1))
+    _dropout(
+        x.reshape(-1),
+        np.ascontiguousarray(keep, np.float32).reshape(-1),
+        np.float32(1 / (1 - rate)),
+        y.reshape(-1),
+    )
     return y

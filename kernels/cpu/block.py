@@ -1,8 +1,10 @@
 """Conv2D -> ELU -> MaxPooling2D as one op, which never stores the convolution's output.
 
-A task takes a few cells and one group of channels: it computes the outputs of a cell's pooling window, pool x pool of them or those that
-positions.py lists, and keeps the largest and its position. Both kernels run over a list of windows (windows.py) and know nothing of images.
+A task takes a few cells and one group of channels: it computes the outputs of a cell's pooling
+window, pool x pool of them or those that positions.py lists, and keeps the largest and its
+position. Both kernels run over a list of windows (windows.py) and know nothing of images.
 """
+
 import numpy as np
 from numba import get_num_threads, prange
 
@@ -19,21 +21,28 @@ from .windows import address, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
 LOWEST = np.float32(-np.inf)
-TOGETHER = 100                              # positions whose sums are kept until the maximum is taken: full tiles, first cache
+TOGETHER = 100  # positions whose sums are kept until the maximum is taken: full tiles, first cache
 
 
 @parallel
-def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, first, where, cells, y, argmax):
-    """Lanes are channels; the tile's pixels are the listed positions (positions.py) of a few cells in a row."""
+def _channels(
+    windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, first, where, cells, y, argmax
+):
+    """Lanes are channels; the tile's pixels are the listed positions (positions.py) of a few cells
+    in a row.
+    """
     n, co, kc = windows.table.shape[0], y.shape[1], kw * ci
     room, blocks = max(TOGETHER, ph * pw), (n + cells - 1) // cells
-    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci              # looked up: a division takes long
-    for task in prange(start.size * blocks):                          # a group's weights stay in the cache over all cells
+    down, right = (
+        np.arange(ph * pw) // pw,
+        np.arange(ph * pw) % pw * ci,
+    )  # looked up: a division takes long
+    for task in prange(start.size * blocks):  # a group's weights stay in the cache over all cells
         g, t = task // blocks, task % blocks * cells
         lowest, many, end = start[g], width[g], min(n, t + cells)
         place, row, sums = np.empty(room, np.int64), np.empty(room, np.int64), lines((room, many))
         best, best_at = lines((many,)), np.empty(many, np.int32)
-        weights = w[kh * kc * lowest:].ctypes.data
+        weights = w[kh * kc * lowest :].ctypes.data
         while t < end:
             begin, count = t, 0
             while t < end:
@@ -42,19 +51,40 @@ def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, first, whe
                     break
                 origin, apart = address(windows, t), windows.table[t, 1]
                 for i in range(low, high):
-                    place[count], row[count] = origin + 4 * (down[where[i]] * apart + right[where[i]]), apart
+                    place[count], row[count] = (
+                        origin + 4 * (down[where[i]] * apart + right[where[i]]),
+                        apart,
+                    )
                     count += 1
                 t += 1
             tiles = (count + MAX_PIXELS - 1) // MAX_PIXELS
             for k in range(tiles):
                 i = count * k // tiles
-                listed_tile(count * (k + 1) // tiles - i, many // LANES, place[i:].ctypes.data, row[i:].ctypes.data, weights, kc * many,
-                            many, kh, kc, sums[i:].ctypes.data, many)
+                listed_tile(
+                    count * (k + 1) // tiles - i,
+                    many // LANES,
+                    place[i:].ctypes.data,
+                    row[i:].ctypes.data,
+                    weights,
+                    kc * many,
+                    many,
+                    kh,
+                    kc,
+                    sums[i:].ctypes.data,
+                    many,
+                )
             i = 0
             for cell in range(begin, t):
                 low, high = span(first, where, cell)
-                largest(many // LANES, high - low, sums[i:].ctypes.data, many, where[low:].ctypes.data,
-                        best.ctypes.data, best_at.ctypes.data)
+                largest(
+                    many // LANES,
+                    high - low,
+                    sums[i:].ctypes.data,
+                    many,
+                    where[low:].ctypes.data,
+                    best.ctypes.data,
+                    best_at.ctypes.data,
+                )
                 i += high - low
                 to, to_at, bias = y[cell, lowest:], argmax[cell, lowest:], b[lowest:]
                 for c in range(min(many, co - lowest)):
@@ -64,9 +94,13 @@ def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, first, whe
 
 @jit
 def _lanes_of_windows(windows, first, wh, wc, apart, place, row, x):
-    """x[r, k, lane] = element (r, k) of window first + lane; beyond the last window, the last again."""
+    """x[r, k, lane] = element (r, k) of window first + lane; beyond the last window, the last
+    again.
+    """
     table = windows.table
-    neighbours = apart in STRIDES and apart <= wc <= apart + NEIGHBOURS and first + LANES <= table.shape[0]
+    neighbours = (
+        apart in STRIDES and apart <= wc <= apart + NEIGHBOURS and first + LANES <= table.shape[0]
+    )
     for lane in range(LANES):
         t = min(first + lane, table.shape[0] - 1)
         place[lane], row[lane] = address(windows, t), table[t, 1]
@@ -76,12 +110,21 @@ def _lanes_of_windows(windows, first, wh, wc, apart, place, row, x):
             deinterleave(apart, place[0] + 4 * r * row[0], wc, x.ctypes.data + 4 * LANES * r * wc)
         else:
             for k in range(0, wc, LANES):
-                transpose(place.ctypes.data, row.ctypes.data, r, k, min(LANES, wc - k), x.ctypes.data + 4 * LANES * (r * wc + k))
+                transpose(
+                    place.ctypes.data,
+                    row.ctypes.data,
+                    r,
+                    k,
+                    min(LANES, wc - k),
+                    x.ctypes.data + 4 * LANES * (r * wc + k),
+                )
 
 
 @parallel
 def _cells(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y, argmax):
-    """Lanes are cells, LANES windows at a time: for few channels, where lanes of channels would stay empty."""
+    """Lanes are cells, LANES windows at a time: for few channels, where lanes of channels would
+    stay empty.
+    """
     n, co, kc, wh, wc = y.shape[0], y.shape[1], kw * ci, ph + kh - 1, (pw + kw - 1) * ci
     blocks, channels = (n + LANES - 1) // LANES, start[-1] + width[-1]
     for task in prange(tasks):
@@ -92,22 +135,38 @@ def _cells(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks,
         for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
             t = block * LANES
             many = min(LANES, n - t)
-            announce(y[t:].ctypes.data, 4 * many * co)                # else every block waits for the memory that it writes to
+            announce(
+                y[t:].ctypes.data, 4 * many * co
+            )  # else every block waits for the memory that it writes to
             announce(argmax[t:].ctypes.data, many * co)
             _lanes_of_windows(windows, t, wh, wc, pw * ci, place, row, x)
             best[:] = LOWEST
             where[:] = 0
             for g in range(start.size):
-                weights = w[kh * kc * start[g]:].ctypes.data
+                weights = w[kh * kc * start[g] :].ctypes.data
                 for r in range(ph):
                     k, position = 0, r * pw
                     for pixels in group:
                         here = x.ctypes.data + 4 * LANES * (r * wc + k)
-                        cells_tile(pixels, width[g], here, wc, 1, ci, weights, kc * width[g], width[g], kh, kc,
-                                   best[start[g]:].ctypes.data, where[start[g]:].ctypes.data, position)
+                        cells_tile(
+                            pixels,
+                            width[g],
+                            here,
+                            wc,
+                            1,
+                            ci,
+                            weights,
+                            kc * width[g],
+                            width[g],
+                            kh,
+                            kc,
+                            best[start[g] :].ctypes.data,
+                            where[start[g] :].ctypes.data,
+                            position,
+                        )
                         position += pixels
                         k += pixels * ci
-            for i in range(co * LANES):                               # here, not below: contiguous, so it is vectorized
+            for i in range(co * LANES):  # here, not below: contiguous, so it is vectorized
                 flat[i] = activate(flat[i] + bias[i], alpha)
             for lane in range(many):
                 for c in range(co):
@@ -121,13 +180,15 @@ def few_channels(co):
 
 
 def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
-    """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of conv2d(x, w, 0) + b).
+    """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
+    conv2d(x, w, 0) + b).
 
-    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8), both (N, OH // PH, OW // PW,
-    C_out); argmax is the first maximum's position in the window, row by row. alpha 0 makes it a ReLU block. Windows have at
-    most 256 positions. ``distinct`` (cells, 2): the first so many rows and columns of a cell's pooling window hold all of its different
-    sums, later positions repeat earlier ones and are not computed. With ``work``, y and argmax are its buffers: valid until the next
-    call with the same work.
+    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8),
+    both (N, OH // PH, OW // PW, C_out); argmax is the first maximum's position in the window, row
+    by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions. ``distinct`` (cells,
+    2): the first so many rows and columns of a cell's pooling window hold all of its different
+    sums, later positions repeat earlier ones and are not computed. With ``work``, y and argmax are
+    its buffers: valid until the next call with the same work.
     """
     x, w, b = floats("conv2d_block", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
@@ -135,28 +196,61 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=N
     shape = pool_output(z_shape, pool, pool)
     shaped("conv2d_block", "b", b, shape[3:])
     if pool[0] * pool[1] > 256:
-        raise ValueError(f"conv2d_block keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; "
-                         "use the three ops")
+        raise ValueError(
+            f"conv2d_block keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; "
+            "use the three ops"
+        )
     if alpha < 0:
-        raise ValueError(f"conv2d_block needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops")
+        raise ValueError(
+            f"conv2d_block needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops"
+        )
     co = w.shape[3]
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
-    positions = every(pool) if distinct is None else distinct_positions(np.ascontiguousarray(distinct, np.int64), *pool)
-    run_block(windows(x, None, shape, pool, w.shape[:2], pads, work), positions, w, b, pool, alpha, y.reshape(-1, co),
-              argmax.reshape(-1, co), work)
+    positions = (
+        every(pool)
+        if distinct is None
+        else distinct_positions(np.ascontiguousarray(distinct, np.int64), *pool)
+    )
+    run_block(
+        windows(x, None, shape, pool, w.shape[:2], pads, work),
+        positions,
+        w,
+        b,
+        pool,
+        alpha,
+        y.reshape(-1, co),
+        argmax.reshape(-1, co),
+        work,
+    )
     return y, argmax
 
 
 def run_block(listed, positions, w, b, pool, alpha, y, argmax, work):
-    """Run the block over the Windows ``listed``, at least at the listed positions of each, into the rows of y and argmax (windows, C_out).
+    """Run the block over the Windows ``listed``, at least at the listed positions of each, into the
+    rows of y and argmax (windows, C_out).
     """
     kh, kw, ci, co = w.shape
     alpha = np.float32(alpha)
     if few_channels(co):
         weights = packed(work, "cells", w, 1, CHANNELS)
-        _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, split(pool[1], MAX_PIXELS - 1), min(256, -(-len(y) // LANES)), y, argmax)
+        _cells(
+            listed,
+            kh,
+            kw,
+            ci,
+            *weights,
+            b,
+            alpha,
+            *pool,
+            split(pool[1], MAX_PIXELS - 1),
+            min(256, -(-len(y) // LANES)),
+            y,
+            argmax,
+        )
     else:
         weights = packed(work, "channels", w, LANES, VECTORS)
-        cells = min(20, 1 + len(y) * len(weights.start) // (8 * get_num_threads()))          # enough tasks for every thread
+        cells = min(
+            20, 1 + len(y) * len(weights.start) // (8 * get_num_threads())
+        )  # enough tasks for every thread
         _channels(listed, kh, kw, ci, *weights, b, alpha, *pool, *positions, cells, y, argmax)

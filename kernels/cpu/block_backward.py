@@ -1,11 +1,12 @@
 """The exactly sparse backward of the fused block: one convolution output in PH * PW has a gradient.
 
-With gz = dy * elu'(y), which belongs to the convolution output at the cell's argmax, both gradients are sums of patches with
-KH rows of KW * C_in floats, contiguous in NHWC:
+With gz = dy * elu'(y), which belongs to the convolution output at the cell's argmax, both gradients
+are sums of patches with KH rows of KW * C_in floats, contiguous in NHWC:
 
     dw[:, :, :, c]  = sum over cells of     gz[cell, c] * (the patch of x at the cell's argmax of c)
     dx patch there += sum over channels of  gz[cell, c] * w[:, :, :, c]
 """
+
 import numpy as np
 from numba import prange
 
@@ -17,45 +18,75 @@ from .rows import MAX_ROWS, MOST_ROWS, QUADS, add_rows, patches, transpose
 from .tile import LANES, MAX_VECTORS
 from .windows import address, windows
 
-CHUNK = 256                                 # cells summed in float32 before the sum goes to float64
-PIECE = 32 << 10                            # bytes of windows that are used for several channels in turn, from the first cache
-SEGMENT = MAX_VECTORS * LANES               # floats of a row that one patch sum holds in registers
+CHUNK = 256  # cells summed in float32 before the sum goes to float64
+PIECE = (
+    32 << 10
+)  # bytes of windows that are used for several channels in turn, from the first cache
+SEGMENT = MAX_VECTORS * LANES  # floats of a row that one patch sum holds in registers
 QUADS_FOR = np.array([min(q for q in QUADS if q >= n) for n in range(SEGMENT // 4 + 1)])
 
 
 @jit
 def padded(floats):
-    """Length of a row of ``floats``: each begins a cache line, and vectors may read and write over its end."""
+    """Length of a row of ``floats``: each begins a cache line, and vectors may read and write over
+    its end.
+    """
     return (floats + 15) // 16 * 16 + 16
 
 
 @jit
 def _sum_patches(kh, kc, count, g, address, row, out, out_row):
-    """out[r, k] += sum over i < count of g[i] * patch i at (r, k), for rows of kc <= SEGMENT floats that fit into registers."""
+    """out[r, k] += sum over i < count of g[i] * patch i at (r, k), for rows of kc <= SEGMENT floats
+    that fit into registers.
+    """
     for r in range(0, kh, MAX_ROWS):
-        patches(min(MAX_ROWS, kh - r), QUADS_FOR[(kc + 3) // 4], count, g, address, row, r, out + 4 * r * out_row, out_row)
+        patches(
+            min(MAX_ROWS, kh - r),
+            QUADS_FOR[(kc + 3) // 4],
+            count,
+            g,
+            address,
+            row,
+            r,
+            out + 4 * r * out_row,
+            out_row,
+        )
 
 
 @jit
 def sum_rows(count, g, address, row, first, rows, offset, floats, out, out_row):
-    """out[r, k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + k], for r < rows and k < floats,
-    and up to LANES - 1 more; g, address and row are arrays, ``out`` is an address."""
+    """out[r, k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] +
+    offset + k], for r < rows and k < floats, and up to LANES - 1 more; g, address and row are
+    arrays, ``out`` is an address."""
     vectors = (floats + LANES - 1) // LANES
     for i in range(0, count, MOST_ROWS):
-        add_rows(min(MOST_ROWS, count - i), g[i:].ctypes.data, address[i:].ctypes.data, row[i:].ctypes.data, first, rows, offset, vectors,
-                 out, out_row)
+        add_rows(
+            min(MOST_ROWS, count - i),
+            g[i:].ctypes.data,
+            address[i:].ctypes.data,
+            row[i:].ctypes.data,
+            first,
+            rows,
+            offset,
+            vectors,
+            out,
+            out_row,
+        )
 
 
 @jit
 def sort_by_argmax(argmax, dy, y, alpha, w, g, address, begin):
-    """Sort a cell's channels by their argmax: those of position a are begin[a] to begin[a + 1] in ``g``, their gradient, and ``address`` of
-    their weights in w (C_out, KH, KC padded). Channels with the same argmax go to the same place: added up before touching memory."""
+    """Sort a cell's channels by their argmax: those of position a are begin[a] to begin[a + 1] in
+    ``g``, their gradient, and ``address`` of their weights in w (C_out, KH, KC padded). Channels
+    with the same argmax go to the same place: added up before touching memory."""
     begin[:] = 0
     for c in range(argmax.size):
         begin[argmax[c]] += 1
-    for a in range(1, begin.size):                     # where each position's channels end
+    for a in range(1, begin.size):  # where each position's channels end
         begin[a] += begin[a - 1]
-    for c in range(argmax.size - 1, -1, -1):           # from the last: the end moves down to the beginning, and the order stays
+    for c in range(
+        argmax.size - 1, -1, -1
+    ):  # from the last: the end moves down to the beginning, and the order stays
         k = (begin[argmax[c]] - 1) & POSITIVE
         begin[argmax[c]] = k
         g[k] = dy[c] * slope(y[c], alpha)
@@ -63,8 +94,12 @@ def sort_by_argmax(argmax, dy, y, alpha, w, g, address, begin):
 
 
 @jit
-def _sum_chunk(windows, begin, end, dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total):
-    """part[c] (KH, kc) = the sum over cells begin to end of gz * patch for channel first + c, and total[c] that of gz."""
+def _sum_chunk(
+    windows, begin, end, dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total
+):
+    """part[c] (KH, kc) = the sum over cells begin to end of gz * patch for channel first + c, and
+    total[c] that of gz.
+    """
     part[:] = 0
     total[:] = 0
     channels = total.size
@@ -86,16 +121,29 @@ def _sum_chunk(windows, begin, end, dy, y, argmax, alpha, down, right, first, kh
             total[c] += here
         for c in range(channels):
             if kc > SEGMENT:
-                sum_rows(count, g[c], patch[c], row, 0, kh, 0, kc, part[c].ctypes.data, part.shape[2])
+                sum_rows(
+                    count, g[c], patch[c], row, 0, kh, 0, kc, part[c].ctypes.data, part.shape[2]
+                )
             else:
-                _sum_patches(kh, kc, count, g[c].ctypes.data, patch[c].ctypes.data, row.ctypes.data, part[c].ctypes.data, part.shape[2])
+                _sum_patches(
+                    kh,
+                    kc,
+                    count,
+                    g[c].ctypes.data,
+                    patch[c].ctypes.data,
+                    row.ctypes.data,
+                    part[c].ctypes.data,
+                    part.shape[2],
+                )
 
 
 @jit
 def _turned(rows, many, count, square, place, apart):
-    """square[k, lane] = rows[lane, k] for lane < many, k < count <= LANES; place, apart: space for LANES int64, apart zeros."""
+    """square[k, lane] = rows[lane, k] for lane < many, k < count <= LANES; place, apart: space for
+    LANES int64, apart zeros.
+    """
     for lane in range(LANES):
-        place[lane] = rows[min(lane, many - 1):].ctypes.data
+        place[lane] = rows[min(lane, many - 1) :].ctypes.data
     transpose(place.ctypes.data, apart.ctypes.data, 0, 0, count, square.ctypes.data)
 
 
@@ -103,13 +151,36 @@ def _turned(rows, many, count, square, place, apart):
 def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task, piece, dw, db):
     """dw (KH * KC, C_out) and db += the sums over all cells, which are one chunk."""
     co = y.shape[1]
-    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci              # looked up: a division takes long
+    down, right = (
+        np.arange(ph * pw) // pw,
+        np.arange(ph * pw) % pw * ci,
+    )  # looked up: a division takes long
     for task in prange((co + per_task - 1) // per_task):
         first = task * per_task
         channels = min(per_task, co - first)
         part, total = lines((channels, kh, padded(kc))), np.empty(channels, np.float32)
-        square, place, apart = lines((LANES, LANES)), np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
-        _sum_chunk(windows, 0, y.shape[0], dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
+        square, place, apart = (
+            lines((LANES, LANES)),
+            np.empty(LANES, np.int64),
+            np.zeros(LANES, np.int64),
+        )
+        _sum_chunk(
+            windows,
+            0,
+            y.shape[0],
+            dy,
+            y,
+            argmax,
+            alpha,
+            down,
+            right,
+            first,
+            kh,
+            kc,
+            piece,
+            part,
+            total,
+        )
         for c in range(channels):
             db[first + c] += total[c]
         for ky in range(kh):
@@ -118,14 +189,16 @@ def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task
                     many, count = min(LANES, channels - c), min(LANES, kc - k)
                     _turned(part[c:, ky, k:], many, count, square, place, apart)
                     for i in range(count):
-                        to = dw[ky * kc + k + i, first + c:]
+                        to = dw[ky * kc + k + i, first + c :]
                         for lane in range(many):
                             to[lane] += square[i, lane]
 
 
 @parallel
 def _dw(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piece, sums, db):
-    """sums (spans, C_out, KH, KC) and db (spans, C_out), float64: span t adds up a fixed range of chunks of cells, in order."""
+    """sums (spans, C_out, KH, KC) and db (spans, C_out), float64: span t adds up a fixed range of
+    chunks of cells, in order.
+    """
     n, co = y.shape
     chunks = (n + CHUNK - 1) // CHUNK
     groups = (co + per_task - 1) // per_task
@@ -136,7 +209,23 @@ def _dw(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piec
         part, total = lines((channels, kh, padded(kc))), np.empty(channels, np.float32)
         for chunk in range(chunks * t // spans, chunks * (t + 1) // spans):
             begin = chunk * CHUNK
-            _sum_chunk(windows, begin, min(n, begin + CHUNK), dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total)
+            _sum_chunk(
+                windows,
+                begin,
+                min(n, begin + CHUNK),
+                dy,
+                y,
+                argmax,
+                alpha,
+                down,
+                right,
+                first,
+                kh,
+                kc,
+                piece,
+                part,
+                total,
+            )
             for c in range(channels):
                 db[t, first + c] += total[c]
                 for ky in range(kh):
@@ -159,19 +248,35 @@ def _add_sums(sums, dw):
 
 @parallel
 def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, dx):
-    """A task owns high x wide pixels of dx, and adds the parts of all patches that fall into them; w is (C_out, KH, kc padded)."""
+    """A task owns high x wide pixels of dx, and adds the parts of all patches that fall into them;
+    w is (C_out, KH, kc padded).
+    """
     n, h, width, ci = dx.shape
     co = y.shape[1]
     down, across = (h + high - 1) // high, (width + wide - 1) // wide
     for task in prange(n * down * across):
-        e, y_first, x_first = task // (down * across), task // across % down * high, task % across * wide
+        e, y_first, x_first = (
+            task // (down * across),
+            task // across % down * high,
+            task % across * wide,
+        )
         rows, columns = min(high, h - y_first), min(wide, width - x_first)
         own = lines((rows, padded(columns * ci)))
         own[:] = 0
-        g, address, begin = np.empty(co, np.float32), np.empty(co, np.int64), np.empty(ph * pw + 1, np.int64)
+        g, address, begin = (
+            np.empty(co, np.float32),
+            np.empty(co, np.int64),
+            np.empty(ph * pw + 1, np.int64),
+        )
         stride = np.full(co, w.shape[2])
-        for i in range(max(0, (y_first + top - ph - kh + 1) // ph + 1), min(oh, (y_first + rows - 1 + top) // ph + 1)):
-            for j in range(max(0, (x_first + left - pw - kw + 1) // pw + 1), min(ow, (x_first + columns - 1 + left) // pw + 1)):
+        for i in range(
+            max(0, (y_first + top - ph - kh + 1) // ph + 1),
+            min(oh, (y_first + rows - 1 + top) // ph + 1),
+        ):
+            for j in range(
+                max(0, (x_first + left - pw - kw + 1) // pw + 1),
+                min(ow, (x_first + columns - 1 + left) // pw + 1),
+            ):
                 cell = ((e * oh + i) * ow + j) & POSITIVE
                 sort_by_argmax(argmax[cell], dy[cell], y[cell], alpha, w, g, address, begin)
                 for a in range(ph * pw):
@@ -181,10 +286,20 @@ def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, 
                         ky, kx = max(0, -y0), max(0, -x0)
                         many, end = min(kh, rows - y0) - ky, min(kw, columns - x0)
                         if many > 0 and end > kx:
-                            sum_rows(count, g[begin[a]:], address[begin[a]:], stride, ky, many, kx * ci, (end - kx) * ci,
-                                     own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci), own.shape[1])
+                            sum_rows(
+                                count,
+                                g[begin[a] :],
+                                address[begin[a] :],
+                                stride,
+                                ky,
+                                many,
+                                kx * ci,
+                                (end - kx) * ci,
+                                own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci),
+                                own.shape[1],
+                            )
         for i in range(rows):
-            line = dx[e, y_first + i].reshape(-1)[x_first * ci:]
+            line = dx[e, y_first + i].reshape(-1)[x_first * ci :]
             for k in range(columns * ci):
                 line[k] = own[i, k]
 
@@ -196,12 +311,16 @@ def _turn(w, out):
     for task in prange((co + LANES - 1) // LANES * kh):
         ky, first = task % kh, task // kh * LANES
         many = min(LANES, co - first)
-        square, place, apart = lines((LANES, LANES)), np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
+        square, place, apart = (
+            lines((LANES, LANES)),
+            np.empty(LANES, np.int64),
+            np.zeros(LANES, np.int64),
+        )
         for k in range(0, kc, LANES):
             count = min(LANES, kc - k)
             if many == LANES:
                 _turned(w[ky, k:, first:], count, LANES, square, place, apart)
-            else:                                      # a whole vector would read past the end of w
+            else:  # a whole vector would read past the end of w
                 for i in range(count):
                     for c in range(many):
                         square[c, i] = w[ky, k + i, first + c]
@@ -220,30 +339,55 @@ def turned_weights(w, work):
         out = buffer(work, "turned weights", (co, kh, padded(kw * ci)), fill=0)
         _turn(w.reshape(kh, kw * ci, co), out)
         return out
+
     return once(work, "turned", turn)
 
 
 def add_dw(listed, dy, y, argmax, alpha, pool, kernel, dw, db):
-    """Add the weight gradients of the Windows ``listed``, for dy, y, argmax (cells, C_out) and kernel (KH, KW, C_in)."""
+    """Add the weight gradients of the Windows ``listed``, for dy, y, argmax (cells, C_out) and
+    kernel (KH, KW, C_in).
+    """
     (kh, kw, ci), (n, co) = kernel, dy.shape
     kc = kw * ci
-    piece = MOST_ROWS if kc > SEGMENT else max(4, min(32, PIECE // (4 * (pool[0] + kh - 1) * (pool[1] + kw - 1) * ci) // 4 * 4))
+    piece = (
+        MOST_ROWS
+        if kc > SEGMENT
+        else max(4, min(32, PIECE // (4 * (pool[0] + kh - 1) * (pool[1] + kw - 1) * ci) // 4 * 4))
+    )
     if n <= CHUNK:
-        _dw_of_one_chunk(listed, dy, y, argmax, alpha, *pool, ci, kh, kc, 16, piece, dw.reshape(kh * kc, co), db)
+        _dw_of_one_chunk(
+            listed, dy, y, argmax, alpha, *pool, ci, kh, kc, 16, piece, dw.reshape(kh * kc, co), db
+        )
         return
-    spans = max(1, min(-(-n // CHUNK), 64, (1 << 18) // dw.size))     # from the shapes alone: bits must not follow the threads
+    spans = max(
+        1, min(-(-n // CHUNK), 64, (1 << 18) // dw.size)
+    )  # from the shapes alone: bits must not follow the threads
     sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
     _dw(listed, dy, y, argmax, alpha, *pool, ci, kh, kc, spans, 16, piece, sums, db_sums)
     _add_sums(sums.reshape(spans, co, kh * kc), dw.reshape(kh * kc, co))
     db += np.add.reduce(db_sums, 0)
 
 
-def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, need_dw=True, work=None):
-    """Gradients of conv2d_block: (dx or None, dw, db) for dy, y, argmax (N, OH // PH, OW // PW, C_out); dw and db are added to,
-    unless need_dw=False.
+def conv2d_block_backward(
+    dy,
+    x,
+    w,
+    y,
+    argmax,
+    pool,
+    alpha=1.0,
+    padding="same",
+    need_dx=True,
+    dw=None,
+    db=None,
+    need_dw=True,
+    work=None,
+):
+    """Gradients of conv2d_block: (dx or None, dw, db) for dy, y, argmax (N, OH // PH, OW // PW,
+    C_out); dw and db are added to, unless need_dw=False.
 
-    All float32, argmax uint8 as conv2d_block returned it. Formulas above. With ``work``, dx is its buffer: valid until the next
-    call with the same work.
+    All float32, argmax uint8 as conv2d_block returned it. Formulas above. With ``work``, dx is its
+    buffer: valid until the next call with the same work.
     """
     op = "conv2d_block_backward"
     dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
@@ -254,15 +398,28 @@ def conv2d_block_backward(dy, x, w, y, argmax, pool, alpha=1.0, padding="same", 
         shaped(op, name, a, shape)
     kh, kw, ci, co = w.shape
     n, alpha = shape[0] * shape[1] * shape[2], np.float32(alpha)
-    at_cells = dy.reshape(n, co), y.reshape(n, co), np.ascontiguousarray(argmax, np.uint8).reshape(n, co), alpha
+    at_cells = (
+        dy.reshape(n, co),
+        y.reshape(n, co),
+        np.ascontiguousarray(argmax, np.uint8).reshape(n, co),
+        alpha,
+    )
     if need_dw:
         dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
-        add_dw(windows(x, None, shape, pool, (kh, kw), pads, work), *at_cells, pool, (kh, kw, ci), dw, db)
+        add_dw(
+            windows(x, None, shape, pool, (kh, kw), pads, work),
+            *at_cells,
+            pool,
+            (kh, kw, ci),
+            dw,
+            db,
+        )
     dx = None
     if need_dx:
         turned = turned_weights(w, work)
         dx = buffer(work, "dx", x.shape)
-        # About 24 tasks: tall ones, because patches that cross the border of two are begun in both; flat images get narrow ones.
+        # About 24 tasks: tall ones, because patches that cross the border of two are begun in both;
+        # flat images get narrow ones.
         high = pool[0] * max(2, -(-shape[1] // 24))
         across = -(-16 // -(-x.shape[1] // high))
         wide = -(-x.shape[2] // across)

@@ -1,8 +1,11 @@
-"""The fused block at listed cells alone: what zero suppression runs. Positions are (n, 2) row, column, in row-major order.
+"""The fused block at listed cells alone: what zero suppression runs. Positions are (n, 2) row,
+column, in row-major order.
 
-Forward and weight gradient are those of the dense block over a shorter list of windows. The input gradient is first made window by
-window, each by one task, and then gathered at the positions that are asked for: every sum has a fixed order and one owner.
+Forward and weight gradient are those of the dense block over a shorter list of windows. The input
+gradient is first made window by window, each by one task, and then gathered at the positions that
+are asked for: every sum has a fixed order and one owner.
 """
+
 import numpy as np
 from numba import get_num_threads, prange
 
@@ -14,8 +17,8 @@ from .jit import POSITIVE, jit, parallel
 from .positions import changed_positions, every
 from .windows import windows
 
-CACHED = 1 << 20                            # bytes of weights that are used for several cells in turn, from the second cache
-PARTS = 8                                   # partial sums over cells, fixed so that bits do not follow the threads
+CACHED = 1 << 20  # bytes of weights that are used for several cells in turn, from the second cache
+PARTS = 8  # partial sums over cells, fixed so that bits do not follow the threads
 
 
 @parallel
@@ -48,7 +51,9 @@ def _list_lit(x, background, start, out):
 
 
 def lit_pixels(x, background=0.0, most=None):
-    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from ``background``; None if more than ``most``."""
+    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
+    ``background``; None if more than ``most``.
+    """
     x = floats("lit_pixels", x=x)[0]
     start = np.zeros(len(x) + 1, np.int64)
     _count_lit(x, np.float32(background), start)
@@ -62,7 +67,9 @@ def lit_pixels(x, background=0.0, most=None):
 
 @jit
 def _reach(pool, kernel):
-    """Return back (pool,): a pixel in row r of pool (one of PH) lies in the windows of its cell and of back[r] cells before it."""
+    """Return back (pool,): a pixel in row r of pool (one of PH) lies in the windows of its cell and
+    of back[r] cells before it.
+    """
     back = np.empty(pool, np.int64)
     for r in range(pool):
         back[r] = (pool + kernel - 2 - r) // pool
@@ -71,7 +78,8 @@ def _reach(pool, kernel):
 
 @jit
 def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
-    """Mark the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH - 2, columns likewise.
+    """Mark the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH -
+    2, columns likewise.
 
     ends[i] comes as (OW, 0) and becomes the range of columns that has the marks of row i.
     """
@@ -79,7 +87,7 @@ def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
     up, back = _reach(ph, kh), _reach(pw, kw)
     row, begin, end = np.int64(-1), 0, 0
     for n in range(active.shape[0]):
-        if active[n, 0] != row:                        # rarely: a division takes as long as all marks of a position
+        if active[n, 0] != row:  # rarely: a division takes as long as all marks of a position
             row = np.int64(active[n, 0])
             last = (row + top) // ph
             begin, end = max(0, last - up[(row + top - last * ph) & POSITIVE]), min(oh, last + 1)
@@ -91,7 +99,9 @@ def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
         for i in range(begin, end):
             near, marks = ends[i & POSITIVE], mask[i & POSITIVE]
             near[0], near[1] = min(near[0], low), max(near[1], high)
-            marks[low & POSITIVE] = marks[(high - 1) & POSITIVE] = True        # one or two, mostly: no branch to be foreseen
+            marks[low & POSITIVE] = marks[(high - 1) & POSITIVE] = (
+                True  # one or two, mostly: no branch to be foreseen
+            )
             for j in range(low + 1, high - 1):
                 marks[j & POSITIVE] = True
 
@@ -110,17 +120,21 @@ def _list_and_clear(mask, ends, cells):
 
 
 def active_cells(active, x_shape, kernel, pool, padding="same", work=None):
-    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the ``active`` positions.
+    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
+    ``active`` positions.
 
-    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH - top + PH + KH - 2, columns likewise.
+    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH -
+    top + PH + KH - 2, columns likewise.
     """
     (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
-    _, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
+    _, oh, ow, _ = pool_output(
+        conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool
+    )
     active = np.ascontiguousarray(active, np.int32)
     mask, ends = buffer(work, "mask", (oh, ow), np.bool_, 0), np.full((oh, 2), (ow, 0), np.int64)
     _mark(active, *pool, *kernel, top, left, mask, ends)
     cells = buffer(work, "cells", (oh * ow, 2), np.int32)
-    return cells[:_list_and_clear(mask, ends, cells)].copy()
+    return cells[: _list_and_clear(mask, ends, cells)].copy()
 
 
 def take_pixels(x, at):
@@ -130,7 +144,9 @@ def take_pixels(x, at):
 
 @jit
 def _put(x, at, values):
-    """Set x[at[t]] = values[t], and return how many that were: all, or those before the first that lies outside."""
+    """Set x[at[t]] = values[t], and return how many that were: all, or those before the first that
+    lies outside.
+    """
     for t in range(at.shape[0]):
         r, c = at[t, 0], at[t, 1]
         if r < 0 or c < 0 or r >= x.shape[0] or c >= x.shape[1]:
@@ -142,12 +158,20 @@ def _put(x, at, values):
 
 
 def put_pixels(x, at, values):
-    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the output."""
+    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
+    output.
+    """
     x = gradient("put_pixels", "x", x, x.shape)
     shaped("put_pixels", "values", values, (len(at), x.shape[3]))
-    done = _put(x.reshape(-1, *x.shape[2:]), np.ascontiguousarray(at, np.int32), floats("put_pixels", values=values))
+    done = _put(
+        x.reshape(-1, *x.shape[2:]),
+        np.ascontiguousarray(at, np.int32),
+        floats("put_pixels", values=values),
+    )
     if done < len(at):
-        raise IndexError(f"put_pixels: position {tuple(map(int, at[done]))} is outside an array of shape {x.shape}")
+        raise IndexError(
+            f"put_pixels: position {tuple(map(int, at[done]))} is outside an array of shape {x.shape}"
+        )
     return x
 
 
@@ -160,22 +184,29 @@ def _add_to_classes(values, at, row_class, column_class, sums):
 
 
 def class_sums(values, at, classes, pairs):
-    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs of row class and column class.
+    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
+    of row class and column class.
 
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
     sums = np.zeros((*pairs, values.shape[1]))
     row_class, column_class = (np.ascontiguousarray(a, np.int64) for a in classes)
-    _add_to_classes(floats("class_sums", values=values), np.ascontiguousarray(at, np.int32), row_class, column_class, sums)
+    _add_to_classes(
+        floats("class_sums", values=values),
+        np.ascontiguousarray(at, np.int32),
+        row_class,
+        column_class,
+        sums,
+    )
     return sums
 
 
 @parallel
 def _fill_windows(x, cells, ph, pw, kh, kw, top, left, values, row_class, column_class):
     h, w, c = x.shape
-    for t in prange(cells.shape[0]):                   # windows overlap: there two threads write the same numbers
+    for t in prange(cells.shape[0]):  # windows overlap: there two threads write the same numbers
         i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
-        first = 0                                      # columns that the window before fills
+        first = 0  # columns that the window before fills
         if t and cells[t - 1, 0] == cells[t, 0] and cells[t - 1, 1] == cells[t, 1] - 1:
             first = kw - 1
         for a in range(max(0, i), min(h, i + ph + kh - 1)):
@@ -187,14 +218,25 @@ def _fill_windows(x, cells, ph, pw, kh, kw, top, left, values, row_class, column
 
 
 def fill_windows(x, cells, kernel, pool, padding, values, classes):
-    """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the cells hold; returns x.
+    """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the
+    cells hold; returns x.
 
-    values (R, S, C), classes = (row_class (H,), column_class (W,)). ``x`` is the output, (1, H, W, C); other pixels keep what they have.
+    values (R, S, C), classes = (row_class (H,), column_class (W,)). ``x`` is the output, (1, H, W,
+    C); other pixels keep what they have.
     """
     (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
     row_class, column_class = (np.ascontiguousarray(a, np.int64) for a in classes)
-    _fill_windows(x[0], np.ascontiguousarray(cells, np.int32), *pool, *kernel, top, left, floats("fill_windows", values=values),
-                  row_class, column_class)
+    _fill_windows(
+        x[0],
+        np.ascontiguousarray(cells, np.int32),
+        *pool,
+        *kernel,
+        top,
+        left,
+        floats("fill_windows", values=values),
+        row_class,
+        column_class,
+    )
     return x
 
 
@@ -211,7 +253,9 @@ def _copy_windows(x, cells, ph, pw, top, left, out):
 
 
 def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
-    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0 outside the image, in ``out``."""
+    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0
+    outside the image, in ``out``.
+    """
     x, pool = floats("cell_windows", x=x), pair(pool, "pool size")
     shape = len(cells), pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1, x.shape[3]
     out = gradient("cell_windows", "out", out, shape)
@@ -221,19 +265,26 @@ def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
 
 
 def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", changed=None, work=None):
-    """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
+    """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells
+    (m, 2) of x (1, H, W, C_in).
 
-    Bit for bit what conv2d_block gives there. y and argmax are new arrays. ``changed`` = (at (n, 2), rows (OH, PH), columns (OW, PW) uint8)
-    tells that x differs from an image at rest at the positions ``at`` alone, and that at rest position (r, c) of cell (i, j) sees the same
-    as its position (rows[i, r], columns[j, c]): sums that see nothing of ``at`` are then computed once.
+    Bit for bit what conv2d_block gives there. y and argmax are new arrays. ``changed`` = (at (n,
+    2), rows (OH, PH), columns (OW, PW) uint8) tells that x differs from an image at rest at the
+    positions ``at`` alone, and that at rest position (r, c) of cell (i, j) sees the same as its
+    position (rows[i, r], columns[j, c]): sums that see nothing of ``at`` are then computed once.
     """
     x, w, b = floats("conv2d_block_cells", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
     grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
     shaped("conv2d_block_cells", "b", b, w.shape[3:])
-    y, argmax = np.empty((len(cells), w.shape[3]), np.float32), np.empty((len(cells), w.shape[3]), np.uint8)
+    y, argmax = (
+        np.empty((len(cells), w.shape[3]), np.float32),
+        np.empty((len(cells), w.shape[3]), np.uint8),
+    )
     if len(cells):
-        listed = windows(x, cells, grid, pool, w.shape[:2], conv_padding(x.shape, w.shape, (1, 1), padding), work)
+        listed = windows(
+            x, cells, grid, pool, w.shape[:2], conv_padding(x.shape, w.shape, (1, 1), padding), work
+        )
         positions = every(pool)
         if changed and not few_channels(w.shape[3]):
             positions = changed_positions(changed, cells, x.shape, w.shape[:2], pool, padding, work)
@@ -243,14 +294,19 @@ def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", changed=
 
 @parallel
 def _window_gradients(dy, y, argmax, alpha, w, ph, pw, kh, kw, ci, rows, tasks, dwin):
-    """dwin[t] (PH + KH - 1, (PW + KW - 1) * C_in padded): the gradient of the window of cell t; w is (C_out, KH, KC padded).
+    """dwin[t] (PH + KH - 1, (PW + KW - 1) * C_in padded): the gradient of the window of cell t; w
+    is (C_out, KH, KC padded).
 
-    So many ``rows`` of the KH at a time for all cells of a task, whose weights stay in the cache. A cell's sums have one order.
+    So many ``rows`` of the KH at a time for all cells of a task, whose weights stay in the cache. A
+    cell's sums have one order.
     """
     n, co = dy.shape
     for task in prange(tasks):
         first, last = n * task // tasks, n * (task + 1) // tasks
-        g, address = np.empty((last - first, co), np.float32), np.empty((last - first, co), np.int64)
+        g, address = (
+            np.empty((last - first, co), np.float32),
+            np.empty((last - first, co), np.int64),
+        )
         begin, stride = np.empty((last - first, ph * pw + 1), np.int64), np.full(co, w.shape[2])
         for t in range(first, last):
             dwin[t] = 0
@@ -262,13 +318,25 @@ def _window_gradients(dy, y, argmax, alpha, w, ph, pw, kh, kw, ci, rows, tasks, 
                 for a in range(ph * pw):
                     count = begin[i, a + 1] - begin[i, a]
                     if count:
-                        sum_rows(count, g[i, begin[i, a]:], address[i, begin[i, a]:], stride, ky, min(rows, kh - ky), 0, kw * ci,
-                                 own.ctypes.data + 4 * ((a // pw + ky) * own.shape[1] + a % pw * ci), own.shape[1])
+                        sum_rows(
+                            count,
+                            g[i, begin[i, a] :],
+                            address[i, begin[i, a] :],
+                            stride,
+                            ky,
+                            min(rows, kh - ky),
+                            0,
+                            kw * ci,
+                            own.ctypes.data + 4 * ((a // pw + ky) * own.shape[1] + a % pw * ci),
+                            own.shape[1],
+                        )
 
 
 @parallel
 def _class_sums(cells, ph, pw, kh, kw, top, left, ci, dwin, row_class, column_class, parts):
-    """parts[p, r, s] (C_in,) float64: the sum of dwin over the pixels of row class r and column class s, for part p of the cells."""
+    """parts[p, r, s] (C_in,) float64: the sum of dwin over the pixels of row class r and column
+    class s, for part p of the cells.
+    """
     n, h, width = cells.shape[0], row_class.size, column_class.size
     for p in prange(parts.shape[0]):
         parts[p] = 0
@@ -276,39 +344,57 @@ def _class_sums(cells, ph, pw, kh, kw, top, left, ci, dwin, row_class, column_cl
             i, j = cells[t, 0] * ph - top, cells[t, 1] * pw - left
             for a in range(max(0, -i), min(ph + kh - 1, h - i)):
                 for b in range(max(0, -j), min(pw + kw - 1, width - j)):
-                    here, to = dwin[t, a, b * ci:], parts[p, row_class[i + a], column_class[j + b]]
+                    here, to = dwin[t, a, b * ci :], parts[p, row_class[i + a], column_class[j + b]]
                     for d in range(ci):
                         to[d] += here[d]
 
 
 @parallel
 def _gather(at, rows, cells, ph, pw, kh, kw, top, left, ci, dwin, out):
-    """out[n] = the sum over the cells whose window holds position at[n] of their gradient there, in row-major order of cells."""
+    """out[n] = the sum over the cells whose window holds position at[n] of their gradient there, in
+    row-major order of cells.
+    """
     for n in prange(at.shape[0]):
         out[n] = 0
         r, c = at[n, 0] + top, at[n, 1] + left
         for i in range(max(0, (r - kh + 1) // ph), min(rows.size - 2, r // ph) + 1):
             low, high, first = rows[i], rows[i + 1], (c - kw + 1) // pw
-            while low < high:                          # the first cell of the row whose window can hold the position
+            while low < high:  # the first cell of the row whose window can hold the position
                 middle = (low + high) // 2
                 if cells[middle, 1] < first:
                     low = middle + 1
                 else:
                     high = middle
             while low < rows[i + 1] and cells[low, 1] * pw <= c:
-                here = dwin[low, r - i * ph, (c - cells[low, 1] * pw) * ci:]
+                here = dwin[low, r - i * ph, (c - cells[low, 1] * pw) * ci :]
                 for d in range(ci):
                     out[n, d] += here[d]
                 low += 1
 
 
-def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None,
-                                need_dw=True, work=None):
+def conv2d_block_cells_backward(
+    dy,
+    cells,
+    at,
+    x,
+    w,
+    y,
+    argmax,
+    pool,
+    alpha=1.0,
+    padding="same",
+    classes=None,
+    dw=None,
+    db=None,
+    need_dw=True,
+    work=None,
+):
     """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
-    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in) float64: its sums over the pixels of each
-    pair of row class and column class, for ``classes`` = (row_class (H,), column_class (W,)) counting from 0; by default one class.
-    Both are None where ``at`` is None. dw and db are added to, unless need_dw=False.
+    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in)
+    float64: its sums over the pixels of each pair of row class and column class, for ``classes`` =
+    (row_class (H,), column_class (W,)) counting from 0; by default one class. Both are None where
+    ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_cells_backward"
     dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
@@ -322,7 +408,17 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
         dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
     alpha, argmax = np.float32(alpha), np.ascontiguousarray(argmax, np.uint8)
     if len(cells) and need_dw:
-        add_dw(windows(x, cells, grid, pool, (kh, kw), pads, work), dy, y, argmax, alpha, pool, (kh, kw, ci), dw, db)
+        add_dw(
+            windows(x, cells, grid, pool, (kh, kw), pads, work),
+            dy,
+            y,
+            argmax,
+            alpha,
+            pool,
+            (kh, kw, ci),
+            dw,
+            db,
+        )
     if at is None:
         return None, None, dw, db
     classes = classes or (np.zeros(x.shape[1], np.int64), np.zeros(x.shape[2], np.int64))
@@ -333,10 +429,23 @@ def conv2d_block_cells_backward(dy, cells, at, x, w, y, argmax, pool, alpha=1.0,
         return dx_at, parts[0], dw, db
 
     wh, ww = pool[0] + kh - 1, pool[1] + kw - 1
-    dwin = buffer(work, "window gradients", (grid[1] * grid[2], wh, padded(ww * ci)))[:len(cells)]
+    dwin = buffer(work, "window gradients", (grid[1] * grid[2], wh, padded(ww * ci)))[: len(cells)]
     turned = turned_weights(w, work)
     rows = max(1, min(kh, kh * CACHED // turned.nbytes))
-    _window_gradients(dy, y, argmax, alpha, turned, *pool, kh, kw, ci, rows, min(len(cells), get_num_threads()), dwin)
+    _window_gradients(
+        dy,
+        y,
+        argmax,
+        alpha,
+        turned,
+        *pool,
+        kh,
+        kw,
+        ci,
+        rows,
+        min(len(cells), get_num_threads()),
+        dwin,
+    )
     geometry = (*pool, kh, kw, pads[0][0], pads[1][0])
     cells = np.ascontiguousarray(cells, np.int32)
     _class_sums(cells, *geometry, ci, dwin, row_class, column_class, parts)

@@ -1,4 +1,7 @@
-"""Arrays on this device (plain NumPy arrays) and the checks that every public function makes before its compiled loops run."""
+"""Arrays on this device (plain NumPy arrays) and the checks that every public function makes before
+its compiled loops run.
+"""
+
 import math
 
 import numba
@@ -30,27 +33,37 @@ def synchronize():
 
 
 def set_threads(n):
-    """Use ``n`` threads in all functions of this backend, 1 <= n <= the threads that numba started with. Results do not change."""
+    """Use ``n`` threads in all functions of this backend, 1 <= n <= the threads that numba started
+    with. Results do not change.
+    """
     most = numba.config.NUMBA_NUM_THREADS
     if not isinstance(n, int | np.integer) or not 1 <= n <= most:
-        raise ValueError(f"set_threads needs an integer from 1 to {most} (the cores, or NUMBA_NUM_THREADS), got {n!r}")
+        raise ValueError(
+            f"set_threads needs an integer from 1 to {most} (the cores, or NUMBA_NUM_THREADS), got {n!r}"
+        )
     numba.set_num_threads(int(n))
 
 
 def floats(op, **arrays):
-    """Return the arrays C-contiguous (and writable in type: one compiled version each); TypeError where one is not float32."""
+    """Return the arrays C-contiguous (and writable in type: one compiled version each); TypeError
+    where one is not float32.
+    """
     out = []
     for name, a in arrays.items():
         if not isinstance(a, np.ndarray) or a.dtype != np.float32:
             got = f"{a.dtype} array" if isinstance(a, np.ndarray) else type(a).__name__
-            raise TypeError(f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the reference backend")
+            raise TypeError(
+                f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the reference backend"
+            )
         flags = a.flags
         out.append(a if flags.c_contiguous and flags.writeable else plain(a))
     return out[0] if len(out) == 1 else out
 
 
 def plain(a):
-    """Return ``a`` C-contiguous; a read-only array is seen through a writable view, which spares a second compilation."""
+    """Return ``a`` C-contiguous; a read-only array is seen through a writable view, which spares a
+    second compilation.
+    """
     a = np.ascontiguousarray(a)
     if not a.flags.writeable:
         a = np.asarray(_Memory(a)) if a.size else a.copy()
@@ -76,26 +89,32 @@ def gradient(op, name, a, shape):
     if a is None:
         return np.zeros(shape, np.float32)
     if not isinstance(a, np.ndarray) or a.dtype != np.float32:
-        raise TypeError(f"{op} on the cpu backend adds to a float32 array, but {name} is {getattr(a, 'dtype', type(a).__name__)}")
+        raise TypeError(
+            f"{op} on the cpu backend adds to a float32 array, but {name} is {getattr(a, 'dtype', type(a).__name__)}"
+        )
     shaped(op, name, a, shape)
     if not a.flags.c_contiguous or not a.flags.writeable:
-        raise ValueError(f"{op} adds to {name} in place, so it must be C-contiguous and writable, got strides {a.strides}")
+        raise ValueError(
+            f"{op} adds to {name} in place, so it must be C-contiguous and writable, got strides {a.strides}"
+        )
     return a
 
 
 def aligned(shape, dtype=np.float32, empty=False):
-    """Return zeros whose first element starts a cache line: a vector that crosses two lines takes twice as long to load.
+    """Return zeros whose first element starts a cache line: a vector that crosses two lines takes
+    twice as long to load.
 
     NumPy's own arrays start 16 bytes behind one, so that each of their 64-byte vectors crosses two.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     room = (np.empty if empty else np.zeros)(size + 64, np.uint8)
     start = -room.ctypes.data % 64
-    return room[start:start + size].view(dtype).reshape(shape)
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def buffer(work, name, shape, dtype=np.float32, fill=None):
-    """Return an array from the start of a cache line: the first part of work's buffer ``name``, or a new one where there is no Workspace.
+    """Return an array from the start of a cache line: the first part of work's buffer ``name``, or
+    a new one where there is no Workspace.
 
     ``fill`` is None, or 0 for a buffer of exactly this shape that was zeros when it was made.
     """

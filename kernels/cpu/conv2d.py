@@ -1,4 +1,5 @@
 """Convolution on its own: bound by the multiply-add units, so everything goes through the tile."""
+
 import numpy as np
 from numba import prange
 
@@ -8,7 +9,7 @@ from .jit import parallel
 from .pack import packed, split
 from .tile import LANES, MAX_PIXELS, MAX_VECTORS, VECTORS, store_tile
 
-CHUNK = 256                                 # positions summed in float32 before the sum goes to float64
+CHUNK = 256  # positions summed in float32 before the sum goes to float64
 
 
 @parallel
@@ -23,7 +24,9 @@ def _place(x, out, top, left, sh, sw):
 
 
 def padded(x, pads, work, name, spread=(1, 1)):
-    """Return x within zeros; ``spread`` puts its pixels that far apart. Only the inside of a kept buffer is ever written."""
+    """Return x within zeros; ``spread`` puts its pixels that far apart. Only the inside of a kept
+    buffer is ever written.
+    """
     (top, bottom), (left, right) = pads
     if spread == (1, 1) and not any((top, bottom, left, right)):
         return x
@@ -41,14 +44,31 @@ def _conv2d(x, kh, kw, w, start, width, b, sh, sw, group, y):
     kc = kw * ci
     columns = group.size
     for task in prange(start.size * n * oh):
-        g, e, i = task // (n * oh), task // oh % n, task % oh        # rows inside, so that a group's weights stay in the cache
+        g, e, i = (
+            task // (n * oh),
+            task // oh % n,
+            task % oh,
+        )  # rows inside, so that a group's weights stay in the cache
         first, many = start[g], width[g]
         valid, bias = min(many, co - first), b[first:]
         sums = np.empty((MAX_PIXELS, many), np.float32)
         j = 0
         for q in range(columns):
-            store_tile(group[q], many // LANES, x[e, i * sh, j * sw:].ctypes.data, row, 1, sw * ci,
-                       w[kh * kc * first:].ctypes.data, kc * many, many, kh, kc, sums.ctypes.data, many)
+            store_tile(
+                group[q],
+                many // LANES,
+                x[e, i * sh, j * sw :].ctypes.data,
+                row,
+                1,
+                sw * ci,
+                w[kh * kc * first :].ctypes.data,
+                kc * many,
+                many,
+                kh,
+                kc,
+                sums.ctypes.data,
+                many,
+            )
             for p in range(group[q]):
                 to = y[e, i, j + p, first:]
                 for c in range(valid):
@@ -58,8 +78,8 @@ def _conv2d(x, kh, kw, w, start, width, b, sh, sw, group, y):
 
 @parallel
 def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
-    """sums (tasks, KH, KW * C_in, C_out) float64: the positions are cut into pieces, and task t takes every piece of a fixed
-    range.
+    """sums (tasks, KH, KW * C_in, C_out) float64: the positions are cut into pieces, and task t
+    takes every piece of a fixed range.
     """
     n, oh, ow, many = dy.shape
     ci, row = x.shape[3], x.shape[2] * x.shape[3]
@@ -70,18 +90,35 @@ def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
         t, ky = task // kh, task % kh
         part = np.empty((MAX_PIXELS, MAX_VECTORS * LANES), np.float32)
         for piece in range(pieces * t // tasks, pieces * (t + 1) // tasks):
-            e, i, j = piece // (down * across), piece // across % down * rows, piece % across * columns
+            e, i, j = (
+                piece // (down * across),
+                piece // across % down * rows,
+                piece % across * columns,
+            )
             v = 0
             while v < vectors:
                 now = MAX_VECTORS if vectors - v >= MAX_VECTORS else min(2, vectors - v)
                 k = 0
                 for q in range(group.size):
-                    # The tile's "pixels" are here neighbouring inputs (kx, c_in), its steps the positions that are summed over.
-                    store_tile(group[q], now, x[e, i * sh + ky, j * sw:].ctypes.data + 4 * k, sh * row, sw * ci, 1,
-                               dy[e, i, j, v * LANES:].ctypes.data, ow * many, many, min(rows, oh - i), min(columns, ow - j),
-                               part.ctypes.data, MAX_VECTORS * LANES)
+                    # The tile's "pixels" are here neighbouring inputs (kx, c_in), its steps the
+                    # positions that are summed over.
+                    store_tile(
+                        group[q],
+                        now,
+                        x[e, i * sh + ky, j * sw :].ctypes.data + 4 * k,
+                        sh * row,
+                        sw * ci,
+                        1,
+                        dy[e, i, j, v * LANES :].ctypes.data,
+                        ow * many,
+                        many,
+                        min(rows, oh - i),
+                        min(columns, ow - j),
+                        part.ctypes.data,
+                        MAX_VECTORS * LANES,
+                    )
                     for p in range(group[q]):
-                        to = sums[t, ky, k + p, v * LANES:]
+                        to = sums[t, ky, k + p, v * LANES :]
                         for c in range(min(now * LANES, co - v * LANES)):
                             to[c] += part[p, c]
                     k += group[q]
@@ -99,10 +136,12 @@ def _whole_vectors(dy, work):
 
 
 def conv2d(x, w, b, stride=1, padding="same", work=None):
-    """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky - top, j*s + kx - left, c] * w[ky, kx, c, o].
+    """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky - top, j*s + kx - left, c] *
+    w[ky, kx, c, o].
 
-    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) -> y (N, OH, OW, C_out), all float32. Outside the image x is 0.
-    ``work`` keeps the padded input and the packed weights (call work.expire() after a change of w).
+    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) -> y (N, OH, OW, C_out), all float32.
+    Outside the image x is 0. ``work`` keeps the padded input and the packed weights (call
+    work.expire() after a change of w).
     """
     x, w, b = floats("conv2d", x=x, w=w, b=b)
     stride = pair(stride, "stride")
@@ -110,27 +149,40 @@ def conv2d(x, w, b, stride=1, padding="same", work=None):
     shaped("conv2d", "b", b, shape[3:])
     xp = padded(x, conv_padding(x.shape, w.shape, stride, padding), work, "x")
     y = np.empty(shape, np.float32)
-    _conv2d(xp, *w.shape[:2], *packed(work, "conv2d", w, LANES, VECTORS), b, *stride, split(shape[2], MAX_PIXELS), y)
+    _conv2d(
+        xp,
+        *w.shape[:2],
+        *packed(work, "conv2d", w, LANES, VECTORS),
+        b,
+        *stride,
+        split(shape[2], MAX_PIXELS),
+        y,
+    )
     return y
 
 
 def conv2d_backward(dy, x, w, stride=1, padding="same", need_dx=True, dw=None, db=None, work=None):
-    """Gradients of conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy (N, OH, OW, C_out), all float32.
+    """Gradients of conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy (N, OH,
+    OW, C_out), all float32.
 
-    dx is the convolution of dy (its pixels ``stride`` apart) with the weights turned by 180 degrees. dw and db are added to.
+    dx is the convolution of dy (its pixels ``stride`` apart) with the weights turned by 180
+    degrees. dw and db are added to.
     """
     dy, x, w = floats("conv2d_backward", dy=dy, x=x, w=w)
     stride = pair(stride, "stride")
     shape = conv_output(x.shape, w.shape, stride, padding)
     shaped("conv2d_backward", "dy", dy, shape)
-    dw, db = gradient("conv2d_backward", "dw", dw, w.shape), gradient("conv2d_backward", "db", db, w.shape[3:])
+    dw, db = (
+        gradient("conv2d_backward", "dw", dw, w.shape),
+        gradient("conv2d_backward", "db", db, w.shape[3:]),
+    )
     (kh, kw, ci, co), (n, oh, ow, _) = w.shape, shape
     pads = conv_padding(x.shape, w.shape, stride, padding)
     xp = padded(x, pads, work, "x")
     wide = _whole_vectors(dy, work)
     columns = min(ow, CHUNK)
     rows = max(1, min(oh, CHUNK // columns))
-    tasks = min(8, n * -(-oh // rows))                                # from the shapes alone: bits must not follow the threads
+    tasks = min(8, n * -(-oh // rows))  # from the shapes alone: bits must not follow the threads
     sums = np.zeros((tasks, kh, kw * ci, co))
     _weight_gradient(xp, wide, kh, kw, co, *stride, rows, columns, split(kw * ci, MAX_PIXELS), sums)
     dw += sums.sum(0).reshape(w.shape)
@@ -143,11 +195,15 @@ def conv2d_backward(dy, x, w, stride=1, padding="same", need_dx=True, dw=None, d
         turned = ((kh - 1 - top, h + top - used[0]), (kw - 1 - left, width + left - used[1]))
         turned = tuple((max(a, 0), max(b, 0)) for a, b in turned)
         spread = padded(dy, turned, work, "dy", stride)
-        spread = spread[:, max(0, top - kh + 1):, max(0, left - kw + 1):][:, :h + kh - 1, :width + kw - 1]
+        spread = spread[:, max(0, top - kh + 1) :, max(0, left - kw + 1) :][
+            :, : h + kh - 1, : width + kw - 1
+        ]
         zero = np.zeros(ci, np.float32)
         dx = np.empty(x.shape, np.float32)
         back = packed(work, "conv2d turned", w[::-1, ::-1].transpose(0, 1, 3, 2), LANES, VECTORS)
-        _conv2d(np.ascontiguousarray(spread), kh, kw, *back, zero, 1, 1, split(width, MAX_PIXELS), dx)
+        _conv2d(
+            np.ascontiguousarray(spread), kh, kw, *back, zero, 1, 1, split(width, MAX_PIXELS), dx
+        )
     return dx, dw, db
 
 
@@ -163,7 +219,9 @@ def _chunk_sums(a, sums):
 
 
 def _channel_sums(a):
-    """Return the sums of a (positions, C) over positions, float64: chunks of 256 in float32, added in order."""
+    """Return the sums of a (positions, C) over positions, float64: chunks of 256 in float32, added
+    in order.
+    """
     sums = aligned((-(-a.shape[0] // CHUNK), a.shape[1]), np.float64)
     _chunk_sums(a, sums)
     return np.add.reduce(sums, 0)

@@ -1,11 +1,14 @@
-"""Dense layers of a few events: every weight is used once per event, so they are bound by reading the weights."""
+"""Dense layers of a few events: every weight is used once per event, so they are bound by reading
+the weights.
+"""
+
 import numpy as np
 from numba import prange
 
 from .checks import floats, gradient, shaped
 from .jit import parallel
 
-CHUNK = 256                                 # inputs summed in float32 before the sum goes to float64
+CHUNK = 256  # inputs summed in float32 before the sum goes to float64
 
 
 @parallel
@@ -39,11 +42,15 @@ def _dense_backward(dy, x, w, dw, dx):
 
 def _check(op, x, w):
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
-        raise ValueError(f"{op} needs x (N, inputs) and w (inputs, outputs), got {x.shape} and {w.shape}")
+        raise ValueError(
+            f"{op} needs x (N, inputs) and w (inputs, outputs), got {x.shape} and {w.shape}"
+        )
 
 
 def dense(x, w, b, work=None):
-    """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32; sums of 256 inputs are added in float64."""
+    """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32; sums of 256
+    inputs are added in float64.
+    """
     x, w, b = floats("dense", x=x, w=w, b=b)
     _check("dense", x, w)
     shaped("dense", "b", b, w.shape[1:])
@@ -53,11 +60,16 @@ def dense(x, w, b, work=None):
 
 
 def dense_backward(dy, x, w, need_dx=True, dw=None, db=None, work=None):
-    """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw and db are added to."""
+    """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw
+    and db are added to.
+    """
     dy, x, w = floats("dense_backward", dy=dy, x=x, w=w)
     _check("dense_backward", x, w)
     shaped("dense_backward", "dy", dy, (x.shape[0], w.shape[1]))
-    dw, db = gradient("dense_backward", "dw", dw, w.shape), gradient("dense_backward", "db", db, w.shape[1:])
+    dw, db = (
+        gradient("dense_backward", "dw", dw, w.shape),
+        gradient("dense_backward", "db", db, w.shape[1:]),
+    )
     dx = np.empty(x.shape if need_dx else (0, 0), np.float32)
     _dense_backward(dy, x, w, dw, dx)
     db += dy.sum(0, dtype=np.float64)

@@ -9,6 +9,7 @@ And all ranks of a node would compile all functions, each with the time and memo
 compiles, the others load what it saved. Callers lock before what they call, so nobody waits in a circle; the system unlocks what a process
 leaves behind.
 """
+
 import contextlib
 import functools
 import hashlib
@@ -23,23 +24,32 @@ from numba.core.caching import FunctionCache
 
 try:
     import fcntl
-except ImportError:                                                   # no such locks there; one process at a time
+except ImportError:  # no such locks there; one process at a time
     fcntl = None
 
 
 def _cache_folder():
-    """Return a writable folder <base>/minicnn-<digest>, where base is NUMBA_CACHE_DIR or the user's cache folder."""
+    """Return a writable folder <base>/minicnn-<digest>, where base is NUMBA_CACHE_DIR or the user's
+    cache folder.
+    """
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    temporary = Path(tempfile.gettempdir()) / f"minicnn-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+    temporary = (
+        Path(tempfile.gettempdir()) / f"minicnn-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+    )
     for base in (numba.config.CACHE_DIR or Path(user) / "minicnn", temporary, None):
-        folder = Path(base or tempfile.mkdtemp(prefix="minicnn-")) / f"cpu-{digest.hexdigest()[:16]}"
+        folder = (
+            Path(base or tempfile.mkdtemp(prefix="minicnn-")) / f"cpu-{digest.hexdigest()[:16]}"
+        )
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            # Compiled code is run as it is found, so a folder that belongs to somebody else will not do.
-            if os.access(folder, os.W_OK) and (not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()):
+            # Compiled code is run as it is found, so a folder that belongs to somebody else will
+            # not do.
+            if os.access(folder, os.W_OK) and (
+                not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+            ):
                 return folder
     raise OSError("found no folder for compiled kernels: set NUMBA_CACHE_DIR to a writable one")
 
@@ -50,15 +60,17 @@ PATIENCE = 100
 
 
 class _LockedCache(FunctionCache):
-    """numba's disk cache for several processes that start together: one of them compiles a function, the others wait and load it."""
+    """numba's disk cache for several processes that start together: one of them compiles a
+    function, the others wait and load it.
+    """
 
-    compiling = None                                                  # the locked file, from a look-up in vain to the saving
+    compiling = None  # the locked file, from a look-up in vain to the saving
 
     def load_overload(self, sig, context):
         found = super().load_overload(sig, context)
         if found is None and self.compiling is None:
             self.compiling = _locked(f"{self.cache_path}/{self._impl.filename_base}.lock")
-            found = super().load_overload(sig, context)               # what the process before us has made
+            found = super().load_overload(sig, context)  # what the process before us has made
             if found is not None:
                 self._done()
         return found
@@ -67,7 +79,7 @@ class _LockedCache(FunctionCache):
         try:
             with open(CACHE / "lock", "a") as lock:
                 if fcntl:
-                    fcntl.flock(lock, fcntl.LOCK_EX)                  # released when the file is closed
+                    fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
                 super().save_overload(sig, data)
         finally:
             self._done()
@@ -79,8 +91,9 @@ class _LockedCache(FunctionCache):
 
 
 def _locked(path):
-    """Return the file ``path``, open and locked; None where files cannot be locked, or where another process has had the lock for PATIENCE
-    seconds (it may be stopped, or on a node that is down): then both compile the same."""
+    """Return the file ``path``, open and locked; None where files cannot be locked, or where
+    another process has had the lock for PATIENCE seconds (it may be stopped, or on a node that is
+    down): then both compile the same."""
     end, pause = time.monotonic() + PATIENCE, 0.01
     with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
         file = closing.enter_context(open(path, "a"))
@@ -95,7 +108,9 @@ def _locked(path):
 
 
 def jit(function=None, **options):
-    """numba.njit that releases the GIL and keeps the machine code in our own cache folder; numba's settings stay the user's."""
+    """numba.njit that releases the GIL and keeps the machine code in our own cache folder; numba's
+    settings stay the user's.
+    """
     if function is None:
         return functools.partial(jit, **options)
     dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
@@ -110,25 +125,28 @@ def jit(function=None, **options):
 parallel = functools.partial(jit, parallel=True)
 
 
-#: Inner loops run over slices, ``to = a[first:]`` and to[k], not a[first + k]: numba lets an index count from the end, so that every sum
-#: would have to be looked at for being negative, and no vector code is made. For the talk's weights that is a factor of 4 to 16. An index
-#: that is computed is masked, ``a[k & POSITIVE]``, which tells the compiler the same.
+#: Inner loops run over slices, ``to = a[first:]`` and to[k], not a[first + k]: numba lets an index
+#: count from the end, so that every sum would have to be looked at for being negative, and no
+#: vector code is made. For the talk's weights that is a factor of 4 to 16. An index that is
+#: computed is masked, ``a[k & POSITIVE]``, which tells the compiler the same.
 POSITIVE = 2**62 - 1
-BLOCK = 8192                                                          # elements per task: 32 kB, small enough for the nearest cache
+BLOCK = 8192  # elements per task: 32 kB, small enough for the nearest cache
 
 
 @jit
 def block(a, task):
     """The part of a vector that this task works on, of ceil(size / BLOCK) tasks."""
-    return a[task * BLOCK:min(a.size, (task + 1) * BLOCK)]
+    return a[task * BLOCK : min(a.size, (task + 1) * BLOCK)]
 
 
 @jit
 def lines(shape):
-    """An uninitialised float32 array from the start of a cache line, for compiled code; see checks.aligned."""
+    """An uninitialised float32 array from the start of a cache line, for compiled code; see
+    checks.aligned.
+    """
     size = 1
     for n in shape:
         size *= n
     room = np.empty(size + 16, np.float32)
     skip = -room.ctypes.data % 64 // 4
-    return room[skip:skip + size].reshape(shape)
+    return room[skip : skip + size].reshape(shape)

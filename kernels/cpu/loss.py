@@ -1,4 +1,5 @@
 """Softmax with cross-entropy: a few numbers per event, so plain NumPy."""
+
 import numpy as np
 
 from .checks import floats
@@ -7,14 +8,20 @@ from .checks import floats
 def _labels(op, labels, p):
     labels = np.asarray(labels)
     if p.ndim != 2 or labels.shape != p.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"{op} needs (N, classes) and N integer labels, got {p.shape} and {labels.dtype} {labels.shape}")
+        raise ValueError(
+            f"{op} needs (N, classes) and N integer labels, got {p.shape} and {labels.dtype} {labels.shape}"
+        )
     if labels.size and not 0 <= labels.min() <= labels.max() < p.shape[1]:
-        raise ValueError(f"{op} needs labels from 0 to {p.shape[1] - 1}, got {labels.min()} to {labels.max()}")
+        raise ValueError(
+            f"{op} needs labels from 0 to {p.shape[1] - 1}, got {labels.min()} to {labels.max()}"
+        )
     return labels
 
 
 def softmax_cross_entropy(logits, labels):
-    """Per-event loss -log p[label] with p = softmax(logits): returns (losses (N,), p (N, classes)) float32; labels int (N,)."""
+    """Per-event loss -log p[label] with p = softmax(logits): returns (losses (N,), p (N, classes))
+    float32; labels int (N,).
+    """
     logits = floats("softmax_cross_entropy", logits=logits)
     labels = _labels("softmax_cross_entropy", labels, logits)
     shifted = logits - logits.max(1, keepdims=True)
@@ -23,7 +30,9 @@ def softmax_cross_entropy(logits, labels):
 
 
 def softmax_cross_entropy_backward(p, labels):
-    """Gradient of the *sum* of the losses with respect to the logits: p - one_hot(labels), (N, classes) float32."""
+    """Gradient of the *sum* of the losses with respect to the logits: p - one_hot(labels), (N,
+    classes) float32.
+    """
     dlogits = floats("softmax_cross_entropy_backward", p=p).copy()
     dlogits[np.arange(len(p)), _labels("softmax_cross_entropy_backward", labels, p)] -= 1
     return dlogits

@@ -1,4 +1,7 @@
-"""What is done with all weights at once: the update, and a look for NaN. One pass over the flat vectors, bound by memory."""
+"""What is done with all weights at once: the update, and a look for NaN. One pass over the flat
+vectors, bound by memory.
+"""
+
 import math
 
 import numpy as np
@@ -20,12 +23,22 @@ def _sgd(w, dw, velocity, rate, momentum, nesterov, decay, scale):
             here[i] -= rate * (slope + momentum * v[i] if nesterov else v[i])
 
 
-def sgd(w, dw, velocity, learning_rate, momentum=0.0, nesterov=False, weight_decay=0.0, scale=1.0, out=None):
-    """One step of SGD on flat float32 vectors: g = scale * dw + weight_decay * w; v = momentum * v + g;
-    w -= learning_rate * (v, or g + momentum * v with ``nesterov``).
+def sgd(
+    w,
+    dw,
+    velocity,
+    learning_rate,
+    momentum=0.0,
+    nesterov=False,
+    weight_decay=0.0,
+    scale=1.0,
+    out=None,
+):
+    """One step of SGD on flat float32 vectors: g = scale * dw + weight_decay * w; v = momentum * v
+    + g; w -= learning_rate * (v, or g + momentum * v with ``nesterov``).
 
-    Returns (w, velocity), written into ``out`` when given (they may be the inputs). Sutskever et al. 2013 (momentum form without
-    learning rate inside v, as PyTorch).
+    Returns (w, velocity), written into ``out`` when given (they may be the inputs). Sutskever et
+    al. 2013 (momentum form without learning rate inside v, as PyTorch).
     """
     out, dw = _in_place("sgd", dw, {"w": w, "velocity": velocity}, out)
     f, (w, velocity) = np.float32, (a.reshape(-1) for a in out)
@@ -38,7 +51,7 @@ def _find_not_finite(a, found):
     for task in prange(found.size):
         part, fine = block(a, task), 0
         for i in range(part.size):
-            fine += abs(part[i]) <= LARGEST            # a NaN is not <= either
+            fine += abs(part[i]) <= LARGEST  # a NaN is not <= either
         found[task] = fine < part.size
 
 
@@ -51,9 +64,11 @@ def finite(a):
 
 
 def _in_place(op, dw, inputs, out):
-    """Return (out, dw flat), all checked: ``out``, or new vectors, holds the values of the ``inputs`` and is to be updated in place.
+    """Return (out, dw flat), all checked: ``out``, or new vectors, holds the values of the
+    ``inputs`` and is to be updated in place.
 
-    A loop that reads one vector and writes another, which may be the same, would run on single numbers where they are: compilers check.
+    A loop that reads one vector and writes another, which may be the same, would run on single
+    numbers where they are: compilers check.
     """
     shape = dw.shape
     out = tuple(np.empty(shape, np.float32) for _ in inputs) if out is None else out
@@ -62,8 +77,10 @@ def _in_place(op, dw, inputs, out):
     dw, *given = floats(op, dw=dw, **inputs)
     for to in out:
         if to.dtype != np.float32 or not to.flags.c_contiguous:
-            raise TypeError(f"{op} on the cpu backend writes to contiguous float32 vectors, got {to.dtype}")
-    for to, a in zip(out, given):                      # nothing is written before all is checked
+            raise TypeError(
+                f"{op} on the cpu backend writes to contiguous float32 vectors, got {to.dtype}"
+            )
+    for to, a in zip(out, given):  # nothing is written before all is checked
         if to.ctypes.data != a.ctypes.data:
             to[...] = a
     return out, dw.reshape(-1)
@@ -81,17 +98,45 @@ def _adam(w, dw, mean, square, rate, beta1, rest1, beta2, rest2, epsilon, decay,
             here[i] -= rate * (m[i] / (np.sqrt(v[i]) * unbias + epsilon) + decay * here[i])
 
 
-def adam(w, dw, mean, square, step, learning_rate, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.0, scale=1.0, out=None):
-    """Step number ``step`` (1, 2, ...) of Adam on flat float32 vectors: g = scale * dw; m = beta1 m + (1 - beta1) g;
-    v = beta2 v + (1 - beta2) g^2; w -= lr * (m' / (sqrt(v') + epsilon) + weight_decay * w), m' = m / (1 - beta1^step), v' alike.
+def adam(
+    w,
+    dw,
+    mean,
+    square,
+    step,
+    learning_rate,
+    beta1=0.9,
+    beta2=0.999,
+    epsilon=1e-8,
+    weight_decay=0.0,
+    scale=1.0,
+    out=None,
+):
+    """Step number ``step`` (1, 2, ...) of Adam on flat float32 vectors: g = scale * dw; m = beta1 m
+    + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr * (m' / (sqrt(v') + epsilon) +
+    weight_decay * w), m' = m / (1 - beta1^step), v' alike.
 
-    Returns (w, mean, square), written into ``out`` when given (they may be the inputs). Kingma, Ba 2015, arXiv:1412.6980; weight
-    decay apart from the gradient (Loshchilov, Hutter 2019).
+    Returns (w, mean, square), written into ``out`` when given (they may be the inputs). Kingma, Ba
+    2015, arXiv:1412.6980; weight decay apart from the gradient (Loshchilov, Hutter 2019).
     """
     out, dw = _in_place("adam", dw, {"w": w, "mean": mean, "square": square}, out)
-    # m' / (sqrt(v') + e) * rate = m / (sqrt(v) * unbias + e * c1) * rate with c1 = 1 - beta1^step: one division per weight.
+    # m' / (sqrt(v') + e) * rate = m / (sqrt(v) * unbias + e * c1) * rate with c1 = 1 - beta1^step:
+    # one division per weight.
     c1, c2 = 1 - beta1**step, 1 - beta2**step
     f, (w, mean, square) = np.float32, (a.reshape(-1) for a in out)
-    _adam(w, dw, mean, square, f(learning_rate), f(beta1), f(1 - beta1), f(beta2), f(1 - beta2), f(epsilon * c1),
-          f(weight_decay), f(scale), f(c1 / math.sqrt(c2)))
+    _adam(
+        w,
+        dw,
+        mean,
+        square,
+        f(learning_rate),
+        f(beta1),
+        f(1 - beta1),
+        f(beta2),
+        f(1 - beta2),
+        f(epsilon * c1),
+        f(weight_decay),
+        f(scale),
+        f(c1 / math.sqrt(c2)),
+    )
     return out

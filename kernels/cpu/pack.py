@@ -1,4 +1,7 @@
-"""Weights in the order in which tiles read them, and the split of a size into groups that tiles exist for."""
+"""Weights in the order in which tiles read them, and the split of a size into groups that tiles
+exist for.
+"""
+
 from typing import NamedTuple
 
 import numpy as np
@@ -9,23 +12,30 @@ from .jit import parallel
 
 
 def split(size, most):
-    """Return the sizes of as few groups as possible of at most ``most``, as equal as possible: split(7, 6) = [4, 3]."""
+    """Return the sizes of as few groups as possible of at most ``most``, as equal as possible:
+    split(7, 6) = [4, 3].
+    """
     groups = -(-size // most)
     return np.array([(size + i) // groups for i in range(groups)][::-1], np.int64)
 
 
-ROWS = 16                                   # of w that a task packs
+ROWS = 16  # of w that a task packs
 
 
 class Packed(NamedTuple):
-    """Weights by group of output channels: group g holds ``width[g]`` channels from ``start[g]``, as (KH * KW * C_in, width)."""
+    """Weights by group of output channels: group g holds ``width[g]`` channels from ``start[g]``,
+    as (KH * KW * C_in, width).
+    """
+
     w: np.ndarray
     start: np.ndarray
     width: np.ndarray
 
 
 def pack(w, unit, sizes, work=None):
-    """Pack w (KH, KW, C_in, C_out) for tiles whose columns, a number in ``sizes``, are ``unit`` channels each (LANES or 1)."""
+    """Pack w (KH, KW, C_in, C_out) for tiles whose columns, a number in ``sizes``, are ``unit``
+    channels each (LANES or 1).
+    """
     rows, co = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
     columns, left = [], -(-co // unit)
     while left:
@@ -33,7 +43,9 @@ def pack(w, unit, sizes, work=None):
         left -= columns[-1]
     width = np.array(columns, np.int64) * unit
     start = np.cumsum(width) - width
-    out = buffer(work, f"packed by {unit}", (rows * int(width.sum()),), fill=0)      # zeros: channels that there are not
+    out = buffer(
+        work, f"packed by {unit}", (rows * int(width.sum()),), fill=0
+    )  # zeros: channels that there are not
     _pack(np.ascontiguousarray(w).reshape(rows, co), start, width, out)
     return Packed(out, start, width)
 
@@ -41,10 +53,10 @@ def pack(w, unit, sizes, work=None):
 @parallel
 def _pack(w, start, width, out):
     rows, co = w.shape
-    for task in prange((rows + ROWS - 1) // ROWS):                    # reads w in its order
+    for task in prange((rows + ROWS - 1) // ROWS):  # reads w in its order
         for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):
             for g in range(start.size):
-                line, to = w[i, start[g]:], out[rows * start[g] + i * width[g]:]
+                line, to = w[i, start[g] :], out[rows * start[g] + i * width[g] :]
                 for c in range(min(width[g], co - start[g])):
                     to[c] = line[c]
 

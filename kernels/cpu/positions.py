@@ -1,10 +1,14 @@
-"""Which positions of a cell's pooling window are computed: all, or those whose sums are not known to repeat an earlier one.
+"""Which positions of a cell's pooling window are computed: all, or those whose sums are not known
+to repeat an earlier one.
 
-A list of positions has two arrays, ``first`` (cells + 1,) int64 and ``where`` uint8: those of cell t are where[first[t]:first[t + 1]], in
-rising order. With an empty ``first``, ``where`` is meant for every cell.
+A list of positions has two arrays, ``first`` (cells + 1,) int64 and ``where`` uint8: those of cell
+t are where[first[t]:first[t + 1]], in rising order. With an empty ``first``, ``where`` is meant for
+every cell.
 
-Many sums of a cell beside a track see nothing of it, and repeat what they are at rest: of these, one of each kind will do.
+Many sums of a cell beside a track see nothing of it, and repeat what they are at rest: of these,
+one of each kind will do.
 """
+
 import numpy as np
 
 from ..shapes import conv_output, conv_padding, pool_output
@@ -41,17 +45,22 @@ def distinct_positions(distinct, ph, pw):
 
 @jit
 def _changed(at, cells, h, oh, ph, pw, kh, kw, top, left, rows, columns, index, seen, first, where):
-    """Fill the list for ``cells`` and return its length; index (N * OH, OW) holds 0 before and after, seen (cells, PH * PW) anything."""
+    """Fill the list for ``cells`` and return its length; index (N * OH, OW) holds 0 before and
+    after, seen (cells, PH * PW) anything.
+    """
     _, across = index.shape
     seen[:] = False
     for t in range(cells.shape[0]):
         index[cells[t, 0], cells[t, 1]] = t + 1
-    for n in range(at.shape[0]):                       # output (i, j) of an image reads rows i - top to i - top + KH - 1
+    for n in range(at.shape[0]):  # output (i, j) of an image reads rows i - top to i - top + KH - 1
         e, c = at[n, 0] // h, at[n, 1] + left
         r = at[n, 0] - e * h + top
         above, before = max(0, r - kh + 1), max(0, c - kw + 1)
         row, first_column = above // ph, before // pw
-        y, left_of = above - row * ph, before - first_column * pw              # counted on from here: a division takes long
+        y, left_of = (
+            above - row * ph,
+            before - first_column * pw,
+        )  # counted on from here: a division takes long
         for _ in range(above, min(oh * ph - 1, r) + 1):
             of_row, column, x = index[(e * oh + row) & POSITIVE], first_column, left_of
             for _ in range(before, min(across * pw - 1, c) + 1):
@@ -75,7 +84,9 @@ def _changed(at, cells, h, oh, ph, pw, kh, kw, top, left, rows, columns, index, 
             for c in range(pw):
                 here = r * pw + c
                 if not seen[t, here]:
-                    kind = min(rows[i, r] * pw + columns[j, c], here)            # an earlier position, or itself
+                    kind = min(
+                        rows[i, r] * pw + columns[j, c], here
+                    )  # an earlier position, or itself
                     if known[kind]:
                         continue
                     known[kind] = True
@@ -89,14 +100,35 @@ def changed_positions(changed, cells, x_shape, kernel, pool, padding, work):
     """Return the list for ``cells`` (m, 2) of x (N, H, W, C): see conv2d_block_cells."""
     at, rows, columns = changed
     (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
-    n, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
+    n, oh, ow, _ = pool_output(
+        conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool
+    )
     for name, a, shape in (("rows", rows, (oh, pool[0])), ("columns", columns, (ow, pool[1]))):
         if a.shape != shape or a.dtype != np.uint8:
-            raise ValueError(f"conv2d_block_cells needs changed {name} as uint8 {shape}, got {a.dtype} {a.shape}")
+            raise ValueError(
+                f"conv2d_block_cells needs changed {name} as uint8 {shape}, got {a.dtype} {a.shape}"
+            )
     m = len(cells)
     index = buffer(work, "index of cells", (n * oh, ow), np.int32, 0)
-    seen, first = buffer(work, "changed sums", (m, pool[0] * pool[1]), np.bool_), buffer(work, "first positions", (m + 1,), np.int64)
+    seen, first = (
+        buffer(work, "changed sums", (m, pool[0] * pool[1]), np.bool_),
+        buffer(work, "first positions", (m + 1,), np.int64),
+    )
     where = buffer(work, "positions", (m * pool[0] * pool[1],), np.uint8)
-    many = _changed(np.ascontiguousarray(at, np.int32), np.ascontiguousarray(cells, np.int32), x_shape[1], oh, *pool, *kernel, top, left,
-                    rows, columns, index, seen, first, where)
+    many = _changed(
+        np.ascontiguousarray(at, np.int32),
+        np.ascontiguousarray(cells, np.int32),
+        x_shape[1],
+        oh,
+        *pool,
+        *kernel,
+        top,
+        left,
+        rows,
+        columns,
+        index,
+        seen,
+        first,
+        where,
+    )
     return first, where[:many]

@@ -1,9 +1,11 @@
-"""Vector code around the tiles (tile.py): sums of patches and of rows, for gradients, and what brings numbers into lanes.
+"""Vector code around the tiles (tile.py): sums of patches and of rows, for gradients, and what
+brings numbers into lanes.
 
-    patches, add_rows          sums of a gradient times a piece of an image or of weights: short rows in registers, long ones in memory
-    transpose, deinterleave    windows side by side, one to a lane
-    announce                   memory that will soon be written
+patches, add_rows          sums of a gradient times a piece of an image or of weights: short rows in registers, long ones in memory
+transpose, deinterleave    windows side by side, one to a lane
+announce                   memory that will soon be written
 """
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -14,21 +16,25 @@ from .tile import F32, I32, I64, LANES, MAX_VECTORS, Emit
 
 
 def vectors_of(floats, lanes):
-    """Return (offset, lanes) of the vectors that cover ``floats``: full ones, then the smallest power of 2 that covers the rest."""
+    """Return (offset, lanes) of the vectors that cover ``floats``: full ones, then the smallest
+    power of 2 that covers the rest.
+    """
     full = [(k, lanes) for k in range(0, floats - lanes + 1, lanes)]
     rest = floats - lanes * len(full)
     return full + [(lanes * len(full), next(n for n in (4, 8, 16) if n >= rest))] * (rest > 0)
 
 
 def make_patches(max_rows, quads, lanes):
-    """Return an intrinsic that sums patches of R <= max_rows rows x 4 Q floats with weights, one body per R and Q in ``quads``:
+    """Return an intrinsic that sums patches of R <= max_rows rows x 4 Q floats with weights, one
+    body per R and Q in ``quads``:
 
         patches(R, Q, count, g, address, row, first, out, out_row)
 
-    out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + k], k < 4 Q.
-    All but counts and offsets are addresses: g of float32, address and row of int64. The sum starts at 0 and is added to out
-    at its end, so that it need not wait for an earlier patch that is still on its way to overlapping memory. Vectors that are
-    wider than what is left of a row read and write up to 15 floats more.
+    out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) *
+    row[i] + k], k < 4 Q. All but counts and offsets are addresses: g of float32, address and row of
+    int64. The sum starts at 0 and is added to out at its end, so that it need not wait for an
+    earlier patch that is still on its way to overlapping memory. Vectors that are wider than what
+    is left of a row read and write up to 15 floats more.
     """
     shapes = [(r, q) for r in range(1, max_rows + 1) for q in quads]
 
@@ -61,7 +67,8 @@ def make_patches(max_rows, quads, lanes):
 
 
 MAX_ROWS = 5
-# Whole vectors, or some of them and one that is shorter: 50 floats (5 pixels of 10 channels) take 3 x 16 + 4 lanes, not 4 x 16.
+# Whole vectors, or some of them and one that is shorter: 50 floats (5 pixels of 10 channels) take 3
+# x 16 + 4 lanes, not 4 x 16.
 QUADS = [q for q in (1, 2, 4, 5, 8, 12, 13, 16) if 4 * q <= MAX_VECTORS * LANES]
 _patches = make_patches(MAX_ROWS, QUADS, LANES)
 
@@ -72,14 +79,18 @@ def patches(rows, quads, count, g, address, row, first, out, out_row):
 
 
 def make_add_rows(most, lanes):
-    """Return an intrinsic that adds a sum of up to ``most`` rows to another one, with one body per number of them:
+    """Return an intrinsic that adds a sum of up to ``most`` rows to another one, with one body per
+    number of them:
 
         add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
 
-    out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] + offset + k] for r < rows and
-    k < lanes * vectors: whole vectors, whatever is in use of the last one. All but counts and offsets are addresses: g of float32,
-    address and row of int64. For long rows: memory is read in its order, which the processor foresees, and ``out`` once for the sum.
+    out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) *
+    row[i] + offset + k] for r < rows and k < lanes * vectors: whole vectors, whatever is in use of
+    the last one. All but counts and offsets are addresses: g of float32, address and row of int64.
+    For long rows: memory is read in its order, which the processor foresees, and ``out`` once for
+    the sum.
     """
+
     @intrinsic
     def add_rows(context, count, g, address, row, first, rows, offset, vectors, out, out_row):
         def codegen(context, builder, signature, args):
@@ -88,9 +99,20 @@ def make_add_rows(most, lanes):
             for n, _ in e.choose(count, e.int(0), [(n, 0) for n in range(1, most + 1)]):
                 weights = [e.splat(e.load(e.at(g, i), F32)) for i in range(n)]
                 strides = [builder.mul(e.load(e.at(row, i, 2), I64), e.int(4)) for i in range(n)]
-                starts = [e.at(builder.add(e.load(e.at(address, i, 2), I64), builder.mul(first, strides[i])), offset) for i in range(n)]
+                starts = [
+                    e.at(
+                        builder.add(
+                            e.load(e.at(address, i, 2), I64), builder.mul(first, strides[i])
+                        ),
+                        offset,
+                    )
+                    for i in range(n)
+                ]
                 with e.loop(rows) as r:
-                    lines = [builder.add(start, builder.mul(r.index, stride)) for start, stride in zip(starts, strides)]
+                    lines = [
+                        builder.add(start, builder.mul(r.index, stride))
+                        for start, stride in zip(starts, strides)
+                    ]
                     to = e.at(out, builder.mul(r.index, out_row))
                     with e.loop(vectors) as k:
                         total = e.load(e.at(to, k.index, lanes))
@@ -114,13 +136,15 @@ def add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
 
 
 def make_transpose(lanes):
-    """Return an intrinsic that exchanges windows and lanes: transpose(address, row, r, k, count, out), all integers, writes
+    """Return an intrinsic that exchanges windows and lanes: transpose(address, row, r, k, count,
+    out), all integers, writes
 
         out[j * lanes + lane] = the float at address[lane], [r * row[lane] + k + j]        for j < count <= lanes
 
-    It reads ``lanes`` floats at each address. Interleaving register i with register i + lanes / 2 doubles the run of lanes that
-    sit together: after log2(lanes) rounds the square is transposed.
+    It reads ``lanes`` floats at each address. Interleaving register i with register i + lanes / 2
+    doubles the run of lanes that sit together: after log2(lanes) rounds the square is transposed.
     """
+
     @intrinsic
     def transpose(context, address, row, r, k, count, out):
         def codegen(context, builder, signature, args):
@@ -133,8 +157,11 @@ def make_transpose(lanes):
             low = [i // 2 + lanes * (i % 2) for i in range(lanes)]
             for _ in range(lanes.bit_length() - 1):
                 pairs = [(v[i], v[i + lanes // 2]) for i in range(lanes // 2)]
-                v = [b.shuffle_vector(x, y, ir.Constant(e.ints, [n + half for n in low]))
-                     for x, y in pairs for half in (0, lanes // 2)]
+                v = [
+                    b.shuffle_vector(x, y, ir.Constant(e.ints, [n + half for n in low]))
+                    for x, y in pairs
+                    for half in (0, lanes // 2)
+                ]
             for j in range(lanes):
                 with b.if_then(b.icmp_signed("<", e.int(j), count)):
                     e.store(v[j], e.at(out, j, lanes))
@@ -154,13 +181,16 @@ def transpose(address, row, r, k, count, out):
 
 
 def make_deinterleave(strides, lanes):
-    """Return an intrinsic for windows ``stride`` floats apart, one of ``strides``: deinterleave(stride, address, count, out) writes
+    """Return an intrinsic for windows ``stride`` floats apart, one of ``strides``:
+    deinterleave(stride, address, count, out) writes
 
         out[k * lanes + lane] = (the float at address)[lane * stride + k]        for k < count, stride <= count <= stride + NEIGHBOURS
 
-    The first ``stride`` columns are picked out of the ``stride`` vectors that hold them; the others are seen again one window further on:
-    column k is column k - stride moved by a lane. Reads (lanes + 1) * stride floats, rounded up to vectors, at most lanes - 1 more.
+    The first ``stride`` columns are picked out of the ``stride`` vectors that hold them; the others
+    are seen again one window further on: column k is column k - stride moved by a lane. Reads
+    (lanes + 1) * stride floats, rounded up to vectors, at most lanes - 1 more.
     """
+
     @intrinsic
     def deinterleave(context, stride, address, count, out):
         def codegen(context, builder, signature, args):
@@ -171,14 +201,34 @@ def make_deinterleave(strides, lanes):
                 columns = []
                 for k in range(s):
                     column, places = v[0], [lane * s + k for lane in range(lanes)]
-                    for i in range(1, s):              # lanes below have been picked already, those above follow
-                        column = b.shuffle_vector(column, v[i], ir.Constant(e.ints, [
-                            lanes + at - i * lanes if at // lanes == i else at if i == 1 and at < lanes else lane
-                            for lane, at in enumerate(places)]))
+                    for i in range(
+                        1, s
+                    ):  # lanes below have been picked already, those above follow
+                        column = b.shuffle_vector(
+                            column,
+                            v[i],
+                            ir.Constant(
+                                e.ints,
+                                [
+                                    lanes + at - i * lanes
+                                    if at // lanes == i
+                                    else at
+                                    if i == 1 and at < lanes
+                                    else lane
+                                    for lane, at in enumerate(places)
+                                ],
+                            ),
+                        )
                     columns.append(column)
                 for k in range(s + NEIGHBOURS):
                     if k >= s:
-                        columns.append(b.shuffle_vector(columns[k - s], v[s], ir.Constant(e.ints, [*range(1, lanes), lanes + k - s])))
+                        columns.append(
+                            b.shuffle_vector(
+                                columns[k - s],
+                                v[s],
+                                ir.Constant(e.ints, [*range(1, lanes), lanes + k - s]),
+                            )
+                        )
                     with b.if_then(b.icmp_signed("<", e.int(k), count)):
                         e.store(columns[k], e.at(out, k, lanes))
             return context.get_dummy_value()
@@ -212,6 +262,8 @@ def _announce(context, address):
 
 @jit
 def announce(address, many):
-    """Tell the processor that ``many`` bytes from ``address`` will soon be written: it fetches their cache lines in the meantime."""
+    """Tell the processor that ``many`` bytes from ``address`` will soon be written: it fetches
+    their cache lines in the meantime.
+    """
     for k in range(0, many, 64):
         _announce(address + k)

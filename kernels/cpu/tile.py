@@ -1,7 +1,9 @@
-"""Vector micro-kernels, written as LLVM instructions because no loop that a compiler vectorizes by itself comes near them.
+"""Vector micro-kernels, written as LLVM instructions because no loop that a compiler vectorizes by
+itself comes near them.
 
-A convolution is a sum of products x * w. The fastest code keeps many such sums in vector registers at once, loads each x and w
-once and uses it for several of them. One tile is a small rectangle of sums:
+A convolution is a sum of products x * w. The fastest code keeps many such sums in vector registers
+at once, loads each x and w once and uses it for several of them. One tile is a small rectangle of
+sums:
 
                     Q columns, each a vector register of LANES floats           LANES = 16 with AVX-512, 8 with AVX2, else 4
                       w0      w1      w2      w3          loaded: Q vectors
@@ -12,21 +14,25 @@ once and uses it for several of them. One tile is a small rectangle of sums:
         pixel 4  x4  [acc]   [acc]   [acc]   [acc]
                  loaded: P numbers, each copied to all lanes ("broadcast")
 
-and it is repeated for every step (ky, kx * c_in) of the sum. P * Q multiply-adds cost P + Q loads: 5 x 4 has 20 for 9. It may
-not be much larger: accumulators, the vectors of w and one x must fit into the registers (32 with AVX-512: 20 + 4 + 1). It may
-not be smaller than about 8: a multiply-add takes 4 cycles and one (AVX-512: two on some machines) starts in every cycle, so
-as many independent sums must be under way.
+and it is repeated for every step (ky, kx * c_in) of the sum. P * Q multiply-adds cost P + Q loads:
+5 x 4 has 20 for 9. It may not be much larger: accumulators, the vectors of w and one x must fit
+into the registers (32 with AVX-512: 20 + 4 + 1). It may not be smaller than about 8: a multiply-add
+takes 4 cycles and one (AVX-512: two on some machines) starts in every cycle, so as many independent
+sums must be under way.
 
-There are three kinds of tiles. Lanes are output channels (x is broadcast, w are vectors) or, where there are fewer channels than lanes,
-different pooling cells (x are vectors, w is broadcast): the same picture with the roles of x and w exchanged. At their end:
+There are three kinds of tiles. Lanes are output channels (x is broadcast, w are vectors) or, where
+there are fewer channels than lanes, different pooling cells (x are vectors, w is broadcast): the
+same picture with the roles of x and w exchanged. At their end:
 
     "channels", pixels at equal distances     out[p][q] = acc[p][q]
     "listed", channels too, pixels anywhere   the same; ``largest`` then takes the maximum over the positions of a cell
     "cells"                                   best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
 
-Each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps: every tile of every width gives
-the same bits. What moves numbers into lanes and adds up gradients is in rows.py.
+Each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps:
+every tile of every width gives the same bits. What moves numbers into lanes and adds up gradients
+is in rows.py.
 """
+
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
@@ -41,36 +47,50 @@ F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64
 def host_lanes():
     """Return how many float32 the vector registers of this machine hold."""
     features = llvm.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8 if features.get("avx2") and features.get("fma") else 4
+    return (
+        16 if features.get("avx512f") else 8 if features.get("avx2") and features.get("fma") else 4
+    )
 
 
 LANES = host_lanes()
 
 
 class Emit:
-    """An LLVM builder with the few operations that tiles are made of. Addresses are 64-bit integers, offsets count floats."""
+    """An LLVM builder with the few operations that tiles are made of. Addresses are 64-bit
+    integers, offsets count floats.
+    """
 
     def __init__(self, builder, lanes):
         self.b, self.lanes = builder, lanes
         self.vector, self.ints = ir.VectorType(F32, lanes), ir.VectorType(I32, lanes)
         self.fma_function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{lanes}f32")
+            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{lanes}f32"
+        )
         if lanes == 16:
-            # Without both, LLVM splits 512-bit vectors into halves, runs out of registers, and is ten times slower.
+            # Without both, LLVM splits 512-bit vectors into halves, runs out of registers, and is
+            # ten times slower.
             for attribute in ('"min-legal-vector-width"="512"', '"prefer-vector-width"="512"'):
-                set.add(builder.function.attributes, attribute)       # llvmlite's own add() knows only a few names
+                set.add(
+                    builder.function.attributes, attribute
+                )  # llvmlite's own add() knows only a few names
 
     def int(self, n):
         return ir.Constant(I64, n)
 
     def at(self, address, offset, scale=1):
         """address + 4 * scale * offset, in bytes; offset is a Python int or an LLVM value."""
-        offset = self.int(4 * scale * offset) if isinstance(offset, int) else self.b.mul(offset, self.int(4 * scale))
+        offset = (
+            self.int(4 * scale * offset)
+            if isinstance(offset, int)
+            else self.b.mul(offset, self.int(4 * scale))
+        )
         return self.b.add(address, offset)
 
     def load(self, address, kind=None):
         kind = kind or self.vector
-        return self.b.load(self.b.inttoptr(address, kind.as_pointer()), align=1 if kind == I8 else 4)
+        return self.b.load(
+            self.b.inttoptr(address, kind.as_pointer()), align=1 if kind == I8 else 4
+        )
 
     def store(self, value, address):
         self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()), align=4)
@@ -79,7 +99,9 @@ class Emit:
         """A vector with ``scalar`` in every lane."""
         kind = kind or self.vector
         first = self.b.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
-        return self.b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(self.ints, [0] * self.lanes))
+        return self.b.shuffle_vector(
+            first, ir.Constant(kind, ir.Undefined), ir.Constant(self.ints, [0] * self.lanes)
+        )
 
     def constant(self, value):
         return ir.Constant(self.vector, [float(value)] * self.lanes)
@@ -97,9 +119,13 @@ class Emit:
         return cgutils.for_range(self.b, count, intp=I64)
 
     def choose(self, first, second, pairs):
-        """Iterate over ``pairs``, emitting what the loop's body emits as the code that runs when (first, second) is that pair."""
+        """Iterate over ``pairs``, emitting what the loop's body emits as the code that runs when
+        (first, second) is that pair.
+        """
         end = self.b.append_basic_block("end")
-        switch = self.b.switch(self.b.add(self.b.mul(first, self.int(64)), second), end)      # a jump table
+        switch = self.b.switch(
+            self.b.add(self.b.mul(first, self.int(64)), second), end
+        )  # a jump table
         for pair in pairs:
             block = self.b.append_basic_block(f"shape{pair[0]}x{pair[1]}")
             switch.add_case(self.int(64 * pair[0] + pair[1]), block)
@@ -123,7 +149,10 @@ def _sums(e, pixels, columns, kind, x, x_row, x_step, x_pixel, w, w_row, w_step,
     b, x_kind, w_kind = e.b, e.vector if vector_x else F32, F32 if vector_x else e.vector
     acc = [[e.variable(e.constant(0)) for _ in range(columns)] for _ in range(pixels)]
     with e.loop(rows) as row:
-        places, w_at = [place(p, row.index) for p in range(pixels)], e.at(w, b.mul(row.index, w_row))
+        places, w_at = (
+            [place(p, row.index) for p in range(pixels)],
+            e.at(w, b.mul(row.index, w_row)),
+        )
         with e.loop(steps) as step:
             ahead, w_here = b.mul(step.index, x_step), e.at(w_at, b.mul(step.index, w_step))
             many = [e.load(e.at(w_here, q, w_unit), w_kind) for q in range(columns)]
@@ -137,9 +166,11 @@ def _sums(e, pixels, columns, kind, x, x_row, x_step, x_pixel, w, w_row, w_step,
 
 
 def _keep_max(e, sums, best, where, position):
-    """The end of a tile of cells: best (columns, lanes) float32 and where (columns, lanes) int32 take the larger; pixel p is position + p.
+    """The end of a tile of cells: best (columns, lanes) float32 and where (columns, lanes) int32
+    take the larger; pixel p is position + p.
 
-    Pixels are compared among themselves first: their numbers are constants, which need no instruction of their own.
+    Pixels are compared among themselves first: their numbers are constants, which need no
+    instruction of their own.
     """
     b = e.b
     first = e.splat(b.trunc(position, I32), e.ints)
@@ -147,7 +178,10 @@ def _keep_max(e, sums, best, where, position):
         top, at = sums[0][q], ir.Constant(e.ints, [0] * e.lanes)
         for p, line in enumerate(sums[1:], 1):
             larger = b.fcmp_ordered(">", line[q], top)
-            top, at = b.select(larger, line[q], top), b.select(larger, ir.Constant(e.ints, [p] * e.lanes), at)
+            top, at = (
+                b.select(larger, line[q], top),
+                b.select(larger, ir.Constant(e.ints, [p] * e.lanes), at),
+            )
         before, there = e.load(e.at(best, q, e.lanes)), e.load(e.at(where, q, e.lanes), e.ints)
         larger = b.fcmp_ordered(">", top, before)
         e.store(b.select(larger, top, before), e.at(best, q, e.lanes))
@@ -164,17 +198,36 @@ def _store(e, sums, out, out_pixel):
 def make_tile(shapes, lanes, kind):
     """Return an intrinsic with one body per (pixels, columns) in ``shapes``, chosen at run time:
 
-        tile(pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last)
+        tile(pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where,
+        last)
 
-    sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row * w_row + step * w_step +
-    q]; x, w, out, where are addresses. The x strides count floats, in a tile of cells vectors; w's count floats; q counts vectors,
-    in a tile of cells floats. "listed": x and x_row are addresses of int64 arrays, the address of each pixel and the floats from one
-    of its rows to the next; x_pixel is not used. "cells": out is best, ``last`` the position of pixel 0; else ``where`` is not used and
-    ``last`` is the distance of two pixels in out. Keep the result in a module's global: numba's disk cache never finds functions that
-    reach it through a closure.
+    sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row
+    * w_row + step * w_step + q]; x, w, out, where are addresses. The x strides count floats, in a
+    tile of cells vectors; w's count floats; q counts vectors, in a tile of cells floats. "listed":
+    x and x_row are addresses of int64 arrays, the address of each pixel and the floats from one of
+    its rows to the next; x_pixel is not used. "cells": out is best, ``last`` the position of pixel
+    0; else ``where`` is not used and ``last`` is the distance of two pixels in out. Keep the result
+    in a module's global: numba's disk cache never finds functions that reach it through a closure.
     """
+
     @intrinsic
-    def tile(context, pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where, last):
+    def tile(
+        context,
+        pixels,
+        columns,
+        x,
+        x_row,
+        x_step,
+        x_pixel,
+        w,
+        w_row,
+        w_step,
+        rows,
+        steps,
+        out,
+        where,
+        last,
+    ):
         def codegen(context, builder, signature, args):
             e = Emit(builder, lanes)
             pixels, columns, *operands, out, where, last = args
@@ -191,11 +244,14 @@ def make_tile(shapes, lanes, kind):
     return tile
 
 
-# P and Q: with 32 registers (AVX-512) up to 6 x 4 sums, with 16 (AVX2, SSE) 6 x 2. Sizes between the listed ones are split
-# into these: each body is compiled into every kernel that calls the tile, about 0.1 s for each.
+# P and Q: with 32 registers (AVX-512) up to 6 x 4 sums, with 16 (AVX2, SSE) 6 x 2. Sizes between
+# the listed ones are split into these: each body is compiled into every kernel that calls the tile,
+# about 0.1 s for each.
 MAX_PIXELS = 6
 VECTORS = (1, 2, 4) if LANES == 16 else (1, 2)
-CHANNELS = (1, 2, 5) if LANES == 16 else (1, 2)  # of a cells tile: 5 x 5 sums + 5 vectors of x + 1 weight
+CHANNELS = (
+    (1, 2, 5) if LANES == 16 else (1, 2)
+)  # of a cells tile: 5 x 5 sums + 5 vectors of x + 1 weight
 MAX_VECTORS = VECTORS[-1]
 CHANNEL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in VECTORS]
 CELL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS) for q in CHANNELS]
@@ -206,28 +262,67 @@ _cells_tile = make_tile(CELL_SHAPES, LANES, "cells")
 
 
 @jit(no_cpython_wrapper=True)
-def store_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, out_pixel):
-    _store_tile(pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, 0, out_pixel)
+def store_tile(
+    pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, out_pixel
+):
+    _store_tile(
+        pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, 0, out_pixel
+    )
 
 
 @jit(no_cpython_wrapper=True)
 def listed_tile(pixels, vectors, places, rows_apart, w, w_row, w_step, rows, steps, out, out_pixel):
-    _listed_tile(pixels, vectors, places, rows_apart, 1, 0, w, w_row, w_step, rows, steps, out, 0, out_pixel)
+    _listed_tile(
+        pixels, vectors, places, rows_apart, 1, 0, w, w_row, w_step, rows, steps, out, 0, out_pixel
+    )
 
 
 @jit(no_cpython_wrapper=True)
-def cells_tile(pixels, channels, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position):
-    _cells_tile(pixels, channels, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, best, where, position)
+def cells_tile(
+    pixels,
+    channels,
+    x,
+    x_row,
+    x_step,
+    x_pixel,
+    w,
+    w_row,
+    w_step,
+    rows,
+    steps,
+    best,
+    where,
+    position,
+):
+    _cells_tile(
+        pixels,
+        channels,
+        x,
+        x_row,
+        x_step,
+        x_pixel,
+        w,
+        w_row,
+        w_step,
+        rows,
+        steps,
+        best,
+        where,
+        position,
+    )
 
 
 def make_largest(sizes, lanes):
-    """Return an intrinsic that finds the largest of each column of sums and where it is, with one body per number of ``vectors``:
+    """Return an intrinsic that finds the largest of each column of sums and where it is, with one
+    body per number of ``vectors``:
 
         largest(vectors, count, sums, row, where, best, at)
 
-    best[c] = the largest of sums[i * row + c] over i < count, at[c] = where[i] of the first that is: for c < lanes * vectors. All but the
-    numbers are addresses: of float32; where of uint8, at of int32. count is at least 1.
+    best[c] = the largest of sums[i * row + c] over i < count, at[c] = where[i] of the first that
+    is: for c < lanes * vectors. All but the numbers are addresses: of float32; where of uint8, at
+    of int32. count is at least 1.
     """
+
     @intrinsic
     def largest(context, vectors, count, sums, row, where, best, at):
         def codegen(context, builder, signature, args):

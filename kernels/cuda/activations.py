@@ -1,11 +1,14 @@
 """Activations and dropout: one thread per element."""
+
 import numpy as np
 
 from .checks import contiguous, floats, shaped
 
 
 def elu(k, x, alpha=1.0):
-    """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha 0 is relu. float32, any shape."""
+    """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha
+    0 is relu. float32, any shape.
+    """
     x = floats(k, "elu", x=x)
     y = k.empty(x.shape)
     k.each("activations.cu", "elu", x.size, x, float(alpha), y)
@@ -13,7 +16,9 @@ def elu(k, x, alpha=1.0):
 
 
 def elu_backward(k, dy, y, alpha=1.0):
-    """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output. float32, any shape."""
+    """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output.
+    float32, any shape.
+    """
     dy, y = floats(k, "elu_backward", dy=dy, y=y)
     shaped("elu_backward", "dy", dy, y.shape)
     dx = k.empty(dy.shape)
@@ -39,11 +44,21 @@ def relu_backward(k, dy, y):
 
 
 def dropout(k, x, keep, rate):
-    """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own backward with dy for x."""
+    """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own
+    backward with dy for x.
+    """
     x = floats(k, "dropout", x=x)
     shaped("dropout", "keep", keep, x.shape)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout needs a rate from 0 to below 1, got {rate!r}")
     y = k.empty(x.shape)
-    k.each("activations.cu", "dropout", x.size, x, contiguous(keep.astype(np.uint8)), float(1 / (1 - rate)), y)
+    k.each(
+        "activations.cu",
+        "dropout",
+        x.size,
+        x,
+        contiguous(keep.astype(np.uint8)),
+        float(1 / (1 - rate)),
+        y,
+    )
     return y

@@ -1,34 +1,43 @@
-"""The ops of the cuda backend as one namespace over a runtime: a GPU (gpu.py) or the emulator (emulator.py).
+"""The ops of the cuda backend as one namespace over a runtime: a GPU (gpu.py) or the emulator
+(emulator.py).
 
-An op is a function of a module here, with the backend ``k`` before the arguments that it has in the reference. It checks shapes,
-allocates, and launches kernels; it does not know which runtime it has.
+An op is a function of a module here, with the backend ``k`` before the arguments that it has in the
+reference. It checks shapes, allocates, and launches kernels; it does not know which runtime it has.
 """
+
 import numpy as np
 
 from . import activations, block, block_backward, cells, conv2d, dense, loss, optimizer, pool2d
 
-THREADS = 256                              # of a block, where each thread has one element
+THREADS = 256  # of a block, where each thread has one element
 
 
 class Backend:
     """The same functions as kernels.reference, with device arrays in float32."""
 
-    microbatch = 8                         # events per call: enough to fill a GPU; memory does not grow with the batch beyond it
-    suppressed = 16                        # the same with zero suppression, which launches as much for one event as for many
+    microbatch = (
+        8  # events per call: enough to fill a GPU; memory does not grow with the batch beyond it
+    )
+    suppressed = (
+        16  # the same with zero suppression, which launches as much for one event as for many
+    )
 
     def __init__(self, runtime, tf32=False):
         self.runtime, self.name, self.tf32 = runtime, runtime.name, tf32
 
     def in_tf32(self):
-        """Return this backend with the block's forward pass on tensor cores, to about 5e-4 of a sum's size; backward stays in float32.
+        """Return this backend with the block's forward pass on tensor cores, to about 5e-4 of a
+        sum's size; backward stays in float32.
 
         Raises RuntimeError for a GPU that has none for TF32.
         """
         if not self.runtime.has_tf32:
-            raise RuntimeError(f"{self.runtime.describe()} has no tensor cores for TF32, which came with compute capability 8.0")
+            raise RuntimeError(
+                f"{self.runtime.describe()} has no tensor cores for TF32, which came with compute capability 8.0"
+            )
         return Backend(self.runtime, tf32=True)
 
-    # ------------------------------------------------------------------------------------------------ arrays
+    # --------------------------------------------------------------------------------------- arrays
     def empty(self, shape, dtype=np.float32):
         """Return an uninitialised array on the device."""
         return self.runtime.empty(shape, dtype)
@@ -56,24 +65,33 @@ class Backend:
         self.runtime.synchronize()
 
     def pinned(self, a):
-        """Return a copy of the device array ``a`` in host memory that the device copies to and from fastest."""
+        """Return a copy of the device array ``a`` in host memory that the device copies to and from
+        fastest.
+        """
         return self.runtime.pinned(a)
 
     def nccl_sum(self, size, rank, share):
-        """Return a function that sums a float32 device array over ``size`` ranks in place; ``share(value)`` gives all of them rank 0's.
+        """Return a function that sums a float32 device array over ``size`` ranks in place;
+        ``share(value)`` gives all of them rank 0's.
 
-        Every rank has to call this and has a GPU of its own. ``share`` None only sees whether it can: RuntimeError where not.
+        Every rank has to call this and has a GPU of its own. ``share`` None only sees whether it
+        can: RuntimeError where not.
         """
         if not hasattr(self.runtime, "nccl"):
             raise RuntimeError(f"NCCL is for GPUs, this is {self.runtime.describe()}")
         nccl = self.runtime.nccl()
         if share is None:
             return None
-        communicator = nccl.NcclCommunicator(size, share(nccl.get_unique_id() if rank == 0 else None), rank)
+        communicator = nccl.NcclCommunicator(
+            size, share(nccl.get_unique_id() if rank == 0 else None), rank
+        )
 
         def add(a):
             address, stream = self.runtime.address(a), self.runtime.xp.cuda.get_current_stream().ptr
-            communicator.allReduce(address, address, a.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream)
+            communicator.allReduce(
+                address, address, a.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream
+            )
+
         return add
 
     def memory_free(self):
@@ -83,21 +101,24 @@ class Backend:
     def set_threads(self, n):
         """Use ``n`` threads of the CPU: kernels run on the device and need none."""
 
-    # ------------------------------------------------------------------------------------------------ launches
+    # ------------------------------------------------------------------------------------- launches
     def launch(self, file, kernel, grid, block, args, defines=None, shared=0):
-        """Run ``kernel`` of ``file`` on ``grid`` x ``block`` threads with ``shared`` bytes of dynamic shared memory.
+        """Run ``kernel`` of ``file`` on ``grid`` x ``block`` threads with ``shared`` bytes of
+        dynamic shared memory.
 
-        args: device arrays, None for no array, and numbers (an int is a C int, a float a C float). defines: constants of the source.
-        A grid of nothing is no launch.
+        args: device arrays, None for no array, and numbers (an int is a C int, a float a C float).
+        defines: constants of the source. A grid of nothing is no launch.
         """
         if 0 not in (grid if isinstance(grid, tuple) else (grid,)):
             self.runtime.launch(file, kernel, grid, block, args, defines or {}, shared)
 
     def each(self, file, kernel, n, *args, **defines):
-        """Run ``kernel`` with one thread for each of ``n`` elements; its last argument is n, a C long long."""
+        """Run ``kernel`` with one thread for each of ``n`` elements; its last argument is n, a C
+        long long.
+        """
         self.launch(file, kernel, -(-n // THREADS), THREADS, (*args, np.int64(n)), defines)
 
-    # ------------------------------------------------------------------------------------------------ ops
+    # ------------------------------------------------------------------------------------------ ops
     elu, elu_backward = activations.elu, activations.elu_backward
     relu, relu_backward = activations.relu, activations.relu_backward
     dropout = activations.dropout
@@ -107,7 +128,13 @@ class Backend:
     lit_pixels, active_cells = cells.lit_pixels, cells.active_cells
     fill_windows, cell_windows = cells.fill_windows, cells.cell_windows
     take_pixels, put_pixels, class_sums = cells.take_pixels, cells.put_pixels, cells.class_sums
-    conv2d_block_cells, conv2d_block_cells_backward = cells.conv2d_block_cells, cells.conv2d_block_cells_backward
+    conv2d_block_cells, conv2d_block_cells_backward = (
+        cells.conv2d_block_cells,
+        cells.conv2d_block_cells_backward,
+    )
     dense, dense_backward = dense.dense, dense.dense_backward
-    softmax_cross_entropy, softmax_cross_entropy_backward = loss.softmax_cross_entropy, loss.softmax_cross_entropy_backward
+    softmax_cross_entropy, softmax_cross_entropy_backward = (
+        loss.softmax_cross_entropy,
+        loss.softmax_cross_entropy_backward,
+    )
     sgd, adam = optimizer.sgd, optimizer.adam

@@ -1,14 +1,19 @@
-"""The fused Conv2D -> ELU -> MaxPooling2D block: the choice of its tile, and its forward pass (block.cu)."""
+"""The fused Conv2D -> ELU -> MaxPooling2D block: the choice of its tile, and its forward pass
+(block.cu).
+"""
+
 import math
 from functools import lru_cache
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from .checks import floats, once, shaped
 
-POSITIONS = 25                              # pool positions of a thread: with 4 channels, 100 sums in registers
-MOST = 128                                  # threads of a block: several small ones share a multiprocessor and hide each other's loads
-RESERVE = 2 << 10                           # bytes of shared memory for what is small
-WINDOWS = 100 << 10                         # bytes of windows per block that leave room for a second one on large GPUs
+POSITIONS = 25  # pool positions of a thread: with 4 channels, 100 sums in registers
+MOST = (
+    128  # threads of a block: several small ones share a multiprocessor and hide each other's loads
+)
+RESERVE = 2 << 10  # bytes of shared memory for what is small
+WINDOWS = 100 << 10  # bytes of windows per block that leave room for a second one on large GPUs
 
 
 def largest_divisor(n, most):
@@ -21,7 +26,15 @@ def window_constants(kernel, pool, ci):
     load = next(n for n in (4, 2, 1) if ci % n == 0)
     loads = (pool[1] + kernel[1] - 1) * ci // load
     line = 1 if loads < 16 else 16 if loads < 32 else 32
-    return {"CI": ci, "KH": kernel[0], "KW": kernel[1], "PH": pool[0], "PW": pool[1], "LOAD": load, "LINE": line}
+    return {
+        "CI": ci,
+        "KH": kernel[0],
+        "KW": kernel[1],
+        "PH": pool[0],
+        "PW": pool[1],
+        "LOAD": load,
+        "LINE": line,
+    }
 
 
 def window_bytes(kernel, pool, ci):
@@ -30,9 +43,11 @@ def window_bytes(kernel, pool, ci):
 
 
 def tile(k, kernel, pool, ci, co, cells):
-    """Return the constants of block.cu for so many cells, or None where a window does not fit into shared memory.
+    """Return the constants of block.cu for so many cells, or None where a window does not fit into
+    shared memory.
 
-    They change speed alone, never a bit of the result. Few cells are spread: the rows of a pool go to different threads.
+    They change speed alone, never a bit of the result. Few cells are spread: the rows of a pool go
+    to different threads.
     """
     many, few = _tiles(k.runtime.shared_memory, kernel, pool, ci, co)
     return many if few is None or cells >= 2 * many["CELLS"] * k.runtime.multiprocessors else few
@@ -48,19 +63,33 @@ def _tiles(shared_memory, kernel, pool, ci, co):
     window, memory = window_bytes(kernel, pool, ci), shared_memory - RESERVE
 
     def constants(rows, split, cells):
-        return {**window_constants(kernel, pool, ci), "CO": -(-co // channels) * channels, "CHANNELS": channels, "TR": rows, "TC": columns,
-                "GROUP": group, "SPLIT": split, "CELLS": cells, "THREADS": -(-cells * group * split // 32) * 32}
+        return {
+            **window_constants(kernel, pool, ci),
+            "CO": -(-co // channels) * channels,
+            "CHANNELS": channels,
+            "TR": rows,
+            "TC": columns,
+            "GROUP": group,
+            "SPLIT": split,
+            "CELLS": cells,
+            "THREADS": -(-cells * group * split // 32) * 32,
+        }
+
     room = min(WINDOWS, memory) // window or memory // window
     if room < 1:
         return None, None
     many = constants(rows, 1, min(MOST // group, room))
     split = min(pool[0] * pool[1] // columns, 8, 4 * MOST // group)
-    room = (memory - 256 * channels) // (window + 8 * group * split * channels)           # the parts of a pool meet in shared memory
+    room = (memory - 256 * channels) // (
+        window + 8 * group * split * channels
+    )  # the parts of a pool meet in shared memory
     return many, constants(1, split, max(1, min(MOST // (group * split), room))) if room else None
 
 
 def packed(k, w, channels, work):
-    """Return w with its output channels padded to a multiple of ``channels`` by zeros, from an address that float4 can load."""
+    """Return w with its output channels padded to a multiple of ``channels`` by zeros, from an
+    address that float4 can load.
+    """
     kh, kw, ci, co = w.shape
     if co % channels == 0 and k.runtime.address(w) % 16 == 0:
         return w
@@ -69,6 +98,7 @@ def packed(k, w, channels, work):
         padded = k.zeros((kh, kw, ci, -(-co // channels) * channels))
         padded[..., :co] = w
         return padded
+
     return once(work, f"packed {channels}", make)
 
 
@@ -78,25 +108,37 @@ def aligned(k, x):
 
 
 def check(k, op, x, w, b, pool, alpha, padding):
-    """Check the arguments of the block; returns (x, w, b, pool, shape of y, shape of the convolution)."""
+    """Check the arguments of the block; returns (x, w, b, pool, shape of y, shape of the
+    convolution).
+    """
     x, w, b = floats(k, op, x=x, w=w, b=b)
     pool = pair(pool, "pool size")
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     shape = pool_output(z_shape, pool, pool)
     shaped(op, "b", b, shape[3:])
     if pool[0] * pool[1] > 256:
-        raise ValueError(f"{op} keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; use the three ops")
+        raise ValueError(
+            f"{op} keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; use the three ops"
+        )
     if alpha < 0:
-        raise ValueError(f"{op} needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops")
+        raise ValueError(
+            f"{op} needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops"
+        )
     return x, w, b, pool, shape
 
 
 def tensor_cores(k, kernel, pool, ci):
-    """Tell whether block_tf32.cu runs this block: if TF32 was asked for, 8 input channels at least fill a product, and its sums and
-    weights find registers and its windows shared memory.
+    """Tell whether block_tf32.cu runs this block: if TF32 was asked for, 8 input channels at least
+    fill a product, and its sums and weights find registers and its windows shared memory.
     """
     size = math.prod(p + q - 1 for p, q in zip(pool, kernel))
-    return k.tf32 and ci >= 8 and math.prod(pool) <= 25 and math.prod(kernel) <= 25 and 512 * size + RESERVE <= k.runtime.shared_memory
+    return (
+        k.tf32
+        and ci >= 8
+        and math.prod(pool) <= 25
+        and math.prod(kernel) <= 25
+        and 512 * size + RESERVE <= k.runtime.shared_memory
+    )
 
 
 def run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work):
@@ -105,38 +147,88 @@ def run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work
     chunks, groups = -(-ci // 8), -(-co // 8)
 
     def fragments():
-        """w in the order in which lanes give it to mma: lane 4 g + t has rows t and t + 4 of column g."""
+        """w in the order in which lanes give it to mma: lane 4 g + t has rows t and t + 4 of column
+        g.
+        """
         padded = k.zeros((kh * kw, 8 * chunks, 8 * groups))
         padded[:, :ci, :co] = w.reshape(kh * kw, ci, co)
         return padded.reshape(kh * kw, chunks, 2, 4, groups, 8).transpose(4, 1, 0, 5, 3, 2).copy()
+
     warps = min(4, groups)
     n, size = math.prod(y.shape[:-1]), math.prod(p + q - 1 for p, q in zip(pool, (kh, kw)))
     constants = {**window_constants((kh, kw), pool, ci), "WARPS": warps}
-    k.launch("block_tf32.cu", "conv2d_block_tf32", (-(-n // 16), -(-groups // warps)), 32 * warps,
-             (x, *x.shape[1:3], pads[0][0], pads[1][0], *grid, cells, n, once(work, "fragments", fragments), b, co, float(alpha), y,
-              argmax), constants, 512 * size)
+    k.launch(
+        "block_tf32.cu",
+        "conv2d_block_tf32",
+        (-(-n // 16), -(-groups // warps)),
+        32 * warps,
+        (
+            x,
+            *x.shape[1:3],
+            pads[0][0],
+            pads[1][0],
+            *grid,
+            cells,
+            n,
+            once(work, "fragments", fragments),
+            b,
+            co,
+            float(alpha),
+            y,
+            argmax,
+        ),
+        constants,
+        512 * size,
+    )
 
 
 def run_block(k, constants, x, cells, grid, w, b, pool, alpha, padding, y, argmax, work):
-    """Run block.cu for ``cells`` (n, 2), or for all cells of ``grid`` (OH, OW) where None, into rows of y and argmax."""
+    """Run block.cu for ``cells`` (n, 2), or for all cells of ``grid`` (OH, OW) where None, into
+    rows of y and argmax.
+    """
     if tensor_cores(k, w.shape[:2], pool, w.shape[2]):
         pads = conv_padding(x.shape, w.shape, (1, 1), padding)
         return run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work)
     (top, _), (left, _) = conv_padding(x.shape, w.shape, (1, 1), padding)
     n, co = math.prod(y.shape[:-1]), w.shape[3]
-    blocks = -(-n // constants["CELLS"]), -(-constants["CO"] // (constants["GROUP"] * constants["CHANNELS"]))
-    k.launch("block.cu", "conv2d_block", blocks, constants["THREADS"],
-             (aligned(k, x), *x.shape[1:3], top, left, *grid, cells, n, packed(k, w, constants["CHANNELS"], work), b, co, float(alpha), y,
-              argmax), constants, constants["CELLS"] * window_bytes(w.shape[:2], pool, w.shape[2]))
+    blocks = (
+        -(-n // constants["CELLS"]),
+        -(-constants["CO"] // (constants["GROUP"] * constants["CHANNELS"])),
+    )
+    k.launch(
+        "block.cu",
+        "conv2d_block",
+        blocks,
+        constants["THREADS"],
+        (
+            aligned(k, x),
+            *x.shape[1:3],
+            top,
+            left,
+            *grid,
+            cells,
+            n,
+            packed(k, w, constants["CHANNELS"], work),
+            b,
+            co,
+            float(alpha),
+            y,
+            argmax,
+        ),
+        constants,
+        constants["CELLS"] * window_bytes(w.shape[:2], pool, w.shape[2]),
+    )
 
 
 def conv2d_block(k, x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
-    """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of conv2d(x, w, 0) + b).
+    """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
+    conv2d(x, w, 0) + b).
 
-    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8), both (N, OH // PH, OW // PW,
-    C_out); argmax is the first maximum's position in the window, row by row. alpha 0 makes it a ReLU block. Windows have at
-    most 256 positions. Where a window of x is too large for shared memory, the three ops run, with the same bits in y. All positions
-    are computed, also those that ``distinct`` would spare.
+    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8),
+    both (N, OH // PH, OW // PW, C_out); argmax is the first maximum's position in the window, row
+    by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions. Where a window of x
+    is too large for shared memory, the three ops run, with the same bits in y. All positions are
+    computed, also those that ``distinct`` would spare.
     """
     x, w, b, pool, shape = check(k, "conv2d_block", x, w, b, pool, alpha, padding)
     constants = tile(k, w.shape[:2], pool, *w.shape[2:], math.prod(shape[:3]))

@@ -1,4 +1,7 @@
-"""The exactly sparse backward of the fused block (block_dw.cu, block_dx.cu), dense and at listed cells."""
+"""The exactly sparse backward of the fused block (block_dw.cu, block_dx.cu), dense and at listed
+cells.
+"""
+
 import math
 from functools import lru_cache
 
@@ -7,17 +10,27 @@ from .block import RESERVE, aligned, largest_divisor, window_bytes, window_const
 from .checks import contiguous, floats, gradient, once, shaped
 from .conv2d import add_parts
 
-SUMS, MORE = 100, 64                        # floats of a patch that a lane of block_dw adds up in registers; with several channels, of all
-WARPS, FEWER = 16, 12                       # of block_dw: fewer where a lane has more than MORE sums, for registers; 8 of window_gradients
-STAGE = 40 << 10                            # bytes of windows that block_dw takes at a time
-CHUNK, CHUNKS = 256, 32                     # cells summed in float32: at most 256, and few enough for 32 parts
-SLICE = 100 << 10                           # bytes of weights that window_gradients works through for every cell: they stay in the L1 cache
-ROOM = 256 << 20                            # bytes of window gradients that exist at a time
+SUMS, MORE = (
+    100,
+    64,
+)  # floats of a patch that a lane of block_dw adds up in registers; with several channels, of all
+WARPS, FEWER = (
+    16,
+    12,
+)  # of block_dw: fewer where a lane has more than MORE sums, for registers; 8 of window_gradients
+STAGE = 40 << 10  # bytes of windows that block_dw takes at a time
+CHUNK, CHUNKS = 256, 32  # cells summed in float32: at most 256, and few enough for 32 parts
+SLICE = (
+    100 << 10
+)  # bytes of weights that window_gradients works through for every cell: they stay in the L1 cache
+ROOM = 256 << 20  # bytes of window gradients that exist at a time
 
 
 @lru_cache(maxsize=256)
 def dw_constants(shared_memory, kernel, pool, ci, co):
-    """Return (constants of block_dw, blocks of channels, tiles of the patch, shared bytes), or None where a window does not fit."""
+    """Return (constants of block_dw, blocks of channels, tiles of the patch, shared bytes), or None
+    where a window does not fit.
+    """
     row, window = kernel[1] * ci, window_bytes(kernel, pool, ci)
     if row >= 32:
         lanes = min(-(-row // 32), SUMS)
@@ -33,20 +46,51 @@ def dw_constants(shared_memory, kernel, pool, ci, co):
     stage = min(max(1, STAGE // window), 64, room // (window + 8 * warps * channels))
     if stage < 1:
         return None
-    constants = {**window_constants(kernel, pool, ci), "TILE_ROWS": rows, "TILE_LANES": lanes, "CHANNELS": channels, "WARPS": warps,
-                 "STAGE": stage}
+    constants = {
+        **window_constants(kernel, pool, ci),
+        "TILE_ROWS": rows,
+        "TILE_LANES": lanes,
+        "CHANNELS": channels,
+        "WARPS": warps,
+        "STAGE": stage,
+    }
     return constants, -(-co // (channels * warps)), tiles, stage * window + 4 * pad
 
 
 def add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
-    """dw += and db += the sums over cells; dy, y, argmax (n, C_out) belong to ``cells`` (n, 2), or to all cells where None."""
+    """dw += and db += the sums over cells; dy, y, argmax (n, C_out) belong to ``cells`` (n, 2), or
+    to all cells where None.
+    """
     constants, groups, tiles, shared = how
     n, co = y.shape
-    chunk = min(CHUNK, max(8, -(-n // CHUNKS)))                 # given by n alone: the bits do not depend on the GPU
+    chunk = min(
+        CHUNK, max(8, -(-n // CHUNKS))
+    )  # given by n alone: the bits do not depend on the GPU
     parts = k.empty((-(-n // chunk), co, math.prod(dw.shape[:3]) + 1))
-    k.launch("block_dw.cu", "block_dw", (len(parts), groups, tiles), 32 * constants["WARPS"],
-             (dy, aligned(k, x), y, argmax, *x.shape[1:3], pads[0][0], pads[1][0], *grid, cells, n, chunk, co, alpha, parts), constants,
-             shared)
+    k.launch(
+        "block_dw.cu",
+        "block_dw",
+        (len(parts), groups, tiles),
+        32 * constants["WARPS"],
+        (
+            dy,
+            aligned(k, x),
+            y,
+            argmax,
+            *x.shape[1:3],
+            pads[0][0],
+            pads[1][0],
+            *grid,
+            cells,
+            n,
+            chunk,
+            co,
+            alpha,
+            parts,
+        ),
+        constants,
+        shared,
+    )
     add_parts(k, parts, dw, db)
 
 
@@ -57,28 +101,78 @@ def slice_constants(kernel, pool, ci, co):
     window = 4 * (pool[0] + kernel[0] - 1) * (pool[1] + kernel[1] - 1)
     size = largest_divisor(ci, max(1, min(most, (47 << 10) // window)))
     warps = max(1, min(8, (47 << 10) // (window * size)))
-    return {**window_constants(kernel, pool, ci), "SLICE": size, "WARPS": warps}, warps * size * window
+    return {
+        **window_constants(kernel, pool, ci),
+        "SLICE": size,
+        "WARPS": warps,
+    }, warps * size * window
 
 
 def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
-    """Return (dwindow (n, window), constants) for dy, y, argmax (n, C_out): the gradient of the input window of every cell."""
+    """Return (dwindow (n, window), constants) for dy, y, argmax (n, C_out): the gradient of the
+    input window of every cell.
+    """
     kh, kw, ci, co = w.shape
     constants, shared = slice_constants((kh, kw), pool, ci, co)
     size = constants["SLICE"]
-    turned = once(work, "turned", lambda: w.transpose(2, 3, 0, 1).reshape(ci // size, size, co, kh, kw).transpose(0, 2, 3, 4, 1).copy())
+    turned = once(
+        work,
+        "turned",
+        lambda: (
+            w.transpose(2, 3, 0, 1)
+            .reshape(ci // size, size, co, kh, kw)
+            .transpose(0, 2, 3, 4, 1)
+            .copy()
+        ),
+    )
     n = len(y)
-    order, gz, dwindow = k.empty((n, co), "int32"), k.empty((n, co)), k.empty((n, window_bytes((kh, kw), pool, ci) // 4))
-    k.launch("block_dx.cu", "sort_channels", n, min(-(-co // 32) * 32, 256), (dy, y, argmax, co, alpha, order, gz), constants, co)
-    k.launch("block_dx.cu", "window_gradients", (-(-n // constants["WARPS"]), ci // size), 32 * constants["WARPS"],
-             (order, gz, n, co, turned, dwindow), constants, shared)
+    order, gz, dwindow = (
+        k.empty((n, co), "int32"),
+        k.empty((n, co)),
+        k.empty((n, window_bytes((kh, kw), pool, ci) // 4)),
+    )
+    k.launch(
+        "block_dx.cu",
+        "sort_channels",
+        n,
+        min(-(-co // 32) * 32, 256),
+        (dy, y, argmax, co, alpha, order, gz),
+        constants,
+        co,
+    )
+    k.launch(
+        "block_dx.cu",
+        "window_gradients",
+        (-(-n // constants["WARPS"]), ci // size),
+        32 * constants["WARPS"],
+        (order, gz, n, co, turned, dwindow),
+        constants,
+        shared,
+    )
     return dwindow, constants
 
 
-def conv2d_block_backward(k, dy, x, w, y, argmax, pool, alpha=1.0, padding="same", need_dx=True, dw=None, db=None, need_dw=True,
-                          work=None):
-    """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one output in PH * PW.
+def conv2d_block_backward(
+    k,
+    dy,
+    x,
+    w,
+    y,
+    argmax,
+    pool,
+    alpha=1.0,
+    padding="same",
+    need_dx=True,
+    dw=None,
+    db=None,
+    need_dw=True,
+    work=None,
+):
+    """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one
+    output in PH * PW.
 
-    dy, y (N, OH // PH, OW // PW, C_out) float32, argmax uint8; dw and db are added to, unless need_dw=False.
+    dy, y (N, OH // PH, OW // PW, C_out) float32, argmax uint8; dw and db are added to, unless
+    need_dw=False.
     """
     op = "conv2d_block_backward"
     dy, x, w, y = floats(k, op, dy=dy, x=x, w=w, y=y)
@@ -89,9 +183,11 @@ def conv2d_block_backward(k, dy, x, w, y, argmax, pool, alpha=1.0, padding="same
         shaped(op, name, a, shape)
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     how = dw_constants(k.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
-    if how is None:                                             # windows too large for shared memory: as in the forward pass
+    if how is None:  # windows too large for shared memory: as in the forward pass
         dz = k.maxpool2d_backward(k.elu_backward(dy, y, alpha), argmax, z_shape, pool)
-        dx, *grads = k.conv2d_backward(dz, x, w, 1, padding, need_dx, *((dw, db) if need_dw else (None, None)))
+        dx, *grads = k.conv2d_backward(
+            dz, x, w, 1, padding, need_dx, *((dw, db) if need_dw else (None, None))
+        )
         return (dx, *(grads if need_dw else (dw, db)))
     argmax = contiguous(argmax)
     flat = [a.reshape(-1, co) for a in (dy, y, argmax)]
@@ -105,6 +201,18 @@ def conv2d_block_backward(k, dy, x, w, y, argmax, pool, alpha=1.0, padding="same
     for e in range(0, n, events):
         these = slice(e * oh * ow, min(e + events, n) * oh * ow)
         dwindow, constants = window_gradients(k, *(a[these] for a in flat), w, pool, alpha, work)
-        part = dx[e:e + events]
-        k.each("block_dx.cu", "gather_windows", part.size, dwindow, *x.shape[1:3], pads[0][0], pads[1][0], oh, ow, part, **constants)
+        part = dx[e : e + events]
+        k.each(
+            "block_dx.cu",
+            "gather_windows",
+            part.size,
+            dwindow,
+            *x.shape[1:3],
+            pads[0][0],
+            pads[1][0],
+            oh,
+            ow,
+            part,
+            **constants,
+        )
     return dx, dw, db

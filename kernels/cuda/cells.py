@@ -1,7 +1,10 @@
-"""The fused block at listed cells alone: what zero suppression runs. Positions are (n, 2) row, column, in row-major order, on the device.
+"""The fused block at listed cells alone: what zero suppression runs. Positions are (n, 2) row,
+column, in row-major order, on the device.
 
-With several images x (N, H, W, C), rows count on through them: row r of image e is e * H + r, and row i of its cells e * OH + i.
+With several images x (N, H, W, C), rows count on through them: row r of image e is e * H + r, and
+row i of its cells e * OH + i.
 """
+
 import math
 
 import numpy as np
@@ -11,28 +14,34 @@ from .block import check, run_block, tile
 from .block_backward import add_dw, dw_constants, window_gradients
 from .checks import floats, gradient, integers, once, shaped
 
-SEGMENT = 1024                              # as in cells.cu
-PARTS = 256                                 # partial sums over cells of the class sums: short loops, because each step waits for memory
+SEGMENT = 1024  # as in cells.cu
+PARTS = 256  # partial sums over cells of the class sums: short loops, because each step waits for memory
 
 
 def _listed(k, mask, most=None):
-    """Return the positions (n, 2) of the marks of a mask (rows, columns), or None if more than ``most``."""
+    """Return the positions (n, 2) of the marks of a mask (rows, columns), or None if more than
+    ``most``.
+    """
     n, width = mask.size, mask.shape[-1]
     segments = -(-n // SEGMENT)
     counts, start = k.empty((segments,), np.int32), k.empty((segments + 1,), np.int32)
     k.launch("cells.cu", "count_marks", segments, 256, (mask, np.int64(n), counts))
     k.launch("cells.cu", "scan_counts", 1, 256, (counts, segments, start))
-    found = int(start[-1])                                    # the one number that the host waits for
+    found = int(start[-1])  # the one number that the host waits for
     if most is not None and found > most:
         return None
     positions = k.empty((found, 2), np.int32)
     if found:
-        k.launch("cells.cu", "list_marks", segments, 256, (mask, np.int64(n), width, start, positions))
+        k.launch(
+            "cells.cu", "list_marks", segments, 256, (mask, np.int64(n), width, start, positions)
+        )
     return positions
 
 
 def lit_pixels(k, x, background=0.0, most=None):
-    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from ``background``; None if more than ``most``."""
+    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
+    ``background``; None if more than ``most``.
+    """
     x = floats(k, "lit_pixels", x=x)
     mask = k.empty((x.shape[0] * x.shape[1], x.shape[2]), np.uint8)
     k.each("cells.cu", "mark_pixels", mask.size, x, x.shape[3], float(background), mask)
@@ -40,15 +49,32 @@ def lit_pixels(k, x, background=0.0, most=None):
 
 
 def active_cells(k, active, x_shape, kernel, pool, padding="same", work=None):
-    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the ``active`` positions.
+    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
+    ``active`` positions.
 
-    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH - top + PH + KH - 2, columns likewise.
+    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH -
+    top + PH + KH - 2, columns likewise.
     """
     (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
-    n, oh, ow, _ = pool_output(conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool)
+    n, oh, ow, _ = pool_output(
+        conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool
+    )
     active = integers(k, active)
     mask = k.zeros((n * oh, ow), np.uint8)
-    k.each("cells.cu", "mark_cells", len(active), active, x_shape[1], oh, ow, *pool, *kernel, top, left, mask)
+    k.each(
+        "cells.cu",
+        "mark_cells",
+        len(active),
+        active,
+        x_shape[1],
+        oh,
+        ow,
+        *pool,
+        *kernel,
+        top,
+        left,
+        mask,
+    )
     return _listed(k, mask)
 
 
@@ -61,15 +87,27 @@ def take_pixels(k, x, at):
 
 
 def put_pixels(k, x, at, values):
-    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the output and must be contiguous."""
+    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
+    output and must be contiguous.
+    """
     values, at = floats(k, "put_pixels", values=values), integers(k, at)
     shaped("put_pixels", "values", values, (len(at), x.shape[3]))
-    k.each("cells.cu", "take_or_put", values.size, gradient(k, "put_pixels", "x", x, x.shape), *x.shape[2:], at, values, True)
+    k.each(
+        "cells.cu",
+        "take_or_put",
+        values.size,
+        gradient(k, "put_pixels", "x", x, x.shape),
+        *x.shape[2:],
+        at,
+        values,
+        True,
+    )
     return x
 
 
 def class_sums(k, values, at, classes, pairs):
-    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs of row class and column class.
+    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
+    of row class and column class.
 
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
@@ -79,19 +117,32 @@ def class_sums(k, values, at, classes, pairs):
         return k.zeros((*pairs, values.shape[1]), np.float64)
     rows, columns = (integers(k, c) for c in classes)
     parts = k.empty((min(PARTS, len(at)), *pairs, values.shape[1]), np.float64)
-    k.launch("cells.cu", "class_sums", (len(parts), pairs[0] * pairs[1]), min(-(-values.shape[1] // 32) * 32, 256),
-             (values, at, *values.shape, len(rows), rows, columns, pairs[1], parts))
+    k.launch(
+        "cells.cu",
+        "class_sums",
+        (len(parts), pairs[0] * pairs[1]),
+        min(-(-values.shape[1] // 32) * 32, 256),
+        (values, at, *values.shape, len(rows), rows, columns, pairs[1], parts),
+    )
     return parts.sum(0)
 
 
 def _geometry(x, kernel, pool, padding):
     """Return (OH, PH, PW, KH, KW, top, left) of the cells of x."""
     (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
-    return pool_output(conv_output(x.shape, (*kernel, x.shape[3], 1), (1, 1), padding), pool, pool)[1], *pool, *kernel, top, left
+    return (
+        pool_output(conv_output(x.shape, (*kernel, x.shape[3], 1), (1, 1), padding), pool, pool)[1],
+        *pool,
+        *kernel,
+        top,
+        left,
+    )
 
 
 def cell_windows(k, x, cells, kernel, pool, padding="same", out=None, work=None):
-    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0 outside the image, in ``out``."""
+    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0
+    outside the image, in ``out``.
+    """
     x, cells = floats(k, "cell_windows", x=x), integers(k, cells)
     shape = len(cells), *(p + q - 1 for p, q in zip(pool, kernel)), x.shape[3]
     out = k.empty(shape) if out is None else out
@@ -102,47 +153,83 @@ def cell_windows(k, x, cells, kernel, pool, padding="same", out=None, work=None)
 
 
 def fill_windows(k, x, cells, kernel, pool, padding, values, classes):
-    """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the cells hold; returns x.
+    """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the
+    cells hold; returns x.
 
-    values (R, S, C), classes = (row_class (H,), column_class (W,)). ``x`` is the output, (1, H, W, C); other pixels keep what they have.
+    values (R, S, C), classes = (row_class (H,), column_class (W,)). ``x`` is the output, (1, H, W,
+    C); other pixels keep what they have.
     """
     oh, *rest = _geometry(x, kernel, pool, padding)
     row_class, column_class = (integers(k, c) for c in classes)
     values, cells = floats(k, "fill_windows", values=values), integers(k, cells)
     n = len(cells) * math.prod(p + q - 1 for p, q in zip(pool, kernel)) * x.shape[3]
-    k.each("cells.cu", "fill_windows", n, x, *x.shape[1:], oh, cells, *rest, values, values.shape[1], row_class,
-           column_class)
+    k.each(
+        "cells.cu",
+        "fill_windows",
+        n,
+        x,
+        *x.shape[1:],
+        oh,
+        cells,
+        *rest,
+        values,
+        values.shape[1],
+        row_class,
+        column_class,
+    )
     return x
 
 
 def _too_large(op, w, pool):
     size = pool[0] + w.shape[0] - 1, pool[1] + w.shape[1] - 1, w.shape[2]
-    return ValueError(f"{op}: the input window of a cell, {' x '.join(map(str, size))} floats, does not fit into the shared memory of this "
-                      'GPU: use zero_suppression="never"')
+    return ValueError(
+        f"{op}: the input window of a cell, {' x '.join(map(str, size))} floats, does not fit into the shared memory of this "
+        'GPU: use zero_suppression="never"'
+    )
 
 
 def conv2d_block_cells(k, x, cells, w, b, pool, alpha=1.0, padding="same", changed=None, work=None):
-    """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells (m, 2) of x (1, H, W, C_in).
+    """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells
+    (m, 2) of x (1, H, W, C_in).
 
-    Bit for bit what conv2d_block gives there; all sums are computed, also those that ``changed`` would spare.
-    Raises ValueError where a window does not fit into shared memory.
+    Bit for bit what conv2d_block gives there; all sums are computed, also those that ``changed``
+    would spare. Raises ValueError where a window does not fit into shared memory.
     """
     x, w, b, pool, shape = check(k, "conv2d_block_cells", x, w, b, pool, alpha, padding)
     constants = tile(k, w.shape[:2], pool, *w.shape[2:], len(cells))
     if constants is None:
         raise _too_large("conv2d_block_cells", w, pool)
     y, argmax = k.empty((len(cells), w.shape[3])), k.empty((len(cells), w.shape[3]), np.uint8)
-    run_block(k, constants, x, integers(k, cells), shape[1:3], w, b, pool, alpha, padding, y, argmax, work)
+    run_block(
+        k, constants, x, integers(k, cells), shape[1:3], w, b, pool, alpha, padding, y, argmax, work
+    )
     return y, argmax
 
 
-def conv2d_block_cells_backward(k, dy, cells, at, x, w, y, argmax, pool, alpha=1.0, padding="same", classes=None, dw=None, db=None,
-                                need_dw=True, work=None):
+def conv2d_block_cells_backward(
+    k,
+    dy,
+    cells,
+    at,
+    x,
+    w,
+    y,
+    argmax,
+    pool,
+    alpha=1.0,
+    padding="same",
+    classes=None,
+    dw=None,
+    db=None,
+    need_dw=True,
+    work=None,
+):
     """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
-    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in) float64: its sums over the pixels of each
-    pair of row class and column class, for ``classes`` = (row_class (H,), column_class (W,)) counting from 0; by default one class.
-    Both are None where ``at`` is None. dw and db are added to, unless need_dw=False.
+    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in)
+    float64: its sums over the pixels of each pair of row class and column class, for ``classes`` =
+    (row_class (H,), column_class (W,)) counting from 0; by default one class. Both are None where
+    ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_cells_backward"
     dy, x, w, y = floats(k, op, dy=dy, x=x, w=w, y=y)
@@ -162,16 +249,56 @@ def conv2d_block_cells_backward(k, dy, cells, at, x, w, y, argmax, pool, alpha=1
         add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db)
     if at is None:
         return None, None, dw, db
-    rows, columns = (integers(k, c) for c in classes) if classes else (k.zeros((n,), np.int32) for n in x.shape[1:3])
+    rows, columns = (
+        (integers(k, c) for c in classes)
+        if classes
+        else (k.zeros((n,), np.int32) for n in x.shape[1:3])
+    )
     where = tuple(k.runtime.address(c) for c in (rows, columns))
-    counts = once(work, ("classes", where), lambda: tuple(int(c.max()) + 1 for c in (rows, columns))) if classes else (1, 1)
+    counts = (
+        once(work, ("classes", where), lambda: tuple(int(c.max()) + 1 for c in (rows, columns)))
+        if classes
+        else (1, 1)
+    )
     if not len(cells):
         return k.zeros((len(at), ci)), k.zeros((*counts, ci), np.float64), dw, db
     dwindow, constants = window_gradients(k, dy, y, argmax, w, pool, alpha, work)
     place = pads[0][0], pads[1][0]
-    dx_at, parts = k.empty((len(at), ci)), k.empty((min(PARTS, len(cells)), *counts, ci), np.float64)
-    k.each("block_dx.cu", "gather_at", dx_at.size, dwindow, cells, len(cells), integers(k, at), x.shape[1], *place, *grid, dx_at,
-           **constants)
-    k.launch("block_dx.cu", "sum_classes", (len(parts), counts[0] * counts[1]), min(-(-ci // 32) * 32, 256),
-             (dwindow, cells, len(cells), *x.shape[1:3], *place, grid[0], rows, columns, counts[1], parts), constants)
+    dx_at, parts = (
+        k.empty((len(at), ci)),
+        k.empty((min(PARTS, len(cells)), *counts, ci), np.float64),
+    )
+    k.each(
+        "block_dx.cu",
+        "gather_at",
+        dx_at.size,
+        dwindow,
+        cells,
+        len(cells),
+        integers(k, at),
+        x.shape[1],
+        *place,
+        *grid,
+        dx_at,
+        **constants,
+    )
+    k.launch(
+        "block_dx.cu",
+        "sum_classes",
+        (len(parts), counts[0] * counts[1]),
+        min(-(-ci // 32) * 32, 256),
+        (
+            dwindow,
+            cells,
+            len(cells),
+            *x.shape[1:3],
+            *place,
+            grid[0],
+            rows,
+            columns,
+            counts[1],
+            parts,
+        ),
+        constants,
+    )
     return dx_at, parts.sum(0), dw, db

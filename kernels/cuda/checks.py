@@ -1,4 +1,5 @@
 """The checks that every op makes before its kernels run: nothing is checked on the device."""
+
 import numpy as np
 
 
@@ -7,9 +8,15 @@ def floats(k, op, **arrays):
     out = []
     for name, a in arrays.items():
         if not k.runtime.is_array(a) or a.dtype != np.float32:
-            got = f"{a.dtype} array on the {'device' if k.runtime.is_array(a) else 'host'}" if hasattr(a, "dtype") else type(a).__name__
-            raise TypeError(f"{op} on the {k.name} backend needs float32 arrays on the device, but {name} is {got}: use asarray, or the "
-                            "reference backend for other dtypes")
+            got = (
+                f"{a.dtype} array on the {'device' if k.runtime.is_array(a) else 'host'}"
+                if hasattr(a, "dtype")
+                else type(a).__name__
+            )
+            raise TypeError(
+                f"{op} on the {k.name} backend needs float32 arrays on the device, but {name} is {got}: use asarray, or the "
+                "reference backend for other dtypes"
+            )
         out.append(contiguous(a))
     return out[0] if len(out) == 1 else out
 
@@ -35,11 +42,15 @@ def gradient(k, op, name, a, shape):
     if a is None:
         return k.zeros(shape)
     if not k.runtime.is_array(a) or a.dtype != np.float32:
-        raise TypeError(f"{op} on the {k.name} backend adds to a float32 array on the device, but {name} is "
-                        f"{getattr(a, 'dtype', type(a).__name__)}")
+        raise TypeError(
+            f"{op} on the {k.name} backend adds to a float32 array on the device, but {name} is "
+            f"{getattr(a, 'dtype', type(a).__name__)}"
+        )
     shaped(op, name, a, shape)
     if not a.flags.c_contiguous:
-        raise ValueError(f"{op} adds to {name} in place, so it must be C-contiguous, got strides {a.strides}")
+        raise ValueError(
+            f"{op} adds to {name} in place, so it must be C-contiguous, got strides {a.strides}"
+        )
     return a
 
 

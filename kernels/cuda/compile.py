@@ -1,8 +1,11 @@
-"""Compile all kernels for GPUs that are not there, with NVRTC from pip: ``python -m minicnn.kernels.cuda.compile`` says what each takes.
+"""Compile all kernels for GPUs that are not there, with NVRTC from pip: ``python -m
+minicnn.kernels.cuda.compile`` says what each takes.
 
-pip install "minicnn[cuda-check]" brings NVRTC of CUDA 13 (sm_75 and newer) and of CUDA 12 (which still knows sm_60 and sm_70). Registers,
-local memory (spills and arrays that found no register) and static shared memory are read from the cubin.
+pip install "minicnn[cuda-check]" brings NVRTC of CUDA 13 (sm_75 and newer) and of CUDA 12 (which
+still knows sm_60 and sm_70). Registers, local memory (spills and arrays that found no register) and
+static shared memory are read from the cubin.
 """
+
 import argparse
 import ctypes
 import struct
@@ -14,24 +17,39 @@ from pathlib import Path
 from . import block, block_backward
 from .source import FOLDER, source
 
-#: The talk's network: (C_in, C_out, cells of a batch of 8 dense events, cells of one track), with 5 x 5 kernels and pools.
-BLOCKS = ((1, 10, 8 * 720 * 720, 1142), (10, 64, 8 * 144 * 144, 178), (64, 128, 8 * 28 * 28, 37), (128, 256, 8 * 25, 6))
+#: The talk's network: (C_in, C_out, cells of a batch of 8 dense events, cells of one track), with 5
+#: x 5 kernels and pools.
+BLOCKS = (
+    (1, 10, 8 * 720 * 720, 1142),
+    (10, 64, 8 * 144 * 144, 178),
+    (64, 128, 8 * 28 * 28, 37),
+    (128, 256, 8 * 25, 6),
+)
 #: GPUs by architecture: (name, bytes of shared memory that a block may have, multiprocessors).
-GPUS = {60: ("P100", 48 << 10, 56), 70: ("V100", 96 << 10, 80), 80: ("A100", 163 << 10, 108), 90: ("H100, H200", 227 << 10, 132),
-        100: ("B200", 227 << 10, 148)}
+GPUS = {
+    60: ("P100", 48 << 10, 56),
+    70: ("V100", 96 << 10, 80),
+    80: ("A100", 163 << 10, 108),
+    90: ("H100, H200", 227 << 10, 132),
+    100: ("B200", 227 << 10, 148),
+}
 
 
 def libraries():
     """Return the paths of the NVRTC libraries that pip installed, {CUDA's major version: path}."""
     spec = find_spec("nvidia")
     roots = [Path(p) for p in spec.submodule_search_locations] if spec else []
-    found = {13: [p for r in roots for p in r.glob("cu13/lib/libnvrtc.so.13")],
-             12: [p for r in roots for p in r.glob("cuda_nvrtc/lib/libnvrtc.so.12")]}
+    found = {
+        13: [p for r in roots for p in r.glob("cu13/lib/libnvrtc.so.13")],
+        12: [p for r in roots for p in r.glob("cuda_nvrtc/lib/libnvrtc.so.12")],
+    }
     return {version: str(paths[0]) for version, paths in found.items() if paths}
 
 
 def toolkit(architecture):
-    """Return the version of CUDA that compiles for an architecture: 12 up to sm_72, which 13 has dropped, else 13."""
+    """Return the version of CUDA that compiles for an architecture: 12 up to sm_72, which 13 has
+    dropped, else 13.
+    """
     return 12 if architecture < 75 else 13
 
 
@@ -41,18 +59,24 @@ def _nvrtc(path):
 
 
 def cubin(text, architecture, defines, path):
-    """Return the machine code of a source text for sm_``architecture``; raises RuntimeError with NVRTC's log where it does not compile."""
+    """Return the machine code of a source text for sm_``architecture``; raises RuntimeError with
+    NVRTC's log where it does not compile.
+    """
     nvrtc, program = _nvrtc(path), ctypes.c_void_p()
     options = [f"-arch=sm_{architecture}", "-std=c++17", *(f"-D{k}={v}" for k, v in defines)]
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None)
-    status = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*(o.encode() for o in options)))
+    status = nvrtc.nvrtcCompileProgram(
+        program, len(options), (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
+    )
     size = ctypes.c_size_t()
     try:
         if status:
             nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
             log = ctypes.create_string_buffer(size.value)
             nvrtc.nvrtcGetProgramLog(program, log)
-            raise RuntimeError(f"NVRTC cannot compile for sm_{architecture} with {' '.join(options)}:\n{log.value.decode()}")
+            raise RuntimeError(
+                f"NVRTC cannot compile for sm_{architecture} with {' '.join(options)}:\n{log.value.decode()}"
+            )
         nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
         code = ctypes.create_string_buffer(size.value)
         nvrtc.nvrtcGetCUBIN(program, code)
@@ -62,13 +86,19 @@ def cubin(text, architecture, defines, path):
 
 
 def resources(code):
-    """Return {kernel: (registers, bytes of local memory per thread, bytes of static shared memory)} from a cubin, which is an ELF file."""
-    (offset,), (size, count, names) = struct.unpack_from("<Q", code, 40), struct.unpack_from("<HHH", code, 58)
+    """Return {kernel: (registers, bytes of local memory per thread, bytes of static shared memory)}
+    from a cubin, which is an ELF file.
+    """
+    (offset,), (size, count, names) = (
+        struct.unpack_from("<Q", code, 40),
+        struct.unpack_from("<HHH", code, 58),
+    )
     headers = [struct.unpack_from("<IIQQQQIIQQ", code, offset + i * size) for i in range(count)]
 
     def text(table, at):
         start = headers[table][4] + at
-        return code[start:code.index(b"\0", start)].decode()
+        return code[start : code.index(b"\0", start)].decode()
+
     sections = {text(names, h[0]): h for h in headers}
     symbols, functions = sections[".symtab"], {}
     for i in range(symbols[5] // 24):
@@ -77,15 +107,23 @@ def resources(code):
             functions[i] = text(symbols[6], name)
     attributes, info = {}, sections[".nv.info"]
     at = info[4]
-    while at < info[4] + info[5]:                             # records: format, attribute, length, then (symbol, value)
+    while at < info[4] + info[5]:  # records: format, attribute, length, then (symbol, value)
         form, attribute, length = struct.unpack_from("<BBH", code, at)
         if form == 4 and length == 8:
-            attributes[attribute, functions.get(struct.unpack_from("<I", code, at + 4)[0])] = struct.unpack_from("<I", code, at + 8)[0]
+            attributes[attribute, functions.get(struct.unpack_from("<I", code, at + 4)[0])] = (
+                struct.unpack_from("<I", code, at + 8)[0]
+            )
         at += 4 + (length if form == 4 else 0)
-    registers, frame = 0x2f, 0x11
+    registers, frame = 0x2F, 0x11
     kernels = [name for name in functions.values() if f".text.{name}" in sections]
-    shared = {name: sections[f".nv.shared.{name}"][5] if f".nv.shared.{name}" in sections else 0 for name in kernels}
-    return {name: (attributes[registers, name], attributes[frame, name], shared[name]) for name in kernels}
+    shared = {
+        name: sections[f".nv.shared.{name}"][5] if f".nv.shared.{name}" in sections else 0
+        for name in kernels
+    }
+    return {
+        name: (attributes[registers, name], attributes[frame, name], shared[name])
+        for name in kernels
+    }
 
 
 class Target:
@@ -97,8 +135,8 @@ class Target:
 
 
 def programs(architecture):
-    """Yield (file, constants, dynamic shared bytes {kernel: bytes}, what) of all that the talk's network compiles on a GPU, and of the
-    other ops.
+    """Yield (file, constants, dynamic shared bytes {kernel: bytes}, what) of all that the talk's
+    network compiles on a GPU, and of the other ops.
     """
     k, five = Target(architecture), (5, 5)
     for file in sorted(p.name for p in FOLDER.glob("*.cu")):
@@ -114,42 +152,84 @@ def programs(architecture):
                 yield file, constants, {"conv2d_block_tf32": 512 * 81}, f"block {i + 2}"
         elif file == "block_dw.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS):
-                constants, *_, shared = block_backward.dw_constants(k.shared_memory, five, five, ci, co)
+                constants, *_, shared = block_backward.dw_constants(
+                    k.shared_memory, five, five, ci, co
+                )
                 yield file, constants, {"block_dw": shared}, f"block {i + 1}"
         elif file == "block_dx.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS[1:]):
                 constants, shared = block_backward.slice_constants(five, five, ci, co)
-                yield file, constants, {"window_gradients": shared, "sort_channels": co}, f"block {i + 2}"
+                yield (
+                    file,
+                    constants,
+                    {"window_gradients": shared, "sort_channels": co},
+                    f"block {i + 2}",
+                )
         else:
-            kinds = {"pool2d.cu": ("POSITION", ("unsigned char", "int")), "add_parts.cu": ("PART", ("float", "double"))}
+            kinds = {
+                "pool2d.cu": ("POSITION", ("unsigned char", "int")),
+                "add_parts.cu": ("PART", ("float", "double")),
+            }
             name, values = kinds.get(file, (None, (None,)))
             for value in values:
                 yield file, {name: value} if name else {}, {}, value or ""
 
 
 def table(architectures):
-    """Yield one row per kernel: (architecture, file, kernel, what, threads' registers, local bytes, static and dynamic shared bytes)."""
+    """Yield one row per kernel: (architecture, file, kernel, what, threads' registers, local bytes,
+    static and dynamic shared bytes).
+    """
     paths = libraries()
     for architecture in architectures:
         version = toolkit(architecture)
         if version not in paths:
-            raise RuntimeError(f'sm_{architecture} needs NVRTC of CUDA {version}: pip install "minicnn[cuda-check]"')
+            raise RuntimeError(
+                f'sm_{architecture} needs NVRTC of CUDA {version}: pip install "minicnn[cuda-check]"'
+            )
         for file, constants, dynamic, what in programs(architecture):
             code = cubin(source(file), architecture, sorted(constants.items()), paths[version])
             for kernel, (registers, local, shared) in resources(code).items():
-                yield architecture, file, kernel, what, registers, local, shared, dynamic.get(kernel, 0)
+                yield (
+                    architecture,
+                    file,
+                    kernel,
+                    what,
+                    registers,
+                    local,
+                    shared,
+                    dynamic.get(kernel, 0),
+                )
 
 
 def main(argv=None):
     """Print the table; exit status 1 where a kernel uses local memory."""
-    p = argparse.ArgumentParser(description=__doc__.split(":")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("--arch", type=int, nargs="+", choices=list(GPUS), default=list(GPUS), help="architectures: 90 for sm_90")
+    p = argparse.ArgumentParser(
+        description=__doc__.split(":")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    p.add_argument(
+        "--arch",
+        type=int,
+        nargs="+",
+        choices=list(GPUS),
+        default=list(GPUS),
+        help="architectures: 90 for sm_90",
+    )
     spilled = 0
-    print(f"{'GPU':<16}{'kernel':<32}{'for':<24}{'registers':>10}{'local B':>9}{'shared B':>10}{'+ dynamic':>11}")
-    for architecture, _, kernel, what, registers, local, shared, dynamic in table(p.parse_args(argv).arch):
+    print(
+        f"{'GPU':<16}{'kernel':<32}{'for':<24}{'registers':>10}{'local B':>9}{'shared B':>10}{'+ dynamic':>11}"
+    )
+    for architecture, _, kernel, what, registers, local, shared, dynamic in table(
+        p.parse_args(argv).arch
+    ):
         spilled += local > 0
-        print(f"sm_{architecture} {GPUS[architecture][0]:<10}  {kernel:<32}{what:<24}{registers:>10}{local:>9}{shared:>10}{dynamic:>11}")
-    print(f"{spilled} kernels use local memory" if spilled else "no kernel uses local memory: nothing is spilled")
+        print(
+            f"sm_{architecture} {GPUS[architecture][0]:<10}  {kernel:<32}{what:<24}{registers:>10}{local:>9}{shared:>10}{dynamic:>11}"
+        )
+    print(
+        f"{spilled} kernels use local memory"
+        if spilled
+        else "no kernel uses local memory: nothing is spilled"
+    )
     return 1 if spilled else 0
 
 

@@ -1,10 +1,13 @@
 """Dense layers: matrix products, by cuBLAS on a GPU."""
+
 from .checks import floats, gradient, shaped
 
 
 def _check(op, x, w):
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
-        raise ValueError(f"{op} needs x (N, inputs) and w (inputs, outputs), got {x.shape} and {w.shape}")
+        raise ValueError(
+            f"{op} needs x (N, inputs) and w (inputs, outputs), got {x.shape} and {w.shape}"
+        )
 
 
 def dense(k, x, w, b, work=None):
@@ -16,7 +19,9 @@ def dense(k, x, w, b, work=None):
 
 
 def dense_backward(k, dy, x, w, need_dx=True, dw=None, db=None, work=None):
-    """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw and db are added to."""
+    """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw
+    and db are added to.
+    """
     op = "dense_backward"
     dy, x, w = floats(k, op, dy=dy, x=x, w=w)
     _check(op, x, w)

@@ -1,7 +1,10 @@
-"""The cuda backend without a GPU: the same launchers and the same .cu files, compiled by g++ with emulator.h and run on one CPU core.
+"""The cuda backend without a GPU: the same launchers and the same .cu files, compiled by g++ with
+emulator.h and run on one CPU core.
 
-For tests: it is slow, and finds what a GPU would leave undefined (emulator.h). Its arrays are NumPy memory that behaves like a GPU's.
+For tests: it is slow, and finds what a GPU would leave undefined (emulator.h). Its arrays are NumPy
+memory that behaves like a GPU's.
 """
+
 import ctypes
 import fcntl
 import hashlib
@@ -20,7 +23,8 @@ from .source import FOLDER, kernels, read, scalar, source, three
 
 
 class DeviceArray(np.ndarray):
-    """NumPy memory that mixes with numbers and with its own kind only, as a GPU's arrays do; ``to_host`` gives a plain array.
+    """NumPy memory that mixes with numbers and with its own kind only, as a GPU's arrays do;
+    ``to_host`` gives a plain array.
 
     So that code which forgets a transfer fails here too. Scalars and 0-dimensional arrays pass.
     """
@@ -39,7 +43,15 @@ class DeviceArray(np.ndarray):
         for a in args:
             for one in a if isinstance(a, list | tuple) else (a,):
                 _refuse(one, function.__name__)
-        return device(function(*(type(a)(map(plain, a)) if isinstance(a, list | tuple) else plain(a) for a in args), **options))
+        return device(
+            function(
+                *(
+                    type(a)(map(plain, a)) if isinstance(a, list | tuple) else plain(a)
+                    for a in args
+                ),
+                **options,
+            )
+        )
 
     def __setitem__(self, key, value):
         for a in (value, *(key if isinstance(key, tuple) else (key,))):
@@ -54,7 +66,9 @@ class DeviceArray(np.ndarray):
 
 def _refuse(a, what):
     if type(a) is np.ndarray and a.ndim:
-        raise TypeError(f"{what} mixes a device array with a host array of shape {a.shape}: use asarray or to_host of the backend")
+        raise TypeError(
+            f"{what} mixes a device array with a host array of shape {a.shape}: use asarray or to_host of the backend"
+        )
 
 
 def plain(a):
@@ -63,23 +77,35 @@ def plain(a):
 
 
 def device(a):
-    """Return a NumPy array's memory as a device array; a tuple of them likewise; anything else as it is."""
+    """Return a NumPy array's memory as a device array; a tuple of them likewise; anything else as
+    it is.
+    """
     if isinstance(a, tuple):
         return tuple(map(device, a))
     return a.view(DeviceArray) if isinstance(a, np.ndarray) else a
 
 
 class Emulator:
-    """Arrays and launches without a GPU. ``falling``: threads run from the last to the first between barriers.
+    """Arrays and launches without a GPU. ``falling``: threads run from the last to the first
+    between barriers.
 
-    ``replaced`` ({file: text}) stands in for source files, ``memory`` limits the bytes of one array, ``flags`` go to g++, and
-    ``shared_memory`` and ``multiprocessors`` are what the launchers believe to find: none of them changes a result.
+    ``replaced`` ({file: text}) stands in for source files, ``memory`` limits the bytes of one
+    array, ``flags`` go to g++, and ``shared_memory`` and ``multiprocessors`` are what the launchers
+    believe to find: none of them changes a result.
     """
 
     name, has_tf32 = "emulated", True
     OutOfMemory = MemoryError
 
-    def __init__(self, falling=False, replaced=None, memory=None, shared_memory=100 << 10, multiprocessors=4, flags=()):
+    def __init__(
+        self,
+        falling=False,
+        replaced=None,
+        memory=None,
+        shared_memory=100 << 10,
+        multiprocessors=4,
+        flags=(),
+    ):
         self.falling, self.replaced, self.memory = falling, replaced or {}, memory
         self.shared_memory, self.multiprocessors = shared_memory, multiprocessors
         self.flags = (*flags, *os.environ.get("MINICNN_EMULATOR_FLAGS", "").split())
@@ -89,18 +115,20 @@ class Emulator:
         """Return a name for the plan."""
         return "emulated (CUDA kernels on one CPU core, for tests)"
 
-    # ------------------------------------------------------------------------------------------------ arrays
+    # --------------------------------------------------------------------------------------- arrays
     def empty(self, shape, dtype=np.float32):
         a = np.empty(shape, dtype)
         if self.memory is not None and a.nbytes > self.memory:
             raise MemoryError(f"{a.nbytes} bytes asked for, {self.memory} there are")
-        a.view(np.ndarray).reshape(-1).view(np.uint8)[...] = 0xff          # NaN: what is read before it is written shows
+        a.view(np.ndarray).reshape(-1).view(np.uint8)[...] = (
+            0xFF  # NaN: what is read before it is written shows
+        )
         return device(a)
 
     def asarray(self, a, dtype=None):
         if isinstance(a, DeviceArray):
             return a if dtype is None or a.dtype == dtype else a.astype(dtype)
-        a = np.array(a, dtype)                                             # a copy: the memory of the GPU is another
+        a = np.array(a, dtype)  # a copy: the memory of the GPU is another
         if self.memory is not None and a.nbytes > self.memory:
             raise MemoryError(f"{a.nbytes} bytes asked for, {self.memory} there are")
         return device(a)
@@ -123,7 +151,7 @@ class Emulator:
     def memory_free(self):
         return self.memory if self.memory is not None else 1 << 40
 
-    # ------------------------------------------------------------------------------------------------ launches
+    # ------------------------------------------------------------------------------------- launches
     def launch(self, file, kernel, grid, block, args, defines, shared):
         """Run one kernel; raises RuntimeError with what the emulator found wrong."""
         library = compiled(source(file, self.replaced), tuple(sorted(defines.items())), self.flags)
@@ -131,17 +159,27 @@ class Emulator:
         for a in map(scalar, args):
             if isinstance(a, np.ndarray):
                 if not isinstance(a, DeviceArray) or not a.flags.c_contiguous:
-                    raise TypeError(f"{kernel} takes contiguous device arrays, got {type(a).__name__} with strides {a.strides}")
+                    raise TypeError(
+                        f"{kernel} takes contiguous device arrays, got {type(a).__name__} with strides {a.strides}"
+                    )
                 a = np.uint64(self.address(a))
             elif a is None:
                 a = np.uint64(0)
             values.append(a)
         memory = [v.tobytes() for v in values]
-        pointers = (ctypes.c_void_p * (len(values) + 1))(*(ctypes.cast(ctypes.c_char_p(m), ctypes.c_void_p) for m in memory))
+        pointers = (ctypes.c_void_p * (len(values) + 1))(
+            *(ctypes.cast(ctypes.c_char_p(m), ctypes.c_void_p) for m in memory)
+        )
         sizes = (ctypes.c_size_t * (len(values) + 1))(*map(len, memory))
         sizes3 = [(ctypes.c_uint * 3)(*three(n)) for n in (grid, block)]
-        problem = getattr(library, "launch_" + kernel)(*sizes3, ctypes.c_size_t(shared), int(self.falling), pointers, sizes,
-                                                       ctypes.c_size_t(len(values)))
+        problem = getattr(library, "launch_" + kernel)(
+            *sizes3,
+            ctypes.c_size_t(shared),
+            int(self.falling),
+            pointers,
+            sizes,
+            ctypes.c_size_t(len(values)),
+        )
         self.launches += 1
         if problem:
             raise RuntimeError(f"{file}: {kernel}: {problem.decode()}")
@@ -150,31 +188,53 @@ class Emulator:
 @cache
 def _machine():
     """What compiled code depends on: it is made for this CPU."""
-    flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0] if Path("/proc/cpuinfo").exists() else ""
+    flags = (
+        Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0]
+        if Path("/proc/cpuinfo").exists()
+        else ""
+    )
     return platform.machine() + flags
 
 
 def cache_folder():
     """Return the folder of compiled kernels: $MINICNN_CACHE, or minicnn in the user's cache folder."""
-    base = os.environ.get("MINICNN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minicnn"
+    base = (
+        os.environ.get("MINICNN_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minicnn"
+    )
     return Path(base) / "emulator"
 
 
 @cache
 def compiled(text, defines, flags=()):
-    """Return the library of the kernels in ``text`` with ``defines``, from the cache if it was compiled before, by whichever rank."""
+    """Return the library of the kernels in ``text`` with ``defines``, from the cache if it was
+    compiled before, by whichever rank.
+    """
     names = kernels(text)
-    entries = "".join(f'extern "C" const char* launch_{n}(const unsigned* g, const unsigned* b, size_t s, int f, void** a, '
-                      f"const size_t* z, size_t n) {{ return emu::launch({n}, g, b, s, f, a, z, n); }}\n" for n in names)
+    entries = "".join(
+        f'extern "C" const char* launch_{n}(const unsigned* g, const unsigned* b, size_t s, int f, void** a, '
+        f"const size_t* z, size_t n) {{ return emu::launch({n}, g, b, s, f, a, z, n); }}\n"
+        for n in names
+    )
     text = read("emulator.h") + '#line 1 "kernel"\n' + text + entries
-    options = ["-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-w",
-               *(f"-D{key}={value}" for key, value in defines), *flags]
+    options = [
+        "-std=c++17",
+        "-O1",
+        "-march=native",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-shared",
+        "-fPIC",
+        "-w",
+        *(f"-D{key}={value}" for key, value in defines),
+        *flags,
+    ]
     digest = hashlib.sha256("\0".join([text, *options, _machine()]).encode()).hexdigest()[:32]
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest}.so"
     if not path.exists():
-        with open(folder / f"{digest}.lock", "w") as lock:                 # ranks that start together compile once
+        with open(folder / f"{digest}.lock", "w") as lock:  # ranks that start together compile once
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 _compile(text, options, path)
@@ -188,16 +248,22 @@ def _compile(text, options, path):
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         code, out = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
         code.write_text(text)
-        done = subprocess.run(["g++", *options, str(code), "-o", str(out)], capture_output=True, text=True)
+        done = subprocess.run(
+            ["g++", *options, str(code), "-o", str(out)], capture_output=True, text=True
+        )
         if done.returncode:
-            raise RuntimeError(f"g++ cannot compile a kernel for the emulator:\n{done.stderr[:4000]}")
+            raise RuntimeError(
+                f"g++ cannot compile a kernel for the emulator:\n{done.stderr[:4000]}"
+            )
         os.replace(out, path)
 
 
 def backend(**options):
     """Return the backend; raises RuntimeError where there is no g++. Options: see Emulator."""
     if shutil.which("g++") is None:
-        raise RuntimeError('device "emulated" compiles its kernels with g++, which is not on the PATH')
+        raise RuntimeError(
+            'device "emulated" compiles its kernels with g++, which is not on the PATH'
+        )
     return Backend(Emulator(**options))
 
 

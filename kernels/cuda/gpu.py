@@ -1,4 +1,7 @@
-"""The cuda backend on a GPU, through CuPy: arrays, and kernels that NVRTC compiles at their first launch (CuPy keeps them on disk)."""
+"""The cuda backend on a GPU, through CuPy: arrays, and kernels that NVRTC compiles at their first
+launch (CuPy keeps them on disk).
+"""
+
 import os
 from functools import cache
 from importlib import import_module
@@ -17,7 +20,7 @@ def problem():
         return f"CuPy cannot be imported ({failure}): pip install minicnn[cuda12] or minicnn[cuda13], after the driver's CUDA version"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as failure:                              # the driver is missing or older than CuPy's CUDA
+    except Exception as failure:  # the driver is missing or older than CuPy's CUDA
         return f"CuPy {cupy.__version__} finds no usable CUDA driver ({failure}): see nvidia-smi"
     return None if count else "the CUDA driver sees no GPU (is CUDA_VISIBLE_DEVICES set?)"
 
@@ -25,6 +28,7 @@ def problem():
 def device_count():
     """Return the number of GPUs that this process sees."""
     import cupy
+
     return cupy.cuda.runtime.getDeviceCount()
 
 
@@ -35,6 +39,7 @@ class Gpu:
 
     def __init__(self, index):
         import cupy
+
         self.xp, self.index = cupy, index
         self.device = cupy.cuda.Device(index)
         self.device.use()
@@ -42,14 +47,16 @@ class Gpu:
         attributes = self.device.attributes
         self.has_tf32 = int(self.device.compute_capability) >= 80
         self.multiprocessors = attributes["MultiProcessorCount"]
-        self.shared_memory = attributes.get("MaxSharedMemoryPerBlockOptin", attributes["MaxSharedMemoryPerBlock"])
+        self.shared_memory = attributes.get(
+            "MaxSharedMemoryPerBlockOptin", attributes["MaxSharedMemoryPerBlock"]
+        )
 
     def describe(self):
         """Return a name for the plan."""
         properties = self.xp.cuda.runtime.getDeviceProperties(self.index)
         return f"cuda:{self.index} ({properties['name'].decode()}, {properties['totalGlobalMem'] / 2**30:.0f} GiB)"
 
-    # ------------------------------------------------------------------------------------------------ arrays
+    # --------------------------------------------------------------------------------------- arrays
     def empty(self, shape, dtype=np.float32):
         return self.xp.empty(shape, dtype)
 
@@ -60,7 +67,9 @@ class Gpu:
         return self.xp.asnumpy(a)
 
     def pinned(self, a):
-        """Return a copy of ``a`` in page-locked host memory, which the GPU copies to and from fastest."""
+        """Return a copy of ``a`` in page-locked host memory, which the GPU copies to and from
+        fastest.
+        """
         memory = self.xp.cuda.alloc_pinned_memory(a.nbytes)
         host = np.frombuffer(memory, a.dtype, a.size).reshape(a.shape)
         a.get(out=host)
@@ -83,18 +92,27 @@ class Gpu:
         """Return CuPy's NCCL module; raises RuntimeError where the library is missing."""
         nccl = import_module("cupy.cuda.nccl")
         if not nccl.available:
-            raise RuntimeError("CuPy finds no NCCL library: pip install nvidia-nccl-cu13 (or -cu12)")
+            raise RuntimeError(
+                "CuPy finds no NCCL library: pip install nvidia-nccl-cu13 (or -cu12)"
+            )
         return nccl
 
-    # ------------------------------------------------------------------------------------------------ launches
+    # ------------------------------------------------------------------------------------- launches
     def launch(self, file, kernel, grid, block, args, defines, shared):
         """Run one kernel on the current stream."""
         function = self._function(file, kernel, tuple(sorted(defines.items())))
-        if shared > 16 << 10 and function.max_dynamic_shared_size_bytes < shared:          # what static arrays leave of 48 KiB, by default
+        if (
+            shared > 16 << 10 and function.max_dynamic_shared_size_bytes < shared
+        ):  # what static arrays leave of 48 KiB, by default
             function.max_dynamic_shared_size_bytes = shared
-        function(three(grid), three(block), tuple(np.uint64(0) if a is None else scalar(a) for a in args), shared_mem=shared)
+        function(
+            three(grid),
+            three(block),
+            tuple(np.uint64(0) if a is None else scalar(a) for a in args),
+            shared_mem=shared,
+        )
 
-    @cache                                                    # noqa: B019  one Gpu per process
+    @cache  # noqa: B019  one Gpu per process
     def _function(self, file, kernel, defines):
         options = ("-std=c++17", *(f"-D{key}={value}" for key, value in defines))
         return self.xp.RawModule(code=source(file), options=options).get_function(kernel)
@@ -104,9 +122,11 @@ _backend = None
 
 
 def backend(index=None):
-    """Return the backend on GPU ``index``, by default the one that this process uses, or 0: one process drives one GPU.
+    """Return the backend on GPU ``index``, by default the one that this process uses, or 0: one
+    process drives one GPU.
 
-    Raises RuntimeError where CuPy, the driver or the GPU is missing, and for another GPU than the one in use.
+    Raises RuntimeError where CuPy, the driver or the GPU is missing, and for another GPU than the
+    one in use.
     """
     global _backend
     reason = problem()
@@ -114,9 +134,13 @@ def backend(index=None):
         raise RuntimeError(reason)
     if _backend is None:
         if index is not None and index >= device_count():
-            raise RuntimeError(f"there is no GPU {index}: this process sees {device_count()} (CUDA_VISIBLE_DEVICES="
-                               f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')})")
+            raise RuntimeError(
+                f"there is no GPU {index}: this process sees {device_count()} (CUDA_VISIBLE_DEVICES="
+                f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')})"
+            )
         _backend = Backend(Gpu(index or 0))
     if index not in (None, _backend.runtime.index):
-        raise RuntimeError(f"this process uses GPU {_backend.runtime.index} already and cannot use {index} too: start one rank per GPU")
+        raise RuntimeError(
+            f"this process uses GPU {_backend.runtime.index} already and cannot use {index} too: start one rank per GPU"
+        )
     return _backend

@@ -1,1 +1,3 @@
-"""The commands of ``python -m minicnn``, one module each: ``arguments(parser)`` and ``run(args)`` -> exit status."""
+"""The commands of ``python -m minicnn``, one module each: ``arguments(parser)`` and ``run(args)``
+-> exit status.
+"""

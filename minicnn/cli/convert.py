@@ -1,4 +1,7 @@
-"""``convert``: files of any known format become one minicnn event file; every event is written, left out by choice, or reported."""
+"""``convert``: files of any known format become one minicnn event file; every event is written,
+left out by choice, or reported.
+"""
+
 import re
 import sys
 from pathlib import Path
@@ -14,22 +17,45 @@ from .common import (
     reader_options,
 )
 
-AT_A_TIME = 8                                        # events that a process reads for one answer
-SHOWN = 10                                           # lines of a report that are printed; all of them go to its file
+AT_A_TIME = 8  # events that a process reads for one answer
+SHOWN = 10  # lines of a report that are printed; all of them go to its file
 SELECT = re.compile(r"(labelled)|(class)=(.+)|(lit)(>=|<=)(\d+)|(events)=(\d*):(\d*)")
 
 
 def arguments(parser):
     add = parser.add_argument
-    parser.epilog = ("Events that cannot be read or do not fit are reported by number and reason, on the screen and in "
-                     "OUT.report.txt, and the others are written; the exit status is then 0, or 2 where none was written.")
-    add("input", nargs="+", metavar="IN", help="files, or folders of .npy and .npz files; the format is recognised")
+    parser.epilog = (
+        "Events that cannot be read or do not fit are reported by number and reason, on the screen and in "
+        "OUT.report.txt, and the others are written; the exit status is then 0, or 2 where none was written."
+    )
+    add(
+        "input",
+        nargs="+",
+        metavar="IN",
+        help="files, or folders of .npy and .npz files; the format is recognised",
+    )
     add("--out", required=True, metavar="FILE.h5", help="event file to write")
-    add("--label-map", metavar="PDG=CLASS,...", help="classes by the PDG code of the primary particle, as in 13=mu,-13=mu,22=gamma "
-        "(default: the format's own labels, mostly gamma, e+-, mu+-, pi+-, K+)")
-    add("--select", action="append", default=[], metavar="WHAT", help="events to write, where all conditions hold: labelled, "
-        "class=A,B, lit>=N, lit<=N (pixels), events=A:B (numbers in each input)")
-    add("--processes", type=int, default=1, metavar="N", help="processes that read at once; the file is the same for any number")
+    add(
+        "--label-map",
+        metavar="PDG=CLASS,...",
+        help="classes by the PDG code of the primary particle, as in 13=mu,-13=mu,22=gamma "
+        "(default: the format's own labels, mostly gamma, e+-, mu+-, pi+-, K+)",
+    )
+    add(
+        "--select",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="events to write, where all conditions hold: labelled, "
+        "class=A,B, lit>=N, lit<=N (pixels), events=A:B (numbers in each input)",
+    )
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that read at once; the file is the same for any number",
+    )
     add("--strict", action="store_true", help="write nothing if any event cannot be read")
     add("--overwrite", action="store_true", help="replace the file if it exists")
     reader_arguments(parser)
@@ -44,12 +70,19 @@ def run(args):
     job = Job(path, args, selection, label_map)
     with job:
         for number, source in enumerate(args.input, 1):
-            job.add(source, f"{Path(source).name} ({number} of {len(args.input)})" if len(args.input) > 1 else Path(source).name)
+            job.add(
+                source,
+                f"{Path(source).name} ({number} of {len(args.input)})"
+                if len(args.input) > 1
+                else Path(source).name,
+            )
     return job.report()
 
 
 class Job:
-    """One conversion: the writer, which starts with the first file that can be opened, and what is to be reported."""
+    """One conversion: the writer, which starts with the first file that can be opened, and what is
+    to be reported.
+    """
 
     def __init__(self, path, args, selection, label_map):
         self.path, self.args, self.selection, self.label_map = path, args, selection, label_map
@@ -70,12 +103,17 @@ class Job:
     def add(self, source, title):
         """Write the events of one input."""
         from ..progress import Meter
+
         try:
             reader = self._open(source)
         except EventError as problem:
             return self._reject(problem, f"{source}: ")
         with reader, Meter(f"converting {title}", len(reader)) as meter:
-            wanted = [i for i in range(len(reader)) if all(chosen(i, None) for chosen in self.selection if chosen.early)]
+            wanted = [
+                i
+                for i in range(len(reader))
+                if all(chosen(i, None) for chosen in self.selection if chosen.early)
+            ]
             self.unselected += len(reader) - len(wanted)
             for i, (event, note, problem) in zip(wanted, self._events(reader, source, wanted)):
                 try:
@@ -88,7 +126,9 @@ class Job:
                 meter.update(i + 1, f"{len(self.rejects)} rejected" if self.rejects else "")
 
     def _events(self, reader, source, numbers):
-        """Yield (event, note, problem) of the events of the given numbers, read by this process or by several."""
+        """Yield (event, note, problem) of the events of the given numbers, read by this process or
+        by several.
+        """
         recipe = self._recipe(source)[1:]
         if self.args.processes == 1 or len(numbers) < 2 * AT_A_TIME:
             yield from (_prepared(reader, i, *recipe) for i in numbers)
@@ -97,50 +137,77 @@ class Job:
         from multiprocessing import get_context
 
         from ..data.ahead import ahead
-        tasks = [numbers[first:first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME)]
+
+        tasks = [numbers[first : first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME)]
         workers = min(self.args.processes, len(tasks))
-        with ProcessPoolExecutor(workers, get_context("spawn"), _start, (source, *self._recipe(source))) as pool:
+        with ProcessPoolExecutor(
+            workers, get_context("spawn"), _start, (source, *self._recipe(source))
+        ) as pool:
             for some in ahead(_work, tasks, workers, pool):
                 yield from some
 
     def _recipe(self, source):
-        """(options of the reader, threshold still to be applied, labels by PDG code): a reader without a threshold gets one here."""
+        """(options of the reader, threshold still to be applied, labels by PDG code): a reader
+        without a threshold gets one here.
+        """
         from inspect import signature
 
         from ..data.readers import find_reader
+
         options = dict(self.options)
-        later = "threshold" in options and "threshold" not in signature(find_reader(source)).parameters
+        later = (
+            "threshold" in options and "threshold" not in signature(find_reader(source)).parameters
+        )
         threshold = options.pop("threshold") if later else None
         return options, threshold, self.label_map[0] if self.label_map else None
 
     def _open(self, source):
         from ..data.readers import EventWriter
+
         reader = open_reader(source, self._recipe(source)[0])
         try:
-            shape, names = tuple(reader.image_shape), self.label_map[1] if self.label_map else tuple(reader.class_names)
+            shape, names = (
+                tuple(reader.image_shape),
+                self.label_map[1] if self.label_map else tuple(reader.class_names),
+            )
             if self.writer is None:
-                metadata = {"creator": "minicnn convert", "sources": [Path(name).name for name in self.args.input],
-                            "options": {key: str(value) for key, value in self.options.items()}, "select": self.args.select,
-                            "units": reader.unit, "axes": [list(axis) for axis in reader.axes]}
-                self.writer = EventWriter(self.path, shape, names, getattr(reader, "background", 0.0), metadata)
+                metadata = {
+                    "creator": "minicnn convert",
+                    "sources": [Path(name).name for name in self.args.input],
+                    "options": {key: str(value) for key, value in self.options.items()},
+                    "select": self.args.select,
+                    "units": reader.unit,
+                    "axes": [list(axis) for axis in reader.axes],
+                }
+                self.writer = EventWriter(
+                    self.path, shape, names, getattr(reader, "background", 0.0), metadata
+                )
             first = self.writer
-            for what, mine, others, way in (("images of", shape, first.image_shape, "--size"),
-                                            ("the classes", names, first.class_names, "--label-map")):
+            for what, mine, others, way in (
+                ("images of", shape, first.image_shape, "--size"),
+                ("the classes", names, first.class_names, "--label-map"),
+            ):
                 if mine != others:
-                    raise EventError(f"{source} has {what} {_text(mine)}, the first input {_text(others)}; give {way}, or "
-                                     "convert them apart")
+                    raise EventError(
+                        f"{source} has {what} {_text(mine)}, the first input {_text(others)}; give {way}, or "
+                        "convert them apart"
+                    )
         except BaseException:
             reader.close()
             raise
         same = self.writer.metadata
         if same.get("axes") != [list(axis) for axis in reader.axes] and same.pop("axes", None):
-            self.notes.append(f"{source}: its rows and columns are not those of the first input; the file names neither")
+            self.notes.append(
+                f"{source}: its rows and columns are not those of the first input; the file names neither"
+            )
         if same.get("units") != reader.unit:
             same.pop("units", None)
         return reader
 
     def _write(self, event, where):
-        if not all(chosen(event, self.writer.class_names) for chosen in self.selection if not chosen.early):
+        if not all(
+            chosen(event, self.writer.class_names) for chosen in self.selection if not chosen.early
+        ):
             self.unselected += 1
             return
         try:
@@ -159,9 +226,12 @@ class Job:
     def report(self):
         """Print what became of the events; return the exit status."""
         import numpy as np
+
         if self.rejects or self.notes:
             report = self.path.with_name(self.path.name + ".report.txt")
-            lines = [f"rejected: {text}" for text in self.rejects] + [f"note: {text}" for text in self.notes]
+            lines = [f"rejected: {text}" for text in self.rejects] + [
+                f"note: {text}" for text in self.notes
+            ]
             for line in lines[:SHOWN]:
                 print(line, file=sys.stderr)
             if self.labels or len(lines) > SHOWN:
@@ -172,17 +242,22 @@ class Job:
         if not self.labels:
             print(f"error: no event was written ({counts})", file=sys.stderr)
             return 2
-        print(f"wrote {len(self.labels):,} event{'s' * (len(self.labels) != 1)} of {_text(self.writer.image_shape)} to {self.path} "
-              f"({bytes_text(self.path.stat().st_size)}); {counts}")
+        print(
+            f"wrote {len(self.labels):,} event{'s' * (len(self.labels) != 1)} of {_text(self.writer.image_shape)} to {self.path} "
+            f"({bytes_text(self.path.stat().st_size)}); {counts}"
+        )
         print(f"classes: {classes_text(np.array(self.labels), self.writer.class_names)}")
         return 0
 
 
 def _prepared(reader, i, threshold, labels):
-    """(event, note, problem) of event ``i`` as it is to be written; one of event and problem, a text, is None."""
+    """(event, note, problem) of event ``i`` as it is to be written; one of event and problem, a
+    text, is None.
+    """
     from dataclasses import replace
 
     from ..data.readers.truth import label_of
+
     try:
         event = reader.read(i)
     except EventError as problem:
@@ -210,6 +285,7 @@ def _above(image, threshold):
     import numpy as np
 
     from ..data.sparse import SparseImage
+
     values = np.where(image.values >= threshold, image.values, np.float32(image.background))
     lit = (values != image.background).any(1)
     return SparseImage(image.coords[lit], values[lit], image.shape, image.background)
@@ -233,7 +309,9 @@ def _condition(text):
     """A function (event, or its number for an ``early`` one, class names) -> whether it is wanted."""
     found = SELECT.fullmatch(text)
     if not found:
-        raise EventError(f"--select {text}: expected labelled, class=A,B, lit>=N, lit<=N or events=A:B")
+        raise EventError(
+            f"--select {text}: expected labelled, class=A,B, lit>=N, lit<=N or events=A:B"
+        )
     labelled, _, names, _, sign, pixels, _, first, last = found.groups()
 
     def wanted(event, class_names):
@@ -242,10 +320,14 @@ def _condition(text):
         if names:
             unknown = set(names.split(",")) - set(class_names)
             if unknown:
-                raise ValueError(f"--select {text}: there is no class {', '.join(sorted(unknown))}, only {', '.join(class_names)}")
+                raise ValueError(
+                    f"--select {text}: there is no class {', '.join(sorted(unknown))}, only {', '.join(class_names)}"
+                )
             return event.label >= 0 and class_names[event.label] in names.split(",")
         if sign:
-            return event.image.nnz >= int(pixels) if sign == ">=" else event.image.nnz <= int(pixels)
+            return (
+                event.image.nnz >= int(pixels) if sign == ">=" else event.image.nnz <= int(pixels)
+            )
         return int(first or 0) <= event < (int(last) if last else float("inf"))
 
     wanted.early = not (labelled or names or sign)

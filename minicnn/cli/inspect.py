@@ -1,4 +1,7 @@
-"""``inspect``: what is in a file of events, a trained model or the folder of a run, and whether it is whole."""
+"""``inspect``: what is in a file of events, a trained model or the folder of a run, and whether it
+is whole.
+"""
+
 import json
 from pathlib import Path
 
@@ -10,7 +13,10 @@ SHOWN = 10
 
 def arguments(parser):
     parser.epilog = "All events are read; the exit status is 1 where some are damaged."
-    parser.add_argument("file", help="events of any known format, a model (.safetensors), a run.json or the folder of a run")
+    parser.add_argument(
+        "file",
+        help="events of any known format, a model (.safetensors), a run.json or the folder of a run",
+    )
     reader_arguments(parser)
 
 
@@ -37,6 +43,7 @@ def _events(path, options):
     import numpy as np
 
     from ..progress import Meter
+
     with open_reader(path, options) as events:
         lit, low, high, damaged = np.full(len(events), -1), np.inf, -np.inf, []
         with Meter(f"reading {path.name}", len(events)) as meter:
@@ -51,24 +58,57 @@ def _events(path, options):
                         low, high = min(low, image.values.min()), max(high, image.values.max())
                 meter.update(i + 1, f"{len(damaged)} damaged" if damaged else "")
         h, w, c = events.image_shape
-        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
-        whole = f"{len(damaged):,} of {len(events):,} events cannot be read" if damaged else "all events were read"
-        rows = [("format", events.name), ("events", f"{len(events):,}"), ("images", f"{h} x {w}, {c} plane{'s' * (c > 1)}"),
-                ("rows", _axis(events.axes[0])), ("columns", _axis(events.axes[1])),
-                ("values of lit pixels", f"{low:.4g} to {high:.4g} {events.unit}".rstrip() if high >= low else "none is lit"),
-                ("size on disk", f"{bytes_text(size)}, {bytes_text(size / max(len(events), 1))} an event"), ("integrity", whole)]
+        size = (
+            sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+            if path.is_dir()
+            else path.stat().st_size
+        )
+        whole = (
+            f"{len(damaged):,} of {len(events):,} events cannot be read"
+            if damaged
+            else "all events were read"
+        )
+        rows = [
+            ("format", events.name),
+            ("events", f"{len(events):,}"),
+            ("images", f"{h} x {w}, {c} plane{'s' * (c > 1)}"),
+            ("rows", _axis(events.axes[0])),
+            ("columns", _axis(events.axes[1])),
+            (
+                "values of lit pixels",
+                f"{low:.4g} to {high:.4g} {events.unit}".rstrip() if high >= low else "none is lit",
+            ),
+            (
+                "size on disk",
+                f"{bytes_text(size)}, {bytes_text(size / max(len(events), 1))} an event",
+            ),
+            ("integrity", whole),
+        ]
         metadata = getattr(events, "metadata", {}).items()
-        rows += [(f"made with: {key}", _words(value)) for key, value in metadata if value not in ([], {}, "") and key != "axes"]
+        rows += [
+            (f"made with: {key}", _words(value))
+            for key, value in metadata
+            if value not in ([], {}, "") and key != "axes"
+        ]
         table(str(path), (), rows)
         lines = []
         named = list(enumerate(events.class_names)) if (events.labels >= 0).any() else []
         for k, name in [*named, (-1, "unknown"), (None, "all")]:
             chosen = lit[(lit >= 0) & (True if k is None else events.labels == k)]
             if len(chosen) or k not in (-1, None):
-                spread = [f"{100 * n / (h * w):.3g} %" for n in np.percentile(chosen, (0, 50, 100))] if len(chosen) else ["-"] * 3
+                spread = (
+                    [f"{100 * n / (h * w):.3g} %" for n in np.percentile(chosen, (0, 50, 100))]
+                    if len(chosen)
+                    else ["-"] * 3
+                )
                 lines.append((name, f"{len(chosen):,}", *spread))
         print()
-        table("lit fraction", ("class", "events", "smallest", "median", "largest"), lines, right=(1, 2, 3, 4))
+        table(
+            "lit fraction",
+            ("class", "events", "smallest", "median", "largest"),
+            lines,
+            right=(1, 2, 3, 4),
+        )
         notes = [f"event {i}: {note}" for i, note in sorted(getattr(events, "notes", {}).items())]
     for what, texts in (("damaged", damaged), ("note", notes)):
         for text in texts[:SHOWN]:
@@ -82,17 +122,33 @@ def _model(path):
     import math
 
     from ..train.checkpoint import load_model
-    model = load_model(path, device="reference")     # runs nothing, so it needs neither a compiler nor a GPU
-    rows = [(f"{layer.name} ({type(layer).__name__})", " x ".join(map(str, after)),
-             f"{sum(math.prod(s) for s in layer.parameter_shapes(before).values()):,}")
-            for layer, before, after in zip(model.layers, model.shapes, model.shapes[1:])]
+
+    model = load_model(
+        path, device="reference"
+    )  # runs nothing, so it needs neither a compiler nor a GPU
+    rows = [
+        (
+            f"{layer.name} ({type(layer).__name__})",
+            " x ".join(map(str, after)),
+            f"{sum(math.prod(s) for s in layer.parameter_shapes(before).values()):,}",
+        )
+        for layer, before, after in zip(model.layers, model.shapes, model.shapes[1:])
+    ]
     table(f"{path}: a minicnn model", ("layer", "output", "parameters"), rows, right=(2,))
     print()
     state = "its state kept: training can go on" if model.optimizer.state else "without state"
-    table("in all", (), [("input", " x ".join(map(str, model.input_shape)) + f", {model.input_map}"),
-                         ("parameters", f"{model.parameters.size:,}"), ("updates made", f"{model.updates:,}"),
-                         ("optimizer", f"{type(model.optimizer).__name__}, {state}"),
-                         ("size on disk", bytes_text(path.stat().st_size)), ("integrity", "digest ok")])
+    table(
+        "in all",
+        (),
+        [
+            ("input", " x ".join(map(str, model.input_shape)) + f", {model.input_map}"),
+            ("parameters", f"{model.parameters.size:,}"),
+            ("updates made", f"{model.updates:,}"),
+            ("optimizer", f"{type(model.optimizer).__name__}, {state}"),
+            ("size on disk", bytes_text(path.stat().st_size)),
+            ("integrity", "digest ok"),
+        ],
+    )
     return 0
 
 
@@ -100,6 +156,7 @@ def _run_folder(path):
     if (path / "run.json").exists():
         return _run_file(path / "run.json")
     import csv
+
     with open(path / "history.csv", newline="") as file:
         epochs = list(csv.DictReader(file))
     print(f"{path}: this run is not complete (it has no run.json); its history so far:")
@@ -113,31 +170,57 @@ def _run_file(path):
         epochs, arguments = run["epochs"], run["arguments"]
     except (ValueError, KeyError, TypeError) as problem:
         raise EventError(f"{path}: not the record of a run ({problem!r})") from problem
-    table(str(path), (), [("accuracy", _number(run.get("accuracy"))), ("loss", _number(run.get("loss"))),
-                          ("epochs", str(len(epochs))), ("seconds in all", _number(run.get("seconds"))),
-                          ("ranks x threads", f"{run.get('ranks', '-')} x {run.get('threads', '-')}"),
-                          ("peak memory of a rank, MB", _number(run.get("peak_memory_mb"))),
-                          *[(f"version of {key}", value) for key, value in run.get("versions", {}).items()],
-                          *[(f"machine, {key}", value) for key, value in run.get("machine", {}).items()]])
+    table(
+        str(path),
+        (),
+        [
+            ("accuracy", _number(run.get("accuracy"))),
+            ("loss", _number(run.get("loss"))),
+            ("epochs", str(len(epochs))),
+            ("seconds in all", _number(run.get("seconds"))),
+            ("ranks x threads", f"{run.get('ranks', '-')} x {run.get('threads', '-')}"),
+            ("peak memory of a rank, MB", _number(run.get("peak_memory_mb"))),
+            *[(f"version of {key}", value) for key, value in run.get("versions", {}).items()],
+            *[(f"machine, {key}", value) for key, value in run.get("machine", {}).items()],
+        ],
+    )
     print()
-    table("arguments", (), [(key, "-" if value is None else value) for key, value in arguments.items()])
+    table(
+        "arguments",
+        (),
+        [(key, "-" if value is None else value) for key, value in arguments.items()],
+    )
     _epochs(epochs)
     return 0
 
 
 def _epochs(epochs):
-    """Print the history, and the parts of each epoch's seconds ("seconds: forward" and so on) in tables of their own, a row per part."""
+    """Print the history, and the parts of each epoch's seconds ("seconds: forward" and so on) in
+    tables of their own, a row per part.
+    """
     names = list(dict.fromkeys(key for row in epochs for key in row))
     columns = [name for name in names if ": " not in name]
     if epochs:
         print()
-        table("history", [name.replace("_", " ") for name in columns], [[_number(row.get(name)) for name in columns] for row in epochs],
-              right=range(len(columns)))
+        table(
+            "history",
+            [name.replace("_", " ") for name in columns],
+            [[_number(row.get(name)) for name in columns] for row in epochs],
+            right=range(len(columns)),
+        )
     for title in dict.fromkeys(name.split(": ")[0] for name in names if ": " in name):
-        rows = [[name.split(": ")[1], *[_number(row.get(name)) for row in epochs]] for name in names if name.startswith(title + ": ")]
+        rows = [
+            [name.split(": ")[1], *[_number(row.get(name)) for row in epochs]]
+            for name in names
+            if name.startswith(title + ": ")
+        ]
         print()
-        table(title if title == "seconds" else f"seconds, {title}", ["epoch", *[_number(row.get("epoch")) for row in epochs]], rows,
-              right=range(1, 1 + len(epochs)))
+        table(
+            title if title == "seconds" else f"seconds, {title}",
+            ["epoch", *[_number(row.get("epoch")) for row in epochs]],
+            rows,
+            right=range(1, 1 + len(epochs)),
+        )
 
 
 def _axis(axis):

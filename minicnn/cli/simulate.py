@@ -1,4 +1,7 @@
-"""``simulate``: a file of simulated events, by one process or by all ranks under mpiexec, resumed after a kill."""
+"""``simulate``: a file of simulated events, by one process or by all ranks under mpiexec, resumed
+after a kill.
+"""
+
 import time
 
 from ..data.event import CLASSES
@@ -7,26 +10,62 @@ from .common import bytes_text, classes_text, output
 
 def arguments(parser):
     add = parser.add_argument
-    parser.epilog = ("Also under mpiexec -n N; the events are the same for any N. A job that was killed goes on where it stopped "
-                     "when it is started again with the same options (every thousand events are kept in OUT.parts).")
+    parser.epilog = (
+        "Also under mpiexec -n N; the events are the same for any N. A job that was killed goes on where it stopped "
+        "when it is started again with the same options (every thousand events are kept in OUT.parts)."
+    )
     add("--events", type=int, required=True, help="number of events")
     add("--out", required=True, metavar="FILE.h5", help="event file to write")
     add("--size", type=int, default=3600, help="edge of the images in pixels")
     add("--seed", type=int, default=0, help="another seed, other events")
-    add("--planes", type=int, default=1, choices=(1, 3), help="collection plane only, or also the two induction planes")
-    add("--classes", nargs="+", default=list(CLASSES), metavar="CLASS", help="equally probable classes out of these")
-    add("--momentum", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range in MeV/c (default: 100-1000, K+ 300-1000)")
-    add("--dead-wires", type=float, default=0.0, metavar="FRACTION", help="fraction of the wires that read nothing")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a number of the readout: threshold=20, noise=0, padding=8 "
-        "(columns kept around a pulse), lifetime, longitudinal, transverse, electrons, shaping, field, saturation")
-    add("--full-noise", action="store_true", help="draw the noise of every pixel: slow, and files are much larger")
+    add(
+        "--planes",
+        type=int,
+        default=1,
+        choices=(1, 3),
+        help="collection plane only, or also the two induction planes",
+    )
+    add(
+        "--classes",
+        nargs="+",
+        default=list(CLASSES),
+        metavar="CLASS",
+        help="equally probable classes out of these",
+    )
+    add(
+        "--momentum",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="range in MeV/c (default: 100-1000, K+ 300-1000)",
+    )
+    add(
+        "--dead-wires",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="fraction of the wires that read nothing",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a number of the readout: threshold=20, noise=0, padding=8 "
+        "(columns kept around a pulse), lifetime, longitudinal, transverse, electrons, shaping, field, saturation",
+    )
+    add(
+        "--full-noise",
+        action="store_true",
+        help="draw the noise of every pixel: slow, and files are much larger",
+    )
     add("--overwrite", action="store_true", help="replace the file if it exists")
 
 
 def run(args):
     try:
         return _run(args)
-    except SystemExit as end:                        # an error that all ranks agree on, said by rank 0
+    except SystemExit as end:  # an error that all ranks agree on, said by rank 0
         return 2 if end.code == 1 else end.code
 
 
@@ -35,6 +74,7 @@ def _run(args):
     from ..data.generate import parts_folder
     from ..parallel import ordered, world
     from ..progress import Meter
+
     with world() as comm:
         quiet = bool(comm and comm.rank)
 
@@ -45,22 +85,35 @@ def _run(args):
             return path, parts_folder(path).exists()
 
         path, resumed = ordered(comm, prepare)
-        simulator = ordered(comm, lambda: Simulator(args.seed, (args.size, args.size, args.planes), args.classes,
-                                                    momentum=args.momentum, dead_wires=args.dead_wires, full_noise=args.full_noise,
-                                                    **_settings(args.set)))
+        simulator = ordered(
+            comm,
+            lambda: Simulator(
+                args.seed,
+                (args.size, args.size, args.planes),
+                args.classes,
+                momentum=args.momentum,
+                dead_wires=args.dead_wires,
+                full_noise=args.full_noise,
+                **_settings(args.set),
+            ),
+        )
         if resumed and not quiet:
             print(f"going on with the events in {parts_folder(path)}", flush=True)
         start = time.perf_counter()
         with Meter("simulating", args.events, silent=quiet) as meter:
-            there = generate(path, args.events, simulator, comm, lambda done, total: meter.update(done))
+            there = generate(
+                path, args.events, simulator, comm, lambda done, total: meter.update(done)
+            )
         seconds = time.perf_counter() - start
         if quiet:
             return 0
         made = args.events - there
         before = f" ({there:,} were there already)" if there else ""
         with open_events(path) as events:
-            print(f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, into {path} "
-                  f"({bytes_text(path.stat().st_size)}): {classes_text(events.labels, events.class_names)}")
+            print(
+                f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, into {path} "
+                f"({bytes_text(path.stat().st_size)}): {classes_text(events.labels, events.class_names)}"
+            )
     return 0
 
 

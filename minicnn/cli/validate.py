@@ -1,4 +1,7 @@
-"""``validate``: the simulation against tables, theory, Geant4 and real data: a page with a picture and a table for each comparison."""
+"""``validate``: the simulation against tables, theory, Geant4 and real data: a page with a picture
+and a table for each comparison.
+"""
+
 from pathlib import Path
 
 from .common import one_process, table
@@ -7,8 +10,17 @@ from .common import one_process, table
 def arguments(parser):
     add = parser.add_argument
     parser.epilog = "The exit status is 1 where a number is farther from its reference than its tolerance. Takes about a minute."
-    add("--data", metavar="FOLDER", help="folder of the reference files; what needs one that is not there is named and left out")
-    add("--out", default="validation", metavar="FOLDER", help="folder for simulation.md and its pictures")
+    add(
+        "--data",
+        metavar="FOLDER",
+        help="folder of the reference files; what needs one that is not there is named and left out",
+    )
+    add(
+        "--out",
+        default="validation",
+        metavar="FOLDER",
+        help="folder for simulation.md and its pictures",
+    )
     add("--only", nargs="+", metavar="NAME", help="these comparisons only")
     add("--seed", type=int, default=7, help="seed of the simulated particles")
 
@@ -18,11 +30,14 @@ def run(args):
     from ..progress import Meter
     from ..simulate import Simulator
     from ..simulate.validation import VALIDATIONS, validate
+
     one_process("validate")
     names = args.only or list(VALIDATIONS)
     unknown = sorted(set(names) - set(VALIDATIONS))
     if unknown:
-        raise ValueError(f"there is no comparison {', '.join(unknown)}; there are {', '.join(VALIDATIONS)}")
+        raise ValueError(
+            f"there is no comparison {', '.join(unknown)}; there are {', '.join(VALIDATIONS)}"
+        )
     if args.data and not Path(args.data).is_dir():
         raise ValueError(f"--data {args.data}: there is no such folder")
     simulator, done, left_out = Simulator(seed=args.seed), [], []
@@ -34,7 +49,12 @@ def run(args):
             except FileNotFoundError as missing:
                 left_out.append(str(missing))
     for validation in done:
-        table(validation.title, ("", "simulated", "reference", "tolerance", "", "from"), check_rows(validation), right=(1, 2, 3))
+        table(
+            validation.title,
+            ("", "simulated", "reference", "tolerance", "", "from"),
+            check_rows(validation),
+            right=(1, 2, 3),
+        )
         print()
     for text in left_out:
         print(f"not compared: {text}")

@@ -1,4 +1,7 @@
-"""Events: sparse images, readers of the file formats, the simulator, and the compressed store that feeds training."""
+"""Events: sparse images, readers of the file formats, the simulator, and the compressed store that
+feeds training.
+"""
+
 from . import transforms
 from .batches import ArrayDataset, batches
 from .event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
@@ -9,12 +12,30 @@ from .shard import shard, split
 from .sparse import SparseImage
 from .store import EventStore
 
-__all__ = ["CLASSES", "CLASS_OF_PDG", "PARTICLE", "ArrayDataset", "Event", "EventError", "EventStore", "EventWriter", "NodeStore",
-           "Simulator", "SparseImage", "batches", "generate", "open_events", "shard", "split", "transforms"]
+__all__ = [
+    "CLASSES",
+    "CLASS_OF_PDG",
+    "PARTICLE",
+    "ArrayDataset",
+    "Event",
+    "EventError",
+    "EventStore",
+    "EventWriter",
+    "NodeStore",
+    "Simulator",
+    "SparseImage",
+    "batches",
+    "generate",
+    "open_events",
+    "shard",
+    "split",
+    "transforms",
+]
 
 
 def __getattr__(name):
-    if name == "Simulator":                          # its inner loops need numba, which takes a second to load
+    if name == "Simulator":  # its inner loops need numba, which takes a second to load
         from ..simulate import Simulator
+
         return Simulator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,7 @@
-"""From a data set to the batches of an epoch, the next one fetched by a thread while the current one is learned."""
+"""From a data set to the batches of an epoch, the next one fetched by a thread while the current
+one is learned.
+"""
+
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -37,11 +40,13 @@ def as_dataset(data, rank=0, ranks=1, seed=0):
 
 
 def batches(dataset, order, batch_size, steps, prefetch=1):
-    """Yield exactly ``steps`` batches (images, labels) of ``dataset`` in the given order; the last ones may be short or empty.
+    """Yield exactly ``steps`` batches (images, labels) of ``dataset`` in the given order; the last
+    ones may be short or empty.
 
-    ``prefetch`` batches are read and decompressed ahead by one thread (0: none). An error there is raised here, in its place.
+    ``prefetch`` batches are read and decompressed ahead by one thread (0: none). An error there is
+    raised here, in its place.
     """
-    parts = [order[step * batch_size:(step + 1) * batch_size] for step in range(steps)]
+    parts = [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)]
     if prefetch < 1:
         for part in parts:
             yield _fetch(dataset, part)
@@ -51,5 +56,5 @@ def batches(dataset, order, batch_size, steps, prefetch=1):
 
 
 def _fetch(dataset, part):
-    with trace.span("read"):                                    # less what has spans of its own: decompress, augment
+    with trace.span("read"):  # less what has spans of its own: decompress, augment
         return dataset.batch(part)

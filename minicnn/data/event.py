@@ -1,4 +1,5 @@
 """What an event is: its image, its class and the particles that made it."""
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,9 @@ CLASS_OF_PDG = {22: 0, 11: 1, -11: 1, 13: 2, -13: 2, 211: 3, -211: 3, 321: 4}
 
 #: One row per particle. ``parent`` is the row of the parent within the event, -1 for the primary.
 #: momentum in MeV/c at the start, start and end in cm.
-PARTICLE = np.dtype([("pdg", "i4"), ("parent", "i4"), ("momentum", "f4", 3), ("start", "f4", 3), ("end", "f4", 3)])
+PARTICLE = np.dtype(
+    [("pdg", "i4"), ("parent", "i4"), ("momentum", "f4", 3), ("start", "f4", 3), ("end", "f4", 3)]
+)
 
 
 class EventError(ValueError):
@@ -19,7 +22,9 @@ class EventError(ValueError):
 
 @dataclass(frozen=True)
 class Event:
-    """One labelled image: ``label`` indexes the class names of its file, -1 where unknown; ``id`` is (run, subrun, event)."""
+    """One labelled image: ``label`` indexes the class names of its file, -1 where unknown; ``id``
+    is (run, subrun, event).
+    """
 
     image: SparseImage
     label: int
@@ -33,11 +38,15 @@ class Event:
 
     @property
     def direction(self):
-        """Unit vector (3,) of the primary particle's momentum: along the drift, upwards, along the beam; nan where there is not one."""
+        """Unit vector (3,) of the primary particle's momentum: along the drift, upwards, along the
+        beam; nan where there is not one.
+        """
         vector = self._primary()
         with np.errstate(invalid="ignore"):
             return vector / np.linalg.norm(vector)
 
     def _primary(self):
         primary = self.particles[self.particles["parent"] < 0]
-        return primary["momentum"][0].astype(np.float64) if len(primary) == 1 else np.full(3, np.nan)
+        return (
+            primary["momentum"][0].astype(np.float64) if len(primary) == 1 else np.full(3, np.nan)
+        )

@@ -1,26 +1,34 @@
 """Which rank gets which events: consecutive pieces of one seeded permutation of all of them."""
+
 import numpy as np
 
 
 def shard(events, ranks, rank, seed=0):
-    """Return the event numbers (int64) of ``rank``: every event belongs to one rank, sizes differ by at most one.
+    """Return the event numbers (int64) of ``rank``: every event belongs to one rank, sizes differ
+    by at most one.
 
-    The permutation mixes a file that is sorted by class. Raises ValueError where there are fewer events than ranks.
+    The permutation mixes a file that is sorted by class. Raises ValueError where there are fewer
+    events than ranks.
     """
     if not 0 <= rank < ranks:
         raise ValueError(f"rank {rank} is not one of {ranks} ranks")
     if events < ranks:
-        raise ValueError(f"{events} events cannot be shared by {ranks} ranks: every rank needs at least one")
+        raise ValueError(
+            f"{events} events cannot be shared by {ranks} ranks: every rank needs at least one"
+        )
     order = np.random.default_rng([seed, events]).permutation(events)
-    return order[events * rank // ranks:events * (rank + 1) // ranks]
+    return order[events * rank // ranks : events * (rank + 1) // ranks]
 
 
 def split(events, train, validation, seed=0):
-    """Return (training, validation) event numbers: disjoint pieces of one seeded permutation of all events.
+    """Return (training, validation) event numbers: disjoint pieces of one seeded permutation of all
+    events.
 
     Raises ValueError where the file has fewer events than both together.
     """
     if train < 1 or validation < 0 or train + validation > events:
-        raise ValueError(f"{train} training and {validation} validation events cannot be taken from {events} events")
+        raise ValueError(
+            f"{train} training and {validation} validation events cannot be taken from {events} events"
+        )
     order = np.random.default_rng([seed, events, 1]).permutation(events)
-    return order[:train], order[train:train + validation]
+    return order[:train], order[train : train + validation]

@@ -1,4 +1,5 @@
 """SparseImage: an image as the list of its lit pixels."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -6,10 +7,12 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class SparseImage:
-    """An (H, W, C) float32 image given by its lit pixels; every other pixel has the value ``background``.
+    """An (H, W, C) float32 image given by its lit pixels; every other pixel has the value
+    ``background``.
 
-    coords int32 (n, 2): row (wire), column (tick), sorted row by row and unique, because sums follow this order.
-    values float32 (n, C). shape (H, W, C). Raises ValueError where an entry is out of range, unsorted, doubled or not finite.
+    coords int32 (n, 2): row (wire), column (tick), sorted row by row and unique, because sums
+    follow this order. values float32 (n, C). shape (H, W, C). Raises ValueError where an entry is
+    out of range, unsorted, doubled or not finite.
     """
 
     coords: np.ndarray
@@ -34,9 +37,13 @@ class SparseImage:
         def place(k):
             return f"pixel {k} at (row {self.coords[k, 0]}, column {self.coords[k, 1]})"
 
-        outside = self.coords.view(np.uint32) >= np.array((h, w), np.uint32)           # what is negative becomes very large
+        outside = self.coords.view(np.uint32) >= np.array(
+            (h, w), np.uint32
+        )  # what is negative becomes very large
         if outside.any():
-            raise ValueError(f"{place(outside.any(1).argmax())} lies outside the image of {h} x {w}")
+            raise ValueError(
+                f"{place(outside.any(1).argmax())} lies outside the image of {h} x {w}"
+            )
         number = self.coords[:, 0] * np.int64(w) + self.coords[:, 1]
         unsorted = number[1:] <= number[:-1]
         if unsorted.any():
@@ -62,7 +69,9 @@ class SparseImage:
 
     @classmethod
     def from_dense(cls, image, background=0.0):
-        """Make one from an (H, W, C) or (H, W) array: a pixel is lit where any channel differs from ``background``."""
+        """Make one from an (H, W, C) or (H, W) array: a pixel is lit where any channel differs from
+        ``background``.
+        """
         image = np.asarray(image, np.float32)
         image = image[..., None] if image.ndim == 2 else image
         coords = np.argwhere((image != background).any(-1))
@@ -72,16 +81,25 @@ class SparseImage:
     def from_pixels(cls, rows, columns, values, shape, background=0.0):
         """Make one from unordered pixels; values of pixels that occur more than once are added up."""
         values = np.asarray(values, np.float32).reshape(len(rows), shape[2])
-        key, place = np.unique(np.asarray(rows, np.int64) * shape[1] + np.asarray(columns, np.int64), return_inverse=True)
+        key, place = np.unique(
+            np.asarray(rows, np.int64) * shape[1] + np.asarray(columns, np.int64),
+            return_inverse=True,
+        )
         total = np.zeros((len(key), shape[2]), np.float64)
         np.add.at(total, place, values)
         return cls(np.stack([key // shape[1], key % shape[1]], 1), total, shape, background)
 
     def to_dense(self, out=None, f=None):
-        """Return the (H, W, C) float32 array of the values, or of f(values), written into ``out`` when given."""
+        """Return the (H, W, C) float32 array of the values, or of f(values), written into ``out``
+        when given.
+        """
         if out is None:
             out = np.empty(self.shape, np.float32)
-        background, values = (np.float32(self.background), self.values) if f is None else (f(np.float32(self.background)), f(self.values))
+        background, values = (
+            (np.float32(self.background), self.values)
+            if f is None
+            else (f(np.float32(self.background)), f(self.values))
+        )
         out[...] = background
         out[self.coords[:, 0], self.coords[:, 1]] = values
         return out

@@ -1,13 +1,16 @@
-"""Normalisation and augmentation of events, on their lit pixels: callables ``t(image, rng) -> SparseImage``.
+"""Normalisation and augmentation of events, on their lit pixels: callables ``t(image, rng) ->
+SparseImage``.
 
-    from minicnn.data import transforms as tr
-    pipeline = tr.Compose([tr.MirrorWire(), tr.MirrorTime(), tr.Shift(50, 100), tr.GainJitter(0.05), tr.Clip(high=400)])
-    image = pipeline(image, tr.event_rng(seed, epoch, number))
+    from minicnn.data import transforms as tr pipeline = tr.Compose([tr.MirrorWire(),
+    tr.MirrorTime(), tr.Shift(50, 100), tr.GainJitter(0.05), tr.Clip(high=400)]) image =
+    pipeline(image, tr.event_rng(seed, epoch, number))
 
-What is drawn for an event depends on ``event_rng``'s arguments alone, so that any rank, at any number of ranks, in any order,
-makes the same image. Every transform draws as many numbers whatever the image is. Images keep their shape; order and uniqueness
-of the pixels are kept. All randomness comes from ``rng`` (numpy.random.Generator); normalisations accept None.
+What is drawn for an event depends on ``event_rng``'s arguments alone, so that any rank, at any
+number of ranks, in any order, makes the same image. Every transform draws as many numbers whatever
+the image is. Images keep their shape; order and uniqueness of the pixels are kept. All randomness
+comes from ``rng`` (numpy.random.Generator); normalisations accept None.
 """
+
 import numpy as np
 
 from ..inspect import trace
@@ -15,7 +18,9 @@ from .sparse import SparseImage
 
 
 def event_rng(seed, epoch, event):
-    """Return the Generator for one event in one epoch; ``event`` is its number in the file, or its (run, subrun, event)."""
+    """Return the Generator for one event in one epoch; ``event`` is its number in the file, or its
+    (run, subrun, event).
+    """
     numbers = [event] if np.ndim(event) == 0 else list(event)
     return np.random.default_rng([int(n) & (1 << 64) - 1 for n in (seed, epoch, *numbers)])
 
@@ -35,7 +40,7 @@ class Compose:
         return image
 
 
-# ---------------------------------------------------------------------------------------------------- normalisation
+# ------------------------------------------------------------------------------------ normalisation
 class Scale:
     """v -> v * factor: ADC counts to numbers of order one. The background is scaled too."""
 
@@ -47,7 +52,9 @@ class Scale:
 
 
 class Clip:
-    """v -> min(max(v, low), high), None for no limit: one very bright pixel does not decide. The background is clipped too."""
+    """v -> min(max(v, low), high), None for no limit: one very bright pixel does not decide. The
+    background is clipped too.
+    """
 
     def __init__(self, low=None, high=None):
         if (low is None and high is None) or (None not in (low, high) and not low <= high):
@@ -59,7 +66,9 @@ class Clip:
 
 
 class Log:
-    """v -> sign(v) * log(1 + |v| / scale): a range of decades becomes one of a few units; 0 stays 0, v << scale goes linearly."""
+    """v -> sign(v) * log(1 + |v| / scale): a range of decades becomes one of a few units; 0 stays
+    0, v << scale goes linearly.
+    """
 
     def __init__(self, scale=1.0):
         self.scale = np.float32(_positive("scale", scale))
@@ -68,7 +77,7 @@ class Log:
         return _mapped(image, lambda v: np.copysign(np.log1p(np.abs(v) / self.scale), v))
 
 
-# ---------------------------------------------------------------------------------------------------- augmentation
+# ------------------------------------------------------------------------------------- augmentation
 class MirrorWire:
     """Reverse the wires (rows) with the given probability."""
 
@@ -92,7 +101,9 @@ class MirrorTime(MirrorWire):
 
 
 class Shift:
-    """Move by whole pixels, uniformly within +-rows and +-columns; what leaves the image is lost, what enters is background."""
+    """Move by whole pixels, uniformly within +-rows and +-columns; what leaves the image is lost,
+    what enters is background.
+    """
 
     def __init__(self, rows, columns):
         self.limits = (int(_finite("rows", rows)), int(_finite("columns", columns)))
@@ -107,18 +118,24 @@ class Shift:
 
 
 class GainJitter:
-    """Multiply the lit pixels of every plane by its own factor from a Gaussian of mean 1 and width sigma, not below 0."""
+    """Multiply the lit pixels of every plane by its own factor from a Gaussian of mean 1 and width
+    sigma, not below 0.
+    """
 
     def __init__(self, sigma):
         self.sigma = _positive("sigma", sigma)
 
     def __call__(self, image, rng):
-        gain = np.maximum(1 + self.sigma * rng.standard_normal(image.shape[2]), 0).astype(np.float32)
+        gain = np.maximum(1 + self.sigma * rng.standard_normal(image.shape[2]), 0).astype(
+            np.float32
+        )
         return SparseImage(image.coords, image.values * gain, image.shape, image.background)
 
 
 class DeadWires:
-    """Every wire (row) reads nothing but background with the given probability, in each plane on its own."""
+    """Every wire (row) reads nothing but background with the given probability, in each plane on
+    its own.
+    """
 
     def __init__(self, fraction):
         self.fraction = _fraction("fraction", fraction)
@@ -131,16 +148,20 @@ class DeadWires:
 
 
 class Augmented:
-    """A data set whose images go through a transform when they are fetched, a new draw in each epoch.
+    """A data set whose images go through a transform when they are fetched, a new draw in each
+    epoch.
 
-    dataset: anything with ``batch(indices) -> (images, labels)`` and a length. transform: as above. seed: of the draws. numbers:
-    for each event of the data set its number in the whole file, where ranks hold shares of one (default: those of the data set, else
-    its index). ``epoch`` is set by whoever trains, before each epoch. Dense images become sparse ones.
+    dataset: anything with ``batch(indices) -> (images, labels)`` and a length. transform: as above.
+    seed: of the draws. numbers: for each event of the data set its number in the whole file, where
+    ranks hold shares of one (default: those of the data set, else its index). ``epoch`` is set by
+    whoever trains, before each epoch. Dense images become sparse ones.
     """
 
     def __init__(self, dataset, transform, seed=0, numbers=None):
         self.dataset, self.transform, self.seed, self.epoch = dataset, transform, seed, 0
-        self.numbers = np.asarray(getattr(dataset, "numbers", np.arange(len(dataset))) if numbers is None else numbers)
+        self.numbers = np.asarray(
+            getattr(dataset, "numbers", np.arange(len(dataset))) if numbers is None else numbers
+        )
         events = getattr(dataset, "reach", len(dataset))
         if len(self.numbers) != events:
             raise ValueError(f"{len(self.numbers)} numbers for {events} events")
@@ -148,7 +169,7 @@ class Augmented:
     def __len__(self):
         return len(self.dataset)
 
-    def __getattr__(self, name):                     # labels, class_names ... of the data set
+    def __getattr__(self, name):  # labels, class_names ... of the data set
         if name == "dataset":
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -157,16 +178,25 @@ class Augmented:
         """Return (transformed images, labels) of the given events."""
         images, labels = self.dataset.batch(indices)
         with trace.span("augment"):
-            return [self.transform(image if isinstance(image, SparseImage) else SparseImage.from_dense(image),
-                                   event_rng(self.seed, self.epoch, self.numbers[i])) for image, i in zip(images, indices)], labels
+            return [
+                self.transform(
+                    image if isinstance(image, SparseImage) else SparseImage.from_dense(image),
+                    event_rng(self.seed, self.epoch, self.numbers[i]),
+                )
+                for image, i in zip(images, indices)
+            ], labels
 
 
 def _mapped(image, f):
-    return SparseImage(image.coords, f(image.values), image.shape, float(f(np.float32(image.background))))
+    return SparseImage(
+        image.coords, f(image.values), image.shape, float(f(np.float32(image.background)))
+    )
 
 
 def _sorted(coords, values, image):
-    order = np.argsort(coords[:, 0] * np.int64(image.shape[1]) + coords[:, 1], kind="stable")      # quick where long runs are in order
+    order = np.argsort(
+        coords[:, 0] * np.int64(image.shape[1]) + coords[:, 1], kind="stable"
+    )  # quick where long runs are in order
     return SparseImage(coords[order], values[order], image.shape, image.background)
 
 

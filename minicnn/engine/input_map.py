@@ -1,12 +1,15 @@
 """What happens to a pixel as it enters the network."""
+
 import numpy as np
 
 
 class InputMap:
-    """v -> scale * v, or with a knee v -> scale * knee * log(1 + v / knee) (odd in v): linear below the knee, logarithmic above.
+    """v -> scale * v, or with a knee v -> scale * knee * log(1 + v / knee) (odd in v): linear below
+    the knee, logarithmic above.
 
-    Pixel by pixel and 0 -> 0, so that an event stays as sparse as it is. The knee, in the units of v, keeps the few very bright pixels of
-    a shower (50 times a minimum-ionising track) from deciding every gradient. Raises ValueError unless both are finite and positive.
+    Pixel by pixel and 0 -> 0, so that an event stays as sparse as it is. The knee, in the units of
+    v, keeps the few very bright pixels of a shower (50 times a minimum-ionising track) from
+    deciding every gradient. Raises ValueError unless both are finite and positive.
     """
 
     def __init__(self, scale=1.0, knee=None):
@@ -17,7 +20,9 @@ class InputMap:
         self.identity = self.scale == 1 and knee is None
 
     def __str__(self):
-        return f"pixels times {self.scale:g}" + (f", compressed above {self.knee:g}" if self.knee else "")
+        return f"pixels times {self.scale:g}" + (
+            f", compressed above {self.knee:g}" if self.knee else ""
+        )
 
     def __call__(self, v):
         """Return the mapped array, of the dtype of v."""

@@ -1,14 +1,18 @@
-"""The performance model: what a training step and an epoch take on N ranks, from what was measured on a few.
+"""The performance model: what a training step and an epoch take on N ranks, from what was measured
+on a few.
 
-A step of rank r with b events takes S_r = slowdown * (fixed + t_1 + ... + t_b): ``fixed`` once per update (weight packing, resting tables,
-checks, update) and a time t per event, whose distribution is measured: events differ in how much is lit. All ranks wait for the last,
+A step of rank r with b events takes S_r = slowdown * (fixed + t_1 + ... + t_b): ``fixed`` once per
+update (weight packing, resting tables, checks, update) and a time t per event, whose distribution
+is measured: events differ in how much is lit. All ranks wait for the last,
 
     step(N) = E[max over N ranks of S_r] + communication that nothing hides.
 
-Communication is Hockney's: a message of n bytes takes alpha + n * beta, adding n bytes gamma * n (R. W. Hockney, Parallel Computing 20,
-1994). Costs of the Allreduce algorithms: R. Thakur, R. Rabenseifner, W. Gropp, Int. J. High Perf. Comput. Appl. 19, 2005; R. Rabenseifner,
-ICCS 2004; ring: P. Patarasuk, X. Yuan, J. Parallel Distrib. Comput. 69, 2009.
+Communication is Hockney's: a message of n bytes takes alpha + n * beta, adding n bytes gamma * n
+(R. W. Hockney, Parallel Computing 20, 1994). Costs of the Allreduce algorithms: R. Thakur, R.
+Rabenseifner, W. Gropp, Int. J. High Perf. Comput. Appl. 19, 2005; R. Rabenseifner, ICCS 2004; ring:
+P. Patarasuk, X. Yuan, J. Parallel Distrib. Comput. 69, 2009.
 """
+
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -18,7 +22,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Link:
-    """A connection: ``alpha`` seconds of latency per message, ``beta`` seconds per byte, ``gamma`` seconds to add a byte."""
+    """A connection: ``alpha`` seconds of latency per message, ``beta`` seconds per byte, ``gamma``
+    seconds to add a byte.
+    """
 
     alpha: float
     beta: float
@@ -36,24 +42,34 @@ def ring(p, n, link):
 
 
 def recursive_doubling(p, n, link, inner=None, per_node=1):
-    """ceil(log2 p) exchanges of all n bytes; the ranks beyond a power of two first add theirs to a neighbour's and get the result last.
+    """ceil(log2 p) exchanges of all n bytes; the ranks beyond a power of two first add theirs to a
+    neighbour's and get the result last.
 
-    inner, per_node: ranks that sit on one node exchange over ``inner``; of exchanges between nodes, all of a node's ranks make one at the
-    same time and share its link.
+    inner, per_node: ranks that sit on one node exchange over ``inner``; of exchanges between nodes,
+    all of a node's ranks make one at the same time and share its link.
     """
     steps = [n] * (p.bit_length() - 1)
     return _exchanges(steps, steps, link, inner, per_node) + _fold(p, n, link)
 
 
 def rabenseifner(p, n, link, inner=None, per_node=1):
-    """Recursive halving (a reduce-scatter), then doubling (an allgather): 2 log2 p alpha + 2 (p-1)/p n beta + (p-1)/p n gamma."""
-    halves = [n / 2 ** (k + 1) for k in range(p.bit_length() - 1)]              # the farthest exchange first, of half the buffer
-    return (_exchanges(halves, halves, link, inner, per_node, near_last=True)
-            + _exchanges(halves, [0.0] * len(halves), link, inner, per_node, near_last=True) + _fold(p, n, link))
+    """Recursive halving (a reduce-scatter), then doubling (an allgather): 2 log2 p alpha + 2
+    (p-1)/p n beta + (p-1)/p n gamma.
+    """
+    halves = [
+        n / 2 ** (k + 1) for k in range(p.bit_length() - 1)
+    ]  # the farthest exchange first, of half the buffer
+    return (
+        _exchanges(halves, halves, link, inner, per_node, near_last=True)
+        + _exchanges(halves, [0.0] * len(halves), link, inner, per_node, near_last=True)
+        + _fold(p, n, link)
+    )
 
 
 def hierarchical(p, n, link, inner, per_node):
-    """Reduce to one leader per node, Allreduce between leaders by the better of ring and Rabenseifner, broadcast within the node."""
+    """Reduce to one leader per node, Allreduce between leaders by the better of ring and
+    Rabenseifner, broadcast within the node.
+    """
     q = min(per_node, p)
     nodes = -(-p // q)
     within = log2ceil(q) * (2 * (inner.alpha + n * inner.beta) + n * inner.gamma)
@@ -61,7 +77,9 @@ def hierarchical(p, n, link, inner, per_node):
 
 
 def _exchanges(sizes, added, link, inner, per_node, near_last=False):
-    """Return the time of a chain of pairwise exchanges; the log2(per_node) nearest ones stay on the node."""
+    """Return the time of a chain of pairwise exchanges; the log2(per_node) nearest ones stay on the
+    node.
+    """
     near = min(log2ceil(per_node), len(sizes)) if inner else 0
     total = 0.0
     for k, (n, plus) in enumerate(zip(sizes, added)):
@@ -80,9 +98,11 @@ ALGORITHMS = ("ring", "recursive doubling", "rabenseifner", "hierarchical")
 
 
 def allreduce(algorithm, p, n, link, inner=None, per_node=1):
-    """Return the seconds of an Allreduce of n bytes over p ranks, ``per_node`` on each node and connected there by ``inner``.
+    """Return the seconds of an Allreduce of n bytes over p ranks, ``per_node`` on each node and
+    connected there by ``inner``.
 
-    algorithm: one of ALGORITHMS, or "best" for the fastest. All of one node: ``inner`` alone counts.
+    algorithm: one of ALGORITHMS, or "best" for the fastest. All of one node: ``inner`` alone
+    counts.
     """
     if p == 1:
         return 0.0
@@ -93,7 +113,7 @@ def allreduce(algorithm, p, n, link, inner=None, per_node=1):
         link, per_node = inner, 1
     if algorithm == "ring":
         nodes = -(-p // per_node)
-        if nodes > 1:                                                     # the slowest of its links sets the pace of a ring
+        if nodes > 1:  # the slowest of its links sets the pace of a ring
             link = Link(max(link.alpha, inner.alpha), max(link.beta, inner.beta), link.gamma)
         return ring(p, n, link)
     if algorithm == "recursive doubling":
@@ -106,20 +126,27 @@ def allreduce(algorithm, p, n, link, inner=None, per_node=1):
 
 
 def expected_maximum(sample, ranks):
-    """Return E[max of ``ranks`` independent draws] from the sample's empirical distribution, exactly: sum x_(i) ((i/M)^N - ((i-1)/M)^N)."""
+    """Return E[max of ``ranks`` independent draws] from the sample's empirical distribution,
+    exactly: sum x_(i) ((i/M)^N - ((i-1)/M)^N).
+    """
     x = np.sort(np.asarray(sample, np.float64))
     edges = (np.arange(len(x) + 1) / len(x)) ** ranks
     return float(x @ np.diff(edges))
 
 
 def fit_link(points, p, gamma):
-    """Return the Link whose Rabenseifner Allreduce on p ranks fits the measured [(bytes, seconds)] best, by relative least squares."""
+    """Return the Link whose Rabenseifner Allreduce on p ranks fits the measured [(bytes, seconds)]
+    best, by relative least squares.
+    """
     n, t = np.array(points, np.float64).T
-    messages = rabenseifner(p, 0.0, Link(1.0, 0.0))                      # the cost is linear in alpha, beta and gamma
-    volume, known = (np.array([rabenseifner(p, one, link) for one in n]) for link in (Link(0.0, 1.0), Link(0.0, 0.0, gamma)))
+    messages = rabenseifner(p, 0.0, Link(1.0, 0.0))  # the cost is linear in alpha, beta and gamma
+    volume, known = (
+        np.array([rabenseifner(p, one, link) for one in n])
+        for link in (Link(0.0, 1.0), Link(0.0, 0.0, gamma))
+    )
     a = np.stack([np.full_like(n, messages), volume], 1) / t[:, None]
     alpha, beta = np.linalg.lstsq(a, (t - known) / t, rcond=None)[0]
-    if alpha <= 0:                                                       # the shortest message is all latency then
+    if alpha <= 0:  # the shortest message is all latency then
         alpha = t.min() / messages
         beta = np.median((t - known - alpha * messages)[volume > 0] / volume[volume > 0])
     return Link(float(alpha), max(float(beta), 1e-15), gamma)
@@ -127,8 +154,8 @@ def fit_link(points, p, gamma):
 
 @dataclass
 class Calibration:
-    """What was measured on this machine; seconds and bytes. ``slowdown[r]``: how much longer r ranks that compute at once on this
-    node take than one alone."""
+    """What was measured on this machine; seconds and bytes. ``slowdown[r]``: how much longer r
+    ranks that compute at once on this node take than one alone."""
 
     machine: str
     cores: int
@@ -136,17 +163,21 @@ class Calibration:
     size: int
     batch: int
     parameters: int
-    events: list                                      # seconds of single events, forward and backward
-    fixed: float                                      # seconds once per update
-    backward: float                                   # seconds of one event's backward pass and the resting tables: hide communication
-    load: float                                       # seconds to fetch and decompress an event
-    gamma: float                                      # seconds to add a byte of gradients
-    memory_bandwidth: float                           # bytes/s of a copy, read and written
+    events: list  # seconds of single events, forward and backward
+    fixed: float  # seconds once per update
+    backward: (
+        float  # seconds of one event's backward pass and the resting tables: hide communication
+    )
+    load: float  # seconds to fetch and decompress an event
+    gamma: float  # seconds to add a byte of gradients
+    memory_bandwidth: float  # bytes/s of a copy, read and written
     slowdown: dict = field(default_factory=dict)
-    alpha: float = 2e-6                               # between ranks of a node
+    alpha: float = 2e-6  # between ranks of a node
     beta: float = 2e-10
-    allreduce: dict = field(default_factory=dict)     # {ranks: [(bytes, seconds)]}, as measured
-    measured: dict = field(default_factory=dict)      # {ranks: {"step", "compute", "wait", "communication"}} of real training
+    allreduce: dict = field(default_factory=dict)  # {ranks: [(bytes, seconds)]}, as measured
+    measured: dict = field(
+        default_factory=dict
+    )  # {ranks: {"step", "compute", "wait", "communication"}} of real training
 
     @property
     def inner(self):
@@ -171,11 +202,15 @@ class Calibration:
             with open(path) as file:
                 values = json.load(file)
             values["slowdown"] = {int(r): float(s) for r, s in values["slowdown"].items()}
-            values["allreduce"] = {int(r): [tuple(p) for p in points] for r, points in values["allreduce"].items()}
+            values["allreduce"] = {
+                int(r): [tuple(p) for p in points] for r, points in values["allreduce"].items()
+            }
             values["measured"] = {int(r): dict(parts) for r, parts in values["measured"].items()}
             found = cls(**values)
         except (TypeError, KeyError, AttributeError, ValueError) as problem:
-            raise ValueError(f"{path}: not a calibration of minicnn model ({problem!r})") from problem
+            raise ValueError(
+                f"{path}: not a calibration of minicnn model ({problem!r})"
+            ) from problem
         if not found.events or min(found.events) < 0:
             raise ValueError(f"{path}: a calibration needs times of events, all >= 0")
         return found
@@ -183,13 +218,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a prediction is for: the fabric between nodes, ranks per node, algorithm, overlap of communication with the backward pass."""
+    """Where a prediction is for: the fabric between nodes, ranks per node, algorithm, overlap of
+    communication with the backward pass.
+    """
 
     fabric: Link
     per_node: int
     algorithm: str = "best"
     overlap: bool = False
-    cores: int = 0                                    # of a node; 0: enough for its ranks
+    cores: int = 0  # of a node; 0: enough for its ranks
 
 
 @dataclass(frozen=True)
@@ -215,13 +252,17 @@ class Step:
 
 
 class Model:
-    """Predictions from a Calibration; ``draws`` sums of events are drawn once per batch size (seeded)."""
+    """Predictions from a Calibration; ``draws`` sums of events are drawn once per batch size
+    (seeded).
+    """
 
     def __init__(self, calibration, draws=100_000, seed=0):
         self.calibration, self.draws, self.seed, self._sums = calibration, draws, seed, {}
 
     def compute(self, batch, ranks_on_node=1, cores=0):
-        """Return (draws,) seconds of computing a step of ``batch`` events on a node with so many ranks; too few cores are shared."""
+        """Return (draws,) seconds of computing a step of ``batch`` events on a node with so many
+        ranks; too few cores are shared.
+        """
         c = self.calibration
         if batch not in self._sums:
             events = np.asarray(c.events)
@@ -232,11 +273,19 @@ class Model:
             self._sums[batch] = total
         cores = cores or ranks_on_node * c.threads
         shared = max(1.0, ranks_on_node * c.threads / cores)
-        loading = c.load * batch if ranks_on_node * c.threads >= cores else 0.0               # no core is free to do it beside
-        return shared * (self.slowdown(min(ranks_on_node, max(cores // c.threads, 1))) * (c.fixed + self._sums[batch]) + loading)
+        loading = (
+            c.load * batch if ranks_on_node * c.threads >= cores else 0.0
+        )  # no core is free to do it beside
+        return shared * (
+            self.slowdown(min(ranks_on_node, max(cores // c.threads, 1)))
+            * (c.fixed + self._sums[batch])
+            + loading
+        )
 
     def slowdown(self, ranks):
-        """Return the slowdown by ``ranks`` on one node: as measured, between and beyond these points linear, then constant."""
+        """Return the slowdown by ``ranks`` on one node: as measured, between and beyond these
+        points linear, then constant.
+        """
         known = {1: 1.0, **self.calibration.slowdown}
         at = sorted(known)
         return float(np.interp(ranks, at, [known[r] for r in at]))
@@ -247,9 +296,17 @@ class Model:
         times = self.compute(batch, on_node, setting.cores)
         mean, last = float(times.mean()), expected_maximum(times, ranks)
         c = self.calibration
-        communication = allreduce(setting.algorithm, ranks, c.bytes, setting.fabric, c.inner, setting.per_node)
-        latency = allreduce(setting.algorithm, ranks, 0.0, setting.fabric, c.inner, setting.per_node)
-        exposed = max(communication - c.backward, min(latency, communication)) if setting.overlap else communication
+        communication = allreduce(
+            setting.algorithm, ranks, c.bytes, setting.fabric, c.inner, setting.per_node
+        )
+        latency = allreduce(
+            setting.algorithm, ranks, 0.0, setting.fabric, c.inner, setting.per_node
+        )
+        exposed = (
+            max(communication - c.backward, min(latency, communication))
+            if setting.overlap
+            else communication
+        )
         return Step(ranks, batch, mean, max(last - mean, 0.0), communication, exposed)
 
     def weak(self, counts, batch, setting):
@@ -257,7 +314,9 @@ class Model:
         return [self.step(n, batch, setting) for n in counts]
 
     def strong(self, counts, total, setting):
-        """Return the Steps for each rank count that divides the events of an update, ``total``, evenly."""
+        """Return the Steps for each rank count that divides the events of an update, ``total``,
+        evenly.
+        """
         return [self.step(n, total // n, setting) for n in counts if n <= total and total % n == 0]
 
 
@@ -271,5 +330,20 @@ def epoch_seconds(step, events):
     return math.ceil(events / (step.ranks * step.batch)) * step.total
 
 
-__all__ = ["ALGORITHMS", "Calibration", "Link", "Model", "Setting", "Step", "allreduce", "efficiency", "epoch_seconds", "expected_maximum",
-           "fit_link", "hierarchical", "rabenseifner", "recursive_doubling", "ring"]
+__all__ = [
+    "ALGORITHMS",
+    "Calibration",
+    "Link",
+    "Model",
+    "Setting",
+    "Step",
+    "allreduce",
+    "efficiency",
+    "epoch_seconds",
+    "expected_maximum",
+    "fit_link",
+    "hierarchical",
+    "rabenseifner",
+    "recursive_doubling",
+    "ring",
+]

@@ -1,15 +1,18 @@
-"""Where the time goes: at every moment the main thread is in exactly one named part, so the parts of a step add up to the step.
+"""Where the time goes: at every moment the main thread is in exactly one named part, so the parts
+of a step add up to the step.
 
     with Ledger(detail=True) as ledger:          # fit(ledger=...) does this for every epoch
         with ledger.span("update"):              # a span of the step
             ...
         ledger.step()                            # ends the step; what no span named is "other"
 
-``span``, ``collective`` and ``hidden`` of this module go to the ledger that is open, if it keeps details; else they cost a function call
-and read no clock. A span inside another takes its time out of the outer one. Spans of other threads are hidden work: they have an account
-of their own. Ranks wait in a collective for the last to arrive: ``close`` compares the arrivals on aligned clocks and books that time
-under WAIT, what is left is the reduction itself.
+``span``, ``collective`` and ``hidden`` of this module go to the ledger that is open, if it keeps
+details; else they cost a function call and read no clock. A span inside another takes its time out
+of the outer one. Spans of other threads are hidden work: they have an account of their own. Ranks
+wait in a collective for the last to arrive: ``close`` compares the arrivals on aligned clocks and
+books that time under WAIT, what is left is the reduction itself.
 """
+
 import socket
 import statistics
 import threading
@@ -21,32 +24,54 @@ from threading import get_ident
 
 WAIT, OTHER = "wait for the slowest rank", "other"
 #: Parts in the order of a step; the layers of a part come in the order in which they ran.
-ORDER = ("wait for data", "read", "decompress", "augment", "transfer", "clear gradients", "pack weights", "forward", "loss", "backward",
-         "forward+backward", "between layers", "check finite", "pack", WAIT, "allreduce", "exposed communication", "update", "callbacks",
-         OTHER)
+ORDER = (
+    "wait for data",
+    "read",
+    "decompress",
+    "augment",
+    "transfer",
+    "clear gradients",
+    "pack weights",
+    "forward",
+    "loss",
+    "backward",
+    "forward+backward",
+    "between layers",
+    "check finite",
+    "pack",
+    WAIT,
+    "allreduce",
+    "exposed communication",
+    "update",
+    "callbacks",
+    OTHER,
+)
 COMMUNICATION = ("allreduce", "exposed communication")
 _NOTHING = nullcontext()
-PIECES = 20_000                                    # of a rank's timeline: viewers choke on millions
-_open = None                                       # the ledger that inner spans go to
+PIECES = 20_000  # of a rank's timeline: viewers choke on millions
+_open = None  # the ledger that inner spans go to
 
 
 def span(name, layer=""):
-    """``with span("forward", "block1_conv1"): ...`` books the block under that part of the open ledger."""
+    """``with span("forward", "block1_conv1"): ...`` books the block under that part of the open
+    ledger.
+    """
     return _NOTHING if _open is None else _Span(_open, (name, layer))
 
 
 def collective(name="allreduce", layer=""):
-    """A span in which this rank waits for the others: its start is this rank's arrival. All ranks open the same ones in the same order.
+    """A span in which this rank waits for the others: its start is this rank's arrival. All ranks
+    open the same ones in the same order.
 
-    Name it "allreduce" where the main thread does the whole exchange, "exposed communication" where it waits for what is left of one
-    that ran beside the computation.
+    Name it "allreduce" where the main thread does the whole exchange, "exposed communication" where
+    it waits for what is left of one that ran beside the computation.
     """
     return _NOTHING if _open is None else _Span(_open, (name, layer), arrival=True)
 
 
 def hidden(name, start, end, layer="", lane="communication"):
-    """Book work from ``start`` to ``end`` (``now``) that ran beside the main thread without a Python thread of its own; the pieces of one
-    lane of the timeline must not overlap."""
+    """Book work from ``start`` to ``end`` (``now``) that ran beside the main thread without a
+    Python thread of its own; the pieces of one lane of the timeline must not overlap."""
     if _open is not None:
         _open.book_hidden((name, layer), start, end, lane)
 
@@ -57,7 +82,9 @@ def now():
 
 
 class _Span:
-    """An open span: what it takes, less what the spans inside it take (``inner``), goes to its part. Written for speed."""
+    """An open span: what it takes, less what the spans inside it take (``inner``), goes to its
+    part. Written for speed.
+    """
 
     __slots__ = ("account", "arrival", "inner", "ledger", "outer", "part", "start")
 
@@ -89,7 +116,9 @@ class _Span:
 
 
 class _Account:
-    """The books of one thread: ``top`` is its innermost open span, or the account itself; ``inner`` then is what spans took."""
+    """The books of one thread: ``top`` is its innermost open span, or the account itself; ``inner``
+    then is what spans took.
+    """
 
     def __init__(self, lane, books, synchronize=None):
         self.lane, self.books, self.synchronize = lane, books, synchronize
@@ -115,8 +144,9 @@ class Piece:
 
 @dataclass
 class Summary:
-    """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank that worked longest, without
-    waiting and communication; ``wall`` and ``wall_slowest`` are the step's duration by the clock."""
+    """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank
+    that worked longest, without waiting and communication; ``wall`` and ``wall_slowest`` are the
+    step's duration by the clock."""
 
     ranks: int
     steps: int
@@ -129,9 +159,15 @@ class Summary:
     hidden_slowest: dict
 
     def logs(self):
-        """Return the flat figures of the history, in seconds of the whole epoch: mean over ranks, slowest rank, hidden work (mean)."""
+        """Return the flat figures of the history, in seconds of the whole epoch: mean over ranks,
+        slowest rank, hidden work (mean).
+        """
         columns = {"seconds": self.mean, "slowest rank": self.parts_slowest, "hidden": self.hidden}
-        return {f"{title}: {' '.join(part).strip()}": s * self.steps for title, parts in columns.items() for part, s in parts.items()}
+        return {
+            f"{title}: {' '.join(part).strip()}": s * self.steps
+            for title, parts in columns.items()
+            for part, s in parts.items()
+        }
 
 
 @dataclass
@@ -140,36 +176,41 @@ class _Epoch:
 
     seconds: dict = field(default_factory=dict)
     hidden: dict = field(default_factory=dict)
-    collectives: list = field(default_factory=list)             # pieces
-    walls: list = field(default_factory=list)                   # seconds of each step
-    pieces: list = field(default_factory=list)                  # (part, lane, step, start, end), of the steps that are kept
+    collectives: list = field(default_factory=list)  # pieces
+    walls: list = field(default_factory=list)  # seconds of each step
+    pieces: list = field(
+        default_factory=list
+    )  # (part, lane, step, start, end), of the steps that are kept
 
 
 class Ledger:
     """The account of a rank's training steps.
 
-    detail: False keeps the few spans of ``train_step``; True also layers, hidden work, waiting apart from reducing, and a timeline of the
-    first ``keep`` steps of every epoch, until it holds PIECES. clock: seconds, monotonic. ``synchronize`` (the backend's) is called before
-    every clock read of the main thread, so that work on a device is booked where it was asked for.
+    detail: False keeps the few spans of ``train_step``; True also layers, hidden work, waiting
+    apart from reducing, and a timeline of the first ``keep`` steps of every epoch, until it holds
+    PIECES. clock: seconds, monotonic. ``synchronize`` (the backend's) is called before every clock
+    read of the main thread, so that work on a device is booked where it was asked for.
     """
 
     def __init__(self, detail=False, keep=8, clock=time.perf_counter):
         self.detail, self.keep, self.clock = detail, keep, clock
         self.synchronize, self.accounts, self.epoch = None, {}, _Epoch()
         self.steps, self.begun, self.recording = 0, 0.0, False
-        self.offsets, self.uncertainty = [], 0.0                # [(own clock, seconds to rank 0's clock)]
-        self.timeline = []                                      # Pieces of this rank
+        self.offsets, self.uncertainty = [], 0.0  # [(own clock, seconds to rank 0's clock)]
+        self.timeline = []  # Pieces of this rank
         self.summaries = []
 
-    # ------------------------------------------------------------------------------------------------ booking
+    # -------------------------------------------------------------------------------------- booking
     def span(self, name, layer=""):
-        """``with ledger.span("update"): ...`` books the time until the end of the block, less the spans inside it."""
+        """``with ledger.span("update"): ...`` books the time until the end of the block, less the
+        spans inside it.
+        """
         return _Span(self, (name, layer))
 
     def __enter__(self):
         global _open
         self.main = _Account("main", self.epoch.seconds, self.synchronize)
-        self.accounts = {get_ident(): self.main}                # the thread that opens the ledger is the main one
+        self.accounts = {get_ident(): self.main}  # the thread that opens the ledger is the main one
         self._record()
         _open = self if self.detail else None
         self.begun = self.clock()
@@ -213,24 +254,36 @@ class Ledger:
     def line(self):
         """Return where this rank's time went since the epoch began, in a few words."""
         seconds = self.epoch.seconds
-        share = {"data": ("wait for data", "read", "decompress", "augment"), "other ranks": (*COMMUNICATION, "pack", WAIT),
-                 "other": (OTHER, "callbacks")}
-        spent = {word: sum(s for (name, _), s in seconds.items() if name in names) for word, names in share.items()}
+        share = {
+            "data": ("wait for data", "read", "decompress", "augment"),
+            "other ranks": (*COMMUNICATION, "pack", WAIT),
+            "other": (OTHER, "callbacks"),
+        }
+        spent = {
+            word: sum(s for (name, _), s in seconds.items() if name in names)
+            for word, names in share.items()
+        }
         spent = {"computing": sum(seconds.values()) - sum(spent.values()), **spent}
         whole = max(sum(spent.values()), 1e-12)
-        return (f"{1e3 * whole / max(len(self.epoch.walls), 1):.1f} ms/step: "
-                + ", ".join(f"{word} {100 * s / whole:.0f} %" for word, s in spent.items()))
+        return f"{1e3 * whole / max(len(self.epoch.walls), 1):.1f} ms/step: " + ", ".join(
+            f"{word} {100 * s / whole:.0f} %" for word, s in spent.items()
+        )
 
-    # ------------------------------------------------------------------------------------------------ between ranks
+    # -------------------------------------------------------------------------------- between ranks
     def align(self, comm):
-        """Measure how far this rank's clock is from rank 0's; all ranks together, before and after an epoch."""
+        """Measure how far this rank's clock is from rank 0's; all ranks together, before and after
+        an epoch.
+        """
         if self.detail:
             from ..parallel.clock import clock_offset
+
             offset, self.uncertainty = clock_offset(comm, self.clock)
             self.offsets.append((self.clock(), offset))
 
     def aligned(self, t):
-        """Return a time of this rank's clock on rank 0's; between two measurements the offset is interpolated."""
+        """Return a time of this rank's clock on rank 0's; between two measurements the offset is
+        interpolated.
+        """
         if not self.offsets:
             return t
         times = [at for at, _ in self.offsets]
@@ -240,20 +293,27 @@ class Ledger:
         return t + o0 + (o1 - o0) * share
 
     def close(self, comm):
-        """End an epoch and return its figures for the history: with details those of its Summary over all ranks (all ranks call this
-        together), which joins ``summaries``; without, this rank's."""
+        """End an epoch and return its figures for the history: with details those of its Summary
+        over all ranks (all ranks call this together), which joins ``summaries``; without, this
+        rank's."""
         epoch, self.epoch = self.epoch, _Epoch()
         if not self.detail:
-            return {f"seconds: {name}": s for (name, _), s in epoch.seconds.items() if name != OTHER}
+            return {
+                f"seconds: {name}": s for (name, _), s in epoch.seconds.items() if name != OTHER
+            }
         self.align(comm)
         self._split_waiting(comm, epoch)
-        self.timeline += [Piece(*part, lane, step, self.aligned(start), self.aligned(end)) for part, lane, step, start, end in epoch.pieces]
+        self.timeline += [
+            Piece(*part, lane, step, self.aligned(start), self.aligned(end))
+            for part, lane, step, start, end in epoch.pieces
+        ]
         self.summaries.append(_summarize(comm, epoch))
         return self.summaries[-1].logs()
 
     def _split_waiting(self, comm, epoch):
         """Divide every collective into waiting, until the last rank has arrived, and the rest."""
         from ..parallel.clock import latest
+
         arrivals = latest(comm, [self.aligned(start) for *_, start, _ in epoch.collectives])
         place = {id(piece): i for i, piece in enumerate(epoch.pieces)}
         for piece, last in zip(epoch.collectives, arrivals):
@@ -268,7 +328,9 @@ class Ledger:
                 epoch.pieces.append(((WAIT, ""), lane, step, start, until))
 
     def gather(self, comm, ranks=32):
-        """Return on rank 0 [(rank, host, Pieces)] of at most so many ranks, evenly spread; an empty list elsewhere."""
+        """Return on rank 0 [(rank, host, Pieces)] of at most so many ranks, evenly spread; an empty
+        list elsewhere.
+        """
         size, rank = (comm.size, comm.rank) if comm else (1, 0)
         chosen = sorted({i * size // min(ranks, size) for i in range(min(ranks, size))})
         mine = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
@@ -288,11 +350,31 @@ def _summary(everything):
     """Return the Summary of [(steps, wall time, seconds, hidden)] of all ranks."""
     n = max(everything[0][0], 1)
     place = {name: i for i, name in enumerate(ORDER)}
+
     def per_step(books, chosen=None):
-        parts = sorted(dict.fromkeys(part for book in books for part in book), key=lambda part: place.get(part[0], len(ORDER) - 1.5))
-        return {part: sum(book.get(part, 0.0) for book in chosen or books) / len(chosen or books) / n for part in parts}
+        parts = sorted(
+            dict.fromkeys(part for book in books for part in book),
+            key=lambda part: place.get(part[0], len(ORDER) - 1.5),
+        )
+        return {
+            part: sum(book.get(part, 0.0) for book in chosen or books) / len(chosen or books) / n
+            for part in parts
+        }
+
     steps, walls, seconds, hidden = zip(*everything)
-    own = [sum(s for (name, _), s in book.items() if name not in (WAIT, *COMMUNICATION)) for book in seconds]
+    own = [
+        sum(s for (name, _), s in book.items() if name not in (WAIT, *COMMUNICATION))
+        for book in seconds
+    ]
     slowest = max(range(len(own)), key=own.__getitem__)
-    return Summary(len(everything), steps[0], statistics.fmean(walls) / n, per_step(seconds), per_step(hidden),
-                   slowest, walls[slowest] / n, per_step(seconds, [seconds[slowest]]), per_step(hidden, [hidden[slowest]]))
+    return Summary(
+        len(everything),
+        steps[0],
+        statistics.fmean(walls) / n,
+        per_step(seconds),
+        per_step(hidden),
+        slowest,
+        walls[slowest] / n,
+        per_step(seconds, [seconds[slowest]]),
+        per_step(hidden, [hidden[slowest]]),
+    )

@@ -1,10 +1,12 @@
 """Numerical gradients: is the backward pass the derivative of the forward pass?
 
-    report = check_gradients([mc.Conv2D(3, 5, padding="same"), mc.ELU(), mc.MaxPooling2D(5)], (13, 11, 2))
-    print(report)
+    report = check_gradients([mc.Conv2D(3, 5, padding="same"), mc.ELU(), mc.MaxPooling2D(5)], (13,
+    11, 2)) print(report)
 
-All in float64 on the reference backend, with a *random* upstream gradient, so that a mistake that a sum of ones would hide is seen.
+All in float64 on the reference backend, with a *random* upstream gradient, so that a mistake that a
+sum of ones would hide is seen.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,9 @@ from ..kernels import get_backend
 
 @dataclass
 class Report:
-    """``errors``: {"x", "<layer>/w", ...: largest |analytic - numeric| over the largest |numeric|}; ``ok`` if all <= tolerance."""
+    """``errors``: {"x", "<layer>/w", ...: largest |analytic - numeric| over the largest |numeric|};
+    ``ok`` if all <= tolerance.
+    """
 
     errors: dict
     tolerance: float
@@ -26,12 +30,16 @@ class Report:
         return all(e <= self.tolerance for e in self.errors.values())
 
     def __str__(self):
-        return "\n".join(f"{name:<24}{e:10.2e}  {'ok' if e <= self.tolerance else 'WRONG'} (tolerance {self.tolerance:.0e})"
-                         for name, e in self.errors.items())
+        return "\n".join(
+            f"{name:<24}{e:10.2e}  {'ok' if e <= self.tolerance else 'WRONG'} (tolerance {self.tolerance:.0e})"
+            for name, e in self.errors.items()
+        )
 
 
 def numerical_gradient(f, a, step=1e-5):
-    """Return d f() / d a by central differences, (f(a + h) - f(a - h)) / 2h for every element; ``a`` is changed and restored."""
+    """Return d f() / d a by central differences, (f(a + h) - f(a - h)) / 2h for every element;
+    ``a`` is changed and restored.
+    """
     grad = np.zeros_like(a)
     for i in np.ndindex(a.shape):
         old = a[i]
@@ -44,15 +52,21 @@ def numerical_gradient(f, a, step=1e-5):
 
 
 def check_gradients(layers, input_shape, batch=2, seed=0, tolerance=1e-7, fuse=False, smooth=True):
-    """Compare analytic and numeric gradients of a layer, or of a list of layers, for x (batch, *input_shape); returns the Report.
+    """Compare analytic and numeric gradients of a layer, or of a list of layers, for x (batch,
+    *input_shape); returns the Report.
 
-    The input is drawn so that no two values are closer than the step of the differences, away from ties and kinks (``smooth`` False
-    takes plain normal noise). ``fuse`` runs the list as one FusedBlock. Dropout uses the same mask for every evaluation.
+    The input is drawn so that no two values are closer than the step of the differences, away from
+    ties and kinks (``smooth`` False takes plain normal noise). ``fuse`` runs the list as one
+    FusedBlock. Dropout uses the same mask for every evaluation.
     """
     layers = list(layers) if isinstance(layers, (list, tuple)) else [layers]
     k, rng = get_backend("reference"), np.random.default_rng(seed)
     size = batch * int(np.prod(input_shape))
-    x = rng.permutation(np.linspace(-2, 2, size)) if smooth and size > 1 else rng.standard_normal(size)
+    x = (
+        rng.permutation(np.linspace(-2, 2, size))
+        if smooth and size > 1
+        else rng.standard_normal(size)
+    )
     x = x.reshape(batch, *input_shape) + 1e-3
     shape, stages = tuple(input_shape), []
     for i, layer in enumerate(layers):

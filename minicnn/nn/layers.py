@@ -1,9 +1,12 @@
-"""Layers: thin descriptions of what an op needs (shapes, parameters, saved state) over the kernels of a backend.
+"""Layers: thin descriptions of what an op needs (shapes, parameters, saved state) over the kernels
+of a backend.
 
-A layer holds no data. ``forward`` gets the backend ``k``, its input, its parameters and a workspace and returns the output and what
-its backward needs; ``backward`` returns the input gradient and *adds* parameter gradients into ``g``. To add a layer: the op in
-kernels/reference.py, a class here, a row in tests/test_layers.py; then the op in kernels/cpu and kernels/cuda.
+A layer holds no data. ``forward`` gets the backend ``k``, its input, its parameters and a workspace
+and returns the output and what its backward needs; ``backward`` returns the input gradient and
+*adds* parameter gradients into ``g``. To add a layer: the op in kernels/reference.py, a class here,
+a row in tests/test_layers.py; then the op in kernels/cpu and kernels/cuda.
 """
+
 import math
 
 import numpy as np
@@ -33,7 +36,9 @@ class Layer:
         return {}
 
     def initialize(self, p, rng):
-        """Fill the parameters p: w Glorot-uniform, U(-a, a) with a = sqrt(6 / (fan_in + fan_out)); b zero (Glorot, Bengio 2010)."""
+        """Fill the parameters p: w Glorot-uniform, U(-a, a) with a = sqrt(6 / (fan_in + fan_out));
+        b zero (Glorot, Bengio 2010).
+        """
         if p:
             *window, fan_in, fan_out = p["w"].shape
             limit = math.sqrt(6 / ((fan_in + fan_out) * math.prod(window)))
@@ -45,7 +50,9 @@ class Layer:
         return math.prod(self.output_shape(shape))
 
     def config(self):
-        """Return the constructor's arguments, JSON-ready; ``REGISTRY[type](**config)`` makes the same layer again."""
+        """Return the constructor's arguments, JSON-ready; ``REGISTRY[type](**config)`` makes the
+        same layer again.
+        """
         return {"name": self.name}
 
     def forward(self, k, x, p, work=None, rng=None):
@@ -63,12 +70,16 @@ class Layer:
 def _image(layer, shape):
     """Return ``shape`` if it is (H, W, C), else raise ValueError naming the layer."""
     if len(shape) != 3:
-        raise ValueError(f"{type(layer).__name__} ({layer.name}) needs an image (H, W, C), got shape {shape}")
+        raise ValueError(
+            f"{type(layer).__name__} ({layer.name}) needs an image (H, W, C), got shape {shape}"
+        )
     return shape
 
 
 class Conv2D(Layer):
-    """2-D convolution (cross-correlation, as Keras): ``filters`` outputs, window ``kernel_size``, "same" or "valid" padding."""
+    """2-D convolution (cross-correlation, as Keras): ``filters`` outputs, window ``kernel_size``,
+    "same" or "valid" padding.
+    """
 
     prefix = "conv2d"
 
@@ -82,14 +93,24 @@ class Conv2D(Layer):
         shapes.same_or_valid(1, 1, 1, padding)
 
     def config(self):
-        return {"filters": self.filters, "kernel_size": self.kernel_size, "strides": self.strides, "padding": self.padding,
-                "name": self.name}
+        return {
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "name": self.name,
+        }
 
     def parameter_shapes(self, shape):
-        return {"w": (*self.kernel_size, _image(self, shape)[2], self.filters), "b": (self.filters,)}
+        return {
+            "w": (*self.kernel_size, _image(self, shape)[2], self.filters),
+            "b": (self.filters,),
+        }
 
     def output_shape(self, shape):
-        return shapes.conv_output((1, *shape), self.parameter_shapes(shape)["w"], self.strides, self.padding)[1:]
+        return shapes.conv_output(
+            (1, *shape), self.parameter_shapes(shape)["w"], self.strides, self.padding
+        )[1:]
 
     def flops(self, shape):
         return 2 * math.prod(self.output_shape(shape)) * math.prod(self.kernel_size) * shape[2]
@@ -98,7 +119,9 @@ class Conv2D(Layer):
         return k.conv2d(x, p["w"], p["b"], self.strides, self.padding, work=work), x
 
     def backward(self, k, dy, saved, p, g, need_dx=True, work=None):
-        return k.conv2d_backward(dy, saved, p["w"], self.strides, self.padding, need_dx, g["w"], g["b"], work=work)[0]
+        return k.conv2d_backward(
+            dy, saved, p["w"], self.strides, self.padding, need_dx, g["w"], g["b"], work=work
+        )[0]
 
 
 class ELU(Layer):
@@ -125,7 +148,7 @@ class ReLU(Layer):
     """y = max(x, 0)."""
 
     prefix = "relu"
-    alpha = 0.0                                       # in a fused block: an ELU without its negative branch
+    alpha = 0.0  # in a fused block: an ELU without its negative branch
 
     def forward(self, k, x, p, work=None, rng=None):
         y = k.relu(x)
@@ -136,7 +159,9 @@ class ReLU(Layer):
 
 
 class MaxPooling2D(Layer):
-    """Maximum over windows of ``pool_size``, one every ``strides`` (default: pool_size); windows that do not fit are dropped."""
+    """Maximum over windows of ``pool_size``, one every ``strides`` (default: pool_size); windows
+    that do not fit are dropped.
+    """
 
     prefix = "max_pooling2d"
 
@@ -193,7 +218,9 @@ class Dense(Layer):
 
     def parameter_shapes(self, shape):
         if len(shape) != 1:
-            raise ValueError(f"Dense ({self.name}) needs a flat input, got shape {shape}: put a Flatten() before it")
+            raise ValueError(
+                f"Dense ({self.name}) needs a flat input, got shape {shape}: put a Flatten() before it"
+            )
         return {"w": (shape[0], self.units), "b": (self.units,)}
 
     def output_shape(self, shape):
@@ -210,7 +237,9 @@ class Dense(Layer):
 
 
 class Dropout(Layer):
-    """While training each value is dropped with probability ``rate`` and the others are divided by 1 - rate (Srivastava et al. 2014)."""
+    """While training each value is dropped with probability ``rate`` and the others are divided by
+    1 - rate (Srivastava et al. 2014).
+    """
 
     prefix = "dropout"
 

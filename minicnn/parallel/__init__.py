@@ -1,7 +1,21 @@
-"""Data-parallel training over MPI: the only package that imports mpi4py, and only when a communicator is asked for."""
+"""Data-parallel training over MPI: the only package that imports mpi4py, and only when a
+communicator is asked for.
+"""
+
 from .collective import agree, everywhere, ordered, together
 from .launch import place_on_node, threads_per_rank, world
 from .sync import MODES, GradientSync, WeightSync, make_sync
 
-__all__ = ["MODES", "GradientSync", "WeightSync", "agree", "everywhere", "make_sync", "ordered", "place_on_node", "threads_per_rank",
-           "together", "world"]
+__all__ = [
+    "MODES",
+    "GradientSync",
+    "WeightSync",
+    "agree",
+    "everywhere",
+    "make_sync",
+    "ordered",
+    "place_on_node",
+    "threads_per_rank",
+    "together",
+    "world",
+]

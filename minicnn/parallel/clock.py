@@ -1,19 +1,22 @@
 """One clock for all ranks: how far each is from rank 0's, and when the last of them arrived."""
+
 import numpy as np
 
 
 def clock_offset(comm, clock, rounds=24):
-    """Return (offset, uncertainty) in seconds: ``clock() + offset`` is rank 0's clock, within the uncertainty.
+    """Return (offset, uncertainty) in seconds: ``clock() + offset`` is rank 0's clock, within the
+    uncertainty.
 
-    Each rank in turn sends rank 0 a message and gets its time back; of ``rounds`` exchanges the fastest counts: rank 0 read its clock
-    between the two reads here, in the middle up to half of the round trip (Cristian 1989). All ranks call it together.
+    Each rank in turn sends rank 0 a message and gets its time back; of ``rounds`` exchanges the
+    fastest counts: rank 0 read its clock between the two reads here, in the middle up to half of
+    the round trip (Cristian 1989). All ranks call it together.
     """
     if not comm or comm.size == 1:
         return 0.0, 0.0
     time = np.zeros(1)
     if comm.rank == 0:
         for rank in range(1, comm.size):
-            comm.Send(time, rank)                              # its turn
+            comm.Send(time, rank)  # its turn
             for _ in range(rounds):
                 comm.Recv(time, rank)
                 time[0] = clock()
@@ -31,13 +34,22 @@ def clock_offset(comm, clock, rounds=24):
 
 
 def latest(comm, times):
-    """Return for each of ``times`` the latest over all ranks; every rank gives as many, else ValueError on all of them."""
+    """Return for each of ``times`` the latest over all ranks; every rank gives as many, else
+    ValueError on all of them.
+    """
     from .collective import agree
+
     times = np.array(times, np.float64)
     if not comm or comm.size == 1:
         return times
     counts = agree(comm, value=len(times))
-    agree(comm, f"ranks took part in different numbers of collectives: {counts}" if len(set(counts)) > 1 else None)
+    agree(
+        comm,
+        f"ranks took part in different numbers of collectives: {counts}"
+        if len(set(counts)) > 1
+        else None,
+    )
     from mpi4py import MPI
+
     comm.Allreduce(MPI.IN_PLACE, times, MPI.MAX)
     return times

@@ -2,13 +2,16 @@
 
 
 def together(problem):
-    """Mark an exception that every rank raises at the same place: nobody waits, so the job ends in order and says it once."""
+    """Mark an exception that every rank raises at the same place: nobody waits, so the job ends in
+    order and says it once.
+    """
     problem.together = True
     return problem
 
 
 def agree(comm, problem=None, value=None, error=ValueError):
-    """Return the list of every rank's ``value``; if any rank states a ``problem`` (a string), all ranks raise ``error`` with all of them.
+    """Return the list of every rank's ``value``; if any rank states a ``problem`` (a string), all
+    ranks raise ``error`` with all of them.
 
     So that bad input on one rank is an orderly error on all of them, not a hang of those that wait.
     """
@@ -20,7 +23,9 @@ def agree(comm, problem=None, value=None, error=ValueError):
 
 
 def ordered(comm, call):
-    """Return ``call()`` made on rank 0 and broadcast to all; an exception there is raised on all ranks."""
+    """Return ``call()`` made on rank 0 and broadcast to all; an exception there is raised on all
+    ranks.
+    """
     result, failure = None, None
     if not comm or comm.rank == 0:
         try:
@@ -35,7 +40,9 @@ def ordered(comm, call):
 
 
 def everywhere(comm, call):
-    """Return ``call()``, made on every rank; bad input or a missing resource on any rank is raised on all of them."""
+    """Return ``call()``, made on every rank; bad input or a missing resource on any rank is raised
+    on all of them.
+    """
     result, problem = None, None
     try:
         result = call()

@@ -1,4 +1,5 @@
 """Gradients in half precision between ranks, with error feedback."""
+
 import numpy as np
 
 from ..inspect import trace
@@ -8,16 +9,19 @@ FP16_MOST = 65504 / 2
 
 
 class CompressedSync(GradientSync):
-    """Sum gradients that travel as 2 bytes each; what rounding took away is added to the next step's (error feedback).
+    """Sum gradients that travel as 2 bytes each; what rounding took away is added to the next
+    step's (error feedback).
 
-    Each rank owns one piece of the buffer. q = round(g + e), e = g + e - q, q goes to the owners (Alltoall); an owner adds up in float32,
-    in the order of ranks, and sends r = round(s + e'), e' = s + e' - r, to all (Allgather). So nothing is ever added in half precision,
-    all ranks get the same bits, and the errors of one step are undone by the next ones: the sum of what was applied stays within one
-    rounding of the sum of the gradients. Tail and scales travel as float32, exact.
+    Each rank owns one piece of the buffer. q = round(g + e), e = g + e - q, q goes to the owners
+    (Alltoall); an owner adds up in float32, in the order of ranks, and sends r = round(s + e'), e'
+    = s + e' - r, to all (Allgather). So nothing is ever added in half precision, all ranks get the
+    same bits, and the errors of one step are undone by the next ones: the sum of what was applied
+    stays within one rounding of the sum of the gradients. Tail and scales travel as float32, exact.
 
-    form: "fp16" has 11 significant bits and is scaled by a power of two from the largest gradient, so that nothing overflows;
-    "bf16" has 8 bits, and float32's range. Seide et al. 2014 (error feedback); Karimireddy et al. 2019.
-    Wins where the network, not the processor, bounds the Allreduce: it halves the bytes and costs passes over the buffer.
+    form: "fp16" has 11 significant bits and is scaled by a power of two from the largest gradient,
+    so that nothing overflows; "bf16" has 8 bits, and float32's range. Seide et al. 2014 (error
+    feedback); Karimireddy et al. 2019. Wins where the network, not the processor, bounds the
+    Allreduce: it halves the bytes and costs passes over the buffer.
     """
 
     def __init__(self, comm, form="fp16"):
@@ -27,7 +31,7 @@ class CompressedSync(GradientSync):
     def reduce_gradients(self, model):
         """Sum gradients and tail over all ranks before the update; gradients approximately."""
         if self.size > 1:
-            host = model.kernels.to_host(model.gradients)                          # what follows is NumPy's work
+            host = model.kernels.to_host(model.gradients)  # what follows is NumPy's work
             self._reduce(host, model.parameters.size)
             if host is not model.gradients:
                 model.gradients[...] = model.kernels.asarray(host)
@@ -37,22 +41,30 @@ class CompressedSync(GradientSync):
         """Sum buffer[:size] compressed and the tail behind it exactly, in place."""
         ranks, piece = self.size, -(-size // self.size)
         if self.error is None:
-            self.error, self.owner_error = np.zeros((ranks, piece), np.float32), np.zeros(piece, np.float32)
+            self.error, self.owner_error = (
+                np.zeros((ranks, piece), np.float32),
+                np.zeros(piece, np.float32),
+            )
         with trace.span("pack"):
-            g = self.error                                                         # both at once: g + e, padded to equal pieces
+            g = self.error  # both at once: g + e, padded to equal pieces
             g.reshape(-1)[:size] += buffer[:size]
             largest = np.abs(g).max()
-            mine = np.concatenate([buffer[size:], [largest, np.abs(self.owner_error).max()]]).astype(np.float32)
+            mine = np.concatenate(
+                [buffer[size:], [largest, np.abs(self.owner_error).max()]]
+            ).astype(np.float32)
         everyone = np.empty((ranks, mine.size), np.float32)
         with trace.collective("allreduce"):
             self.comm.Allgather(mine, everyone)
         buffer[size:] = everyone[:, :-2].sum(0, dtype=np.float64)
         largest, owner_largest = everyone[:, -2], everyone[:, -1].max()
         if not np.isfinite(largest).all() or buffer[-1]:
-            self.error[...] = 0                                                    # the step is an error on all ranks: nothing to keep
+            self.error[...] = 0  # the step is an error on all ranks: nothing to keep
             return
         with trace.span("pack"):
-            scales, total_scale = [self._scale(most) for most in largest], self._scale(largest.sum() + owner_largest)
+            scales, total_scale = (
+                [self._scale(most) for most in largest],
+                self._scale(largest.sum() + owner_largest),
+            )
             q = self._compress(g, scales[self.comm.rank])
             g -= self._expand(q, scales[self.comm.rank])
         received = np.empty_like(q)

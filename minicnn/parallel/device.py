@@ -1,4 +1,7 @@
-"""Device buffers in MPI calls: as they are where the MPI library can read them, else by way of page-locked host memory."""
+"""Device buffers in MPI calls: as they are where the MPI library can read them, else by way of
+page-locked host memory.
+"""
+
 import ctypes
 import os
 from contextlib import contextmanager
@@ -9,10 +12,12 @@ from .collective import everywhere
 
 @contextmanager
 def lent(buffer, kernels=None):
-    """``with lent(buffer, kernels) as memory:`` gives what MPI may read and write in place of ``buffer``.
+    """``with lent(buffer, kernels) as memory:`` gives what MPI may read and write in place of
+    ``buffer``.
 
-    For host backends (and ``kernels`` None) that is the buffer. Work that the device still has to do on the buffer is waited for first,
-    because MPI knows nothing of streams; what MPI wrote is in the buffer afterwards.
+    For host backends (and ``kernels`` None) that is the buffer. Work that the device still has to
+    do on the buffer is waited for first, because MPI knows nothing of streams; what MPI wrote is in
+    the buffer afterwards.
     """
     if not hasattr(kernels, "pinned"):
         yield buffer
@@ -27,19 +32,23 @@ def lent(buffer, kernels=None):
 
 
 def nccl_sum(comm, kernels):
-    """Return the function that sums a device buffer over the ranks by NCCL; where one rank cannot, all raise ValueError."""
+    """Return the function that sums a device buffer over the ranks by NCCL; where one rank cannot,
+    all raise ValueError.
+    """
+
     def ready():
         if not hasattr(kernels, "nccl_sum"):
             raise RuntimeError(f'transport "nccl" is for GPUs, this is the {kernels.name} backend')
         kernels.nccl_sum(comm.size, comm.rank, None)
+
     everywhere(comm, ready)
     return kernels.nccl_sum(comm.size, comm.rank, comm.bcast)
 
 
 @cache
 def cuda_aware():
-    """Tell whether the MPI library reads GPU memory, None where it does not say: Open MPI and MPICH are asked, Cray's MPICH is told by the
-    environment.
+    """Tell whether the MPI library reads GPU memory, None where it does not say: Open MPI and MPICH
+    are asked, Cray's MPICH is told by the environment.
 
     MINICNN_CUDA_AWARE=0 or 1 decides instead.
     """
@@ -48,10 +57,11 @@ def cuda_aware():
     if os.environ.get("MPICH_GPU_SUPPORT_ENABLED") == "1":
         return True
     from mpi4py import MPI
+
     library = ctypes.CDLL(MPI.__file__)
-    if hasattr(library, "MPIX_Query_cuda_support"):                    # Open MPI
+    if hasattr(library, "MPIX_Query_cuda_support"):  # Open MPI
         return bool(library.MPIX_Query_cuda_support())
-    if hasattr(library, "MPIX_GPU_query_support"):                     # MPICH: kind 0 is CUDA
+    if hasattr(library, "MPIX_GPU_query_support"):  # MPICH: kind 0 is CUDA
         answer = ctypes.c_int(0)
         return library.MPIX_GPU_query_support(0, ctypes.byref(answer)) == 0 and bool(answer.value)
     return None

@@ -1,4 +1,7 @@
-"""Start and end of an MPI job: find the world, refuse a wrong launcher, share the cores, end all ranks when one fails."""
+"""Start and end of an MPI job: find the world, refuse a wrong launcher, share the cores, end all
+ranks when one fails.
+"""
+
 import os
 import socket
 import sys
@@ -7,8 +10,13 @@ import time
 import traceback
 from contextlib import contextmanager
 
-#: Rank counts that launchers announce in the environment: MPICH (and its relatives), Open MPI, Slurm.
-LAUNCHERS = {"PMI_SIZE": "MPICH's mpiexec", "OMPI_COMM_WORLD_SIZE": "Open MPI's mpiexec", "SLURM_STEP_NUM_TASKS": "srun"}
+#: Rank counts that launchers announce in the environment: MPICH (and its relatives), Open MPI,
+#: Slurm.
+LAUNCHERS = {
+    "PMI_SIZE": "MPICH's mpiexec",
+    "OMPI_COMM_WORLD_SIZE": "Open MPI's mpiexec",
+    "SLURM_STEP_NUM_TASKS": "srun",
+}
 
 
 def announced_size():
@@ -19,18 +27,27 @@ def announced_size():
     return 1, ""
 
 
-#: (rank on its node, ranks of the node) in the environment of Hydra (MPICH, Intel MPI), Open MPI, MVAPICH, PALS and Slurm.
-PLACES = (("MPI_LOCALRANKID", "MPI_LOCALNRANKS"), ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-          ("MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"), ("PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
-          ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"))
+#: (rank on its node, ranks of the node) in the environment of Hydra (MPICH, Intel MPI), Open MPI,
+#: MVAPICH, PALS and Slurm.
+PLACES = (
+    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
+    ("PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+    ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
+)
 
 
 def place_on_node():
-    """Return (this rank's number on its node, ranks there) as the launcher says in the environment; (0, 1) where it says nothing."""
+    """Return (this rank's number on its node, ranks there) as the launcher says in the environment;
+    (0, 1) where it says nothing.
+    """
     for rank, size in PLACES:
         if os.environ.get(rank, "").isdigit():
             number = int(os.environ[rank])
-            return number, max(number + 1, int(os.environ[size]) if os.environ.get(size, "").isdigit() else 1)
+            return number, max(
+                number + 1, int(os.environ[size]) if os.environ.get(size, "").isdigit() else 1
+            )
     return 0, 1
 
 
@@ -38,26 +55,36 @@ def place_on_node():
 def world():
     """``with world() as comm:`` gives MPI.COMM_WORLD, or None for one process.
 
-    An exception or a non-zero exit inside ends *all* ranks at once with this rank's traceback, because the others would otherwise
-    wait for it for ever; an error that all ranks agreed on (``together``) ends them in order and is printed once, by rank 0.
-    Raises RuntimeError under a launcher that belongs to another MPI than mpi4py's, where every rank would take itself for the only one.
+    An exception or a non-zero exit inside ends *all* ranks at once with this rank's traceback,
+    because the others would otherwise wait for it for ever; an error that all ranks agreed on
+    (``together``) ends them in order and is printed once, by rank 0. Raises RuntimeError under a
+    launcher that belongs to another MPI than mpi4py's, where every rank would take itself for the
+    only one.
     """
     comm = _communicator()
     rank, size = (comm.rank, comm.size) if comm else (0, 1)
 
     def end_all(kind, value, trace):
         text = "".join(traceback.format_exception(kind, value, trace))
-        print(f"\nrank {rank} of {size} on {socket.gethostname()} failed; all ranks end:\n{text}", file=sys.stderr, flush=True)
-        time.sleep(0.2)                                               # the launcher may end before it has passed the text on
+        print(
+            f"\nrank {rank} of {size} on {socket.gethostname()} failed; all ranks end:\n{text}",
+            file=sys.stderr,
+            flush=True,
+        )
+        time.sleep(0.2)  # the launcher may end before it has passed the text on
         comm.Abort(1)
 
     if comm:
         sys.excepthook = end_all
-        threading.excepthook = lambda args: end_all(args.exc_type, args.exc_value, args.exc_traceback)
+        threading.excepthook = lambda args: end_all(
+            args.exc_type, args.exc_value, args.exc_traceback
+        )
     try:
         yield comm
     except BaseException as problem:
-        if isinstance(problem, SystemExit) and (problem.code in (None, 0) or getattr(problem, "together", False)):
+        if isinstance(problem, SystemExit) and (
+            problem.code in (None, 0) or getattr(problem, "together", False)
+        ):
             raise
         if getattr(problem, "together", False):
             if rank == 0:
@@ -69,33 +96,45 @@ def world():
 
 
 def _communicator():
-    """Return MPI.COMM_WORLD if it has several ranks, else None; refuses a launcher that announces more ranks than MPI sees."""
+    """Return MPI.COMM_WORLD if it has several ranks, else None; refuses a launcher that announces
+    more ranks than MPI sees.
+    """
     size, launcher = announced_size()
     try:
         from mpi4py import MPI
     except ImportError as problem:
         if size > 1:
-            raise RuntimeError(f"started as {size} ranks by {launcher}, but mpi4py cannot be imported ({problem}): "
-                               "pip install minicnn[mpi]") from None
+            raise RuntimeError(
+                f"started as {size} ranks by {launcher}, but mpi4py cannot be imported ({problem}): "
+                "pip install minicnn[mpi]"
+            ) from None
         return None
     comm = MPI.COMM_WORLD
     if comm.size == 1 and size > 1:
         library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
-        raise RuntimeError(f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: this mpiexec belongs to "
-                           "another MPI. Use the mpiexec of the environment that mpi4py is installed in, or build mpi4py against "
-                           "this MPI (pip install minicnn[mpi-system])")
+        raise RuntimeError(
+            f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: this mpiexec belongs to "
+            "another MPI. Use the mpiexec of the environment that mpi4py is installed in, or build mpi4py against "
+            "this MPI (pip install minicnn[mpi-system])"
+        )
     return comm if comm.size > 1 else None
 
 
 def threads_per_rank(comm):
-    """Return how many threads this rank may use: the cores of its node shared between the node's ranks, at least 1.
+    """Return how many threads this rank may use: the cores of its node shared between the node's
+    ranks, at least 1.
 
     A rank that the launcher bound to cores of its own uses just these.
     """
-    mine = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset(range(os.cpu_count() or 1))
+    mine = (
+        frozenset(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else frozenset(range(os.cpu_count() or 1))
+    )
     if not comm:
         return len(mine)
     from mpi4py import MPI
+
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     cores = node.allgather(mine)
     node.Free()

@@ -1,4 +1,5 @@
 """What a rank knows about its node and its MPI: for ``python -m minicnn doctor``."""
+
 import os
 import shutil
 import socket
@@ -12,44 +13,102 @@ import numpy as np
 from .device import cuda_aware
 from .launch import announced_size
 
-VENDORS = {"mpich": "MPICH", "hydra": "MPICH", "open mpi": "Open MPI", "openmpi": "Open MPI", "open-mpi": "Open MPI", "openrte": "Open MPI",
-           "intel": "Intel MPI", "slurm": "Slurm"}
+VENDORS = {
+    "mpich": "MPICH",
+    "hydra": "MPICH",
+    "open mpi": "Open MPI",
+    "openmpi": "Open MPI",
+    "open-mpi": "Open MPI",
+    "openrte": "Open MPI",
+    "intel": "Intel MPI",
+    "slurm": "Slurm",
+}
 
 
 def node_facts():
-    """Return what the system says of this rank's node: cores allowed and present, CPU quota, memory, shared memory, NUMA nodes."""
-    memory = {key: int(value.split()[0]) * 1024 for key, value in _colons("/proc/meminfo").items() if value.split()[0].isdigit()}
-    limit = min((int(text) for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-                 if (text := _text(path)).isdigit()), default=1 << 62)
-    used = next((int(text) for path in ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
-                 if (text := _text(path)).isdigit()), 0)
+    """Return what the system says of this rank's node: cores allowed and present, CPU quota,
+    memory, shared memory, NUMA nodes.
+    """
+    memory = {
+        key: int(value.split()[0]) * 1024
+        for key, value in _colons("/proc/meminfo").items()
+        if value.split()[0].isdigit()
+    }
+    limit = min(
+        (
+            int(text)
+            for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+            if (text := _text(path)).isdigit()
+        ),
+        default=1 << 62,
+    )
+    used = next(
+        (
+            int(text)
+            for path in (
+                "/sys/fs/cgroup/memory.current",
+                "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+            )
+            if (text := _text(path)).isdigit()
+        ),
+        0,
+    )
     total = memory.get("MemTotal", 0)
     free = memory.get("MemAvailable", 0)
     quota = _text("/sys/fs/cgroup/cpu.max").split()
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    siblings = {_text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in allowed}
+    allowed = (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )
+    siblings = {
+        _text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
+        for cpu in allowed
+    }
     shared = shutil.disk_usage("/dev/shm") if Path("/dev/shm").is_dir() else None
-    return {"host": socket.gethostname(), "allowed": allowed, "present": os.cpu_count() or 1, "physical": sorted(siblings),
-            "quota": int(quota[0]) / int(quota[1]) if len(quota) == 2 and quota[0].isdigit() else None,
-            "memory": min(total, limit), "free_memory": min(free, max(limit - used, 0)),
-            "shared_memory": (shared.total, shared.free) if shared else None,
-            "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
-            "nvidia": sorted(p.name for p in Path("/dev").glob("nvidia[0-9]*"))}
+    return {
+        "host": socket.gethostname(),
+        "allowed": allowed,
+        "present": os.cpu_count() or 1,
+        "physical": sorted(siblings),
+        "quota": int(quota[0]) / int(quota[1]) if len(quota) == 2 and quota[0].isdigit() else None,
+        "memory": min(total, limit),
+        "free_memory": min(free, max(limit - used, 0)),
+        "shared_memory": (shared.total, shared.free) if shared else None,
+        "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
+        "nvidia": sorted(p.name for p in Path("/dev").glob("nvidia[0-9]*")),
+    }
 
 
 def mpi_facts(comm):
-    """Return library, vendor, CUDA-awareness (None: the library does not say) and the mpiexec that the shell would find."""
+    """Return library, vendor, CUDA-awareness (None: the library does not say) and the mpiexec that
+    the shell would find.
+    """
     size, launcher = announced_size()
-    facts = {"announced": size, "launcher": launcher, "size": comm.size if comm else 1, "rank": comm.rank if comm else 0}
+    facts = {
+        "announced": size,
+        "launcher": launcher,
+        "size": comm.size if comm else 1,
+        "rank": comm.rank if comm else 0,
+    }
     try:
         import mpi4py
         from mpi4py import MPI
     except (ImportError, RuntimeError) as problem:
         return facts | {"library": None, "problem": str(problem).split("\n")[0]}
-    library = " ".join(MPI.Get_library_version().strip("\0 \n").split("\n")[0].replace("Version:", " ").split())
-    facts |= {"library": library, "vendor": vendor(library), "mpi4py": mpi4py.__version__, "cuda_aware": cuda_aware()}
+    library = " ".join(
+        MPI.Get_library_version().strip("\0 \n").split("\n")[0].replace("Version:", " ").split()
+    )
+    facts |= {
+        "library": library,
+        "vendor": vendor(library),
+        "mpi4py": mpi4py.__version__,
+        "cuda_aware": cuda_aware(),
+    }
     if facts["rank"] == 0:
-        path = shutil.which("mpiexec") or shutil.which("mpiexec", path=str(Path(sys.executable).parent))
+        path = shutil.which("mpiexec") or shutil.which(
+            "mpiexec", path=str(Path(sys.executable).parent)
+        )
         facts["mpiexec"] = (path, vendor(_output(path, "--version"))) if path else None
     return facts
 
@@ -60,8 +119,11 @@ def vendor(text):
 
 
 def allreduce_seconds(comm, values, repeats=5):
-    """Return the median seconds of an Allreduce of so many float32, after checking its sum; raises RuntimeError where it is wrong."""
+    """Return the median seconds of an Allreduce of so many float32, after checking its sum; raises
+    RuntimeError where it is wrong.
+    """
     from mpi4py import MPI
+
     seconds = []
     for _ in range(repeats + 1):
         buffer = np.full(values, comm.rank + 1, np.float32)
@@ -70,7 +132,9 @@ def allreduce_seconds(comm, values, repeats=5):
         comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
         seconds.append(time.perf_counter() - start)
         if not (buffer == comm.size * (comm.size + 1) / 2).all():
-            raise RuntimeError(f"Allreduce of {values} float32 on {comm.size} ranks gave a wrong sum")
+            raise RuntimeError(
+                f"Allreduce of {values} float32 on {comm.size} ranks gave a wrong sum"
+            )
     return float(np.median(seconds[1:]))
 
 
@@ -90,4 +154,7 @@ def _text(path):
 
 
 def _colons(path):
-    return {key.strip(): value.strip() or "-" for key, _, value in (line.partition(":") for line in _text(path).splitlines())}
+    return {
+        key.strip(): value.strip() or "-"
+        for key, _, value in (line.partition(":") for line in _text(path).splitlines())
+    }

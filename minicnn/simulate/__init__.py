@@ -1,4 +1,5 @@
-"""A LArTPC single-particle event generator: from the physics of one particle to a zero-suppressed image.
+"""A LArTPC single-particle event generator: from the physics of one particle to a zero-suppressed
+image.
 
 particles, material                          numbers and tables
 kinematics, record                           two tool boxes: directions and phase space; what an event writes down
@@ -9,6 +10,7 @@ simulator                                    the reader that users see
 
 Only the physics modules import numba, and Simulator imports them when the first one is made.
 """
+
 from .simulator import Simulator
 
 __all__ = ["Simulator"]

@@ -1,4 +1,5 @@
 """Decays in flight and at rest, and what argon nuclei do to stopped negative particles."""
+
 import math
 
 import numpy as np
@@ -21,9 +22,9 @@ from .particles import (
 )
 from .record import emit, mass
 
-LIGHT = 29979.2458                                   # cm/us
+LIGHT = 29979.2458  # cm/us
 MICHEL_END = (MUON * MUON + ELECTRON * ELECTRON) / (2.0 * MUON)
-MUON_LIFE_ARGON = 0.537                              # us, mu- in argon (Suzuki et al., Phys. Rev. C 35 (1987) 2212)
+MUON_LIFE_ARGON = 0.537  # us, mu- in argon (Suzuki et al., Phys. Rev. C 35 (1987) 2212)
 KAON_CUMULATIVE = np.cumsum([fraction for fraction, _ in KAON_DECAYS])
 KAON_DAUGHTERS = np.array([list(codes) + [0] * (3 - len(codes)) for _, codes in KAON_DECAYS])
 
@@ -43,7 +44,9 @@ def inverse_length(pdg, p):
 
 @jit
 def michel_energy(rng):
-    """Return the energy in MeV of a muon decay's electron: x^2 (3 - 2 x), x = E / 52.8 MeV (PDG review)."""
+    """Return the energy in MeV of a muon decay's electron: x^2 (3 - 2 x), x = E / 52.8 MeV (PDG
+    review).
+    """
     while True:
         x = rng.random()
         if rng.random() < x * x * (3.0 - 2.0 * x):
@@ -64,8 +67,38 @@ def pair(rng, world, m, pdg1, pdg2, row, bx, by, bz, x, y, z, time):
     m1, m2 = mass(pdg1), mass(pdg2)
     q = two_body(m, m1, m2)
     ux, uy, uz = isotropic(rng)
-    launch(world, pdg1, row, q * ux, q * uy, q * uz, math.sqrt(q * q + m1 * m1), bx, by, bz, x, y, z, time)
-    launch(world, pdg2, row, -q * ux, -q * uy, -q * uz, math.sqrt(q * q + m2 * m2), bx, by, bz, x, y, z, time)
+    launch(
+        world,
+        pdg1,
+        row,
+        q * ux,
+        q * uy,
+        q * uz,
+        math.sqrt(q * q + m1 * m1),
+        bx,
+        by,
+        bz,
+        x,
+        y,
+        z,
+        time,
+    )
+    launch(
+        world,
+        pdg2,
+        row,
+        -q * ux,
+        -q * uy,
+        -q * uz,
+        math.sqrt(q * q + m2 * m2),
+        bx,
+        by,
+        bz,
+        x,
+        y,
+        z,
+        time,
+    )
 
 
 @jit
@@ -73,9 +106,54 @@ def triple(rng, world, m, pdg1, pdg2, pdg3, row, bx, by, bz, x, y, z, time):
     """Decay a mass ``m`` that moves with velocity b into three particles, uniformly in phase space."""
     m1, m2, m3 = mass(pdg1), mass(pdg2), mass(pdg3)
     ax, ay, az, cx, cy, cz, dx, dy, dz = three_body(rng, m, m1, m2, m3)
-    launch(world, pdg1, row, ax, ay, az, math.sqrt(ax * ax + ay * ay + az * az + m1 * m1), bx, by, bz, x, y, z, time)
-    launch(world, pdg2, row, cx, cy, cz, math.sqrt(cx * cx + cy * cy + cz * cz + m2 * m2), bx, by, bz, x, y, z, time)
-    launch(world, pdg3, row, dx, dy, dz, math.sqrt(dx * dx + dy * dy + dz * dz + m3 * m3), bx, by, bz, x, y, z, time)
+    launch(
+        world,
+        pdg1,
+        row,
+        ax,
+        ay,
+        az,
+        math.sqrt(ax * ax + ay * ay + az * az + m1 * m1),
+        bx,
+        by,
+        bz,
+        x,
+        y,
+        z,
+        time,
+    )
+    launch(
+        world,
+        pdg2,
+        row,
+        cx,
+        cy,
+        cz,
+        math.sqrt(cx * cx + cy * cy + cz * cz + m2 * m2),
+        bx,
+        by,
+        bz,
+        x,
+        y,
+        z,
+        time,
+    )
+    launch(
+        world,
+        pdg3,
+        row,
+        dx,
+        dy,
+        dz,
+        math.sqrt(dx * dx + dy * dy + dz * dz + m3 * m3),
+        bx,
+        by,
+        bz,
+        x,
+        y,
+        z,
+        time,
+    )
 
 
 @jit
@@ -85,12 +163,12 @@ def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
     e = math.sqrt(px * px + py * py + pz * pz + m * m)
     bx, by, bz = px / e, py / e, pz / e
     sign = 1 if pdg > 0 else -1
-    if abs(pdg) == 13:                               # mu- (13) to e- (11)
+    if abs(pdg) == 13:  # mu- (13) to e- (11)
         e_rest = michel_energy(rng)
         q = math.sqrt(e_rest * e_rest - ELECTRON * ELECTRON)
         ux, uy, uz = isotropic(rng)
         launch(world, sign * 11, row, q * ux, q * uy, q * uz, e_rest, bx, by, bz, x, y, z, time)
-    elif abs(pdg) == 211:                            # pi+ (211) to mu+ (-13)
+    elif abs(pdg) == 211:  # pi+ (211) to mu+ (-13)
         pair(rng, world, m, -13 * sign, 14, row, bx, by, bz, x, y, z, time)
     elif pdg == 111:
         pair(rng, world, m, 22, 22, row, bx, by, bz, x, y, z, time)
@@ -106,7 +184,7 @@ def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
             pair(rng, world, m, d[0], d[1], row, bx, by, bz, x, y, z, time)
         else:
             triple(rng, world, m, d[0], d[1], d[2], row, bx, by, bz, x, y, z, time)
-    elif pdg == 311 and rng.random() < 0.5:          # half of the K0 are K-short; K-long leave the detector
+    elif pdg == 311 and rng.random() < 0.5:  # half of the K0 are K-short; K-long leave the detector
         p = math.sqrt(px * px + py * py + pz * pz)
         flight = KSHORT_CTAU / KAON0 * rng.standard_exponential()
         x, y, z = x + flight * px, y + flight * py, z + flight * pz
@@ -121,7 +199,19 @@ def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
 def at_rest(rng, world, pdg, row, x, y, z, time):
     """Let a stopped charged particle decay, or be captured if negative."""
     if pdg == -13:
-        decay(rng, world, pdg, row, 0.0, 0.0, 0.0, x, y, z, time + MUON_LIFE * rng.standard_exponential())
+        decay(
+            rng,
+            world,
+            pdg,
+            row,
+            0.0,
+            0.0,
+            0.0,
+            x,
+            y,
+            z,
+            time + MUON_LIFE * rng.standard_exponential(),
+        )
     elif pdg == 13:
         time += MUON_LIFE_ARGON * rng.standard_exponential()
         if rng.random() < MUON_CAPTURE:
@@ -129,8 +219,32 @@ def at_rest(rng, world, pdg, row, x, y, z, time):
         else:
             decay(rng, world, pdg, row, 0.0, 0.0, 0.0, x, y, z, time)
     elif pdg == 211:
-        decay(rng, world, pdg, row, 0.0, 0.0, 0.0, x, y, z, time + PION_LIFE * rng.standard_exponential())
+        decay(
+            rng,
+            world,
+            pdg,
+            row,
+            0.0,
+            0.0,
+            0.0,
+            x,
+            y,
+            z,
+            time + PION_LIFE * rng.standard_exponential(),
+        )
     elif pdg == 321:
-        decay(rng, world, pdg, row, 0.0, 0.0, 0.0, x, y, z, time + KAON_LIFE * rng.standard_exponential())
+        decay(
+            rng,
+            world,
+            pdg,
+            row,
+            0.0,
+            0.0,
+            0.0,
+            x,
+            y,
+            z,
+            time + KAON_LIFE * rng.standard_exponential(),
+        )
     elif pdg == -211:
         hadrons.absorb(rng, world, pdg, row, 0.0, 0.0, 0.0, x, y, z, time)

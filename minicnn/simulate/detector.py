@@ -1,11 +1,14 @@
-"""From energy deposits to pixels: recombination, electron lifetime, diffusion, response, noise, threshold.
+"""From energy deposits to pixels: recombination, electron lifetime, diffusion, response, noise,
+threshold.
 
-A pixel's value is the sum of two 0.5 us samples of the wire in ADC counts, pedestal subtracted, as in a raw event
-whose ticks are summed by two; induction wires are taken as deconvolved to the response of collection wires.
+A pixel's value is the sum of two 0.5 us samples of the wire in ADC counts, pedestal subtracted, as
+in a raw event whose ticks are summed by two; induction wires are taken as deconvolved to the
+response of collection wires.
 
-The image is kept as a pool of small tiles, made where charge falls; noise is simulated in these tiles, and elsewhere
-only as the expected number of noise pixels above the threshold.
+The image is kept as a pool of small tiles, made where charge falls; noise is simulated in these
+tiles, and elsewhere only as the expected number of noise pixels above the threshold.
 """
+
 import math
 from typing import NamedTuple
 
@@ -16,32 +19,35 @@ from .geometry import DRIFT_VELOCITY, FIELD, FULL, PITCH, PLANES, TRIGGER, X_MAX
 from .material import DENSITY
 
 ELECTRONS_PER_MEV = 1e6 / 23.6
-BOX_ALPHA, BOX_BETA = 0.93, 0.212 / (DENSITY * FIELD)           # ArgoNeuT's fit, beta in cm/MeV
-SLOWEST_LOSS = 1.0                                              # MeV/cm: the fit does not hold below
-TILE_ROWS, TILE_COLUMNS = 8, 24                                 # 3600 / 8 = 450, 3600 / 24 = 150
+BOX_ALPHA, BOX_BETA = 0.93, 0.212 / (DENSITY * FIELD)  # ArgoNeuT's fit, beta in cm/MeV
+SLOWEST_LOSS = 1.0  # MeV/cm: the fit does not hold below
+TILE_ROWS, TILE_COLUMNS = 8, 24  # 3600 / 8 = 450, 3600 / 24 = 150
 GRID_ROWS, GRID_COLUMNS = FULL // TILE_ROWS, FULL // TILE_COLUMNS
-REACH = 3.5                                                     # sigmas of a charge cloud drawn along the pitch
-DRIFT_BINS, PHASES = 24, 16                                     # of the pulses: drift, arrival within a column
-BEFORE, PULSE = 6, 16                                           # columns before the arrival, columns in all
-#: current on the collection wires while an electron arrives, summed over impact positions: Gaussians of (charge, time, sigma) in us.
-#: Folded with the shaper they follow the field response computed for MicroBooNE (Wire-Cell, Garfield) within 1 % of the peak;
-#: the 2.7 % of the charge that is missing flows in the 60 us before.
+REACH = 3.5  # sigmas of a charge cloud drawn along the pitch
+DRIFT_BINS, PHASES = 24, 16  # of the pulses: drift, arrival within a column
+BEFORE, PULSE = 6, 16  # columns before the arrival, columns in all
+#: current on the collection wires while an electron arrives, summed over impact positions:
+#: Gaussians of (charge, time, sigma) in us. Folded with the shaper they follow the field response
+#: computed for MicroBooNE (Wire-Cell, Garfield) within 1 % of the peak; the 2.7 % of the charge
+#: that is missing flows in the 60 us before.
 FIELD_RESPONSE = ((1.590, -0.11, 1.59), (-0.617, 1.15, 0.80))
-#: white noise through these has the spectrum that run 3493 shows on quiet collection wires, ticks summed by two: correlations
-#: of 0.59, 0.11, -0.07, -0.03 at 1 to 4 columns
+#: white noise through these has the spectrum that run 3493 shows on quiet collection wires, ticks
+#: summed by two: correlations of 0.59, 0.11, -0.07, -0.03 at 1 to 4 columns
 NOISE_TAPS = np.array([-0.0448, 0.0208, 0.3238, 0.8862, 0.3238, 0.0208, -0.0448]) / 0.99996
 
 
 class Response(NamedTuple):
-    """Numbers of the readout; the defaults follow MicroBooNE (JINST 12 (2017) P02017, P08003; JINST 13 (2018) P07006).
+    """Numbers of the readout; the defaults follow MicroBooNE (JINST 12 (2017) P02017, P08003; JINST
+    13 (2018) P07006).
 
-    lifetime in us; diffusion in cm2/us (Li et al., NIM A 816 (2016) 160: 3.74 and 5.85 cm2/s); electrons per ADC
-    count at the peak of the shaped pulse of a point charge; shaping: peaking time in us; field: width of the field
-    response over MicroBooNE's; noise: RMS of one pixel (two samples of 1.65 ADC, correlation 0.76) of a
-    collection wire, from which :func:`loudness` takes that of the induction wires;
-    threshold: about 5 sigma, of a collection wire; that of an induction wire is as many sigmas; saturation: two
-    samples of 12 bits above a pedestal of 475;
-    padding: columns that are kept on either side of a pixel above threshold, where positive (a region of interest).
+    lifetime in us; diffusion in cm2/us (Li et al., NIM A 816 (2016) 160: 3.74 and 5.85 cm2/s);
+    electrons per ADC count at the peak of the shaped pulse of a point charge; shaping: peaking time
+    in us; field: width of the field response over MicroBooNE's; noise: RMS of one pixel (two
+    samples of 1.65 ADC, correlation 0.76) of a collection wire, from which :func:`loudness` takes
+    that of the induction wires; threshold: about 5 sigma, of a collection wire; that of an
+    induction wire is as many sigmas; saturation: two samples of 12 bits above a pedestal of 475;
+    padding: columns that are kept on either side of a pixel above threshold, where positive (a
+    region of interest).
     """
 
     lifetime: float = 12000.0
@@ -57,11 +63,13 @@ class Response(NamedTuple):
 
 
 def pulses(response):
-    """Return float32 (drift bin, phase, column): what one ADC count of charge adds to the pixels around its arrival.
+    """Return float32 (drift bin, phase, column): what one ADC count of charge adds to the pixels
+    around its arrival.
 
-    The shaper is semi-Gaussian, h(t) = (t / 4 tau)^4 exp(4 - t / tau) with its peak (= 1) at 4 tau = ``shaping``; it is
-    folded with the field response, and that with longitudinal diffusion. Without diffusion the pulse's peak lies at
-    the arrival. A phase p stands for an arrival at (p + 1/2) / PHASES of a column.
+    The shaper is semi-Gaussian, h(t) = (t / 4 tau)^4 exp(4 - t / tau) with its peak (= 1) at 4 tau
+    = ``shaping``; it is folded with the field response, and that with longitudinal diffusion.
+    Without diffusion the pulse's peak lies at the arrival. A phase p stands for an arrival at (p +
+    1/2) / PHASES of a column.
     """
     dt = 1.0 / (2 * PHASES)
     t = dt * np.arange(-round(20 / dt), round(20 / dt) + 1)
@@ -72,7 +80,11 @@ def pulses(response):
         current = np.zeros_like(t)
         for charge, time, sigma in FIELD_RESPONSE:
             width = math.hypot(sigma * response.field, diffusion)
-            current += charge * np.exp(-0.5 * ((t - time * response.field) / width) ** 2) / (width * math.sqrt(2 * math.pi))
+            current += (
+                charge
+                * np.exp(-0.5 * ((t - time * response.field) / width) ** 2)
+                / (width * math.sqrt(2 * math.pi))
+            )
         return np.convolve(shaper, current * dt, "same")
 
     peak = t[pulse(0.0).argmax()]
@@ -82,15 +94,18 @@ def pulses(response):
         shape = pulse(math.sqrt(2 * response.longitudinal * drift) / DRIFT_VELOCITY)
         for phase in range(PHASES):
             at = np.arange(PULSE) - BEFORE - (phase + 0.5) / PHASES + peak
-            out[k, phase] = np.interp(at + 0.25, t, shape) + np.interp(at + 0.75, t, shape)        # the two ticks of a column
+            out[k, phase] = np.interp(at + 0.25, t, shape) + np.interp(
+                at + 0.75, t, shape
+            )  # the two ticks of a column
     return out
 
 
 class Tiles(NamedTuple):
-    """Pixels that were touched: number[tile row, tile column] is a tile's place in ``pixels``, -1 where there is none.
+    """Pixels that were touched: number[tile row, tile column] is a tile's place in ``pixels``, -1
+    where there is none.
 
-    pixels float32 (n, TILE_ROWS, TILE_COLUMNS) in ADC; used (n, 2): tile row and column; n: one number, the tiles in
-    use.
+    pixels float32 (n, TILE_ROWS, TILE_COLUMNS) in ADC; used (n, 2): tile row and column; n: one
+    number, the tiles in use.
     """
 
     number: np.ndarray
@@ -101,14 +116,18 @@ class Tiles(NamedTuple):
 
 def new_tiles(capacity=8000):
     """Return empty Tiles with room for ``capacity``; one event needs a few hundred."""
-    return Tiles(np.full((GRID_ROWS, GRID_COLUMNS), -1, np.int32),
-                 np.zeros((capacity, TILE_ROWS, TILE_COLUMNS), np.float32),
-                 np.zeros((capacity, 2), np.int32), np.zeros(1, np.int64))
+    return Tiles(
+        np.full((GRID_ROWS, GRID_COLUMNS), -1, np.int32),
+        np.zeros((capacity, TILE_ROWS, TILE_COLUMNS), np.float32),
+        np.zeros((capacity, 2), np.int32),
+        np.zeros(1, np.int64),
+    )
 
 
 class Noise(NamedTuple):
-    """Noise of a plane: sigma float64 (FULL,), its RMS per row, 0 where there is no live wire; threshold float64 (FULL,): of each
-    row; expected float64 (FULL,): the mean number of noise pixels above threshold in the rows up to each."""
+    """Noise of a plane: sigma float64 (FULL,), its RMS per row, 0 where there is no live wire;
+    threshold float64 (FULL,): of each row; expected float64 (FULL,): the mean number of noise
+    pixels above threshold in the rows up to each."""
 
     sigma: np.ndarray
     threshold: np.ndarray
@@ -116,9 +135,11 @@ class Noise(NamedTuple):
 
 
 def loudness(plane):
-    """Return the noise of a plane's wires over that of a collection wire: it grows with a wire's length in m, and so its capacitance.
+    """Return the noise of a plane's wires over that of a collection wire: it grows with a wire's
+    length in m, and so its capacitance.
 
-    0.67 + 0.112 length follows the measured spectra of Wire-Cell (microboone-noise-spectra-v2) within 4 % from 0.2 to 4.7 m.
+    0.67 + 0.112 length follows the measured spectra of Wire-Cell (microboone-noise-spectra-v2)
+    within 4 % from 0.2 to 4.7 m.
     """
     return np.ones(PLANES[0][0]) if plane == 0 else 0.67 + 0.112 * wire_lengths(plane) / 100.0
 
@@ -128,10 +149,12 @@ def plane_noise(response, plane, dead):
     wires = PLANES[plane][0]
     first = (FULL - wires) // 2
     loud = np.ones(FULL)
-    loud[first:first + wires] = loudness(plane)
+    loud[first : first + wires] = loudness(plane)
     sigma, threshold = response.noise * loud, response.threshold * loud
-    sigma[dead] = sigma[:first] = sigma[first + wires:] = 0.0
-    return Noise(sigma, threshold, np.cumsum([FULL * above(*pair) for pair in zip(threshold, sigma)]))
+    sigma[dead] = sigma[:first] = sigma[first + wires :] = 0.0
+    return Noise(
+        sigma, threshold, np.cumsum([FULL * above(*pair) for pair in zip(threshold, sigma)])
+    )
 
 
 def above(threshold, noise):
@@ -143,7 +166,8 @@ def above(threshold, noise):
 def survival(loss):
     """Return the fraction of electrons that escape recombination at dE/dx = ``loss`` MeV/cm.
 
-    Modified box model R = ln(alpha + beta dE/dx) / (beta dE/dx) (ArgoNeuT, JINST 8 (2013) P08005, eq. 2.3).
+    Modified box model R = ln(alpha + beta dE/dx) / (beta dE/dx) (ArgoNeuT, JINST 8 (2013) P08005,
+    eq. 2.3).
     """
     xi = BOX_BETA * max(loss, SLOWEST_LOSS)
     return math.log(BOX_ALPHA + xi) / xi
@@ -151,7 +175,9 @@ def survival(loss):
 
 @jit
 def tile(tiles, i, j):
-    """Return the place of the tile in row i and column j of the grid; make it if need be (a full pool reuses one)."""
+    """Return the place of the tile in row i and column j of the grid; make it if need be (a full
+    pool reuses one).
+    """
     k = tiles.number[i, j]
     if k < 0:
         k = min(tiles.n[0], len(tiles.pixels) - 1)
@@ -189,7 +215,9 @@ def clear(tiles):
 
 @jit
 def normal_parts(centre, sigma, first, out):
-    """Fill ``out`` with the parts of a normal distribution between first, first + 1, ...; they add up to 1."""
+    """Fill ``out`` with the parts of a normal distribution between first, first + 1, ...; they add
+    up to 1.
+    """
     scale = 1.0 / (sigma * math.sqrt(2.0))
     low = math.erf((first - centre) * scale)
     for k in range(len(out)):
@@ -202,17 +230,34 @@ def normal_parts(centre, sigma, first, out):
 def charge(steps, plane, response, table, tiles, dead):
     """Let the deposits drift to a plane of wires and add their pulses to the tiles.
 
-    A cloud drifts for t = x / v; its electrons survive as exp(-t / lifetime) and diffuse to sigma = sqrt(2 D t):
-    along the pitch they are shared among wires, in time they widen the pulse (:func:`pulses`). ``dead`` marks rows
-    that read nothing.
+    A cloud drifts for t = x / v; its electrons survive as exp(-t / lifetime) and diffuse to sigma =
+    sqrt(2 D t): along the pitch they are shared among wires, in time they widen the pulse
+    (:func:`pulses`). ``dead`` marks rows that read nothing.
     """
-    wires, across_y, across_z, start = PLANES[plane][0], PLANES[plane][1], PLANES[plane][2], PLANES[plane][3]
+    wires, across_y, across_z, start = (
+        PLANES[plane][0],
+        PLANES[plane][1],
+        PLANES[plane][2],
+        PLANES[plane][3],
+    )
     first_row, last_row = (FULL - wires) // 2, (FULL + wires) // 2 - 1
     parts = np.empty(32)
     for k in range(len(steps)):
-        x, y, z, time, energy, length = steps[k, 0], steps[k, 1], steps[k, 2], steps[k, 3], steps[k, 4], steps[k, 5]
+        x, y, z, time, energy, length = (
+            steps[k, 0],
+            steps[k, 1],
+            steps[k, 2],
+            steps[k, 3],
+            steps[k, 4],
+            steps[k, 5],
+        )
         drift = x / DRIFT_VELOCITY
-        electrons = energy * ELECTRONS_PER_MEV * survival(energy / length) * math.exp(-drift / response.lifetime)
+        electrons = (
+            energy
+            * ELECTRONS_PER_MEV
+            * survival(energy / length)
+            * math.exp(-drift / response.lifetime)
+        )
         q = electrons / response.electrons
         row = first_row + (across_y * y + across_z * z - start) / PITCH
         column = TRIGGER + time + drift
@@ -233,7 +278,9 @@ def charge(steps, plane, response, table, tiles, dead):
 
 @jit
 def add_noise(rng, tiles, sigma):
-    """Add filtered Gaussian noise of ``sigma`` per row to every pixel of every tile, continued from each tile to the next one."""
+    """Add filtered Gaussian noise of ``sigma`` per row to every pixel of every tile, continued from
+    each tile to the next one.
+    """
     n = len(NOISE_TAPS)
     white = np.empty(TILE_COLUMNS + n - 1)
     for ti in range(GRID_ROWS):
@@ -271,8 +318,10 @@ def tail(rng, threshold):
 
 @jit
 def add_lone_noise(rng, tiles, noise):
-    """Add the noise pixels above threshold outside the tiles: a Poisson number of them, anywhere on live wires."""
-    quiet = tiles.n[0]                               # tiles made from here on hold only these pixels
+    """Add the noise pixels above threshold outside the tiles: a Poisson number of them, anywhere on
+    live wires.
+    """
+    quiet = tiles.n[0]  # tiles made from here on hold only these pixels
     for _ in range(rng.poisson(noise.expected[-1])):
         row = np.searchsorted(noise.expected, rng.random() * noise.expected[-1], side="right")
         column = int(rng.random() * FULL)
@@ -300,7 +349,8 @@ def count_lit(tiles, threshold):
 def lit(tiles, response, threshold):
     """Return coords int32 (n, 2) and float32 values of the lit pixels, sorted row by row.
 
-    Lit: above the threshold of its row; or positive and at most ``padding`` columns from such a pixel on the same wire.
+    Lit: above the threshold of its row; or positive and at most ``padding`` columns from such a
+    pixel on the same wire.
     """
     padding = int(response.padding)
     most = count_lit(tiles, threshold) * (2 * padding + 1)
@@ -320,7 +370,7 @@ def lit(tiles, response, threshold):
                     v = tiles.pixels[k, i, j] if k >= 0 else np.float32(0.0)
                     wire[c + j] = v
                     if v > threshold[ti * TILE_ROWS + i]:
-                        keep[max(c0, c + j - padding):min(c1, c + j + padding + 1)] = True
+                        keep[max(c0, c + j - padding) : min(c1, c + j + padding + 1)] = True
             for c in range(c0, c1):
                 if keep[c]:
                     keep[c] = False
@@ -335,7 +385,8 @@ def lit(tiles, response, threshold):
 def expose(rng, steps, plane, response, table, noise, tiles, dead, full_noise):
     """Return (coords, values, how many of them are near charge) of the lit pixels of one plane.
 
-    ``full_noise``: draw the noise of all pixels, also far from charge (a hundred times slower, statistically the same).
+    ``full_noise``: draw the noise of all pixels, also far from charge (a hundred times slower,
+    statistically the same).
     """
     clear(tiles)
     charge(steps, plane, response, table, tiles, dead)

@@ -1,9 +1,12 @@
-"""Strong interactions with argon, kept simple: kinks, absorption, charge exchange, pion production, proton stubs.
+"""Strong interactions with argon, kept simple: kinks, absorption, charge exchange, pion production,
+proton stubs.
 
-Cross sections are smooth curves through the measured ones: the Delta resonance near 180 MeV makes the pion's large
-(Ashery et al., Phys. Rev. C 23 (1981) 2173; absorption on argon: LADS, Kotlinski et al., Eur. Phys. J. A 9 (2000)
-537); the K+ has no resonance and its is small (Friedman et al., Phys. Rev. C 55 (1997) 1304).
+Cross sections are smooth curves through the measured ones: the Delta resonance near 180 MeV makes
+the pion's large (Ashery et al., Phys. Rev. C 23 (1981) 2173; absorption on argon: LADS, Kotlinski
+et al., Eur. Phys. J. A 9 (2000) 537); the K+ has no resonance and its is small (Friedman et al.,
+Phys. Rev. C 55 (1997) 1304).
 """
+
 import math
 
 import numpy as np
@@ -14,18 +17,22 @@ from .material import ATOMS
 from .particles import ARGON_BINDING, KAON, NUCLEON, PION
 from .record import MINOR, emit, ends, in_argon, mass
 
-MB = 1e-27 * ATOMS                                   # 1/cm of one millibarn
-GRID = 20.0                                          # MeV between the entries of the curves below
+MB = 1e-27 * ATOMS  # 1/cm of one millibarn
+GRID = 20.0  # MeV between the entries of the curves below
 _T = GRID * np.arange(60)
 _AT = [0, 30, 60, 100, 150, 200, 300, 500, 800, 1200]
-PION_INELASTIC = np.interp(_T, _AT, [0, 90, 240, 470, 620, 670, 640, 540, 500, 520])        # mb
+PION_INELASTIC = np.interp(_T, _AT, [0, 90, 240, 470, 620, 670, 640, 540, 500, 520])  # mb
 PION_ELASTIC = np.interp(_T, _AT, [60, 90, 170, 330, 430, 450, 400, 260, 210, 200])
-PION_ABSORBED = np.interp(_T, [0, 60, 150, 200, 300, 500, 800, 1200], [.6, .5, .38, .34, .26, .14, .08, .06])
-PION_EXCHANGED = np.interp(_T, [0, 100, 300, 600, 1200], [.06, .1, .13, .12, .1])           # parts of inelastic
-PION_PRODUCING = np.interp(_T, [0, 250, 400, 600, 900, 1200], [0, 0, .08, .2, .38, .45])
+PION_ABSORBED = np.interp(
+    _T, [0, 60, 150, 200, 300, 500, 800, 1200], [0.6, 0.5, 0.38, 0.34, 0.26, 0.14, 0.08, 0.06]
+)
+PION_EXCHANGED = np.interp(
+    _T, [0, 100, 300, 600, 1200], [0.06, 0.1, 0.13, 0.12, 0.1]
+)  # parts of inelastic
+PION_PRODUCING = np.interp(_T, [0, 250, 400, 600, 900, 1200], [0, 0, 0.08, 0.2, 0.38, 0.45])
 KAON_INELASTIC = np.interp(_T, [0, 50, 150, 300, 500, 1200], [150, 220, 270, 310, 350, 380])
 PROTON_INELASTIC = np.interp(_T, [0, 10, 30, 80, 1200], [0, 300, 600, 480, 470])
-SLOPE = 65e-6                                        # 1/(MeV/c)^2, diffraction exp(-SLOPE q^2): R^2 / 5, R = 3.5 fm
+SLOPE = 65e-6  # 1/(MeV/c)^2, diffraction exp(-SLOPE q^2): R^2 / 5, R = 3.5 fm
 
 
 @jit
@@ -53,7 +60,9 @@ def inverse_lengths(pdg, kinetic):
 
 @jit
 def diffract(rng, p, ux, uy, uz):
-    """Return the direction after elastic scattering off the whole nucleus: exponential in q^2 = 2 p^2 (1 - cos)."""
+    """Return the direction after elastic scattering off the whole nucleus: exponential in q^2 = 2
+    p^2 (1 - cos).
+    """
     c = 1.0 - min(2.0, rng.standard_exponential() / (SLOPE * 2.0 * p * p))
     return deflect(ux, uy, uz, c, 2.0 * math.pi * rng.random())
 
@@ -71,7 +80,9 @@ def knock_out(world, pdg, row, px, py, pz, x, y, z, time):
 
 @jit
 def evaporate(rng, world, row, count, temperature, x, y, z, time):
-    """Emit ``count`` slow nucleons, a third of them protons, with energies of a nuclear temperature in MeV."""
+    """Emit ``count`` slow nucleons, a third of them protons, with energies of a nuclear temperature
+    in MeV.
+    """
     for _ in range(count):
         pdg = 2212 if rng.random() < 0.35 else 2112
         kinetic = temperature * (rng.standard_exponential() + rng.standard_exponential())
@@ -82,13 +93,17 @@ def evaporate(rng, world, row, count, temperature, x, y, z, time):
 
 @jit
 def muon_capture(rng, world, row, x, y, z, time):
-    """mu- p -> n nu: most of the energy leaves with the neutrino; neutrons and, rarely, a slow proton remain."""
+    """mu- p -> n nu: most of the energy leaves with the neutrino; neutrons and, rarely, a slow
+    proton remain.
+    """
     evaporate(rng, world, row, 1 + (rng.random() < 0.5), 2.5, x, y, z, time)
 
 
 @jit
 def absorb(rng, world, pdg, row, px, py, pz, x, y, z, time):
-    """Let a pion be absorbed by a pair of nucleons, which share its energy, partly lost to others on their way out."""
+    """Let a pion be absorbed by a pair of nucleons, which share its energy, partly lost to others
+    on their way out.
+    """
     e = math.sqrt(px * px + py * py + pz * pz + PION * PION)
     total = e + 2.0 * NUCLEON
     m = math.sqrt(max(total * total - px * px - py * py - pz * pz, 0.0))
@@ -99,8 +114,10 @@ def absorb(rng, world, pdg, row, px, py, pz, x, y, z, time):
         # pi+ (n p) -> p p and pi- (n p) -> n n dominate; pairs of equal nucleons give n p
         proton = rng.random() < 0.9 if plus else rng.random() < 0.1
         s = q if side == 0 else -q
-        nx, ny, nz = boost(s * ux, s * uy, s * uz, math.hypot(q, NUCLEON), px / total, py / total, pz / total)
-        if rng.random() < 0.5:                       # strikes another nucleon on its way out
+        nx, ny, nz = boost(
+            s * ux, s * uy, s * uz, math.hypot(q, NUCLEON), px / total, py / total, pz / total
+        )
+        if rng.random() < 0.5:  # strikes another nucleon on its way out
             strike(rng, world, 2212 if proton else 2112, row, nx, ny, nz, x, y, z, time)
         else:
             knock_out(world, 2212 if proton else 2112, row, nx, ny, nz, x, y, z, time)
@@ -125,16 +142,21 @@ def strike(rng, world, pdg, row, px, py, pz, x, y, z, time):
 
 @jit
 def on_nucleon(rng, world, m, out, nucleon, row, px, py, pz, x, y, z, time):
-    """Scatter a meson of mass ``m`` off a bound nucleon; it leaves as the particle ``out``, the nucleon is knocked out.
+    """Scatter a meson of mass ``m`` off a bound nucleon; it leaves as the particle ``out``, the
+    nucleon is knocked out.
 
-    Angle in their rest frame: 1 + 3 cos^2 for pions (Delta resonance), isotropic for kaons (S wave). The target moves
-    with a Fermi momentum of up to 220 MeV/c.
+    Angle in their rest frame: 1 + 3 cos^2 for pions (Delta resonance), isotropic for kaons (S
+    wave). The target moves with a Fermi momentum of up to 220 MeV/c.
     """
     fermi = 220.0 * rng.random() ** (1.0 / 3.0)
     fx, fy, fz = isotropic(rng)
     px, py, pz = px + fermi * fx, py + fermi * fy, pz + fermi * fz
     qx, qy, qz = px - fermi * fx, py - fermi * fy, pz - fermi * fz
-    e = math.sqrt(qx * qx + qy * qy + qz * qz + m * m) + math.sqrt(fermi * fermi + NUCLEON * NUCLEON) - ARGON_BINDING
+    e = (
+        math.sqrt(qx * qx + qy * qy + qz * qz + m * m)
+        + math.sqrt(fermi * fermi + NUCLEON * NUCLEON)
+        - ARGON_BINDING
+    )
     total = math.sqrt(max(e * e - px * px - py * py - pz * pz, 0.0))
     m_out = mass(out)
     q = two_body(total, m_out, NUCLEON)
@@ -165,7 +187,9 @@ def produce(rng, world, pdg, row, px, py, pz, x, y, z, time):
     emit(world, pdg, row, px, py, pz, x, y, z, time, 0.0)
     px, py, pz = boost(cx, cy, cz, math.sqrt(cx * cx + cy * cy + cz * cz + m * m), bx, by, bz)
     emit(world, second, row, px, py, pz, x, y, z, time, 0.0)
-    px, py, pz = boost(nx, ny, nz, math.sqrt(nx * nx + ny * ny + nz * nz + NUCLEON * NUCLEON), bx, by, bz)
+    px, py, pz = boost(
+        nx, ny, nz, math.sqrt(nx * nx + ny * ny + nz * nz + NUCLEON * NUCLEON), bx, by, bz
+    )
     knock_out(world, nucleon, row, px, py, pz, x, y, z, time)
 
 
@@ -182,25 +206,31 @@ def interact(rng, world, pdg, row, px, py, pz, x, y, z, time):
         if r < absorbed:
             absorb(rng, world, pdg, row, px, py, pz, x, y, z, time)
         elif r < exchanged:
-            on_nucleon(rng, world, m, 111, 2212 if pdg > 0 else 2112, row, px, py, pz, x, y, z, time)
+            on_nucleon(
+                rng, world, m, 111, 2212 if pdg > 0 else 2112, row, px, py, pz, x, y, z, time
+            )
         elif r < producing:
             produce(rng, world, pdg, row, px, py, pz, x, y, z, time)
-        else:                                        # pi+ p and pi- n are three times stronger than pi+ n and pi- p
+        else:  # pi+ p and pi- n are three times stronger than pi+ n and pi- p
             proton = rng.random() < (0.7 if pdg > 0 else 0.25)
             on_nucleon(rng, world, m, pdg, 2212 if proton else 2112, row, px, py, pz, x, y, z, time)
             evaporate(rng, world, row, int(2.0 * rng.random()), 2.0, x, y, z, time)
     elif abs(pdg) == 321:
-        if r < 0.2:                                  # K+ n -> K0 p
+        if r < 0.2:  # K+ n -> K0 p
             on_nucleon(rng, world, m, 311, 2212, row, px, py, pz, x, y, z, time)
         else:
-            on_nucleon(rng, world, m, pdg, 2212 if r < 0.65 else 2112, row, px, py, pz, x, y, z, time)
+            on_nucleon(
+                rng, world, m, pdg, 2212 if r < 0.65 else 2112, row, px, py, pz, x, y, z, time
+            )
     else:
         strike(rng, world, pdg, row, px, py, pz, x, y, z, time)
 
 
 @jit
 def neutron(rng, world, row, px, py, pz, x, y, z, time):
-    """Follow a neutron: now and then a knocked-out proton, or a 1.46 MeV photon of excited argon, shows its way."""
+    """Follow a neutron: now and then a knocked-out proton, or a 1.46 MeV photon of excited argon,
+    shows its way.
+    """
     p = math.sqrt(px * px + py * py + pz * pz)
     ux, uy, uz = px / p, py / p, pz / p
     kinetic = math.sqrt(p * p + NUCLEON * NUCLEON) - NUCLEON

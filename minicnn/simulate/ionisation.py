@@ -1,4 +1,7 @@
-"""Energy loss by collisions with electrons, its fluctuation, and multiple scattering of charged particles."""
+"""Energy loss by collisions with electrons, its fluctuation, and multiple scattering of charged
+particles.
+"""
+
 import math
 
 from ._jit import jit
@@ -7,29 +10,30 @@ from .material import RADIATION_LENGTH, XI
 from .particles import ELECTRON
 from .record import MINOR, emit
 
-DELTA_CUT = 0.5                                      # MeV: harder knock-on electrons are followed (1 mm of range)
-HARD = 12.0                                          # mean number of collisions per step that are drawn one by one
+DELTA_CUT = 0.5  # MeV: harder knock-on electrons are followed (1 mm of range)
+HARD = 12.0  # mean number of collisions per step that are drawn one by one
 
 
 @jit
 def collisions(rng, world, row, mean, step, beta2, t_max, budget, x, y, z, ux, uy, uz, time):
     """Draw the energy lost in one step; return (left here, carried away by delta rays) in MeV.
 
-    ``mean`` is the unrestricted mean loss. The hardest dozen collisions are drawn from the cross section
-    dN/dT = xi / T^2 (1 - beta^2 T / T_max), xi = XI step / beta^2 (PDG review, eq. 34.8), from T_max downwards; the
-    many soft ones below T = xi / 12 make a Gaussian of the mean that is left and variance xi T. The sum has the
-    straggling of Landau and Vavilov (J. Phys. USSR 8 (1944) 201; Sov. Phys. JETP 5 (1957) 749) at any step length.
+    ``mean`` is the unrestricted mean loss. The hardest dozen collisions are drawn from the cross
+    section dN/dT = xi / T^2 (1 - beta^2 T / T_max), xi = XI step / beta^2 (PDG review, eq. 34.8),
+    from T_max downwards; the many soft ones below T = xi / 12 make a Gaussian of the mean that is
+    left and variance xi T. The sum has the straggling of Landau and Vavilov (J. Phys. USSR 8 (1944)
+    201; Sov. Phys. JETP 5 (1957) 749) at any step length.
     """
     xi = XI * step / beta2
     soft_limit = xi / HARD
-    if soft_limit >= t_max:                          # slow and heavy: every collision is soft
+    if soft_limit >= t_max:  # slow and heavy: every collision is soft
         left = max(0.0, mean + math.sqrt(xi * t_max * (1.0 - 0.5 * beta2)) * rng.standard_normal())
         return min(left, budget), 0.0
     soft = mean - xi * (math.log(t_max / soft_limit) - beta2 * (1.0 - soft_limit / t_max))
     left = min(max(0.0, soft + math.sqrt(xi * soft_limit) * rng.standard_normal()), budget)
     carried = 0.0
     inverse, last = 1.0 / t_max, 1.0 / soft_limit
-    while True:                                      # collisions are uniform in 1 / T, xi of them per unit
+    while True:  # collisions are uniform in 1 / T, xi of them per unit
         inverse += rng.standard_exponential() / xi
         if inverse >= last:
             return left, carried
@@ -42,7 +46,7 @@ def collisions(rng, world, row, mean, step, beta2, t_max, budget, x, y, z, ux, u
         carried += t
         p = math.sqrt(t * (t + 2.0 * ELECTRON))
         p_max = math.sqrt(t_max * (t_max + 2.0 * ELECTRON))
-        c = min(1.0, t * p_max / (p * t_max))        # two-body kinematics (PDG review, section 34.2.6)
+        c = min(1.0, t * p_max / (p * t_max))  # two-body kinematics (PDG review, section 34.2.6)
         vx, vy, vz = deflect(ux, uy, uz, c, 2.0 * math.pi * rng.random())
         emit(world, 11, row, p * vx, p * vy, p * vz, x, y, z, time, MINOR)
 
@@ -51,8 +55,11 @@ def collisions(rng, world, row, mean, step, beta2, t_max, budget, x, y, z, ux, u
 def scatter(rng, step, p, beta, ux, uy, uz):
     """Return the direction after multiple scattering in ``step`` cm.
 
-    Highland's width 13.6 MeV / (beta c p) sqrt(step / X0) per projected angle (PDG review, eq. 34.16), without its
-    logarithm: that belongs to the whole thickness, and is 1 for the sum of many steps over one radiation length.
+    Highland's width 13.6 MeV / (beta c p) sqrt(step / X0) per projected angle (PDG review, eq.
+    34.16), without its logarithm: that belongs to the whole thickness, and is 1 for the sum of many
+    steps over one radiation length.
     """
-    theta = 13.6 / (beta * p) * math.sqrt(2.0 * step / RADIATION_LENGTH * rng.standard_exponential())
+    theta = (
+        13.6 / (beta * p) * math.sqrt(2.0 * step / RADIATION_LENGTH * rng.standard_exponential())
+    )
     return deflect(ux, uy, uz, math.cos(min(theta, math.pi)), 2.0 * math.pi * rng.random())

@@ -1,4 +1,5 @@
 """Directions, boosts and phase space."""
+
 import math
 
 from ._jit import jit
@@ -15,24 +16,32 @@ def isotropic(rng):
 
 @jit
 def deflect(x, y, z, cos_theta, phi):
-    """Return the unit vector (x, y, z) turned by the polar angle theta, at the azimuth phi around itself."""
+    """Return the unit vector (x, y, z) turned by the polar angle theta, at the azimuth phi around
+    itself.
+    """
     s = math.sqrt(max(0.0, 1.0 - cos_theta * cos_theta))
     a, b = s * math.cos(phi), s * math.sin(phi)
-    if abs(z) < 0.9:                                  # first transverse axis: z cross direction
+    if abs(z) < 0.9:  # first transverse axis: z cross direction
         t = math.sqrt(x * x + y * y)
         ex, ey, ez = -y / t, x / t, 0.0
-    else:                                             # x cross direction
+    else:  # x cross direction
         t = math.sqrt(y * y + z * z)
         ex, ey, ez = 0.0, -z / t, y / t
     fx, fy, fz = y * ez - z * ey, z * ex - x * ez, x * ey - y * ex
-    ox, oy, oz = (cos_theta * x + a * ex + b * fx, cos_theta * y + a * ey + b * fy, cos_theta * z + a * ez + b * fz)
+    ox, oy, oz = (
+        cos_theta * x + a * ex + b * fx,
+        cos_theta * y + a * ey + b * fy,
+        cos_theta * z + a * ez + b * fz,
+    )
     n = 1.0 / math.sqrt(ox * ox + oy * oy + oz * oz)  # many small turns: keep the length at 1
     return ox * n, oy * n, oz * n
 
 
 @jit
 def boost(px, py, pz, e, bx, by, bz):
-    """Return the momentum (px, py, pz) of energy ``e`` where its frame moves with velocity (bx, by, bz), c = 1."""
+    """Return the momentum (px, py, pz) of energy ``e`` where its frame moves with velocity (bx, by,
+    bz), c = 1.
+    """
     b2 = bx * bx + by * by + bz * bz
     if b2 < 1e-16:
         return px, py, pz
@@ -44,7 +53,9 @@ def boost(px, py, pz, e, bx, by, bz):
 
 @jit
 def two_body(mass, m1, m2):
-    """Return either daughter's momentum in the rest frame of ``mass``; 0 below threshold (PDG review, Kinematics)."""
+    """Return either daughter's momentum in the rest frame of ``mass``; 0 below threshold (PDG
+    review, Kinematics).
+    """
     s = (mass * mass - (m1 + m2) ** 2) * (mass * mass - (m1 - m2) ** 2)
     return math.sqrt(s) / (2.0 * mass) if s > 0.0 and mass > m1 + m2 else 0.0
 
@@ -53,8 +64,8 @@ def two_body(mass, m1, m2):
 def three_body(rng, mass, m1, m2, m3):
     """Return three momenta (nine numbers) in the rest frame of ``mass``, uniform in phase space.
 
-    The Dalitz plot is flat in the energies (PDG review, Kinematics): draw two kinetic energies, keep what closes a
-    triangle.
+    The Dalitz plot is flat in the energies (PDG review, Kinematics): draw two kinetic energies,
+    keep what closes a triangle.
     """
     q = mass - m1 - m2 - m3
     while True:
@@ -69,5 +80,14 @@ def three_body(rng, mass, m1, m2, m3):
     c = (p3 * p3 - p1 * p1 - p2 * p2) / (2.0 * p1 * p2)
     ux, uy, uz = isotropic(rng)
     vx, vy, vz = deflect(ux, uy, uz, min(1.0, max(-1.0, c)), 2.0 * math.pi * rng.random())
-    return (p1 * ux, p1 * uy, p1 * uz, p2 * vx, p2 * vy, p2 * vz,
-            -p1 * ux - p2 * vx, -p1 * uy - p2 * vy, -p1 * uz - p2 * vz)
+    return (
+        p1 * ux,
+        p1 * uy,
+        p1 * uz,
+        p2 * vx,
+        p2 * vy,
+        p2 * vz,
+        -p1 * ux - p2 * vx,
+        -p1 * uy - p2 * vy,
+        -p1 * uz - p2 * vz,
+    )

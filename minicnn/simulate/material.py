@@ -1,19 +1,20 @@
 """Liquid argon: constants, stopping power, CSDA range. cm, MeV, g."""
+
 import math
 
 import numpy as np
 
 from .particles import ELECTRON, SPECIES_MASS
 
-TEMPERATURE = 89.0                                   # K
-DENSITY = 1.928 - 0.00615 * TEMPERATURE              # g/cm3
+TEMPERATURE = 89.0  # K
+DENSITY = 1.928 - 0.00615 * TEMPERATURE  # g/cm3
 Z, A, I_EV = 18.0, 39.948, 188.0
-RADIATION_LENGTH = 19.55 / DENSITY                   # cm
-K_BETHE = 0.307075                                   # MeV cm2/mol
-XI = 0.5 * K_BETHE * Z / A * DENSITY                 # MeV/cm; xi of Landau's theory is XI * length / beta^2
-ATOMS = DENSITY * 6.02214e23 / A                     # per cm3
-ELECTRONS = ATOMS * Z                                # per cm3
-STERNHEIMER = (0.1956, 3.0, 0.2, 3.0, 5.2146)        # a, k, x0, x1, C
+RADIATION_LENGTH = 19.55 / DENSITY  # cm
+K_BETHE = 0.307075  # MeV cm2/mol
+XI = 0.5 * K_BETHE * Z / A * DENSITY  # MeV/cm; xi of Landau's theory is XI * length / beta^2
+ATOMS = DENSITY * 6.02214e23 / A  # per cm3
+ELECTRONS = ATOMS * Z  # per cm3
+STERNHEIMER = (0.1956, 3.0, 0.2, 3.0, 5.2146)  # a, k, x0, x1, C
 
 #: the tables: log-uniform in kinetic energy (MeV)
 T_LOW, T_HIGH, N_GRID = 1e-3, 4e3, 1200
@@ -21,7 +22,9 @@ LOG_LOW, LOG_STEP = math.log(T_LOW), math.log(T_HIGH / T_LOW) / (N_GRID - 1)
 
 
 def density_effect(beta_gamma):
-    """Return delta (Sternheimer et al., At. Data Nucl. Data Tables 30 (1984) 261; PDG review, eq. 34.7)."""
+    """Return delta (Sternheimer et al., At. Data Nucl. Data Tables 30 (1984) 261; PDG review, eq.
+    34.7).
+    """
     a, k, x0, x1, c = STERNHEIMER
     x = np.log10(np.maximum(beta_gamma, 1e-9))
     delta = 2 * math.log(10) * x - c
@@ -29,7 +32,9 @@ def density_effect(beta_gamma):
 
 
 def max_transfer(kinetic, mass):
-    """Return the largest kinetic energy in MeV given to one electron (PDG review, eq. 34.4); for e-: half its own."""
+    """Return the largest kinetic energy in MeV given to one electron (PDG review, eq. 34.4); for
+    e-: half its own.
+    """
     if mass == ELECTRON:
         return 0.5 * kinetic
     gamma = 1 + kinetic / mass
@@ -40,8 +45,9 @@ def max_transfer(kinetic, mass):
 def stopping_power(kinetic, mass):
     """Return the mean collision loss -dE/dx in MeV/cm.
 
-    Heavy particles: Bethe's equation (PDG review, eq. 34.5); electrons: Moller's cross section (eq. 34.24). Both with
-    the density effect. Below beta gamma = 0.04 (heavy) or 1 keV (electrons) the formula is held at its value there.
+    Heavy particles: Bethe's equation (PDG review, eq. 34.5); electrons: Moller's cross section (eq.
+    34.24). Both with the density effect. Below beta gamma = 0.04 (heavy) or 1 keV (electrons) the
+    formula is held at its value there.
     """
     kinetic = np.asarray(kinetic, np.float64)
     mass = float(mass)
@@ -60,7 +66,9 @@ def stopping_power(kinetic, mass):
 
 
 def tables():
-    """Return float64 (species, 2, N_GRID): stopping power in MeV/cm and CSDA range in cm on the energy grid."""
+    """Return float64 (species, 2, N_GRID): stopping power in MeV/cm and CSDA range in cm on the
+    energy grid.
+    """
     kinetic = np.exp(LOG_LOW + LOG_STEP * np.arange(N_GRID))
     out = np.empty((len(SPECIES_MASS), 2, N_GRID))
     for row, mass in zip(out, SPECIES_MASS):
@@ -71,8 +79,12 @@ def tables():
 
 
 def csda_range(momentum, mass):
-    """Return the CSDA range in cm of a particle of ``momentum`` MeV/c: the integral of dT / (dE/dx)."""
+    """Return the CSDA range in cm of a particle of ``momentum`` MeV/c: the integral of dT /
+    (dE/dx).
+    """
     end = math.sqrt(momentum**2 + mass**2) - mass
     kinetic = np.geomspace(min(1e-3, end / 10), end, 20000)
     inverse = 1 / stopping_power(kinetic, mass)
-    return float(np.sum(np.diff(kinetic) * 0.5 * (inverse[1:] + inverse[:-1])) + kinetic[0] * inverse[0])
+    return float(
+        np.sum(np.diff(kinetic) * 0.5 * (inverse[1:] + inverse[:-1])) + kinetic[0] * inverse[0]
+    )

@@ -1,4 +1,7 @@
-"""What one event writes down while it is simulated: particles waiting, particles seen, energy deposited."""
+"""What one event writes down while it is simulated: particles waiting, particles seen, energy
+deposited.
+"""
+
 import math
 from typing import NamedTuple
 
@@ -9,16 +12,17 @@ from ._jit import jit
 from .geometry import MARGIN, X_MAX, Y_MAX, Z_MAX
 from .particles import ELECTRON, KAON, KAON0, MUON, NEUTRON, PION, PION0, PROTON
 
-MINOR = 10.0                                         # MeV: softer shower particles, deltas, nucleons: no truth row
-STEPS, TRUTH, STACK = 1 << 16, 1 << 13, 1 << 13      # capacities; one event needs a tenth
+MINOR = 10.0  # MeV: softer shower particles, deltas, nucleons: no truth row
+STEPS, TRUTH, STACK = 1 << 16, 1 << 13, 1 << 13  # capacities; one event needs a tenth
 
 
 class World(NamedTuple):
     """Everything that the physics reads and writes.
 
-    stopping (species, 2, grid): dE/dx and range. photons (3, grid): pair production, Compton scattering, photo effect
-    per cm. steps (n, 6): x, y, z (cm), time (us), energy (MeV), length (cm). truth (n, 11): pdg, parent, momentum,
-    start, end. stack (n, 9): pdg, row, momentum (MeV/c), position, time. n: how many of each are filled.
+    stopping (species, 2, grid): dE/dx and range. photons (3, grid): pair production, Compton
+    scattering, photo effect per cm. steps (n, 6): x, y, z (cm), time (us), energy (MeV), length
+    (cm). truth (n, 11): pdg, parent, momentum, start, end. stack (n, 9): pdg, row, momentum
+    (MeV/c), position, time. n: how many of each are filled.
     """
 
     stopping: np.ndarray
@@ -31,8 +35,14 @@ class World(NamedTuple):
 
 def new_world(stopping, photons):
     """Return an empty World on shared tables."""
-    return World(stopping, photons, np.empty((STEPS, 6)), np.empty((TRUTH, 11)), np.empty((STACK, 9)),
-                 np.zeros(3, np.int64))
+    return World(
+        stopping,
+        photons,
+        np.empty((STEPS, 6)),
+        np.empty((TRUTH, 11)),
+        np.empty((STACK, 9)),
+        np.zeros(3, np.int64),
+    )
 
 
 @jit
@@ -61,7 +71,11 @@ def mass(pdg):
 @jit
 def inside(x, y, z, margin):
     """Tell whether a point lies in the TPC widened by ``margin`` cm on every side."""
-    return -margin < x < X_MAX + margin and -Y_MAX - margin < y < Y_MAX + margin and -margin < z < Z_MAX + margin
+    return (
+        -margin < x < X_MAX + margin
+        and -Y_MAX - margin < y < Y_MAX + margin
+        and -margin < z < Z_MAX + margin
+    )
 
 
 @jit
@@ -72,7 +86,9 @@ def in_argon(x, y, z):
 
 @jit
 def deposit(world, x, y, z, time, energy, length):
-    """Write down ``energy`` MeV left along ``length`` cm around a point, if charge from there is read out."""
+    """Write down ``energy`` MeV left along ``length`` cm around a point, if charge from there is
+    read out.
+    """
     k = world.n[0]
     if energy > 0.0 and inside(x, y, z, 0.0) and k < STEPS:
         s = world.steps[k]
@@ -82,13 +98,16 @@ def deposit(world, x, y, z, time, energy, length):
 
 @jit
 def known_row(row):
-    """Return a particle's truth row or, where it has none, that of its nearest ancestor r that has (written -2 - r)."""
+    """Return a particle's truth row or, where it has none, that of its nearest ancestor r that has
+    (written -2 - r).
+    """
     return row if row >= 0 else -2 - row
 
 
 @jit
 def emit(world, pdg, parent, px, py, pz, x, y, z, time, least):
-    """Put a new particle on the stack and, if it has ``least`` MeV of kinetic energy, into the truth table.
+    """Put a new particle on the stack and, if it has ``least`` MeV of kinetic energy, into the
+    truth table.
 
     parent: the row of the parent as the parent knows it (see known_row), -1 for the primary.
     """

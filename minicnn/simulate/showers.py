@@ -1,7 +1,10 @@
-"""Electrons, positrons and photons: an electromagnetic branching Monte Carlo from 1 GeV down to 0.1 MeV.
+"""Electrons, positrons and photons: an electromagnetic branching Monte Carlo from 1 GeV down to 0.1
+MeV.
 
-Every photon above 0.3 MeV is followed: the Compton electrons of soft photons are the isolated dots around a shower.
+Every photon above 0.3 MeV is followed: the Compton electrons of soft photons are the isolated dots
+around a shower.
 """
+
 import math
 
 import numpy as np
@@ -14,17 +17,26 @@ from .material import ATOMS, ELECTRONS, RADIATION_LENGTH, XI, Z
 from .particles import ELECTRON
 from .record import MINOR, deposit, emit, ends, in_argon, lookup
 
-STEP = 0.15                                          # cm
-ELECTRON_CUT, PHOTON_CUT, BREMS_CUT = 0.1, 0.03, 0.3  # MeV: stop, absorb, soft photons below this count as local loss
-CLASSICAL_RADIUS2 = (2.8179403e-13) ** 2             # cm2
-URBAN = np.array([                                   # microbarn; Geant4 Physics Reference Manual, gamma conversion
-    [8.7842e2, -1.9625e3, 1.2949e3, -2.0028e2, 1.2575e1, -2.8333e-1],
-    [-1.0342e1, 1.7692e1, -8.2381, 1.3063, -9.0815e-2, 2.3586e-3],
-    [-4.5263e2, 1.1161e3, -8.6749e2, 2.1773e2, -2.0467e1, 6.5372e-1]])
+STEP = 0.15  # cm
+ELECTRON_CUT, PHOTON_CUT, BREMS_CUT = (
+    0.1,
+    0.03,
+    0.3,
+)  # MeV: stop, absorb, soft photons below this count as local loss
+CLASSICAL_RADIUS2 = (2.8179403e-13) ** 2  # cm2
+URBAN = np.array(
+    [  # microbarn; Geant4 Physics Reference Manual, gamma conversion
+        [8.7842e2, -1.9625e3, 1.2949e3, -2.0028e2, 1.2575e1, -2.8333e-1],
+        [-1.0342e1, 1.7692e1, -8.2381, 1.3063, -9.0815e-2, 2.3586e-3],
+        [-4.5263e2, 1.1161e3, -8.6749e2, 2.1773e2, -2.0467e1, 6.5372e-1],
+    ]
+)
 
 
 def pair_cross_section(energy):
-    """Return the pair-production cross section of argon in cm2 (Urban's fit to Hubbell, Gimm and Overbo, 1980)."""
+    """Return the pair-production cross section of argon in cm2 (Urban's fit to Hubbell, Gimm and
+    Overbo, 1980).
+    """
     energy = np.asarray(energy, np.float64)
     x = np.log(np.maximum(energy, 1.5) / ELECTRON)
     f1, f2, f3 = (sum(c * x**k for k, c in enumerate(row)) for row in URBAN)
@@ -33,19 +45,31 @@ def pair_cross_section(energy):
 
 
 def compton_cross_section(energy):
-    """Return the Compton cross section per electron in cm2 (Klein and Nishina, Z. Phys. 52 (1929) 853)."""
+    """Return the Compton cross section per electron in cm2 (Klein and Nishina, Z. Phys. 52 (1929)
+    853).
+    """
     k = np.asarray(energy, np.float64) / ELECTRON
     log = np.log1p(2 * k)
-    part = (1 + k) / k**2 * (2 * (1 + k) / (1 + 2 * k) - log / k) + log / (2 * k) - (1 + 3 * k) / (1 + 2 * k) ** 2
-    small = 4 / 3 * (1 - 2 * k)                      # the exact form cancels badly for soft photons
+    part = (
+        (1 + k) / k**2 * (2 * (1 + k) / (1 + 2 * k) - log / k)
+        + log / (2 * k)
+        - (1 + 3 * k) / (1 + 2 * k) ** 2
+    )
+    small = 4 / 3 * (1 - 2 * k)  # the exact form cancels badly for soft photons
     return 2 * math.pi * CLASSICAL_RADIUS2 * np.where(k < 0.01, small, part)
 
 
 def photon_tables():
-    """Return float64 (3, grid): pair production, Compton scattering, photo effect per cm on the energy grid."""
+    """Return float64 (3, grid): pair production, Compton scattering, photo effect per cm on the
+    energy grid.
+    """
     energy = np.exp(material.LOG_LOW + material.LOG_STEP * np.arange(material.N_GRID))
-    photo = 0.07 * material.DENSITY * (0.1 / energy) ** 3      # 1/cm; argon, about 0.07 cm2/g at 100 keV (XCOM)
-    return np.stack([ATOMS * pair_cross_section(energy), ELECTRONS * compton_cross_section(energy), photo])
+    photo = (
+        0.07 * material.DENSITY * (0.1 / energy) ** 3
+    )  # 1/cm; argon, about 0.07 cm2/g at 100 keV (XCOM)
+    return np.stack(
+        [ATOMS * pair_cross_section(energy), ELECTRONS * compton_cross_section(energy), photo]
+    )
 
 
 @jit
@@ -58,7 +82,9 @@ def narrow(rng, energy, ux, uy, uz):
 
 @jit
 def brems_correction(kinetic):
-    """Return radiative loss over that of complete screening: 0.56, 0.86, 0.96 at 1, 10, 100 MeV (after ESTAR, NIST)."""
+    """Return radiative loss over that of complete screening: 0.56, 0.86, 0.96 at 1, 10, 100 MeV
+    (after ESTAR, NIST).
+    """
     return max(0.2, 1.0 - 0.44 / math.sqrt(kinetic))
 
 
@@ -66,8 +92,8 @@ def brems_correction(kinetic):
 def electron(rng, world, pdg, row, px, py, pz, x, y, z, time):
     """Follow an electron or positron: collisions, scattering, bremsstrahlung.
 
-    Photons per cm above the cut k_c: dN/dk = (4/3 - 4/3 y + y^2) / (X0 k), y = k / E (PDG review, eq. 34.28, complete
-    screening), times :func:`brems_correction`.
+    Photons per cm above the cut k_c: dN/dk = (4/3 - 4/3 y + y^2) / (X0 k), y = k / E (PDG review,
+    eq. 34.28, complete screening), times :func:`brems_correction`.
     """
     p = math.sqrt(px * px + py * py + pz * pz)
     ux, uy, uz = px / p, py / p, pz / p
@@ -81,17 +107,21 @@ def electron(rng, world, pdg, row, px, py, pz, x, y, z, time):
         t_max = 0.5 * kinetic if pdg > 0 else kinetic
         half = max(kinetic - 0.5 * step * lookup(stopping, kinetic), 0.5 * kinetic)
         mean = min(step * lookup(stopping, half), kinetic)
-        if pdg < 0:                                  # the table is for T_max = T / 2; a positron has twice that
+        if pdg < 0:  # the table is for T_max = T / 2; a positron has twice that
             mean += XI * step / beta2 * 0.25
         vx, vy, vz = scatter(rng, step, p, p / e, ux, uy, uz)
         mx, my, mz = 0.5 * step * (ux + vx), 0.5 * step * (uy + vy), 0.5 * step * (uz + vz)
         hx, hy, hz = x + 0.5 * mx, y + 0.5 * my, z + 0.5 * mz
-        local, carried = collisions(rng, world, row, mean, step, beta2, t_max, kinetic, hx, hy, hz, ux, uy, uz, time)
+        local, carried = collisions(
+            rng, world, row, mean, step, beta2, t_max, kinetic, hx, hy, hz, ux, uy, uz, time
+        )
         if kinetic > BREMS_CUT:
             cut = BREMS_CUT / kinetic
             strength = brems_correction(kinetic) * step / RADIATION_LENGTH
             local += strength * kinetic * cut * (4.0 / 3.0 - 2.0 / 3.0 * cut)
-            number = strength * (-4.0 / 3.0 * math.log(cut) - 4.0 / 3.0 * (1.0 - cut) + 0.5 * (1.0 - cut * cut))
+            number = strength * (
+                -4.0 / 3.0 * math.log(cut) - 4.0 / 3.0 * (1.0 - cut) + 0.5 * (1.0 - cut * cut)
+            )
             if rng.random() < number:
                 y_ = cut ** rng.random()
                 while rng.random() > 1.0 - y_ + 0.75 * y_ * y_:
@@ -111,7 +141,7 @@ def electron(rng, world, pdg, row, px, py, pz, x, y, z, time):
     if kinetic > 0.0:
         deposit(world, x, y, z, time, kinetic, lookup(ranges, max(kinetic, 2e-3)))
     ends(world, row, x, y, z)
-    if pdg < 0:                                      # annihilation at rest
+    if pdg < 0:  # annihilation at rest
         gx, gy, gz = isotropic(rng)
         emit(world, 22, row, ELECTRON * gx, ELECTRON * gy, ELECTRON * gz, x, y, z, time, MINOR)
         emit(world, 22, row, -ELECTRON * gx, -ELECTRON * gy, -ELECTRON * gz, x, y, z, time, MINOR)
@@ -119,7 +149,9 @@ def electron(rng, world, pdg, row, px, py, pz, x, y, z, time):
 
 @jit
 def compton(rng, energy):
-    """Return (energy, cosine of the angle) of the scattered photon, by Klein and Nishina (Butcher and Messel, 1960)."""
+    """Return (energy, cosine of the angle) of the scattered photon, by Klein and Nishina (Butcher
+    and Messel, 1960).
+    """
     k = energy / ELECTRON
     low = 1.0 / (1.0 + 2.0 * k)
     a1, a2 = -math.log(low), 0.5 * (1.0 - low * low)
@@ -147,7 +179,7 @@ def photon(rng, world, row, px, py, pz, x, y, z, time):
             ends(world, row, x, y, z)
             return
         r = rng.random() * total
-        if r < pairs:                                # energy shared as 1 - 4/3 f (1 - f) (PDG review, eq. 34.31)
+        if r < pairs:  # energy shared as 1 - 4/3 f (1 - f) (PDG review, eq. 34.31)
             rest = ELECTRON / energy
             while True:
                 f = rest + (1.0 - 2.0 * rest) * rng.random()
@@ -165,15 +197,21 @@ def photon(rng, world, row, px, py, pz, x, y, z, time):
             vx, vy, vz = deflect(ux, uy, uz, c, 2.0 * math.pi * rng.random())
             kinetic = energy - left
             if kinetic > ELECTRON_CUT:
-                qx, qy, qz = energy * ux - left * vx, energy * uy - left * vy, energy * uz - left * vz
+                qx, qy, qz = (
+                    energy * ux - left * vx,
+                    energy * uy - left * vy,
+                    energy * uz - left * vz,
+                )
                 emit(world, 11, row, qx, qy, qz, x, y, z, time, MINOR)
             else:
-                deposit(world, x, y, z, time, kinetic, lookup(world.stopping[0, 1], max(kinetic, 2e-3)))
+                deposit(
+                    world, x, y, z, time, kinetic, lookup(world.stopping[0, 1], max(kinetic, 2e-3))
+                )
             energy, ux, uy, uz = left, vx, vy, vz
             continue
         break
     ends(world, row, x, y, z)
-    if energy > ELECTRON_CUT:                        # photo effect: one electron
+    if energy > ELECTRON_CUT:  # photo effect: one electron
         p = math.sqrt(energy * (energy + 2.0 * ELECTRON))
         vx, vy, vz = isotropic(rng)
         emit(world, 11, row, p * vx, p * vy, p * vz, x, y, z, time, MINOR)

@@ -1,4 +1,5 @@
 """The reader of simulated events: ``Simulator(seed).read(i)``."""
+
 import math
 import operator
 import threading
@@ -10,7 +11,8 @@ from ..data.event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
 from ..data.sparse import SparseImage
 
 FEWEST_LIT = 10
-#: by class name: PDG codes (drawn with equal probability), momentum range in MeV/c (energy, for photons and electrons)
+#: by class name: PDG codes (drawn with equal probability), momentum range in MeV/c (energy, for
+#: photons and electrons)
 PRIMARIES = {
     "gamma": ((22,), (100.0, 1000.0)),
     "e+-": ((11, -11), (100.0, 1000.0)),
@@ -21,31 +23,43 @@ PRIMARIES = {
 
 
 class Simulator:
-    """An endless source of simulated LArTPC events of one particle; event i depends on (seed, i) and on nothing else.
+    """An endless source of simulated LArTPC events of one particle; event i depends on (seed, i)
+    and on nothing else.
 
-    seed: a non-negative integer.
-    shape: (height, width, planes) of the image. 3600 x 3600 is one pixel per wire and microsecond; a smaller size sums the
-    full image's lit pixels over blocks, so the picture stays the same. One plane is the collection plane; three are
-    collection, induction at +60 and at -60 degrees, in this order.
-    classes: names out of ``CLASSES``. An event's label indexes them; each is equally probable, independently per event.
-    length: what ``len()`` says, for readers that want an end.
-    momentum: (low, high) in MeV/c instead of the classes' own ranges.
+    seed: a non-negative integer. shape: (height, width, planes) of the image. 3600 x 3600 is one
+    pixel per wire and microsecond; a smaller size sums the full image's lit pixels over blocks, so
+    the picture stays the same. One plane is the collection plane; three are collection, induction
+    at +60 and at -60 degrees, in this order. classes: names out of ``CLASSES``. An event's label
+    indexes them; each is equally probable, independently per event. length: what ``len()`` says,
+    for readers that want an end. momentum: (low, high) in MeV/c instead of the classes' own ranges.
     dead_wires: fraction of wires without signal, the same ones in every event of a seed.
-    full_noise: draw the noise of every pixel instead of that near charge and the expected number elsewhere; slow.
-    Other keywords set the numbers of the readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
+    full_noise: draw the noise of every pixel instead of that near charge and the expected number
+    elsewhere; slow. Other keywords set the numbers of the readout by name, see
+    ``detector.Response``: ``noise=0``, ``threshold=20``, ...
 
-    Primaries are isotropic, uniform in the TPC and in momentum: 100-1000 MeV/c (photons and electrons: MeV), kaons from 300.
-    An event with fewer than 10 lit pixels of charge in the full collection plane (its particle left at once) is drawn again
-    from the same random numbers, its class kept. Raises ValueError for a shape, class or keyword that does not exist.
+    Primaries are isotropic, uniform in the TPC and in momentum: 100-1000 MeV/c (photons and
+    electrons: MeV), kaons from 300. An event with fewer than 10 lit pixels of charge in the full
+    collection plane (its particle left at once) is drawn again from the same random numbers, its
+    class kept. Raises ValueError for a shape, class or keyword that does not exist.
 
     >>> event = Simulator(seed=1).read(0)
     """
 
     unit = "ADC"
-    concurrent = True                                # threads may read at once: compiled code runs without the interpreter's lock
+    concurrent = True  # threads may read at once: compiled code runs without the interpreter's lock
 
-    def __init__(self, seed=0, shape=(3600, 3600, 1), classes=CLASSES, *, length=None, momentum=None, dead_wires=0.0,
-                 full_noise=False, **response):
+    def __init__(
+        self,
+        seed=0,
+        shape=(3600, 3600, 1),
+        classes=CLASSES,
+        *,
+        length=None,
+        momentum=None,
+        dead_wires=0.0,
+        full_noise=False,
+        **response,
+    ):
         # numba loads here, not with the package
         from . import detector, geometry, material, record, showers, transport
 
@@ -54,29 +68,46 @@ class Simulator:
         if self.seed < 0:
             raise ValueError(f"the seed is a non-negative integer, got {seed}")
         self.image_shape = tuple(operator.index(n) for n in shape)
-        self.axes = tuple(axis.summed(geometry.FULL / max(n, 1)) for axis, n in zip(MICROBOONE, self.image_shape))
+        self.axes = tuple(
+            axis.summed(geometry.FULL / max(n, 1)) for axis, n in zip(MICROBOONE, self.image_shape)
+        )
         full = geometry.FULL
         if len(self.image_shape) != 3 or not all(1 <= n <= full for n in self.image_shape[:2]):
-            raise ValueError(f"the shape is (height, width, planes), height and width 1 to {full}, got {shape}")
+            raise ValueError(
+                f"the shape is (height, width, planes), height and width 1 to {full}, got {shape}"
+            )
         if self.image_shape[2] not in (1, 3):
-            raise ValueError(f"the planes are 1 (collection) or 3 (and two inductions), got {self.image_shape[2]}")
+            raise ValueError(
+                f"the planes are 1 (collection) or 3 (and two inductions), got {self.image_shape[2]}"
+            )
         self.class_names = tuple(classes)
         unknown = [name for name in self.class_names if name not in PRIMARIES]
         if unknown or not self.class_names or len(set(self.class_names)) < len(self.class_names):
-            raise ValueError(f"classes are different names out of {tuple(PRIMARIES)}, got {self.class_names}")
+            raise ValueError(
+                f"classes are different names out of {tuple(PRIMARIES)}, got {self.class_names}"
+            )
         wrong = sorted(set(response) - set(detector.Response._fields))
         if wrong:
-            raise ValueError(f"no setting {', '.join(wrong)}; the readout has {', '.join(detector.Response._fields)}")
-        self.response = detector.Response(**{name: float(value) for name, value in response.items()})
+            raise ValueError(
+                f"no setting {', '.join(wrong)}; the readout has {', '.join(detector.Response._fields)}"
+            )
+        self.response = detector.Response(
+            **{name: float(value) for name, value in response.items()}
+        )
         for name, value in self.response._asdict().items():
             least = 0.0 if name in ("noise", "longitudinal", "transverse", "padding") else 1e-6
             if not least <= value < math.inf:
-                raise ValueError(f"{name} is a {'non-negative' if least == 0 else 'positive'} number, got {value}")
+                raise ValueError(
+                    f"{name} is a {'non-negative' if least == 0 else 'positive'} number, got {value}"
+                )
         self.momentum = None if momentum is None else (float(momentum[0]), float(momentum[1]))
         self.length, self.full_noise = length, bool(full_noise)
         self._pulses = detector.pulses(self.response)
         self._dead = self._dead_rows(float(dead_wires))
-        self._noise = [detector.plane_noise(self.response, plane, dead) for plane, dead in enumerate(self._dead)]
+        self._noise = [
+            detector.plane_noise(self.response, plane, dead)
+            for plane, dead in enumerate(self._dead)
+        ]
         self._stopping, self._photons = material.tables(), showers.photon_tables()
         self._scratch = threading.local()
 
@@ -84,7 +115,11 @@ class Simulator:
         return f"Simulator(seed={self.seed}, shape={self.image_shape}, classes={self.class_names})"
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key not in ("_scratch", "_modules")}
+        return {
+            key: value
+            for key, value in self.__dict__.items()
+            if key not in ("_scratch", "_modules")
+        }
 
     def __setstate__(self, state):
         from . import detector, geometry, record, transport
@@ -98,25 +133,33 @@ class Simulator:
         return self.length
 
     def read(self, i):
-        """Return event ``i`` (>= 0); ValueError if a hundred attempts give fewer than 10 lit pixels (the threshold is too high)."""
+        """Return event ``i`` (>= 0); ValueError if a hundred attempts give fewer than 10 lit pixels
+        (the threshold is too high).
+        """
         event, signal = self._make(i, None, None, None, None)
         if signal < FEWEST_LIT:
-            raise ValueError(f"event {i}: no particle of a hundred lights {FEWEST_LIT} pixels above a threshold of "
-                             f"{self.response.threshold} ADC; lower the threshold")
+            raise ValueError(
+                f"event {i}: no particle of a hundred lights {FEWEST_LIT} pixels above a threshold of "
+                f"{self.response.threshold} ADC; lower the threshold"
+            )
         return event
 
     def simulate(self, i, pdg=None, momentum=None, position=None, direction=None):
-        """Return event ``i`` with some of its primary fixed: PDG code, momentum (MeV/c), position (cm), direction.
+        """Return event ``i`` with some of its primary fixed: PDG code, momentum (MeV/c), position
+        (cm), direction.
 
-        What is given is not drawn. The label is -1 for a particle that is not of the classes (a proton, say). After a
-        hundred attempts with fewer than 10 lit pixels the last one is returned as it is.
+        What is given is not drawn. The label is -1 for a particle that is not of the classes (a
+        proton, say). After a hundred attempts with fewer than 10 lit pixels the last one is
+        returned as it is.
         """
         return self._make(i, pdg, momentum, position, direction)[0]
 
     def deposits(self, i, pdg=None, momentum=None, position=None, direction=None):
-        """Return (deposits, particles) of event ``i`` before the detector, for studies of the physics.
+        """Return (deposits, particles) of event ``i`` before the detector, for studies of the
+        physics.
 
-        deposits float64 (n, 6): x, y, z in cm, time in us, energy in MeV, length in cm of every step in the TPC.
+        deposits float64 (n, 6): x, y, z in cm, time in us, energy in MeV, length in cm of every
+        step in the TPC.
         """
         rng, _, draw = self._begin(i, pdg, momentum, position, direction)
         steps, particles = self._follow(rng, *draw())
@@ -144,7 +187,7 @@ class Simulator:
         codes, span = PRIMARIES[name]
         drawn = codes[rng.integers(len(codes))]
         if pdg is not None:
-            mass_of_pdg(pdg)                                        # an unknown code is an error here
+            mass_of_pdg(pdg)  # an unknown code is an error here
             drawn = int(pdg)
             name = CLASSES[CLASS_OF_PDG[pdg]] if pdg in CLASS_OF_PDG else ""
             span = PRIMARIES[name][1] if name else (300.0, 1000.0)
@@ -152,41 +195,72 @@ class Simulator:
             span = self.momentum
         label = self.class_names.index(name) if name in self.class_names else -1
         geometry = self._modules[1]
-        size, corner = np.array([geometry.X_MAX, 2 * geometry.Y_MAX, geometry.Z_MAX]), (0.0, geometry.Y_MAX, 0.0)
+        size, corner = (
+            np.array([geometry.X_MAX, 2 * geometry.Y_MAX, geometry.Z_MAX]),
+            (0.0, geometry.Y_MAX, 0.0),
+        )
 
         def draw():
             p = rng.uniform(*span) if momentum is None else float(momentum)
-            point = rng.random(3) * size - corner if position is None else np.asarray(position, float)
+            point = (
+                rng.random(3) * size - corner if position is None else np.asarray(position, float)
+            )
             way = rng.standard_normal(3) if direction is None else np.asarray(direction, float)
             return drawn, p * way / math.sqrt(way @ way), point
 
         return rng, label, draw
 
     def _follow(self, rng, pdg, p, point):
-        """Return (deposits, truth table) of one primary; the deposits live in this thread's scratch memory."""
+        """Return (deposits, truth table) of one primary; the deposits live in this thread's scratch
+        memory.
+        """
         _, _, record, transport = self._modules
         if not hasattr(self._scratch, "world"):
             self._scratch.world = record.new_world(self._stopping, self._photons)
         world = self._scratch.world
         transport.transport(rng, world, pdg, *p, *point)
-        truth = world.truth[:world.n[1]]
+        truth = world.truth[: world.n[1]]
         particles = np.empty(len(truth), PARTICLE)
         particles["pdg"], particles["parent"] = truth[:, 0], truth[:, 1]
-        particles["momentum"], particles["start"], particles["end"] = truth[:, 2:5], truth[:, 5:8], truth[:, 8:11]
-        return world.steps[:world.n[0]], particles
+        particles["momentum"], particles["start"], particles["end"] = (
+            truth[:, 2:5],
+            truth[:, 5:8],
+            truth[:, 8:11],
+        )
+        return world.steps[: world.n[0]], particles
 
     def _expose(self, rng, i, steps):
-        """Return (image of the deposits, lit pixels of the full collection plane that are not noise far from any charge)."""
+        """Return (image of the deposits, lit pixels of the full collection plane that are not noise
+        far from any charge).
+        """
         detector, geometry = self._modules[:2]
         if not hasattr(self._scratch, "tiles"):
             every = detector.GRID_ROWS * detector.GRID_COLUMNS
-            self._scratch.tiles = detector.new_tiles(every) if self.full_noise else detector.new_tiles()
+            self._scratch.tiles = (
+                detector.new_tiles(every) if self.full_noise else detector.new_tiles()
+            )
         planes = []
         for plane in range(self.image_shape[2]):
-            # the collection plane goes on with the event's random numbers, so it is the same with one plane and with three
-            noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i, plane]))) if plane else rng
-            planes.append(detector.expose(noise, steps, plane, self.response, self._pulses, self._noise[plane],
-                                          self._scratch.tiles, self._dead[plane], self.full_noise))
+            # the collection plane goes on with the event's random numbers, so it is the same with
+            # one plane and with three
+            noise = (
+                np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i, plane])))
+                if plane
+                else rng
+            )
+            planes.append(
+                detector.expose(
+                    noise,
+                    steps,
+                    plane,
+                    self.response,
+                    self._pulses,
+                    self._noise[plane],
+                    self._scratch.tiles,
+                    self._dead[plane],
+                    self.full_noise,
+                )
+            )
         signal = planes[0][2]
         height, width, _ = self.image_shape
         if self.image_shape == (geometry.FULL, geometry.FULL, 1):
@@ -195,9 +269,12 @@ class Simulator:
         values = np.zeros((len(coords), len(planes)), np.float32)
         start = 0
         for channel, (_, value, _) in enumerate(planes):
-            values[start:start + len(value), channel] = value
+            values[start : start + len(value), channel] = value
             start += len(value)
-        rows, columns = coords[:, 0] * height // geometry.FULL, coords[:, 1] * width // geometry.FULL
+        rows, columns = (
+            coords[:, 0] * height // geometry.FULL,
+            coords[:, 1] * width // geometry.FULL,
+        )
         return SparseImage.from_pixels(rows, columns, values, self.image_shape), signal
 
     def _dead_rows(self, fraction):

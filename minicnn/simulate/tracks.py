@@ -1,4 +1,7 @@
-"""Heavy charged particles (mu, pi, K, p): steps of at most 1.5 mm, until they stop, decay, interact or leave."""
+"""Heavy charged particles (mu, pi, K, p): steps of at most 1.5 mm, until they stop, decay, interact
+or leave.
+"""
+
 import math
 
 from . import decays, hadrons
@@ -7,8 +10,8 @@ from .ionisation import collisions, scatter
 from .particles import ELECTRON
 from .record import deposit, ends, in_argon, lookup, mass
 
-STEP = 0.15                                          # cm; the image has columns of 0.11 cm and wires every 0.3 cm
-STOPPED = 0.02                                       # cm of range left: the rest of the energy stays here
+STEP = 0.15  # cm; the image has columns of 0.11 cm and wires every 0.3 cm
+STOPPED = 0.02  # cm of range left: the rest of the energy stays here
 
 
 @jit
@@ -55,11 +58,18 @@ def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
         half = max(kinetic - 0.5 * step * lookup(stopping, kinetic), 0.25 * kinetic)
         mean = min(step * lookup(stopping, half), kinetic)
         gamma = e / m
-        t_max = 2.0 * ELECTRON * (gamma * gamma - 1.0) / (1.0 + 2.0 * gamma * ELECTRON / m + (ELECTRON / m) ** 2)
+        t_max = (
+            2.0
+            * ELECTRON
+            * (gamma * gamma - 1.0)
+            / (1.0 + 2.0 * gamma * ELECTRON / m + (ELECTRON / m) ** 2)
+        )
         vx, vy, vz = scatter(rng, step, p, p / e, ux, uy, uz)
         mx, my, mz = 0.5 * step * (ux + vx), 0.5 * step * (uy + vy), 0.5 * step * (uz + vz)
         hx, hy, hz = x + 0.5 * mx, y + 0.5 * my, z + 0.5 * mz
-        local, carried = collisions(rng, world, row, mean, step, beta2, t_max, kinetic, hx, hy, hz, ux, uy, uz, time)
+        local, carried = collisions(
+            rng, world, row, mean, step, beta2, t_max, kinetic, hx, hy, hz, ux, uy, uz, time
+        )
         deposit(world, hx, hy, hz, time, local, step)
         kinetic = max(kinetic - local - carried, 1e-3)
         x, y, z, ux, uy, uz = x + mx, y + my, z + mz, vx, vy, vz

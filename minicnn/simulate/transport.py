@@ -1,4 +1,5 @@
 """The loop that follows one particle after the other until none is left."""
+
 from . import decays, hadrons, showers, tracks
 from ._jit import jit
 from .record import emit, ends
@@ -6,7 +7,9 @@ from .record import emit, ends
 
 @jit
 def transport(rng, world, pdg, px, py, pz, x, y, z):
-    """Simulate one primary of momentum p (MeV/c) from (x, y, z) cm at time 0, into ``world`` (emptied first)."""
+    """Simulate one primary of momentum p (MeV/c) from (x, y, z) cm at time 0, into ``world``
+    (emptied first).
+    """
     world.n[:] = 0
     emit(world, pdg, -1, px, py, pz, x, y, z, 0.0, 0.0)
     while world.n[2] > 0:

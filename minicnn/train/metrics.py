@@ -1,4 +1,5 @@
 """What a classifier did: loss, accuracy, confusion, and the talk's table of summed scores."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,8 @@ import numpy as np
 class Evaluation:
     """Sums over events, so that the evaluations of several ranks add up.
 
-    loss_sum: summed cross-entropy. confusion (C, C): events of truth i whose highest score was j. score_sums (C, C): summed softmax
-    score j over events of truth i.
+    loss_sum: summed cross-entropy. confusion (C, C): events of truth i whose highest score was j.
+    score_sums (C, C): summed softmax score j over events of truth i.
     """
 
     loss_sum: float
@@ -35,7 +36,9 @@ class Evaluation:
     def from_flat(cls, v):
         """Undo ``flat``."""
         c = round(((len(v) - 1) / 2) ** 0.5)
-        return cls(float(v[0]), v[1:1 + c * c].reshape(c, c).copy(), v[1 + c * c:].reshape(c, c).copy())
+        return cls(
+            float(v[0]), v[1 : 1 + c * c].reshape(c, c).copy(), v[1 + c * c :].reshape(c, c).copy()
+        )
 
     @property
     def counts(self):

@@ -1,4 +1,7 @@
-"""The minicnn event file and open_events: exact round trips, streaming, errors that name file and event."""
+"""The minicnn event file and open_events: exact round trips, streaming, errors that name file and
+event.
+"""
+
 import os
 import signal
 import subprocess
@@ -26,8 +29,12 @@ def make_event(seed, shape=(40, 30, 2), lit=None, label=None, background=0.0):
     particles["pdg"], particles["parent"] = 13, np.arange(len(particles)) - 1
     for name in ("momentum", "start", "end"):
         particles[name] = rng.normal(size=(len(particles), 3))
-    image = SparseImage(np.stack([key // w, key % w], 1), rng.normal(size=(n, c)), shape, background)
-    return Event(image, seed % 6 - 1 if label is None else label, (7004, seed, 2**40 + seed), particles)
+    image = SparseImage(
+        np.stack([key // w, key % w], 1), rng.normal(size=(n, c)), shape, background
+    )
+    return Event(
+        image, seed % 6 - 1 if label is None else label, (7004, seed, 2**40 + seed), particles
+    )
 
 
 def write(path, events, **options):
@@ -40,28 +47,52 @@ def write(path, events, **options):
 
 def assert_same(got, expected):
     np.testing.assert_array_equal(got.image.coords, expected.image.coords)
-    np.testing.assert_array_equal(got.image.values.view("u4"), expected.image.values.view("u4"))  # bit for bit
-    assert got.image.shape == expected.image.shape and got.image.background == expected.image.background
+    np.testing.assert_array_equal(
+        got.image.values.view("u4"), expected.image.values.view("u4")
+    )  # bit for bit
+    assert (
+        got.image.shape == expected.image.shape
+        and got.image.background == expected.image.background
+    )
     assert (got.label, got.id) == (expected.label, expected.id)
-    assert got.particles.dtype == PARTICLE and got.particles.tobytes() == expected.particles.tobytes()
+    assert (
+        got.particles.dtype == PARTICLE and got.particles.tobytes() == expected.particles.tobytes()
+    )
 
 
-# --- the event format ---------------------------------------------------------------------------------------------
+# --- the event format -----------------------------------------------------------------------------
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.one_of(st.just(0), st.integers(0, 300)), max_size=12), st.integers(1, 3),
-       st.sampled_from([0.0, -0.5, 0.1]), st.sampled_from([1, 500, 1 << 20]))
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.one_of(st.just(0), st.integers(0, 300)), max_size=12),
+    st.integers(1, 3),
+    st.sampled_from([0.0, -0.5, 0.1]),
+    st.sampled_from([1, 500, 1 << 20]),
+)
 def test_round_trip_is_exact(tmp_path, lit, channels, background, buffer):
     background = float(np.float32(background))
-    events = [make_event(k, (40, 30, channels), n, background=background) for k, n in enumerate(lit)]
+    events = [
+        make_event(k, (40, 30, channels), n, background=background) for k, n in enumerate(lit)
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minicnn.data.readers.minicnn_hdf5.BUFFER_BYTES", buffer)
-        path = write(tmp_path / "a.h5", events, image_shape=(40, 30, channels), background=background,
-                     metadata={"creator": "a test", "unit": "µ"})
+        path = write(
+            tmp_path / "a.h5",
+            events,
+            image_shape=(40, 30, channels),
+            background=background,
+            metadata={"creator": "a test", "unit": "µ"},
+        )
     with open_events(path) as reader:
         assert isinstance(reader, EventFile) and len(reader) == len(events)
         assert reader.class_names == CLASSES and reader.image_shape == (40, 30, channels)
-        assert reader.metadata == {"creator": "a test", "unit": "µ"} and reader.background == background
+        assert (
+            reader.metadata == {"creator": "a test", "unit": "µ"}
+            and reader.background == background
+        )
         assert reader.labels.tolist() == [event.label for event in events]
         for got, expected in zip(reader, events, strict=True):
             assert_same(got, expected)
@@ -128,14 +159,16 @@ def test_an_index_out_of_range(tmp_path):
         reader.read(0)
 
 
-# --- the writer ---------------------------------------------------------------------------------------------------
+# --- the writer -----------------------------------------------------------------------------------
 
 BAD_EVENTS = {
     "label 5, expected -1 .unknown. to 4": make_event(0, label=5),
     "label -2, expected": make_event(0, label=-2),
     r"shape \(40, 30, 1\), this file holds \(40, 30, 2\)": make_event(0, (40, 30, 1)),
     "the background is 1.0, this file has 0.0": make_event(0, background=1.0),
-    "a particle's parent": Event(make_event(0).image, 0, (0, 0, 0), np.full(1, 7, "i4").view("i4").astype(PARTICLE)),
+    "a particle's parent": Event(
+        make_event(0).image, 0, (0, 0, 0), np.full(1, 7, "i4").view("i4").astype(PARTICLE)
+    ),
 }
 
 
@@ -173,26 +206,36 @@ def test_an_exception_leaves_what_was_there(tmp_path):
 def test_a_failing_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")
+
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="no space"), EventWriter(tmp_path / "a.h5", (40, 30, 2)) as writer:
+    with (
+        pytest.raises(OSError, match="no space"),
+        EventWriter(tmp_path / "a.h5", (40, 30, 2)) as writer,
+    ):
         writer.append(make_event(2))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_writer_leaves_no_file_of_that_name(tmp_path):
-    code = ("import os, signal, sys, numpy as np\n"
-            "from minicnn.data.event import Event\n"
-            "from minicnn.data.sparse import SparseImage\n"
-            "from minicnn.data.readers import EventWriter\n"
-            "w = EventWriter(sys.argv[1], (8, 8, 1))\n"
-            "w.append(Event(SparseImage.from_dense(np.eye(8)), 0))\n"
-            "w._flush(); w._file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n")
+    code = (
+        "import os, signal, sys, numpy as np\n"
+        "from minicnn.data.event import Event\n"
+        "from minicnn.data.sparse import SparseImage\n"
+        "from minicnn.data.readers import EventWriter\n"
+        "w = EventWriter(sys.argv[1], (8, 8, 1))\n"
+        "w.append(Event(SparseImage.from_dense(np.eye(8)), 0))\n"
+        "w._flush(); w._file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
     path = tmp_path / "a.h5"
-    assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", code, path], check=False).returncode
+        == -signal.SIGKILL
+    )
     assert not path.exists() and all(left.suffix == ".partial" for left in tmp_path.iterdir())
 
 
-# --- damaged and foreign files ------------------------------------------------------------------------------------
+# --- damaged and foreign files --------------------------------------------------------------------
+
 
 def test_a_flipped_bit_is_an_error_or_harmless(tmp_path):
     events = [make_event(k, lit=[30, 0, 200, 5][k]) for k in range(4)]
@@ -233,7 +276,7 @@ def test_a_flipped_bit_in_the_pixels_names_the_event(tmp_path, monkeypatch):
 def test_a_truncated_file(tmp_path, keep):
     path = write(tmp_path / "a.h5", [make_event(k) for k in range(3)])
     data = path.read_bytes()
-    path.write_bytes(data[:keep if isinstance(keep, int) else int(keep * len(data))])
+    path.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
     with pytest.raises(EventError, match=r"a\.h5: .*(truncated|empty|not known)"):
         open_events(path)
 
@@ -247,28 +290,42 @@ def replace(name, values):
     def change(file):
         del file[name]
         file[name] = values
+
     return change
 
 
 def set_at(name, place, value):
     def change(file):
         file[name][place] = value
+
     return change
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda f: f.attrs.update(version=2), "has version 2 of the event format, this minicnn reads version 1"),
-    (lambda f: f.__delitem__("pixels/coords"), "'pixels/coords' is missing"),
-    (lambda f: f.attrs.__delitem__("image_shape"), "image_shape"),
-    (replace("events/label", np.zeros(3, "f8")), "rows of float64"),
-    (replace("pixels/values", np.zeros((4, 3), "f4")), r"float32 \(3,\), expected float32 \(2,\)"),
-    (replace("events/label", np.zeros(4, "i4")), "must rise from 0 in 5 steps for 4 labels"),
-    (replace("events/id", np.zeros((2, 3), "i8")), "3 labels, but 2 ids"),
-    (set_at("events/label", 1, 5), r"event 1 has label 5, expected -1 \(unknown\) to 4 \(gamma"),
-    (set_at("events/offset", 1, 10**6), "must rise"),
-    (set_at("events/offset", 3, 10**6), "ends at 1000000, but 'pixels/coords' has"),
-    (set_at("events/offset", 0, 1), "must rise from 0"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda f: f.attrs.update(version=2),
+            "has version 2 of the event format, this minicnn reads version 1",
+        ),
+        (lambda f: f.__delitem__("pixels/coords"), "'pixels/coords' is missing"),
+        (lambda f: f.attrs.__delitem__("image_shape"), "image_shape"),
+        (replace("events/label", np.zeros(3, "f8")), "rows of float64"),
+        (
+            replace("pixels/values", np.zeros((4, 3), "f4")),
+            r"float32 \(3,\), expected float32 \(2,\)",
+        ),
+        (replace("events/label", np.zeros(4, "i4")), "must rise from 0 in 5 steps for 4 labels"),
+        (replace("events/id", np.zeros((2, 3), "i8")), "3 labels, but 2 ids"),
+        (
+            set_at("events/label", 1, 5),
+            r"event 1 has label 5, expected -1 \(unknown\) to 4 \(gamma",
+        ),
+        (set_at("events/offset", 1, 10**6), "must rise"),
+        (set_at("events/offset", 3, 10**6), "ends at 1000000, but 'pixels/coords' has"),
+        (set_at("events/offset", 0, 1), "must rise from 0"),
+    ],
+)
 def test_a_file_that_contradicts_itself(tmp_path, change, message):
     path = write(tmp_path / "a.h5", [make_event(k, lit=20) for k in range(3)])
     damage(path, change)
@@ -276,12 +333,15 @@ def test_a_file_that_contradicts_itself(tmp_path, change, message):
         open_events(path)
 
 
-@pytest.mark.parametrize("name, place, value, message", [
-    ("pixels/values", (25, 0), np.nan, "has the value .nan"),
-    ("pixels/values", (25, 1), np.inf, "has the value .*inf"),
-    ("pixels/coords", (25, 0), 99, "lies outside the image of 40 x 30"),
-    ("pixels/coords", (39, 0), 0, "not in row-major order"),
-])
+@pytest.mark.parametrize(
+    "name, place, value, message",
+    [
+        ("pixels/values", (25, 0), np.nan, "has the value .nan"),
+        ("pixels/values", (25, 1), np.inf, "has the value .*inf"),
+        ("pixels/coords", (25, 0), 99, "lies outside the image of 40 x 30"),
+        ("pixels/coords", (39, 0), 0, "not in row-major order"),
+    ],
+)
 def test_bad_pixels_name_the_event(tmp_path, name, place, value, message):
     path = write(tmp_path / "a.h5", [make_event(k, lit=20) for k in range(3)])
     damage(path, set_at(name, place, value))
@@ -295,21 +355,30 @@ def test_paths_that_hold_no_events(tmp_path):
     with pytest.raises(EventError, match=r"nope\.h5: no such file"):
         open_events(tmp_path / "nope.h5")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EventError, match="no event images are in this folder; minicnn reads minicnn events"):
+    with pytest.raises(
+        EventError, match="no event images are in this folder; minicnn reads minicnn events"
+    ):
         open_events(tmp_path / "empty")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["Data"] = np.zeros(3)
     (tmp_path / "text.npy").write_text("a text")
     for name in ("foreign.h5", "text.npy"):
-        with pytest.raises(EventError, match=name + ": the format of this file is not known; minicnn reads"):
+        with pytest.raises(
+            EventError, match=name + ": the format of this file is not known; minicnn reads"
+        ):
             open_events(tmp_path / name)
 
 
 def test_readers_keep_the_protocol():
     import minicnn.data.readers as readers
+
     for _, name in READERS:
         reader = getattr(readers, name)
-        assert reader.name != "?" and callable(reader.recognizes) and issubclass(reader, EventFile.__bases__[0])
+        assert (
+            reader.name != "?"
+            and callable(reader.recognizes)
+            and issubclass(reader, EventFile.__bases__[0])
+        )
     with pytest.raises(AttributeError):
         _ = readers.nothing
 
@@ -321,15 +390,31 @@ def test_importing_readers_loads_no_h5py():
 
 @pytest.mark.parametrize("order", (range(60), range(0, 60, 3), [5, 5, 4, 40, 41, 59, 0, 1, 20, 21]))
 def test_events_read_in_any_order_are_the_same(tmp_path, order, monkeypatch):
-    """In order, blocks of events are read at once; the events are those that were written, and their arrays are their own."""
+    """In order, blocks of events are read at once; the events are those that were written, and
+    their arrays are their own.
+    """
     monkeypatch.setattr(minicnn_hdf5, "PIXEL_CHUNK", 40)
-    events = [Event(SparseImage.from_dense(np.eye(9, 9, k % 9 - 4, dtype="f4") * (k + 1)), k % 5, (k, 2, 3)) for k in range(60)]
+    events = [
+        Event(
+            SparseImage.from_dense(np.eye(9, 9, k % 9 - 4, dtype="f4") * (k + 1)), k % 5, (k, 2, 3)
+        )
+        for k in range(60)
+    ]
     path = write(tmp_path / "a.h5", events)
     with open_events(path) as reader:
         got = [reader.read(k) for k in order]
         for k, event in zip(order, got):
-            assert event.image.values.tobytes() == events[k].image.values.tobytes() and event.id == events[k].id
-            assert event.image.coords.tobytes() == events[k].image.coords.tobytes() and event.label == events[k].label
-            assert event.image.values.base is None or event.image.values.base.nbytes == event.image.values.nbytes
+            assert (
+                event.image.values.tobytes() == events[k].image.values.tobytes()
+                and event.id == events[k].id
+            )
+            assert (
+                event.image.coords.tobytes() == events[k].image.coords.tobytes()
+                and event.label == events[k].label
+            )
+            assert (
+                event.image.values.base is None
+                or event.image.values.base.nbytes == event.image.values.nbytes
+            )
         got[0].image.values[:] = -1
         assert reader.read(order[0]).image.values.min() > 0

@@ -1,5 +1,7 @@
-"""larcv2 ROOT. uproot cannot write the nested vectors of these files, so their layout is tested on an object that answers as
-uproot does, entry by entry; foreign and damaged files are real ROOT files where uproot is installed (pip install minicnn[root])."""
+"""larcv2 ROOT. uproot cannot write the nested vectors of these files, so their layout is tested on
+an object that answers as uproot does, entry by entry; foreign and damaged files are real ROOT files
+where uproot is installed (pip install minicnn[root])."""
+
 import sys
 from types import SimpleNamespace
 
@@ -39,23 +41,45 @@ class Tree:
 
 
 def image_tree(events, name="data", shape=True):
-    """events: lists of planes, each an array [wire, tick], stored flat as column * rows + row (a column is a wire)."""
+    """events: lists of planes, each an array [wire, tick], stored flat as column * rows + row (a
+    column is a wire).
+    """
     top = f"image2d_{name}_branch"
     image = f"{top}/_image_v/_image_v."
-    branches = {f"{top}/_run": [7] * len(events), f"{top}/_subrun": [8] * len(events), f"{top}/_event": list(range(len(events))),
-                image + "_img": [[plane.ravel().tolist() for plane in planes] for planes in events]}
+    branches = {
+        f"{top}/_run": [7] * len(events),
+        f"{top}/_subrun": [8] * len(events),
+        f"{top}/_event": list(range(len(events))),
+        image + "_img": [[plane.ravel().tolist() for plane in planes] for planes in events],
+    }
     if shape:
-        branches |= {image + f"_meta._{axis}_count": [[plane.shape[k] for plane in planes] for planes in events]
-                     for k, axis in enumerate(("col", "row"))}
+        branches |= {
+            image + f"_meta._{axis}_count": [
+                [plane.shape[k] for plane in planes] for planes in events
+            ]
+            for k, axis in enumerate(("col", "row"))
+        }
     return {f"image2d_{name}_tree": Tree(f"image2d_{name}_tree", branches)}
 
 
 def particle_tree(events, name="mctruth"):
-    keys = ("pdg", "px", "py", "pz", "trackid", "parent_trackid", "process",
-            *(f"{point}._{axis}" for point in ("vtx", "end_pt") for axis in "xyz"))
+    keys = (
+        "pdg",
+        "px",
+        "py",
+        "pz",
+        "trackid",
+        "parent_trackid",
+        "process",
+        *(f"{point}._{axis}" for point in ("vtx", "end_pt") for axis in "xyz"),
+    )
     start = {"process": "primary", "parent_trackid": 0, "vtx._x": 1, "vtx._y": 2, "vtx._z": 3}
-    columns = {key: [[p.get(key, start.get(key, 0)) for p in event] for event in events] for key in keys}
-    branches = {f"particle_{name}_branch/_part_v/_part_v._{key}": column for key, column in columns.items()}
+    columns = {
+        key: [[p.get(key, start.get(key, 0)) for p in event] for event in events] for key in keys
+    }
+    branches = {
+        f"particle_{name}_branch/_part_v/_part_v._{key}": column for key, column in columns.items()
+    }
     return {f"particle_{name}_tree": Tree(f"particle_{name}_tree", branches)}
 
 
@@ -74,13 +98,17 @@ def plane(shape, **lit):
     return image
 
 
-EVENTS = [[plane((4, 6), p0_0=1), plane((4, 6), p3_5=9.5, p1_2=1.5)], [plane((4, 6)), plane((4, 6))]]
+EVENTS = [
+    [plane((4, 6), p0_0=1), plane((4, 6), p3_5=9.5, p1_2=1.5)],
+    [plane((4, 6)), plane((4, 6))],
+]
 PARTICLES = [[PROTON, MUON, MICHEL], []]
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """Return a function that makes a "ROOT file" of some trees, and its path."""
+
     def make(*trees):
         file = File()
         for tree in trees:
@@ -89,19 +117,31 @@ def root(tmp_path, monkeypatch):
         path = tmp_path / "a.root"
         path.write_bytes(b"root\0\0\0\0 and more")
         return path
+
     return make
 
 
 def pixels(event):
-    return {tuple(at): value.tolist() for at, value in zip(event.image.coords.tolist(), event.image.values)}
+    return {
+        tuple(at): value.tolist()
+        for at, value in zip(event.image.coords.tolist(), event.image.values)
+    }
 
 
 def test_images_and_particles(root):
     with open_events(root(image_tree(EVENTS), particle_tree(PARTICLES))) as reader:
-        assert isinstance(reader, Larcv2Root) and reader.planes == (1,) and reader.image_shape == (6, 6, 1)
+        assert (
+            isinstance(reader, Larcv2Root)
+            and reader.planes == (1,)
+            and reader.image_shape == (6, 6, 1)
+        )
         assert reader.labels.tolist() == [2, -1]
         first, second = reader
-    assert pixels(first) == {(4, 5): [9.5], (2, 2): [1.5]} and first.id == (7, 8, 0)  # 4 wires centred on 6
+    assert pixels(first) == {(4, 5): [9.5], (2, 2): [1.5]} and first.id == (
+        7,
+        8,
+        0,
+    )  # 4 wires centred on 6
     assert pixels(second) == {} and second.id == (7, 8, 1) and len(second.particles) == 0
     proton, muon, michel = first.particles
     assert [p["parent"] for p in (proton, muon, michel)] == [-1, -1, 1]
@@ -111,14 +151,25 @@ def test_images_and_particles(root):
 
 
 def test_options(root):
-    path = root(image_tree(EVENTS), image_tree(EVENTS[::-1], "other"), particle_tree(PARTICLES), particle_tree([[], [MUON]], "zz"))
+    path = root(
+        image_tree(EVENTS),
+        image_tree(EVENTS[::-1], "other"),
+        particle_tree(PARTICLES),
+        particle_tree([[], [MUON]], "zz"),
+    )
     with pytest.raises(EventError, match=r"a\.root: .*choose by producer= one of data, other"):
         open_events(path)
     with open_events(path, producer="data", planes=(0, 1), size=3, threshold=1.2) as reader:
-        assert reader.image_shape == (3, 3, 2) and pixels(reader.read(0)) == {(2, 2): [0, 9.5], (1, 1): [0, 1.5]}
+        assert reader.image_shape == (3, 3, 2) and pixels(reader.read(0)) == {
+            (2, 2): [0, 9.5],
+            (1, 1): [0, 1.5],
+        }
     with open_events(path, producer="other", label_of_pdg={13: 0}, class_names=("mu",)) as reader:
         assert reader.labels.tolist() == [0, -1]
-    for options, message in (({"producer": "x"}, "no images 'x'"), ({"producer": "data", "plane": 2}, "planes are 0 to 1")):
+    for options, message in (
+        ({"producer": "x"}, "no images 'x'"),
+        ({"producer": "data", "plane": 2}, "planes are 0 to 1"),
+    ):
         with pytest.raises(EventError, match=message):
             open_events(path, **options)
 
@@ -127,15 +178,24 @@ def test_one_event_at_a_time(root, monkeypatch):
     monkeypatch.setattr("minicnn.data.readers.larcv2_root.ENTRIES_AT_A_TIME", 2)
     Branch.largest = 0
     with open_events(root(image_tree(EVENTS * 3), particle_tree(PARTICLES * 3))) as reader:
-        assert reader.labels.tolist() == [2, -1] * 3 and [pixels(event) for event in reader] == [pixels(e) for e in reader]
+        assert reader.labels.tolist() == [2, -1] * 3 and [pixels(event) for event in reader] == [
+            pixels(e) for e in reader
+        ]
     assert Branch.largest == 2
 
 
 def test_images_without_counts_are_square(root):
     square = [[plane((5, 5), p1_4=3)]]
     with open_events(root(image_tree(square, shape=False))) as reader:
-        assert reader.image_shape == (5, 5, 1) and pixels(reader.read(0)) == {(1, 4): [3]} and reader.labels.tolist() == [-1]
-    with pytest.raises(EventError, match=r"a\.root, event 0: has planes of \[24, 24\] pixels for images of \[\(4, 4\)"):
+        assert (
+            reader.image_shape == (5, 5, 1)
+            and pixels(reader.read(0)) == {(1, 4): [3]}
+            and reader.labels.tolist() == [-1]
+        )
+    with pytest.raises(
+        EventError,
+        match=r"a\.root, event 0: has planes of \[24, 24\] pixels for images of \[\(4, 4\)",
+    ):
         open_events(root(image_tree(EVENTS, shape=False)))
 
 
@@ -143,11 +203,21 @@ def test_bad_events_are_named(root):
     bad = [EVENTS[0], [plane((4, 6), p0_0=np.nan)] * 2, [plane((4, 6))], [plane((9, 9))] * 2]
     with open_events(root(image_tree(bad))) as reader:
         reader.read(0)
-        for number, message in ((1, "has the value"), (2, "has no plane 1, it has 1 planes"), (3, "9 x 9 does not fit on 6 x 6")):
+        for number, message in (
+            (1, "has the value"),
+            (2, "has no plane 1, it has 1 planes"),
+            (3, "9 x 9 does not fit on 6 x 6"),
+        ):
             with pytest.raises(EventError, match=rf"a\.root, event {number}: .*{message}"):
                 reader.read(number)
-    for trees, message in (([], "no tree image2d_"), ([image_tree([])], "holds no events"),
-                           ([image_tree(EVENTS), particle_tree([[]])], "particle_mctruth_tree has 1 entries for 2 events")):
+    for trees, message in (
+        ([], "no tree image2d_"),
+        ([image_tree([])], "holds no events"),
+        (
+            [image_tree(EVENTS), particle_tree([[]])],
+            "particle_mctruth_tree has 1 entries for 2 events",
+        ),
+    ):
         with pytest.raises(EventError, match=r"a\.root: .*" + message):
             open_events(root(*trees))
 
@@ -160,10 +230,15 @@ def test_without_uproot(tmp_path, monkeypatch):
 
 
 def test_foreign_and_truncated_root_files(tmp_path):
-    uproot = pytest.importorskip("uproot", reason="uproot is not installed (pip install minicnn[root])")
+    uproot = pytest.importorskip(
+        "uproot", reason="uproot is not installed (pip install minicnn[root])"
+    )
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("something_tree", {"x": "int32"}).extend({"x": np.arange(1000)})
-    with pytest.raises(EventError, match=r"a\.root: this ROOT file has no tree image2d_\*_tree, it has something_tree"):
+    with pytest.raises(
+        EventError,
+        match=r"a\.root: this ROOT file has no tree image2d_\*_tree, it has something_tree",
+    ):
         open_events(tmp_path / "a.root")
     (tmp_path / "a.root").write_bytes((tmp_path / "a.root").read_bytes()[:200])
     with pytest.raises(EventError, match=r"a\.root: .*truncated"):

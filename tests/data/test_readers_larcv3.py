@@ -1,4 +1,6 @@
-"""larcv3 HDF5: small files in the exact layout of larcv3 with known pixels and particles; the real SBND file where it is."""
+"""larcv3 HDF5: small files in the exact layout of larcv3 with known pixels and particles; the real
+SBND file where it is.
+"""
 
 import numpy as np
 import pytest
@@ -13,30 +15,78 @@ needs_real = pytest.mark.skipif(not REAL.exists(), reason="the SBND file is not 
 
 EXTENTS = np.dtype({"names": ["first", "N"], "formats": ["<u8", "<u4"], "itemsize": 16})
 ID_EXTENTS = np.dtype([("first", "<u8"), ("N", "<u4"), ("ID", "<u4")])
-META = np.dtype({"names": ["valid", "projection_id", "image_sizes", "number_of_voxels", "origin"],
-                 "formats": ["u1", "<u8", ("<f8", 2), ("<u8", 2), ("<f8", 2)], "offsets": [0, 8, 16, 32, 48], "itemsize": 72})
+META = np.dtype(
+    {
+        "names": ["valid", "projection_id", "image_sizes", "number_of_voxels", "origin"],
+        "formats": ["u1", "<u8", ("<f8", 2), ("<u8", 2), ("<f8", 2)],
+        "offsets": [0, 8, 16, 32, 48],
+        "itemsize": 72,
+    }
+)
 VOXEL = np.dtype({"names": ["id", "value"], "formats": ["<u8", "<f4"], "itemsize": 16})
 VERTEX = [(axis, "<f8") for axis in "xyzt"]
-PARTICLE = np.dtype([("id", "<u2"), ("mcst_index", "<u2"), ("mct_index", "<u2"), ("shape", "<i4"), ("current_type", "<i2"),
-                     ("interaction_type", "<i2"), ("trackid", "<u4"), ("pdg", "<i4"), ("px", "<f8"), ("py", "<f8"), ("pz", "<f8"),
-                     ("vtx", VERTEX), ("end_pt", VERTEX), ("first_step", VERTEX), ("last_step", VERTEX), ("dist_travel", "<f8"),
-                     ("energy_init", "<f8"), ("energy_deposit", "<f8"), ("process", "S64"), ("parent_trackid", "<u4"),
-                     ("parent_pdg", "<i4"), ("parent_vtx", VERTEX), ("ancestor_trackid", "<u4"), ("ancestor_pdg", "<i4"),
-                     ("ancestor_vtx", VERTEX)], align=True)
+PARTICLE = np.dtype(
+    [
+        ("id", "<u2"),
+        ("mcst_index", "<u2"),
+        ("mct_index", "<u2"),
+        ("shape", "<i4"),
+        ("current_type", "<i2"),
+        ("interaction_type", "<i2"),
+        ("trackid", "<u4"),
+        ("pdg", "<i4"),
+        ("px", "<f8"),
+        ("py", "<f8"),
+        ("pz", "<f8"),
+        ("vtx", VERTEX),
+        ("end_pt", VERTEX),
+        ("first_step", VERTEX),
+        ("last_step", VERTEX),
+        ("dist_travel", "<f8"),
+        ("energy_init", "<f8"),
+        ("energy_deposit", "<f8"),
+        ("process", "S64"),
+        ("parent_trackid", "<u4"),
+        ("parent_pdg", "<i4"),
+        ("parent_vtx", VERTEX),
+        ("ancestor_trackid", "<u4"),
+        ("ancestor_pdg", "<i4"),
+        ("ancestor_vtx", VERTEX),
+    ],
+    align=True,
+)
 #: pdg, track, parent, pz (GeV/c), process
-MUON, PROTON, MICHEL = (13, 1, 0, 0.5, b"primary"), (2212, 2, 0, 0.3, b"primary"), (-11, 3, 1, 0.04, b"Decay")
+MUON, PROTON, MICHEL = (
+    (13, 1, 0, 0.5, b"primary"),
+    (2212, 2, 0, 0.3, b"primary"),
+    (-11, 3, 1, 0.04, b"Decay"),
+)
 SHAPES = {0: (6, 5), 1: (6, 5), 2: (8, 5)}
 #: (run, subrun, event), {projection: {(wire, tick): value}}, particles
-EVENTS = [((1, 2, 3), {0: {(0, 0): 7}, 1: {(5, 4): 8}, 2: {(7, 4): 9.5, (2, 3): 1.5}}, [PROTON, MUON, MICHEL]),
-          ((1, 2, 4), {0: {}, 1: {}, 2: {}}, []),
-          ((1, 2, 5), {0: {(1, 1): 2}, 1: {}, 2: {(0, 0): 3, (0, 1): -4}}, [(11, 4, 4, 0.2, b"")])]
+EVENTS = [
+    (
+        (1, 2, 3),
+        {0: {(0, 0): 7}, 1: {(5, 4): 8}, 2: {(7, 4): 9.5, (2, 3): 1.5}},
+        [PROTON, MUON, MICHEL],
+    ),
+    ((1, 2, 4), {0: {}, 1: {}, 2: {}}, []),
+    ((1, 2, 5), {0: {(1, 1): 2}, 1: {}, 2: {(0, 0): 3, (0, 1): -4}}, [(11, 4, 4, 0.2, b"")]),
+]
 
 
 def write_larcv3(path, events, kind="sparse2d", producers=("wire",), particles=True):
     def create(group, name, values, dtype):
-        group.create_dataset(name, data=np.array(values, dtype), maxshape=(None,), chunks=(100,), compression=1)
+        group.create_dataset(
+            name, data=np.array(values, dtype), maxshape=(None,), chunks=(100,), compression=1
+        )
+
     with h5py.File(path, "w") as file:
-        create(file, "Events/event_id", [event[0] for event in events], [("run", "<i8"), ("subrun", "<i8"), ("event", "<i8")])
+        create(
+            file,
+            "Events/event_id",
+            [event[0] for event in events],
+            [("run", "<i8"), ("subrun", "<i8"), ("event", "<i8")],
+        )
         for producer in producers:
             group = file.create_group(f"Data/{kind}_{producer}_group")
             extents, rows, meta, pixels = [], [], [], []
@@ -45,7 +95,9 @@ def write_larcv3(path, events, kind="sparse2d", producers=("wire",), particles=T
                 for plane, lit in planes.items():
                     ticks = SHAPES[plane][1]
                     if kind == "sparse2d":
-                        new = sorted((wire * ticks + tick, value) for (wire, tick), value in lit.items())
+                        new = sorted(
+                            (wire * ticks + tick, value) for (wire, tick), value in lit.items()
+                        )
                     else:
                         image = np.zeros(SHAPES[plane], "f4")
                         for at, value in lit.items():
@@ -55,39 +107,67 @@ def write_larcv3(path, events, kind="sparse2d", producers=("wire",), particles=T
                     meta.append((1, plane, SHAPES[plane], SHAPES[plane], (0, 0)))
                     pixels += new
             create(group, "extents", extents, EXTENTS)
-            create(group, "voxel_extents" if kind == "sparse2d" else "image_extents", rows, ID_EXTENTS)
+            create(
+                group, "voxel_extents" if kind == "sparse2d" else "image_extents", rows, ID_EXTENTS
+            )
             create(group, "image_meta", meta, META)
-            create(group, "voxels" if kind == "sparse2d" else "images", pixels, VOXEL if kind == "sparse2d" else "<f4")
+            create(
+                group,
+                "voxels" if kind == "sparse2d" else "images",
+                pixels,
+                VOXEL if kind == "sparse2d" else "<f4",
+            )
         if particles:
             group = file.create_group("Data/particle_truth_group")
             counts = [len(event[2]) for event in events]
             create(group, "extents", list(zip(np.cumsum([0, *counts]), counts)), EXTENTS)
             table = np.zeros(sum(counts), PARTICLE)
-            for k, (pdg, track, parent, pz, process) in enumerate(p for event in events for p in event[2]):
-                for name, value in (("pdg", pdg), ("trackid", track), ("parent_trackid", parent), ("pz", pz), ("process", process),
-                                    ("vtx", (1, 2, 3, 4)), ("end_pt", (5, 6, 7, 8))):
+            for k, (pdg, track, parent, pz, process) in enumerate(
+                p for event in events for p in event[2]
+            ):
+                for name, value in (
+                    ("pdg", pdg),
+                    ("trackid", track),
+                    ("parent_trackid", parent),
+                    ("pz", pz),
+                    ("process", process),
+                    ("vtx", (1, 2, 3, 4)),
+                    ("end_pt", (5, 6, 7, 8)),
+                ):
                     table[k][name] = value
             create(group, "particles", table, PARTICLE)
     return path
 
 
 def pixels(event):
-    return {tuple(at): value.tolist() for at, value in zip(event.image.coords.tolist(), event.image.values)}
+    return {
+        tuple(at): value.tolist()
+        for at, value in zip(event.image.coords.tolist(), event.image.values)
+    }
 
 
 @pytest.mark.parametrize("kind", ["sparse2d", "image2d"])
 def test_sparse_and_dense(tmp_path, kind):
     with open_events(write_larcv3(tmp_path / "a.h5", EVENTS, kind)) as reader:
-        assert isinstance(reader, Larcv3) and reader.planes == (2,) and reader.image_shape == (8, 8, 1)
+        assert (
+            isinstance(reader, Larcv3) and reader.planes == (2,) and reader.image_shape == (8, 8, 1)
+        )
         assert reader.labels.tolist() == [2, -1, 1]  # the muon has more momentum than the proton
         events = list(reader)
     assert [event.id for event in events] == [(1, 2, 3), (1, 2, 4), (1, 2, 5)]
-    assert pixels(events[0]) == {(7, 5): [9.5], (2, 4): [1.5]}  # 5 ticks centred on 8: one to the left
+    assert pixels(events[0]) == {
+        (7, 5): [9.5],
+        (2, 4): [1.5],
+    }  # 5 ticks centred on 8: one to the left
     assert pixels(events[1]) == {}
     assert pixels(events[2]) == {(0, 1): [3], (0, 2): [-4]}
     proton, muon, michel = events[0].particles
     assert [p["parent"] for p in (proton, muon, michel)] == [-1, -1, 1] and muon["pdg"] == 13
-    assert muon["momentum"].tolist() == [0, 0, 500] and muon["start"].tolist() == [1, 2, 3] and muon["end"].tolist() == [5, 6, 7]
+    assert (
+        muon["momentum"].tolist() == [0, 0, 500]
+        and muon["start"].tolist() == [1, 2, 3]
+        and muon["end"].tolist() == [5, 6, 7]
+    )
     assert events[2].particles["parent"].tolist() == [-1]  # its own parent
 
 
@@ -100,10 +180,14 @@ def test_options(tmp_path):
         assert reader.image_shape == (4, 4, 1) and pixels(reader.read(0)) == {(3, 2): [9.5]}
     with open_events(path, label_of_pdg={2212: 0, 13: 1}, class_names=("p", "mu")) as reader:
         assert reader.labels.tolist() == [1, -1, -1] and reader.class_names == ("p", "mu")
-    for options, message in (({"plane": 5}, r"projections out of \[0, 1, 2\]"), ({"planes": (1, 1)}, "each once"),
-                             ({"producer": "x"}, "no images 'x'; choose by producer= one of sparse2d_wire"),
-                             ({"class_names": ("one",)}, "label_of_pdg gives labels"), ({"size": 0}, "positive"),
-                             ({"tick_sum": 2}, "has no option tick_sum; it has producer, plane")):
+    for options, message in (
+        ({"plane": 5}, r"projections out of \[0, 1, 2\]"),
+        ({"planes": (1, 1)}, "each once"),
+        ({"producer": "x"}, "no images 'x'; choose by producer= one of sparse2d_wire"),
+        ({"class_names": ("one",)}, "label_of_pdg gives labels"),
+        ({"size": 0}, "positive"),
+        ({"tick_sum": 2}, "has no option tick_sum; it has producer, plane"),
+    ):
         with pytest.raises(EventError, match=r"a\.h5: .*" + message):
             open_events(path, **options)
 
@@ -119,11 +203,17 @@ def test_several_producers(tmp_path):
         assert reader.labels.tolist() == [-1] * 3 and len(reader.read(0).particles) == 0
 
 
-@pytest.mark.parametrize("name, place, field, value, message", [
-    ("voxels", 3, "id", 40, "pixel id 40 in an image of 8 x 5"), ("voxels", 3, "value", np.nan, "has the value"),
-    ("voxels", 3, "id", 13, "given twice"), ("voxel_extents", 2, "N", 99, "has 5 pixels, should have 99"),
-    ("image_meta", 8, "projection_id", 1, "has projection 2 0 times"), ("extents", 0, "N", 0, "should have 1"),
-])
+@pytest.mark.parametrize(
+    "name, place, field, value, message",
+    [
+        ("voxels", 3, "id", 40, "pixel id 40 in an image of 8 x 5"),
+        ("voxels", 3, "value", np.nan, "has the value"),
+        ("voxels", 3, "id", 13, "given twice"),
+        ("voxel_extents", 2, "N", 99, "has 5 pixels, should have 99"),
+        ("image_meta", 8, "projection_id", 1, "has projection 2 0 times"),
+        ("extents", 0, "N", 0, "should have 1"),
+    ],
+)
 def test_damage_names_the_event(tmp_path, name, place, field, value, message):
     path = write_larcv3(tmp_path / "a.h5", EVENTS)
     with h5py.File(path, "r+") as file:
@@ -132,15 +222,26 @@ def test_damage_names_the_event(tmp_path, name, place, field, value, message):
         row[field] = value
         data[place] = row
     event = 2 if place == 8 else 0
-    with pytest.raises(EventError, match=rf"a\.h5, event {event}: .*" + message), open_events(path, plane=2) as reader:
+    with (
+        pytest.raises(EventError, match=rf"a\.h5, event {event}: .*" + message),
+        open_events(path, plane=2) as reader,
+    ):
         assert not pixels(reader.read(1))
         reader.read(event)
 
 
 def test_a_file_that_contradicts_itself(tmp_path):
-    for change, message in ((lambda f: f["Data/sparse2d_wire_group"].pop("image_meta"), "has no dataset 'image_meta'"),
-                            (lambda f: f["Events/event_id"].resize((2,)), "2 event ids, but sparse2d_wire has 3 events"),
-                            (lambda f: f["Data/particle_truth_group/particles"].resize((1,)), "counts 4 particles in 3 events")):
+    for change, message in (
+        (lambda f: f["Data/sparse2d_wire_group"].pop("image_meta"), "has no dataset 'image_meta'"),
+        (
+            lambda f: f["Events/event_id"].resize((2,)),
+            "2 event ids, but sparse2d_wire has 3 events",
+        ),
+        (
+            lambda f: f["Data/particle_truth_group/particles"].resize((1,)),
+            "counts 4 particles in 3 events",
+        ),
+    ):
         path = write_larcv3(tmp_path / "a.h5", EVENTS)
         with h5py.File(path, "r+") as file:
             change(file)
@@ -159,12 +260,21 @@ def test_the_real_sbnd_file():
     assert [event.image.nnz for event in events] == [10084, 10191, 12218, 12336, 3066]
     fractions = [event.image.nnz / (2048 * 1280) for event in events]
     assert 0.001 < min(fractions) and max(fractions) < 0.005
-    assert min(e.image.values.min() for e in events) > 5 and 2771 < max(e.image.values.max() for e in events) < 2772
+    assert (
+        min(e.image.values.min() for e in events) > 5
+        and 2771 < max(e.image.values.max() for e in events) < 2772
+    )
     with h5py.File(REAL) as file:  # the third projection of the second event, by hand
         first, count, _ = file["Data/sparse2d_sbndwire_group/voxel_extents"][5]
-        voxels = file["Data/sparse2d_sbndwire_group/voxels"][int(first):int(first + count)]
+        voxels = file["Data/sparse2d_sbndwire_group/voxels"][int(first) : int(first + count)]
     dense = np.zeros((2048, 1280), np.float32)
     dense.reshape(-1)[voxels["id"]] = voxels["value"]
     np.testing.assert_array_equal(events[1].image.to_dense()[:, 384:-384, 0], dense)
-    with open_events(REAL, label_of_pdg={14: 0, 12: 1}, class_names=("numu", "nue"), size=720, planes=(0, 1, 2)) as reader:
-        assert reader.labels.tolist() == [0, 1, 1, 0, 0] and reader.read(4).image.shape == (720, 720, 3)
+    with open_events(
+        REAL, label_of_pdg={14: 0, 12: 1}, class_names=("numu", "nue"), size=720, planes=(0, 1, 2)
+    ) as reader:
+        assert reader.labels.tolist() == [0, 1, 1, 0, 0] and reader.read(4).image.shape == (
+            720,
+            720,
+            3,
+        )

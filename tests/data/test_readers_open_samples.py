@@ -1,4 +1,7 @@
-"""MicroBooNE Open Samples: small files in the exact layout of the release, with known wires and particles."""
+"""MicroBooNE Open Samples: small files in the exact layout of the release, with known wires and
+particles.
+"""
+
 import tracemalloc
 
 import numpy as np
@@ -18,7 +21,10 @@ ORPHAN = (9, 22, 77, 0.01, (0, 0, 0), (0, 0, 1))
 
 
 def write_open_samples(path, events, particles=True, ticks=TICKS):
-    """events: list of (id, {(plane, wire): {tick: adc}}, [particle rows]); a file as the release has them."""
+    """events: list of (id, {(plane, wire): {tick: adc}}, [particle rows]); a file as the release
+    has them.
+    """
+
     def table(file, name, ids, counts, **columns):
         group = file.create_group(name)
         group["event_id"] = np.repeat(np.array(ids, "i4").reshape(-1, 3), counts, axis=0)
@@ -26,29 +32,65 @@ def write_open_samples(path, events, particles=True, ticks=TICKS):
         group["event_id.seq_cnt"] = np.array([(k, counts[k]) for k in used], "i8").reshape(-1, 2)
         for column, (values, dtype, width) in columns.items():
             group[column] = np.array(values, dtype).reshape(-1, width)
+
     ids = [event[0] for event in events]
-    wires = [(plane, wire, pulses) for event in events for (plane, wire), pulses in event[1].items()]
+    wires = [
+        (plane, wire, pulses) for event in events for (plane, wire), pulses in event[1].items()
+    ]
     adc = np.zeros((len(wires), ticks), "f4")
     for row, (_, _, pulses) in enumerate(wires):
         adc[row, list(pulses)] = list(pulses.values())
     with h5py.File(path, "w") as file:
         table(file, "event_table", ids, [1] * len(ids))
-        table(file, "wire_table", ids, [len(event[1]) for event in events],
-              tpc=([0] * len(wires), "i4", 1), local_plane=([w[0] for w in wires], "i4", 1),
-              local_wire=([w[1] for w in wires], "f4", 1), adc=(adc, "f4", ticks))
+        table(
+            file,
+            "wire_table",
+            ids,
+            [len(event[1]) for event in events],
+            tpc=([0] * len(wires), "i4", 1),
+            local_plane=([w[0] for w in wires], "i4", 1),
+            local_wire=([w[1] for w in wires], "f4", 1),
+            adc=(adc, "f4", ticks),
+        )
         if particles:
             rows = [row for event in events for row in event[2]]
-            names = ("g4_id i4 1", "g4_pdg i4 1", "parent_id i4 1", "momentum f4 1", "start_position f4 3",
-                     "end_position f4 3")
-            table(file, "particle_table", ids, [len(event[2]) for event in events],
-                  **{name.split()[0]: ([row[k] for row in rows], name.split()[1], int(name.split()[2]))
-                     for k, name in enumerate(names)})
+            names = (
+                "g4_id i4 1",
+                "g4_pdg i4 1",
+                "parent_id i4 1",
+                "momentum f4 1",
+                "start_position f4 3",
+                "end_position f4 3",
+            )
+            table(
+                file,
+                "particle_table",
+                ids,
+                [len(event[2]) for event in events],
+                **{
+                    name.split()[0]: (
+                        [row[k] for row in rows],
+                        name.split()[1],
+                        int(name.split()[2]),
+                    )
+                    for k, name in enumerate(names)
+                },
+            )
     return path
 
 
 EVENTS = [
-    ((1, 2, 3), {(2, 5): {0: 8, 1: 9, 100: 6, 101: 3}, (2, 3455): {6399: 250}, (0, 7): {10: 50}, (1, 9): {12: 60},
-                 (2, 4): {0: 30, 1: -4}}, [PROTON, MUON, MICHEL]),  # wires in no order, as files may have them
+    (
+        (1, 2, 3),
+        {
+            (2, 5): {0: 8, 1: 9, 100: 6, 101: 3},
+            (2, 3455): {6399: 250},
+            (0, 7): {10: 50},
+            (1, 9): {12: 60},
+            (2, 4): {0: 30, 1: -4},
+        },
+        [PROTON, MUON, MICHEL],
+    ),  # wires in no order, as files may have them
     ((1, 2, 4), {(2, 0): {2: 11.5}}, []),
     ((1, 2, 5), {(0, 1): {0: 99}}, [ORPHAN, ELECTRON]),
     ((1, 2, 6), {(2, 9): {0: 99}}, [PROTON]),
@@ -56,12 +98,19 @@ EVENTS = [
 
 
 def pixels(event):
-    return {tuple(at): value.tolist() for at, value in zip(event.image.coords.tolist(), event.image.values)}
+    return {
+        tuple(at): value.tolist()
+        for at, value in zip(event.image.coords.tolist(), event.image.values)
+    }
 
 
 def test_collection_plane(tmp_path):
     with open_events(write_open_samples(tmp_path / "a.h5", EVENTS)) as reader:
-        assert isinstance(reader, OpenSamples) and len(reader) == 4 and reader.image_shape == (3600, 3600, 1)
+        assert (
+            isinstance(reader, OpenSamples)
+            and len(reader) == 4
+            and reader.image_shape == (3600, 3600, 1)
+        )
         assert reader.labels.tolist() == [2, -1, 1, -1]
         events = list(reader)
     assert [event.id for event in events] == [(1, 2, 3), (1, 2, 4), (1, 2, 5), (1, 2, 6)]
@@ -74,11 +123,21 @@ def test_collection_plane(tmp_path):
 def test_options(tmp_path):
     path = write_open_samples(tmp_path / "a.h5", EVENTS)
     with open_events(path, threshold=None, clip=100) as reader:
-        assert pixels(reader.read(0)) == {(76, 200): [26], (77, 200): [17], (77, 250): [9], (3527, 3399): [100]}
+        assert pixels(reader.read(0)) == {
+            (76, 200): [26],
+            (77, 200): [17],
+            (77, 250): [9],
+            (3527, 3399): [100],
+        }
     with open_events(path, planes=(0, 1, 2)) as reader:
         assert reader.image_shape == (3600, 3600, 3)
-        assert pixels(reader.read(0)) == {(607, 205): [50, 0, 0], (609, 206): [0, 60, 0], (76, 200): [0, 0, 26],
-                                          (77, 200): [0, 0, 17], (3527, 3399): [0, 0, 250]}
+        assert pixels(reader.read(0)) == {
+            (607, 205): [50, 0, 0],
+            (609, 206): [0, 60, 0],
+            (76, 200): [0, 0, 26],
+            (77, 200): [0, 0, 17],
+            (3527, 3399): [0, 0, 250],
+        }
     with open_events(path, plane=0, size=720, tick_sum=4) as reader:  # 1600 columns, 1000 a side
         assert reader.image_shape == (720, 720, 1)
         assert pixels(reader.read(0)) == {(121, 200): [50]}
@@ -86,12 +145,20 @@ def test_options(tmp_path):
         assert reader.labels.tolist() == [-1, -1, -1, 0]
     with open_events(path, tick_sum=1, crop=True) as reader:  # ticks 1400 to 4999
         assert pixels(reader.read(0)) == {}
-    for options, message in (({"planes": (0, 3)}, "planes are 0, 1"), ({"size": 999}, "divisor of 3600")):
+    for options, message in (
+        ({"planes": (0, 3)}, "planes are 0, 1"),
+        ({"size": 999}, "divisor of 3600"),
+    ):
         with pytest.raises(ValueError, match=message):
             open_events(path, **options)
-    for options, message in (({"tick_sum": 1}, "3456 x 6400 does not fit on 3600 x 3600"),
-                             ({"tick_sum": 7}, "6400 ticks cannot be summed in blocks of 7")):
-        with open_events(path, **options) as reader, pytest.raises(EventError, match=r"a\.h5, event 0: .*" + message):
+    for options, message in (
+        ({"tick_sum": 1}, "3456 x 6400 does not fit on 3600 x 3600"),
+        ({"tick_sum": 7}, "6400 ticks cannot be summed in blocks of 7"),
+    ):
+        with (
+            open_events(path, **options) as reader,
+            pytest.raises(EventError, match=r"a\.h5, event 0: .*" + message),
+        ):
             reader.read(0)
     with pytest.raises(EventError, match="label_of_pdg gives labels"):
         open_events(path, class_names=("one",))
@@ -106,12 +173,18 @@ def test_particles(tmp_path):
     assert (proton["parent"], muon["parent"], michel["parent"], orphan["parent"]) == (-1, -1, 1, -1)
     np.testing.assert_allclose(muon["momentum"], (0, 0, 500), rtol=1e-6)  # MeV/c, from start to end
     np.testing.assert_allclose(michel["momentum"], (24, 32, 0), rtol=1e-6)
-    np.testing.assert_allclose(electron["momentum"], (0, 0, 200), rtol=1e-6)  # start = end: along the beam
+    np.testing.assert_allclose(
+        electron["momentum"], (0, 0, 200), rtol=1e-6
+    )  # start = end: along the beam
     np.testing.assert_array_equal(muon["end"], (10, 0, 120))
 
 
 def test_events_without_wires_are_left_out(tmp_path):
-    events = [((1, 1, 0), {}, [MUON]), ((1, 1, 1), {(2, 1): {0: 50}}, [ELECTRON]), ((1, 1, 2), {}, [])]
+    events = [
+        ((1, 1, 0), {}, [MUON]),
+        ((1, 1, 1), {(2, 1): {0: 50}}, [ELECTRON]),
+        ((1, 1, 2), {}, []),
+    ]
     with open_events(write_open_samples(tmp_path / "a.h5", events)) as reader:
         assert reader.labels.tolist() == [1] and reader.read(0).id == (1, 1, 1)
         assert reader.read(0).particles["pdg"].tolist() == [11]
@@ -123,7 +196,9 @@ def test_no_particle_table(tmp_path):
 
 
 def test_an_event_is_read_in_blocks_of_wires(tmp_path):
-    events = [((1, 1, k), {(2, wire): {wire: 40 + k} for wire in range(1000)}, []) for k in range(3)]
+    events = [
+        ((1, 1, k), {(2, wire): {wire: 40 + k} for wire in range(1000)}, []) for k in range(3)
+    ]
     path = write_open_samples(tmp_path / "a.h5", events)  # 25.6 MB of wires an event
     with open_events(path) as reader:
         tracemalloc.start()
@@ -131,16 +206,21 @@ def test_an_event_is_read_in_blocks_of_wires(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert event.image.nnz == 1000 and (event.image.values == 41).all()
-    assert peak < 22e6  # below one event, let alone three: 256 wires are 6.6 MB, as read, as float and summed
+    assert (
+        peak < 22e6
+    )  # below one event, let alone three: 256 wires are 6.6 MB, as read, as float and summed
 
 
-@pytest.mark.parametrize("column, value, message", [
-    ("adc", (1, 3, np.nan), "wire 3455 of plane 2 is not finite"),
-    ("adc", (1, 3, np.inf), "wire 3455 of plane 2 is not finite"),
-    ("local_wire", (0, 0, 3456), "plane 2 has a wire 3456.0, expected 0 to 3455"),
-    ("local_wire", (0, 0, 4), "wire 4 of plane 2 is given twice"),
-    ("local_wire", (0, 0, np.nan), "plane 2 has a wire nan"),
-])
+@pytest.mark.parametrize(
+    "column, value, message",
+    [
+        ("adc", (1, 3, np.nan), "wire 3455 of plane 2 is not finite"),
+        ("adc", (1, 3, np.inf), "wire 3455 of plane 2 is not finite"),
+        ("local_wire", (0, 0, 3456), "plane 2 has a wire 3456.0, expected 0 to 3455"),
+        ("local_wire", (0, 0, 4), "wire 4 of plane 2 is given twice"),
+        ("local_wire", (0, 0, np.nan), "plane 2 has a wire nan"),
+    ],
+)
 def test_bad_wires_name_the_event(tmp_path, column, value, message):
     path = write_open_samples(tmp_path / "a.h5", EVENTS)
     with h5py.File(path, "r+") as file:
@@ -165,10 +245,13 @@ def test_a_file_that_contradicts_itself(tmp_path):
 
     def miscount(file):
         file["wire_table/event_id.seq_cnt"][0, 1] = 4
-    for change, message in ((drop_rows, "columns of wire_table differ in length"),
-                            (miscount, "seq_cnt counts 7 rows for 4 events, the table has 8"),
-                            (lambda file: file["wire_table"].pop("local_plane"), "has no column 'local_plane'"),
-                            (lambda file: file["particle_table"].pop("g4_pdg"), "has no column 'g4_pdg'")):
+
+    for change, message in (
+        (drop_rows, "columns of wire_table differ in length"),
+        (miscount, "seq_cnt counts 7 rows for 4 events, the table has 8"),
+        (lambda file: file["wire_table"].pop("local_plane"), "has no column 'local_plane'"),
+        (lambda file: file["particle_table"].pop("g4_pdg"), "has no column 'g4_pdg'"),
+    ):
         with pytest.raises(EventError, match=r"a\.h5: .*" + message):
             open_events(broken(change))
     path = write_open_samples(tmp_path / "a.h5", EVENTS)

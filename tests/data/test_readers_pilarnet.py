@@ -1,4 +1,5 @@
 """PILArNet: small files in both published layouts, with known points."""
+
 import numpy as np
 import pytest
 
@@ -7,7 +8,11 @@ from minicnn.data.readers import Pilarnet, open_events
 
 h5py = pytest.importorskip("h5py")
 #: clusters of an event: semantic class, [(x, y, z, energy)]
-EVENTS = [[(4, [(0, 0, 0, 0.1)]), (1, [(1, 2, 3, 0.5), (1, 7, 3, 0.25), (5, 6, 7, 2)])], [], [(0, [(767, 0, 766, 1)])]]
+EVENTS = [
+    [(4, [(0, 0, 0, 0.1)]), (1, [(1, 2, 3, 0.5), (1, 7, 3, 0.25), (5, 6, 7, 2)])],
+    [],
+    [(0, [(767, 0, 766, 1)])],
+]
 #: flat layout: PDG code, [(x, y, z, charge)]
 PARTICLES = [(13, [(1, 2, 3, 0.5), (1, 7, 3, 0.25)]), (2212, [(5, 6, 7, 2)]), (22, [])]
 
@@ -17,8 +22,12 @@ def write_vlen(path, events):
         point = file.create_dataset("point", (len(events),), h5py.vlen_dtype(np.float32))
         cluster = file.create_dataset("cluster", (len(events),), h5py.vlen_dtype(np.int64))
         for k, clusters in enumerate(events):
-            point[k] = np.array([(*p, -1, 2.5, 100, 0.3) for _, points in clusters for p in points], "f4").ravel()
-            cluster[k] = np.array([(len(points), 0, 0, 0, semantic) for semantic, points in clusters], "i8").ravel()
+            point[k] = np.array(
+                [(*p, -1, 2.5, 100, 0.3) for _, points in clusters for p in points], "f4"
+            ).ravel()
+            cluster[k] = np.array(
+                [(len(points), 0, 0, 0, semantic) for semantic, points in clusters], "i8"
+            ).ravel()
     return path
 
 
@@ -26,31 +35,59 @@ def write_flat(path, particles):
     points = np.array([p for _, some in particles for p in some], "f4").reshape(-1, 4)
     ends = np.cumsum([len(some) for _, some in particles])
     with h5py.File(path, "w") as file:
-        for name, values, dtype in (("coordinates", points[:, :3], "i2"), ("charge", points[:, 3], "f2"),
-                                    ("end_indices", ends, "i8"), ("start_indices", [0, *ends[:-1]], "i8"),
-                                    ("labels", [pdg for pdg, _ in particles], "i2"),
-                                    ("energy_init", np.ones(len(ends)), "f2"), ("mom", np.ones((len(ends), 3)), "f2")):
+        for name, values, dtype in (
+            ("coordinates", points[:, :3], "i2"),
+            ("charge", points[:, 3], "f2"),
+            ("end_indices", ends, "i8"),
+            ("start_indices", [0, *ends[:-1]], "i8"),
+            ("labels", [pdg for pdg, _ in particles], "i2"),
+            ("energy_init", np.ones(len(ends)), "f2"),
+            ("mom", np.ones((len(ends), 3)), "f2"),
+        ):
             values = np.asarray(values, dtype)
-            file.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]), chunks=True, compression="gzip")
+            file.create_dataset(
+                name,
+                data=values,
+                maxshape=(None, *values.shape[1:]),
+                chunks=True,
+                compression="gzip",
+            )
         file["event_0/indices"] = np.arange(len(ends), dtype="i4")
     return path
 
 
 def pixels(event):
-    return {tuple(at): value.tolist() for at, value in zip(event.image.coords.tolist(), event.image.values)}
+    return {
+        tuple(at): value.tolist()
+        for at, value in zip(event.image.coords.tolist(), event.image.values)
+    }
 
 
 def test_vlen(tmp_path):
     path = write_vlen(tmp_path / "a.h5", EVENTS)
     with open_events(path) as reader:
-        assert isinstance(reader, Pilarnet) and reader.image_shape == (768, 768, 1) and reader.labels.tolist() == [-1] * 3
+        assert (
+            isinstance(reader, Pilarnet)
+            and reader.image_shape == (768, 768, 1)
+            and reader.labels.tolist() == [-1] * 3
+        )
         first, second, third = reader
-    assert pixels(first) == {(0, 0): [np.float32(0.1)], (3, 1): [0.75], (7, 5): [2]}  # rows z, columns x, energies added up
+    assert pixels(first) == {
+        (0, 0): [np.float32(0.1)],
+        (3, 1): [0.75],
+        (7, 5): [2],
+    }  # rows z, columns x, energies added up
     assert pixels(second) == {} and pixels(third) == {(766, 767): [1]} and third.id == (0, 0, 2)
     with open_events(path, planes=(1, "zy"), without=(4,), threshold=0.4, size=256) as reader:
         assert reader.planes == ("yx", "zy") and reader.image_shape == (256, 256, 2)
-        # (2, 1), (7, 1) and (6, 5) in yx; (3, 2), (3, 7) and (7, 6) in zy; below 0.4 is gone; then blocks of 3
-        assert pixels(reader.read(0)) == {(0, 0): [0.5, 0], (2, 1): [2, 0], (1, 0): [0, 0.5], (2, 2): [0, 2]}
+        # (2, 1), (7, 1) and (6, 5) in yx; (3, 2), (3, 7) and (7, 6) in zy; below 0.4 is gone; then
+        # blocks of 3
+        assert pixels(reader.read(0)) == {
+            (0, 0): [0.5, 0],
+            (2, 1): [2, 0],
+            (1, 0): [0, 0.5],
+            (2, 2): [0, 2],
+        }
     with open_events(path, size=1000) as reader:
         assert pixels(reader.read(2)) == {(766 + 116, 767 + 116): [1]}
 
@@ -67,33 +104,57 @@ def test_flat(tmp_path):
 
 def test_wrong_options(tmp_path):
     path = write_flat(tmp_path / "a.h5", PARTICLES)
-    for options, message in (({"plane": 3}, "two of x, y, z"), ({"plane": "xx"}, "two of x, y, z"), ({"extent": 0}, "positive"),
-                             ({"without": (4,)}, "does not have"), ({"class_names": ("a",)}, "label_of_pdg gives"),
-                             ({"producer": 1}, "has no option producer")):
+    for options, message in (
+        ({"plane": 3}, "two of x, y, z"),
+        ({"plane": "xx"}, "two of x, y, z"),
+        ({"extent": 0}, "positive"),
+        ({"without": (4,)}, "does not have"),
+        ({"class_names": ("a",)}, "label_of_pdg gives"),
+        ({"producer": 1}, "has no option producer"),
+    ):
         with pytest.raises(ValueError, match=message):
             open_events(path, **options)
 
 
 def test_bad_events_are_named(tmp_path):
-    bad = [[(1, [(768, 0, 0, 1)])], [(1, [(0, -1, 0, 1)])], [(1, [(np.nan, 0, 0, 1)])], [(1, [(0, 0, 0, np.inf)])], EVENTS[0]]
+    bad = [
+        [(1, [(768, 0, 0, 1)])],
+        [(1, [(0, -1, 0, 1)])],
+        [(1, [(np.nan, 0, 0, 1)])],
+        [(1, [(0, 0, 0, np.inf)])],
+        EVENTS[0],
+    ]
     path = write_vlen(tmp_path / "a.h5", bad)
     with h5py.File(path, "r+") as file:
         file["cluster"][4] = np.array([1, 0, 0, 0, 1])
     with open_events(path) as reader:
-        for number, message in ((0, r"a point at \(768.0, 0.0, 0.0\), outside the cube of 768 .*extent="), (1, "outside"),
-                                (2, "outside"), (3, "has the value"), (4, "has 4 points, but its clusters count 1")):
+        for number, message in (
+            (0, r"a point at \(768.0, 0.0, 0.0\), outside the cube of 768 .*extent="),
+            (1, "outside"),
+            (2, "outside"),
+            (3, "has the value"),
+            (4, "has 4 points, but its clusters count 1"),
+        ):
             with pytest.raises(EventError, match=rf"a\.h5, event {number}: .*{message}"):
                 reader.read(number)
     with h5py.File(path, "r+") as file:
         file["point"][0] = np.zeros(7, "f4")
-    with open_events(path) as reader, pytest.raises(EventError, match="event 0: has 7 numbers for its points"):
+    with (
+        open_events(path) as reader,
+        pytest.raises(EventError, match="event 0: has 7 numbers for its points"),
+    ):
         reader.read(0)
 
 
 def test_a_file_that_contradicts_itself(tmp_path):
-    for change, message in ((lambda f: f["labels"].resize((2,)), "differ in length"),
-                            (lambda f: f["charge"].resize((2,)), "3 coordinates, but 2 charges"),
-                            (lambda f: f["end_indices"].write_direct(np.array([9, 9, 9])), "event 0 has the points 0 to 9 of 3")):
+    for change, message in (
+        (lambda f: f["labels"].resize((2,)), "differ in length"),
+        (lambda f: f["charge"].resize((2,)), "3 coordinates, but 2 charges"),
+        (
+            lambda f: f["end_indices"].write_direct(np.array([9, 9, 9])),
+            "event 0 has the points 0 to 9 of 3",
+        ),
+    ):
         path = write_flat(tmp_path / "a.h5", PARTICLES)
         with h5py.File(path, "r+") as file:
             change(file)

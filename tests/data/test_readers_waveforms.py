@@ -1,4 +1,7 @@
-"""Raw waveforms: made-up channels with known pedestals, noise and pulses; the real MicroBooNE ones where they are."""
+"""Raw waveforms: made-up channels with known pedestals, noise and pulses; the real MicroBooNE ones
+where they are.
+"""
+
 import tracemalloc
 
 import numpy as np
@@ -11,11 +14,15 @@ from minicnn.data.readers.waveforms import noise
 
 DATA = SHARED
 REAL = DATA / "microboone_run3493_raw_waveforms.npz"
-needs_real = pytest.mark.skipif(not REAL.exists(), reason="the MicroBooNE waveforms are not on this machine")
+needs_real = pytest.mark.skipif(
+    not REAL.exists(), reason="the MicroBooNE waveforms are not on this machine"
+)
 
 
 def waveforms(channels=60, ticks=3200, pulses=(), bad=(), common=5.0, seed=0):
-    """uint16 ADC: pedestals, noise of sigma 1.5, noise common to groups of 48, Gaussian pulses (channel, tick, height)."""
+    """uint16 ADC: pedestals, noise of sigma 1.5, noise common to groups of 48, Gaussian pulses
+    (channel, tick, height).
+    """
     rng = np.random.default_rng(seed)
     adc = 460 + 3 * np.arange(channels)[:, None] + 1.5 * rng.standard_normal((channels, ticks))
     adc += np.repeat(common * rng.standard_normal((-(-channels // 48), ticks)), 48, 0)[:channels]
@@ -29,22 +36,36 @@ def waveforms(channels=60, ticks=3200, pulses=(), bad=(), common=5.0, seed=0):
 def clusters(event):
     """{wire: (columns from, to)} of the lit pixels."""
     coords = event.image.coords
-    return {int(wire): (int(c.min()), int(c.max())) for wire in np.unique(coords[:, 0]) for c in [coords[coords[:, 0] == wire, 1]]}
+    return {
+        int(wire): (int(c.min()), int(c.max()))
+        for wire in np.unique(coords[:, 0])
+        for c in [coords[coords[:, 0] == wire, 1]]
+    }
 
 
 @pytest.mark.parametrize("pedestal", ["median", "mode"])
 def test_pulses_are_found_and_nothing_else(tmp_path, pedestal):
     np.save(tmp_path / "a.npy", waveforms(pulses=[(7, 1000, 60), (55, 2000, 90)], bad=[20, 21, 50]))
     with open_events(tmp_path / "a.npy", pedestal=pedestal, threshold=7) as reader:
-        assert isinstance(reader, Waveforms) and len(reader) == 1 and reader.image_shape == (3600, 3600, 1)
+        assert (
+            isinstance(reader, Waveforms)
+            and len(reader) == 1
+            and reader.image_shape == (3600, 3600, 1)
+        )
         event = reader.read(0)
         assert reader.notes == {0: "channels 20-21, 50 left out: noise above 10 ADC, or none"}
     # 60 channels and 3200 ticks, each a column, centred on 3600: 1770 and 200
     found = clusters(event)
     assert set(found) == {1777, 1825}
-    assert 1190 <= found[1777][0] < 1200 < found[1777][1] <= 1210 and 2190 <= found[1825][0] < 2200 < found[1825][1] <= 2210
+    assert (
+        1190 <= found[1777][0] < 1200 < found[1777][1] <= 1210
+        and 2190 <= found[1825][0] < 2200 < found[1825][1] <= 2210
+    )
     dense = event.image.to_dense()[..., 0]
-    assert abs(dense[1777, 1200] - 60) < 8 and abs(dense[1777].sum() - 60 * 4 * np.sqrt(2 * np.pi)) < 60
+    assert (
+        abs(dense[1777, 1200] - 60) < 8
+        and abs(dense[1777].sum() - 60 * 4 * np.sqrt(2 * np.pi)) < 60
+    )
     assert event.label == -1
 
 
@@ -57,13 +78,22 @@ def test_common_noise_is_what_hides_small_pulses(tmp_path):
 def test_summing_ticks(tmp_path):
     adc = waveforms(48, 9595, [(3, 9592, 200)], common=0)
     np.savez(tmp_path / "a.npz", first=adc, second=adc[:1])
-    with open_events(tmp_path / "a.npz") as reader:  # 9595 ticks by 3: 3199 columns, the last of one tick
+    with open_events(
+        tmp_path / "a.npz"
+    ) as reader:  # 9595 ticks by 3: 3199 columns, the last of one tick
         assert len(reader) == 2 and reader.keys == ["first", "second"]
         assert clusters(reader.read(0))[1776 + 3][1] == (3600 - 3199) // 2 + 3198
         assert reader.read(1).image.nnz == 0
     with open_events(tmp_path / "a.npz", key="first", tick_sum=10, size=900, threshold=8) as reader:
-        assert len(reader) == 1 and reader.image_shape == (900, 900, 1) and set(clusters(reader.read(0))) == {444}
-    with open_events(tmp_path / "a.npz", tick_sum=2) as reader, pytest.raises(EventError, match=r"48 x 4798 does not fit"):
+        assert (
+            len(reader) == 1
+            and reader.image_shape == (900, 900, 1)
+            and set(clusters(reader.read(0))) == {444}
+        )
+    with (
+        open_events(tmp_path / "a.npz", tick_sum=2) as reader,
+        pytest.raises(EventError, match=r"48 x 4798 does not fit"),
+    ):
         reader.read(0)
 
 
@@ -94,13 +124,21 @@ def test_images_are_not_waveforms(tmp_path):
 
 def test_errors(tmp_path):
     np.save(tmp_path / "a.npy", waveforms())
-    for options, message in (({"pedestal": "mean"}, "median or the mode"), ({"tick_sum": 0}, "are positive"),
-                             ({"size": 0}, "positive"), ({"threshold": -1}, "are positive"),
-                             ({"key": "x"}, "has no array 'x'"), ({"plane": 2}, "no option plane")):
+    for options, message in (
+        ({"pedestal": "mean"}, "median or the mode"),
+        ({"tick_sum": 0}, "are positive"),
+        ({"size": 0}, "positive"),
+        ({"threshold": -1}, "are positive"),
+        ({"key": "x"}, "has no array 'x'"),
+        ({"plane": 2}, "no option plane"),
+    ):
         with pytest.raises(ValueError, match=message):
             open_events(tmp_path / "a.npy", **options)
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-7000])
-    with open_events(tmp_path / "a.npy") as reader, pytest.raises(EventError, match=r"a\.npy, event 0: ends within channel 58"):
+    with (
+        open_events(tmp_path / "a.npy") as reader,
+        pytest.raises(EventError, match=r"a\.npy, event 0: ends within channel 58"),
+    ):
         reader.read(0)
     np.save(tmp_path / "f.npy", np.asfortranarray(waveforms()))
     with pytest.raises(EventError, match="Fortran order"):
@@ -109,12 +147,17 @@ def test_errors(tmp_path):
     data = bytearray((tmp_path / "z.npz").read_bytes())
     data[len(data) // 2] ^= 4
     (tmp_path / "z.npz").write_bytes(bytes(data))
-    with open_events(tmp_path / "z.npz") as reader, pytest.raises(EventError, match=r"z\.npz, event 0: .*damaged"):
+    with (
+        open_events(tmp_path / "z.npz") as reader,
+        pytest.raises(EventError, match=r"z\.npz, event 0: .*damaged"),
+    ):
         reader.read(0)
 
 
 def test_a_group_of_channels_is_in_memory(tmp_path):
-    np.savez(tmp_path / "a.npz", a=np.tile(waveforms(48, 3000), (20, 1)))  # 5.8 MB of counts, 11.5 MB as float
+    np.savez(
+        tmp_path / "a.npz", a=np.tile(waveforms(48, 3000), (20, 1))
+    )  # 5.8 MB of counts, 11.5 MB as float
     with open_events(tmp_path / "a.npz", group=12) as reader:
         tracemalloc.start()
         reader.read(0)
@@ -134,14 +177,23 @@ def test_the_real_waveforms():
     with open_events(REAL) as reader:
         assert isinstance(reader, Waveforms) and len(reader) == 7
         events = dict(zip(reader.keys, reader))
-        assert sorted(reader.notes) == [1, 5] and "U_ch0624_0671_noisy" in reader.notes[1] and "noisy_1ch" in reader.notes[5]
+        assert (
+            sorted(reader.notes) == [1, 5]
+            and "U_ch0624_0671_noisy" in reader.notes[1]
+            and "noisy_1ch" in reader.notes[5]
+        )
     tracks = events["Y_ch7728_7775"].image
-    assert 800 < tracks.nnz < 2000 and tracks.values.max() > 600 and events["noisy_1ch"].image.nnz == 0
+    assert (
+        800 < tracks.nnz < 2000 and tracks.values.max() > 600 and events["noisy_1ch"].image.nnz == 0
+    )
     rows = np.bincount(tracks.coords[:, 0])
     assert (rows[1776:1824] > 0).mean() > 0.4 and rows.sum() == rows[1776:1824].sum()
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the reference files are not on this machine")
 def test_geant4_steps_are_no_images():
-    with pytest.raises(EventError, match=r"geant4.*\.h5: this file holds the steps of Geant4 particles, which are not"):
+    with pytest.raises(
+        EventError,
+        match=r"geant4.*\.h5: this file holds the steps of Geant4 particles, which are not",
+    ):
         open_events(DATA / "geant4_muon_100MeV_in_argon.h5")

@@ -1,6 +1,7 @@
-"""Networks on the CUDA kernels, on the emulator or with MINICNN_TEST_DEVICE=cuda on a GPU: training as on the CPU, which GPU a rank takes,
-what is said where there is none or too little memory.
+"""Networks on the CUDA kernels, on the emulator or with MINICNN_TEST_DEVICE=cuda on a GPU: training
+as on the CPU, which GPU a rank takes, what is said where there is none or too little memory.
 """
+
 import ctypes
 import json
 import os
@@ -22,8 +23,13 @@ from minicnn.parallel import make_sync, place_on_node
 from minicnn.parallel.device import cuda_aware, lent
 
 DEVICE = os.environ.get("MINICNN_TEST_DEVICE", "emulated")
-emulated = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
-device = pytest.mark.skipif(DEVICE == "emulated" and shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
+emulated = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH"
+)
+device = pytest.mark.skipif(
+    DEVICE == "emulated" and shutil.which("g++") is None,
+    reason="the emulator needs g++, which is not on the PATH",
+)
 
 
 def few_lit(n, seed=0):
@@ -33,11 +39,15 @@ def few_lit(n, seed=0):
 
 @device
 @pytest.mark.parametrize("suppression", ["never", "always", "auto"])
-@pytest.mark.parametrize("optimizer", [lambda: mc.SGD(0.05, momentum=0.9), lambda: mc.Adam(0.01)], ids=["sgd", "adam"])
+@pytest.mark.parametrize(
+    "optimizer", [lambda: mc.SGD(0.05, momentum=0.9), lambda: mc.Adam(0.01)], ids=["sgd", "adam"]
+)
 def test_training_is_that_of_the_cpu(suppression, optimizer):
-    models = [small_model(d, zero_suppression=suppression, optimizer=optimizer()) for d in ("cpu", DEVICE)]
+    models = [
+        small_model(d, zero_suppression=suppression, optimizer=optimizer()) for d in ("cpu", DEVICE)
+    ]
     for step in range(3):
-        x, y = few_lit(10, step)                              # more than run at once
+        x, y = few_lit(10, step)  # more than run at once
         losses = [m.train_on_batch(x, y) for m in models]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     cpu, cuda = (m.kernels.to_host(m.parameters) for m in models)
@@ -48,9 +58,21 @@ def test_training_is_that_of_the_cpu(suppression, optimizer):
 @device
 def test_unfused_layers_and_dropout():
     def layers():
-        return [mc.Conv2D(3, 3, strides=2), mc.ReLU(), mc.MaxPooling2D(3, 2), mc.Conv2D(4, 2), mc.ELU(), mc.Flatten(), mc.Dropout(0.3),
-                mc.Dense(3)]
-    models = [mc.Sequential(layers(), (22, 19, 1), device=d, optimizer=mc.SGD(0.01)) for d in ("reference", DEVICE)]
+        return [
+            mc.Conv2D(3, 3, strides=2),
+            mc.ReLU(),
+            mc.MaxPooling2D(3, 2),
+            mc.Conv2D(4, 2),
+            mc.ELU(),
+            mc.Flatten(),
+            mc.Dropout(0.3),
+            mc.Dense(3),
+        ]
+
+    models = [
+        mc.Sequential(layers(), (22, 19, 1), device=d, optimizer=mc.SGD(0.01))
+        for d in ("reference", DEVICE)
+    ]
     x, y = random_batch(4)
     assert models[0].train_on_batch(x, y) == pytest.approx(models[1].train_on_batch(x, y), rel=1e-5)
     reference, cuda = (m.kernels.to_host(m.parameters) for m in models)
@@ -66,12 +88,22 @@ def test_zero_suppression(case):
 @device
 def test_tf32_is_asked_for_and_said():
     x, y = few_lit(4)
-    layers = [mc.Conv2D(9, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(2), mc.Conv2D(6, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(3),
-              mc.Flatten(), mc.Dense(3)]
+    layers = [
+        mc.Conv2D(9, 3, padding="same"),
+        mc.ELU(),
+        mc.MaxPooling2D(2),
+        mc.Conv2D(6, 3, padding="same"),
+        mc.ELU(),
+        mc.MaxPooling2D(3),
+        mc.Flatten(),
+        mc.Dense(3),
+    ]
     losses = {}
     for precision in ("float32", "tf32"):
         for mode in ("never", "always"):
-            model = mc.Sequential(layers, (22, 19, 1), device=DEVICE, precision=precision, zero_suppression=mode)
+            model = mc.Sequential(
+                layers, (22, 19, 1), device=DEVICE, precision=precision, zero_suppression=mode
+            )
             losses[precision, mode] = model.train_on_batch(x, y)
         assert ("forward in TF32" in str(model.plan())) == (precision == "tf32")
     assert losses["tf32", "never"] == pytest.approx(losses["tf32", "always"], rel=1e-6)
@@ -85,11 +117,17 @@ def test_tf32_is_asked_for_and_said():
 @device
 def test_planes_backgrounds_and_dense_images():
     shape = (41, 38, 3)
-    compare(DEVICE, shape, [event(shape, [(9, 9), (0, 37)], i, background=b) for i, b in enumerate((0.0, 0.75, 0.0))])
+    compare(
+        DEVICE,
+        shape,
+        [event(shape, [(9, 9), (0, 37)], i, background=b) for i, b in enumerate((0.0, 0.75, 0.0))],
+    )
     x, _ = few_lit(10)
     for mode in ("never", "always", "auto"):
         model = small_model(DEVICE, zero_suppression=mode)
-        assert np.array_equal(model.predict(x), model.predict([mc.data.SparseImage.from_dense(image) for image in x]))
+        assert np.array_equal(
+            model.predict(x), model.predict([mc.data.SparseImage.from_dense(image) for image in x])
+        )
 
 
 @device
@@ -98,7 +136,10 @@ def test_checkpoints_go_from_device_to_device(tmp_path):
     model = small_model(DEVICE, optimizer=mc.Adam(0.01))
     model.fit((x, y), validation_data=(x, y), epochs=1, batch_size=2)
     model.save(tmp_path / "model")
-    again = [mc.load_model(tmp_path / "model", device=d, optimizer=mc.Adam(0.01)) for d in ("cpu", DEVICE)]
+    again = [
+        mc.load_model(tmp_path / "model", device=d, optimizer=mc.Adam(0.01))
+        for d in ("cpu", DEVICE)
+    ]
     losses = [m.train_on_batch(x, y) for m in (model, *again)]
     assert losses[0] == losses[2] == pytest.approx(losses[1], rel=1e-5)
 
@@ -116,20 +157,47 @@ def test_the_training_example(tmp_path):
     """2 ranks, 3 steps, as a user runs it."""
     losses = []
     for device in ("emulated", "cpu"):
-        done = mpi(2, ROOT / "examples/microboone.py", "--size", 144, "--device", device, "--train", 6, "--validation", 2, "--epochs", 1,
-                   "--batch-size", 1, "--out", tmp_path / device, "--cache", tmp_path / "cache")
+        done = mpi(
+            2,
+            ROOT / "examples/microboone.py",
+            "--size",
+            144,
+            "--device",
+            device,
+            "--train",
+            6,
+            "--validation",
+            2,
+            "--epochs",
+            1,
+            "--batch-size",
+            1,
+            "--out",
+            tmp_path / device,
+            "--cache",
+            tmp_path / "cache",
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         losses.append(json.loads((tmp_path / device / "run.json").read_text())["epochs"][-1])
-    weights = [mc.load_model(tmp_path / d / "model.safetensors", device="reference").parameters for d in ("emulated", "cpu")]
+    weights = [
+        mc.load_model(tmp_path / d / "model.safetensors", device="reference").parameters
+        for d in ("emulated", "cpu")
+    ]
     assert np.linalg.norm(weights[0] - weights[1]) <= 1e-5 * np.linalg.norm(weights[1])
     assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------ devices
+# ------------------------------------------------------------------------------------------ devices
 def test_ranks_take_gpus_in_turn(monkeypatch):
     assert [share(r, 5, 2) for r in range(5)] == [(0, 3), (1, 2), (0, 3), (1, 2), (0, 3)]
     assert [share(r, 2, 4) for r in range(2)] == [(0, 1), (1, 1)]
-    for variable in ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID", "SLURM_LOCALID"):
+    for variable in (
+        "MPI_LOCALRANKID",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "MV2_COMM_WORLD_LOCAL_RANK",
+        "PALS_LOCAL_RANKID",
+        "SLURM_LOCALID",
+    ):
         monkeypatch.delenv(variable, raising=False)
     assert place_on_node() == (0, 1)
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "3")
@@ -139,19 +207,31 @@ def test_ranks_take_gpus_in_turn(monkeypatch):
 
 
 class FakeCupy(types.ModuleType):
-    """CuPy's interface as far as gpu.py uses it, over the emulator: two GPUs with 96 KiB of shared memory per block."""
+    """CuPy's interface as far as gpu.py uses it, over the emulator: two GPUs with 96 KiB of shared
+    memory per block.
+    """
 
     __version__ = "fake"
 
     def __init__(self):
         super().__init__("cupy")
         run = emulator.Emulator()
-        self.ndarray, self.empty, self.asarray, self.asnumpy, self.launches = emulator.DeviceArray, run.empty, run.asarray, run.to_host, []
+        self.ndarray, self.empty, self.asarray, self.asnumpy, self.launches = (
+            emulator.DeviceArray,
+            run.empty,
+            run.asarray,
+            run.to_host,
+            [],
+        )
         fake = self
 
         class Device:
             compute_capability, pci_bus_id = "70", "0000:00:00.0"
-            attributes = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlock": 48 << 10, "MaxSharedMemoryPerBlockOptin": 96 << 10}  # noqa: RUF012
+            attributes = {  # noqa: RUF012
+                "MultiProcessorCount": 2,
+                "MaxSharedMemoryPerBlock": 48 << 10,
+                "MaxSharedMemoryPerBlockOptin": 96 << 10,
+            }
             mem_info = (1 << 30, 2 << 30)
 
             def __init__(self, index):
@@ -166,30 +246,44 @@ class FakeCupy(types.ModuleType):
         class RawModule:
             def __init__(self, code, options):
                 assert options[0] == "-std=c++17"
-                self.code, self.defines = code, tuple(tuple(o[2:].split("=", 1)) for o in options[1:])
+                self.code, self.defines = (
+                    code,
+                    tuple(tuple(o[2:].split("=", 1)) for o in options[1:]),
+                )
 
             def get_function(self, name):
                 assert name in names_in(self.code)
                 return Function(self, name)
 
         class Function:
-            max_dynamic_shared_size_bytes = 38 << 10          # 48 KiB less static arrays
+            max_dynamic_shared_size_bytes = 38 << 10  # 48 KiB less static arrays
 
             def __init__(self, module, name):
                 self.module, self.name = module, name
 
             def __call__(self, grid, block, args, shared_mem=0):
-                assert len(grid) == len(block) == 3 and shared_mem <= self.max_dynamic_shared_size_bytes <= 96 << 10
+                assert (
+                    len(grid) == len(block) == 3
+                    and shared_mem <= self.max_dynamic_shared_size_bytes <= 96 << 10
+                )
                 assert all(isinstance(a, emulator.DeviceArray | np.generic) for a in args)
                 fake.launches.append(self.name)
                 e = emulator.Emulator(replaced={"module": self.module.code})
-                e.launch("module", self.name, grid, block, args, dict(self.module.defines), shared_mem)
+                e.launch(
+                    "module", self.name, grid, block, args, dict(self.module.defines), shared_mem
+                )
 
         self.RawModule = RawModule
         space = types.SimpleNamespace
         self.cuda = space(
-            Device=Device, memory=space(OutOfMemoryError=MemoryError), alloc_pinned_memory=bytearray,
-            runtime=space(getDeviceCount=lambda: 2, getDeviceProperties=lambda i: {"name": b"Fake GPU", "totalGlobalMem": 2 << 30}))
+            Device=Device,
+            memory=space(OutOfMemoryError=MemoryError),
+            alloc_pinned_memory=bytearray,
+            runtime=space(
+                getDeviceCount=lambda: 2,
+                getDeviceProperties=lambda i: {"name": b"Fake GPU", "totalGlobalMem": 2 << 30},
+            ),
+        )
 
         class NcclCommunicator:
             def __init__(self, size, unique, rank):
@@ -200,8 +294,13 @@ class FakeCupy(types.ModuleType):
                 numbers = (ctypes.c_float * count).from_address(to)
                 numbers[:] = [2 * n for n in numbers]
 
-        self.nccl = space(available=False, get_unique_id=lambda: (7,), NcclCommunicator=NcclCommunicator, NCCL_FLOAT32="float",
-                          NCCL_SUM="sum")
+        self.nccl = space(
+            available=False,
+            get_unique_id=lambda: (7,),
+            NcclCommunicator=NcclCommunicator,
+            NCCL_FLOAT32="float",
+            NCCL_SUM="sum",
+        )
         self.cuda.get_current_stream = lambda: space(ptr=11)
         self.get_default_memory_pool = lambda: space(free_bytes=lambda: 1 << 20)
 
@@ -212,8 +311,17 @@ def fake_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", fake.nccl)
     monkeypatch.setattr(gpu, "_backend", None)
-    monkeypatch.setattr(emulator.DeviceArray, "data", property(lambda a: types.SimpleNamespace(ptr=a.__array_interface__["data"][0])))
-    monkeypatch.setattr(emulator.DeviceArray, "get", lambda a, out: out.__setitem__(Ellipsis, emulator.plain(a)), raising=False)
+    monkeypatch.setattr(
+        emulator.DeviceArray,
+        "data",
+        property(lambda a: types.SimpleNamespace(ptr=a.__array_interface__["data"][0])),
+    )
+    monkeypatch.setattr(
+        emulator.DeviceArray,
+        "get",
+        lambda a, out: out.__setitem__(Ellipsis, emulator.plain(a)),
+        raising=False,
+    )
     return fake
 
 
@@ -223,19 +331,32 @@ def test_the_gpu_runtime_against_a_stand_in_for_cupy(fake_cupy, monkeypatch):
     monkeypatch.setenv("MPI_LOCALRANKID", "3")
     monkeypatch.setenv("MPI_LOCALNRANKS", "4")
     backend, text = resolve_device("cuda")
-    assert text == "cuda:1 (Fake GPU, 2 GiB), shared by 2 ranks of this node" and fake_cupy.used == 1
+    assert (
+        text == "cuda:1 (Fake GPU, 2 GiB), shared by 2 ranks of this node" and fake_cupy.used == 1
+    )
     assert resolve_device("cuda:1") == (backend, "cuda:1 (Fake GPU, 2 GiB)")
-    with pytest.raises(RuntimeError, match=r'device "cuda:0": this process uses GPU 1 already and cannot use 0 too'):
+    with pytest.raises(
+        RuntimeError, match=r'device "cuda:0": this process uses GPU 1 already and cannot use 0 too'
+    ):
         resolve_device("cuda:0")
     x, y = few_lit(3)
-    models = [small_model(d, optimizer=mc.SGD(0.05), zero_suppression="always") for d in ("cuda", "emulated")]
+    models = [
+        small_model(d, optimizer=mc.SGD(0.05), zero_suppression="always")
+        for d in ("cuda", "emulated")
+    ]
     assert models[0].train_on_batch(x, y) == models[1].train_on_batch(x, y)
-    assert {"conv2d_block", "block_dw", "window_gradients", "list_marks", "sgd"} <= set(fake_cupy.launches)
+    assert {"conv2d_block", "block_dw", "window_gradients", "list_marks", "sgd"} <= set(
+        fake_cupy.launches
+    )
     with lent(models[0].gradients, backend) as memory:
-        assert type(memory) is np.ndarray and np.array_equal(memory, backend.to_host(models[0].gradients))
+        assert type(memory) is np.ndarray and np.array_equal(
+            memory, backend.to_host(models[0].gradients)
+        )
         memory += 1
     assert np.array_equal(backend.to_host(models[0].gradients), memory)
-    with pytest.raises(RuntimeError, match=r"cuda:1 \(Fake GPU, 2 GiB\) has no tensor cores for TF32"):
+    with pytest.raises(
+        RuntimeError, match=r"cuda:1 \(Fake GPU, 2 GiB\) has no tensor cores for TF32"
+    ):
         small_model("cuda", precision="tf32")
     assert backend.memory_free() == (1 << 30) + (1 << 20)
 
@@ -264,7 +385,10 @@ def test_nccl_against_a_stand_in(fake_cupy):
     for times in (2, 4):
         sync.allreduce(gradients, backend)
         assert np.array_equal(backend.to_host(gradients), times * np.arange(5))
-    for k, message in ((emulator.backend(), "NCCL is for GPUs, this is emulated"), (get_backend("reference"), "this is the reference")):
+    for k, message in (
+        (emulator.backend(), "NCCL is for GPUs, this is emulated"),
+        (get_backend("reference"), "this is the reference"),
+    ):
         with pytest.raises(ValueError, match=message):
             make_sync("weights", TwoRanks(), transport="nccl").allreduce(gradients, k)
     with pytest.raises(ValueError, match="transport must be one of mpi, nccl, got 'smoke'"):
@@ -272,20 +396,29 @@ def test_nccl_against_a_stand_in(fake_cupy):
 
 
 def test_there_is_no_such_gpu(fake_cupy):
-    with pytest.raises(RuntimeError, match=r'device "cuda:5": there is no GPU 5: this process sees 2'):
+    with pytest.raises(
+        RuntimeError, match=r'device "cuda:5": there is no GPU 5: this process sees 2'
+    ):
         resolve_device("cuda:5")
     for bad in ("cuda:x", "cuda:-1", "gpu"):
         with pytest.raises(ValueError, match="unknown device"):
             resolve_device(bad)
 
 
-@pytest.mark.parametrize("count, message", [(None, "CuPy cannot be imported"), (0, "the CUDA driver sees no GPU"),
-                                            (RuntimeError("driver too old"), r"no usable CUDA driver \(driver too old\)")])
+@pytest.mark.parametrize(
+    "count, message",
+    [
+        (None, "CuPy cannot be imported"),
+        (0, "the CUDA driver sees no GPU"),
+        (RuntimeError("driver too old"), r"no usable CUDA driver \(driver too old\)"),
+    ],
+)
 def test_a_gpu_that_cannot_be_used_says_why(monkeypatch, fake_cupy, count, message):
     def counting():
         if isinstance(count, Exception):
             raise count
         return count
+
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy if count is not None else None)
     fake_cupy.cuda.runtime.getDeviceCount = counting
     with pytest.raises(RuntimeError, match=f'device "cuda": .*{message}.* Use device="cpu"'):
@@ -299,7 +432,10 @@ def test_out_of_memory_names_the_batch_that_fits():
     one = model.plan().device_bytes(1)
     model.kernels.runtime.memory = 3 * one
     x, y = random_batch(8)
-    with pytest.raises(MemoryError, match=r"emulated: out of memory with 8 events at a time.*: a batch_size of 3 fits \(13376 bytes asked"):
+    with pytest.raises(
+        MemoryError,
+        match=r"emulated: out of memory with 8 events at a time.*: a batch_size of 3 fits \(13376 bytes asked",
+    ):
         model.train_on_batch(x, y)
     model.kernels.runtime.memory = one // 2
     with pytest.raises(MemoryError, match="not even one event fits"):

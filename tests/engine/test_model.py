@@ -1,4 +1,5 @@
 """Sequential: the talk's network, the flat buffers, the public calls, bad input."""
+
 import numpy as np
 import pytest
 
@@ -38,7 +39,7 @@ def test_weights_are_views_of_one_buffer_in_layer_order():
     at = 0
     for name, w in model.weights.items():
         assert np.shares_memory(w, model.parameters)
-        assert np.array_equal(model.parameters[at:at + w.size], w.ravel()), name
+        assert np.array_equal(model.parameters[at : at + w.size], w.ravel()), name
         at += w.size
     assert at == model.parameters.size
     model.parameters[...] = 0
@@ -47,7 +48,9 @@ def test_weights_are_views_of_one_buffer_in_layer_order():
 
 def test_initial_weights_are_glorot_uniform_and_depend_on_the_seed_alone():
     a, b, c = small_model(seed=1), small_model(seed=1), small_model(seed=2)
-    assert np.array_equal(a.parameters, b.parameters) and not np.array_equal(a.parameters, c.parameters)
+    assert np.array_equal(a.parameters, b.parameters) and not np.array_equal(
+        a.parameters, c.parameters
+    )
     w = mc.models.microboone(size=625, device="reference").weights["block3_conv1/w"]
     limit = np.sqrt(6 / (25 * (64 + 128)))
     assert np.abs(w).max() <= limit and abs(w.std() - limit / np.sqrt(3)) < 0.01 * limit
@@ -56,7 +59,7 @@ def test_initial_weights_are_glorot_uniform_and_depend_on_the_seed_alone():
 def test_loss_and_gradients_are_means_over_events():
     model, (x, y) = small_model(dtype="float64"), random_batch(3)
     loss, grads = model.loss_and_gradients(x, y)
-    single = [model.loss_and_gradients(x[i:i + 1], y[i:i + 1]) for i in range(3)]
+    single = [model.loss_and_gradients(x[i : i + 1], y[i : i + 1]) for i in range(3)]
     assert loss == pytest.approx(np.mean([s[0] for s in single]))
     for name, g in grads.items():
         assert np.allclose(g, np.mean([s[1][name] for s in single], 0), atol=1e-12), name
@@ -79,8 +82,11 @@ def test_gradients_of_the_whole_model_are_numerically_right():
 
 def test_train_on_batch_learns_and_fused_equals_unfused():
     x, y = random_batch(12)
-    # at a rate of 0.05 the loss jumps, and rounding, which is each processor's own, decides where to
-    fused, plain = (small_model(fuse=f, optimizer=mc.SGD(0.02, momentum=0.9)) for f in (True, False))
+    # at a rate of 0.05 the loss jumps, and rounding, which is each processor's own, decides where
+    # to
+    fused, plain = (
+        small_model(fuse=f, optimizer=mc.SGD(0.02, momentum=0.9)) for f in (True, False)
+    )
     losses = [(fused.train_on_batch(x, y), plain.train_on_batch(x, y)) for _ in range(25)]
     assert losses[-1][0] < 0.3 * losses[0][0]
     assert np.allclose(*zip(*losses), rtol=1e-4)
@@ -93,8 +99,11 @@ def test_sparse_images_and_arrays_give_the_same():
     sparse = [mc.data.SparseImage.from_dense(image) for image in x]
     assert np.array_equal(model.predict(x), model.predict(sparse))
     assert model.train_on_batch(x, y) == model.__class__(
-        [mc.layers.REGISTRY[type(layer).__name__](**layer.config()) for layer in model.layers], model.input_shape,
-        device="reference", input_scale=0.25).train_on_batch(sparse, y)
+        [mc.layers.REGISTRY[type(layer).__name__](**layer.config()) for layer in model.layers],
+        model.input_shape,
+        device="reference",
+        input_scale=0.25,
+    ).train_on_batch(sparse, y)
 
 
 def test_predict_returns_scores():
@@ -106,7 +115,10 @@ def test_predict_returns_scores():
 
 def test_dropout_acts_in_training_only_and_is_reproducible():
     def make():
-        return mc.Sequential([mc.Flatten(), mc.Dropout(0.5), mc.Dense(3)], (4, 4, 1), device="reference")
+        return mc.Sequential(
+            [mc.Flatten(), mc.Dropout(0.5), mc.Dense(3)], (4, 4, 1), device="reference"
+        )
+
     x, y = random_batch(8, (4, 4, 1))
     a, b = make(), make()
     assert np.array_equal(a.predict(x), a.predict(x))
@@ -114,15 +126,30 @@ def test_dropout_acts_in_training_only_and_is_reproducible():
     assert np.array_equal(a.parameters, b.parameters)
 
 
-@pytest.mark.parametrize("change, text", [
-    (lambda x, y: (x[:, :-1], y), r"event 0 .* shape \(21, 19, 1\), the network takes \(22, 19, 1\)"),
-    (lambda x, y: (x, y + 3), r"event 0 of the batch has the label \d; the network has the classes 0 to 2"),
-    (lambda x, y: (x, -1 - y), "label -"),
-    (lambda x, y: (x, y.astype(float)), "integers"),
-    (lambda x, y: (x, y[:-1]), "labels must be 3 integers"),
-    (lambda x, y: (np.where(np.arange(3).reshape(3, 1, 1, 1) == 1, np.nan, x), y), r"event 1 of the batch: pixel \(0, 0, 0\) is nan"),
-    (lambda x, y: (np.where(np.arange(3).reshape(3, 1, 1, 1) == 2, np.inf, x), y), r"event 2 of the batch: pixel \(0, 0, 0\) is inf"),
-])
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (
+            lambda x, y: (x[:, :-1], y),
+            r"event 0 .* shape \(21, 19, 1\), the network takes \(22, 19, 1\)",
+        ),
+        (
+            lambda x, y: (x, y + 3),
+            r"event 0 of the batch has the label \d; the network has the classes 0 to 2",
+        ),
+        (lambda x, y: (x, -1 - y), "label -"),
+        (lambda x, y: (x, y.astype(float)), "integers"),
+        (lambda x, y: (x, y[:-1]), "labels must be 3 integers"),
+        (
+            lambda x, y: (np.where(np.arange(3).reshape(3, 1, 1, 1) == 1, np.nan, x), y),
+            r"event 1 of the batch: pixel \(0, 0, 0\) is nan",
+        ),
+        (
+            lambda x, y: (np.where(np.arange(3).reshape(3, 1, 1, 1) == 2, np.inf, x), y),
+            r"event 2 of the batch: pixel \(0, 0, 0\) is inf",
+        ),
+    ],
+)
 def test_bad_batches_name_the_event(change, text):
     with pytest.raises(ValueError, match=text):
         small_model().train_on_batch(*change(*random_batch(3)))
@@ -131,7 +158,11 @@ def test_bad_batches_name_the_event(change, text):
 def test_set_weights_checks_everything_before_it_changes_anything():
     model = small_model()
     before, w = model.parameters.copy(), model.get_weights()
-    for bad in ({**w, "conv2d_1/w": np.zeros((1, 2))}, {k: w[k] for k in list(w)[1:]}, {**w, "x/w": np.zeros(1)}):
+    for bad in (
+        {**w, "conv2d_1/w": np.zeros((1, 2))},
+        {k: w[k] for k in list(w)[1:]},
+        {**w, "x/w": np.zeros(1)},
+    ):
         with pytest.raises(ValueError, match=r"conv2d_1/w|x/w"):
             model.set_weights({k: v + 1 if np.ndim(v) == 1 else v for k, v in bad.items()})
         assert np.array_equal(model.parameters, before)
@@ -147,18 +178,30 @@ def test_devices_are_explicit():
 
 
 def test_plan_says_why_a_block_is_not_fused():
-    layers = [mc.Conv2D(2, 3, strides=2), mc.ELU(), mc.MaxPooling2D(2), mc.Conv2D(2, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(3, 2)]
+    layers = [
+        mc.Conv2D(2, 3, strides=2),
+        mc.ELU(),
+        mc.MaxPooling2D(2),
+        mc.Conv2D(2, 3, padding="same"),
+        mc.ELU(),
+        mc.MaxPooling2D(3, 2),
+    ]
     text = str(mc.Sequential(layers, (40, 40, 1), device="reference").plan())
-    assert "not fused: stride (2, 2)" in text and "not fused: pool stride is not the pool size" in text
+    assert (
+        "not fused: stride (2, 2)" in text and "not fused: pool stride is not the pool size" in text
+    )
 
 
 def test_input_map_is_linear_below_the_knee_and_logarithmic_above():
     from minicnn.engine.input_map import InputMap
+
     v = np.array([0, 1e-3, 5, -5, 5000], np.float32)
     assert InputMap()(v) is v and np.array_equal(InputMap(0.5)(v), v / 2)
     knee = InputMap(0.5, 100)
     assert knee(v).dtype == np.float32 and knee(v)[0] == 0 and knee(v)[2] == -knee(v)[3]
-    assert knee(v)[1] == pytest.approx(5e-4, rel=1e-4) and knee(v)[4] == pytest.approx(50 * np.log(51), rel=1e-5)
+    assert knee(v)[1] == pytest.approx(5e-4, rel=1e-4) and knee(v)[4] == pytest.approx(
+        50 * np.log(51), rel=1e-5
+    )
     for bad in ({"input_scale": 0}, {"input_scale": np.nan}, {"input_knee": -1}):
         with pytest.raises(ValueError, match="must be a finite number above 0"):
             small_model(**bad)

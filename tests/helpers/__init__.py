@@ -1,4 +1,7 @@
-"""Shared pieces of the tests: small models and events, and a way to run a script on several MPI ranks."""
+"""Shared pieces of the tests: small models and events, and a way to run a script on several MPI
+ranks.
+"""
+
 import os
 import subprocess
 import sys
@@ -12,14 +15,25 @@ import minicnn as mc
 ROOT = Path(__file__).resolve().parents[2]
 MPI_CASES = ROOT / "tests" / "helpers" / "mpi_cases.py"
 STORE_CASES = MPI_CASES.with_name("mpi_store_cases.py")
-#: Sample files of real detectors, beside the repository; what needs them is skipped where there are none.
+#: Sample files of real detectors, beside the repository; what needs them is skipped where there are
+#: none.
 SHARED = ROOT.parent / "shared" / "data"
 
 
 def small_model(device="reference", **options):
     """A network with two fused blocks, one not divisible by its pool, that trains in milliseconds."""
-    layers = [mc.Conv2D(4, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(3), mc.Conv2D(6, 5, padding="same"), mc.ReLU(),
-              mc.MaxPooling2D(2), mc.Flatten(), mc.Dense(8), mc.ELU(), mc.Dense(3)]
+    layers = [
+        mc.Conv2D(4, 3, padding="same"),
+        mc.ELU(),
+        mc.MaxPooling2D(3),
+        mc.Conv2D(6, 5, padding="same"),
+        mc.ReLU(),
+        mc.MaxPooling2D(2),
+        mc.Flatten(),
+        mc.Dense(8),
+        mc.ELU(),
+        mc.Dense(3),
+    ]
     return mc.Sequential(layers, (22, 19, 1), device=device, **options)
 
 
@@ -44,14 +58,25 @@ class Source:
 
 
 def mpi(ranks, *command, timeout=600, wait=True, **env):
-    """Run ``python *command`` on ``ranks`` MPI ranks; returns the CompletedProcess with its text output, or at once a Popen."""
+    """Run ``python *command`` on ``ranks`` MPI ranks; returns the CompletedProcess with its text
+    output, or at once a Popen.
+    """
     pytest.importorskip("mpi4py")
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.exists():
         pytest.skip("no mpiexec beside this Python (pip install minicnn[mpi])")
-    variables = {**os.environ, "NUMBA_NUM_THREADS": "2", "MPIR_CVAR_POLLS_BEFORE_YIELD": "1", **env,
-                 "PYTHONPATH": str(ROOT / "tests")}
+    variables = {
+        **os.environ,
+        "NUMBA_NUM_THREADS": "2",
+        "MPIR_CVAR_POLLS_BEFORE_YIELD": "1",
+        **env,
+        "PYTHONPATH": str(ROOT / "tests"),
+    }
     command = [str(mpiexec), "-n", str(ranks), sys.executable, *map(str, command)]
     if not wait:
-        return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return subprocess.run(command, timeout=timeout, cwd=ROOT, capture_output=True, text=True, env=variables)
+        return subprocess.Popen(
+            command, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+    return subprocess.run(
+        command, timeout=timeout, cwd=ROOT, capture_output=True, text=True, env=variables
+    )

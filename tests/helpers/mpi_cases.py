@@ -1,4 +1,7 @@
-"""What test_parallel.py runs on several ranks: python tests/mpi_cases.py CASE. Each case asserts on every rank; rank 0 prints "ok"."""
+"""What test_parallel.py runs on several ranks: python tests/mpi_cases.py CASE. Each case asserts on
+every rank; rank 0 prints "ok".
+"""
+
 import os
 import sys
 import time
@@ -18,7 +21,11 @@ STEPS = 5
 def unequal_batches(ranks, step):
     """Split a batch of events unequally; in step 2 the last rank gets nothing."""
     x, y = random_batch(2 * ranks + 3, seed=step)
-    cuts = [0, *sorted(np.random.default_rng(step).choice(np.arange(1, len(y)), ranks - 1, replace=False)), len(y)]
+    cuts = [
+        0,
+        *sorted(np.random.default_rng(step).choice(np.arange(1, len(y)), ranks - 1, replace=False)),
+        len(y),
+    ]
     if step == 2:
         cuts[-2] = len(y)
     return x, y, [slice(a, b) for a, b in pairwise(cuts)]
@@ -29,7 +36,9 @@ def optimizer(**options):
 
 
 def train(comm, mode, every=1, nesterov=True, make_optimizer=optimizer, **options):
-    """Train on this rank's parts of STEPS batches; the initial weights of other ranks are spoiled to see the broadcast work."""
+    """Train on this rank's parts of STEPS batches; the initial weights of other ranks are spoiled
+    to see the broadcast work.
+    """
     model = small_model("cpu", seed=0 if comm.rank == 0 else 17)
     model.kernels.set_threads(threads_per_rank(comm))
     o = make_optimizer(nesterov=nesterov) if make_optimizer is optimizer else make_optimizer()
@@ -38,7 +47,9 @@ def train(comm, mode, every=1, nesterov=True, make_optimizer=optimizer, **option
     tails = []
     for step in range(STEPS):
         x, y, parts = unequal_batches(comm.size, step)
-        tails.append(train_step(model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank))
+        tails.append(
+            train_step(model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank)
+        )
     tails.append(flush(model, o, sync, mc.trace.Ledger()))
     return model, o, tails
 
@@ -58,16 +69,27 @@ def case_equals_one_rank(comm):
     for step in range(STEPS):
         x, y, _ = unequal_batches(comm.size, step)
         tail = train_step(alone, x, y, o1)
-        assert tail["events"] == tails[step]["events"] == len(y) and tail["correct"] == tails[step]["correct"]
+        assert (
+            tail["events"] == tails[step]["events"] == len(y)
+            and tail["correct"] == tails[step]["correct"]
+        )
         assert abs(tail["loss"] - tails[step]["loss"]) < 1e-4 * tail["loss"]
     assert same_everywhere(comm, model.parameters) and same_everywhere(comm, o.state["velocity"])
-    assert close(model.parameters - start, alone.parameters - start) and close(o.state["velocity"], o1.state["velocity"])
+    assert close(model.parameters - start, alone.parameters - start) and close(
+        o.state["velocity"], o1.state["velocity"]
+    )
 
 
 def case_lars_equals_one_rank(comm):
-    """Large batches: N ranks of b events make the update of one rank with N * b, also where layers have rates of their own."""
+    """Large batches: N ranks of b events make the update of one rank with N * b, also where layers
+    have rates of their own.
+    """
+
     def lars():
-        return mc.LARS(mc.optim.linear_scaling(1.0, comm.size, 3), 0.9, weight_decay=0.01, trust=0.05)
+        return mc.LARS(
+            mc.optim.linear_scaling(1.0, comm.size, 3), 0.9, weight_decay=0.01, trust=0.05
+        )
+
     model, o, _ = train(comm, "gradients", make_optimizer=lars)
     alone, o1 = small_model("cpu"), lars()
     start = alone.parameters.copy()
@@ -75,58 +97,95 @@ def case_lars_equals_one_rank(comm):
         x, y, _ = unequal_batches(comm.size, step)
         train_step(alone, x, y, o1)
     assert same_everywhere(comm, model.parameters)
-    assert close(model.parameters - start, alone.parameters - start) and close(o.state["velocity"], o1.state["velocity"])
+    assert close(model.parameters - start, alone.parameters - start) and close(
+        o.state["velocity"], o1.state["velocity"]
+    )
 
 
 def case_same_sums(comm):
     """Buckets of any size and sums by nodes: the updates of the one Allreduce."""
     want, _, tails = train(comm, "gradients")
     two_nodes(comm)
-    for mode, options in (("overlap", {"bucket": 4}), ("overlap", {"bucket": 1000}), ("overlap", {}), ("hierarchical", {})):
+    for mode, options in (
+        ("overlap", {"bucket": 4}),
+        ("overlap", {"bucket": 1000}),
+        ("overlap", {}),
+        ("hierarchical", {}),
+    ):
         got, _, other = train(comm, mode, **options)
-        assert other == tails if comm.size == 2 else [t and t["events"] for t in other] == [t and t["events"] for t in tails]
+        assert (
+            other == tails
+            if comm.size == 2
+            else [t and t["events"] for t in other] == [t and t["events"] for t in tails]
+        )
         assert same_everywhere(comm, got.parameters)
         equal = np.array_equal(got.parameters, want.parameters)
-        assert equal if comm.size == 2 else close(got.parameters, want.parameters, 1e-6), (mode, options)
+        assert equal if comm.size == 2 else close(got.parameters, want.parameters, 1e-6), (
+            mode,
+            options,
+        )
 
 
 def case_compressed(comm):
     start, (want, _, tails) = small_model("cpu").parameters, train(comm, "gradients")
     for mode, tolerance in (("fp16", 2e-3), ("bf16", 1e-2)):
         got, _, other = train(comm, mode)
-        assert [t and (t["events"], t["correct"]) for t in other][:2] == [t and (t["events"], t["correct"]) for t in tails][:2]
+        assert [t and (t["events"], t["correct"]) for t in other][:2] == [
+            t and (t["events"], t["correct"]) for t in tails
+        ][:2]
         assert same_everywhere(comm, got.parameters)
         assert close(got.parameters - start, want.parameters - start, tolerance)
-        assert not close(got.parameters - start, want.parameters - start, tolerance / 100), "not compressed"
+        assert not close(got.parameters - start, want.parameters - start, tolerance / 100), (
+            "not compressed"
+        )
 
 
 def case_error_feedback(comm):
-    """What was sent in many steps adds up to the gradients, within a rounding or two: errors do not. Sizes may change by 10^10."""
+    """What was sent in many steps adds up to the gradients, within a rounding or two: errors do
+    not. Sizes may change by 10^10.
+    """
+
     class Model:
-        kernels, parameters, gradients = mc.kernels.get_backend("reference"), np.zeros(1001, np.float32), np.zeros(1005, np.float32)
+        kernels, parameters, gradients = (
+            mc.kernels.get_backend("reference"),
+            np.zeros(1001, np.float32),
+            np.zeros(1005, np.float32),
+        )
+
     for mode, bits in (("fp16", 11), ("bf16", 8)):
         sync = make_sync(mode, comm)
         exact = sent = 0
         for step in range(60):
-            g = [np.random.default_rng(rank).normal(1, 0.01, 1001) * (1e6 if step < 20 else 1e-4 if step < 40 else 1.0)
-                 for rank in range(comm.size)]
+            g = [
+                np.random.default_rng(rank).normal(1, 0.01, 1001)
+                * (1e6 if step < 20 else 1e-4 if step < 40 else 1.0)
+                for rank in range(comm.size)
+            ]
             Model.gradients[:] = np.append(g[comm.rank], [1, 2, 3, 0])
-            assert sync.reduce_gradients(Model) and np.array_equal(Model.gradients[1001:], comm.size * np.array([1, 2, 3, 0]))
+            assert sync.reduce_gradients(Model) and np.array_equal(
+                Model.gradients[1001:], comm.size * np.array([1, 2, 3, 0])
+            )
             exact, sent = exact + np.sum(g, 0), sent + Model.gradients[:1001].astype(np.float64)
             if step in (0, 19):
-                rounding = 2.0 ** -bits * comm.size * 1.05e6
-                assert 0 < np.abs(sent - exact).max() < 4 * rounding, (mode, step, np.abs(sent - exact).max() / rounding)
+                rounding = 2.0**-bits * comm.size * 1.05e6
+                assert 0 < np.abs(sent - exact).max() < 4 * rounding, (
+                    mode,
+                    step,
+                    np.abs(sent - exact).max() / rounding,
+                )
         left = np.abs(sent - exact).max()
-        assert left < 8 * comm.size * 2.0 ** -bits + 60e6 * comm.size * 1e-7, (mode, left)
+        assert left < 8 * comm.size * 2.0**-bits + 60e6 * comm.size * 1e-7, (mode, left)
 
 
 def case_delayed(comm):
     """Equal to a serial loop that applies each step's gradients one step later."""
     model, o, tails = train(comm, "delayed")
     alone, o1, waiting = small_model("cpu"), optimizer(nesterov=True), None
+
     def apply():
         alone.gradients[...] = waiting
         o1.update(alone, alone.tail()["events"])
+
     for step in range(STEPS):
         x, y, _ = unequal_batches(comm.size, step)
         alone.clear_gradients()
@@ -137,15 +196,21 @@ def case_delayed(comm):
         waiting = fresh
     apply()
     assert tails[0] is None and [t["events"] for t in tails[1:]] == [2 * comm.size + 3] * STEPS
-    assert o.steps == STEPS and same_everywhere(comm, model.parameters) and close(model.parameters, alone.parameters)
+    assert (
+        o.steps == STEPS
+        and same_everywhere(comm, model.parameters)
+        and close(model.parameters, alone.parameters)
+    )
 
 
 def case_weights_equal_gradients(comm):
     for nesterov in (False, True):
         a, oa, ta = train(comm, "gradients", nesterov=nesterov)
         b, ob, tb = train(comm, "weights", 1, nesterov)
-        assert close(b.parameters, a.parameters, 1e-6) and close(ob.state["velocity"], oa.state["velocity"], 1e-4)
-        assert ta.pop() is tb.pop() is None                                 # nothing outstanding at the end
+        assert close(b.parameters, a.parameters, 1e-6) and close(
+            ob.state["velocity"], oa.state["velocity"], 1e-4
+        )
+        assert ta.pop() is tb.pop() is None  # nothing outstanding at the end
         assert [t["events"] for t in ta] == [t["events"] for t in tb]
         assert np.allclose([t["loss"] for t in ta], [t["loss"] for t in tb], rtol=1e-4)
         assert same_everywhere(comm, b.parameters)
@@ -165,18 +230,31 @@ def case_same_bits_again(comm):
 
 def case_fit(comm):
     x, y = random_batch(10 * comm.size + 1)
+
     def gentle():
-        return {"optimizer": mc.SGD(0.02, 0.5), "epochs": 8}               # for few updates, or stale ones
-    for options in ({}, {"sync": "weights", "sync_every": 3}, {"sync": "fp16"}, {"sync": "overlap", "accumulate": 2, **gentle()},
-                    {"sync": "delayed", **gentle()}, {"sync": make_sync("overlap", comm, bucket=64)}, {"sync": "hierarchical"}):
+        return {"optimizer": mc.SGD(0.02, 0.5), "epochs": 8}  # for few updates, or stale ones
+
+    for options in (
+        {},
+        {"sync": "weights", "sync_every": 3},
+        {"sync": "fp16"},
+        {"sync": "overlap", "accumulate": 2, **gentle()},
+        {"sync": "delayed", **gentle()},
+        {"sync": make_sync("overlap", comm, bucket=64)},
+        {"sync": "hierarchical"},
+    ):
         model = small_model("cpu", seed=comm.rank)
         options = {"optimizer": mc.SGD(0.05, 0.9), "epochs": 4} | options
         history = model.fit((x, y), validation_data=(x, y), batch_size=5, comm=comm, **options)
         assert history["loss"][-1] < 0.7 * history["loss"][0], (options, history["loss"])
-        assert same_everywhere(comm, model.parameters) and same_everywhere(comm, np.array(history["val_loss"]))
+        assert same_everywhere(comm, model.parameters) and same_everywhere(
+            comm, np.array(history["val_loss"])
+        )
         result = model.evaluate((x, y), comm=comm)
         alone = model.evaluate((x, y))
-        assert result.events == alone.events == len(y) and np.array_equal(result.confusion, alone.confusion)
+        assert result.events == alone.events == len(y) and np.array_equal(
+            result.confusion, alone.confusion
+        )
         assert abs(result.loss - alone.loss) < 1e-9
 
 
@@ -185,7 +263,9 @@ def case_collectives(comm):
     for dtype in (np.float32, np.float64):
         a = np.arange(7, dtype=dtype) + comm.rank
         sync.allreduce(a)
-        assert a.dtype == dtype and np.array_equal(a, comm.size * np.arange(7) + sum(range(comm.size)))
+        assert a.dtype == dtype and np.array_equal(
+            a, comm.size * np.arange(7) + sum(range(comm.size))
+        )
 
 
 def case_threads(comm):
@@ -194,12 +274,24 @@ def case_threads(comm):
 
 def case_cold_cache(comm):
     """Where no kernel is compiled yet, each is compiled by one rank and loaded by the others."""
-    mc.Sequential([mc.Flatten(), mc.Dense(8), mc.ELU(), mc.Dense(3)], (22, 19, 1), device="cpu").fit(random_batch(2 * comm.size), comm=comm)
-    rooms = [module for name, module in sys.modules.items() if name.startswith("minicnn.kernels.cpu.")]
+    mc.Sequential(
+        [mc.Flatten(), mc.Dense(8), mc.ELU(), mc.Dense(3)], (22, 19, 1), device="cpu"
+    ).fit(random_batch(2 * comm.size), comm=comm)
+    rooms = [
+        module for name, module in sys.modules.items() if name.startswith("minicnn.kernels.cpu.")
+    ]
     functions = {f for room in rooms for f in vars(room).values() if hasattr(f, "stats")}
-    compiled = {(f.py_func.__module__, f.__name__, sig) for f in functions for sig in f.stats.cache_misses}
-    ranks, files = comm.allgather(compiled), len(list(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbc")))
-    assert sum(map(len, ranks)) == len(set.union(*ranks)) == files > 5, (list(map(len, ranks)), files)
+    compiled = {
+        (f.py_func.__module__, f.__name__, sig) for f in functions for sig in f.stats.cache_misses
+    }
+    ranks, files = (
+        comm.allgather(compiled),
+        len(list(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbc"))),
+    )
+    assert sum(map(len, ranks)) == len(set.union(*ranks)) == files > 5, (
+        list(map(len, ranks)),
+        files,
+    )
 
 
 def case_compiler_fails_on_rank_1(comm):
@@ -210,6 +302,7 @@ def case_compiler_fails_on_rank_1(comm):
     def fail(*_):
         failing(comm)
         raise KeyError("no space left")
+
     if comm.rank == 1:
         jit._LockedCache.save_overload = fail
     else:
@@ -220,7 +313,9 @@ def case_compiler_fails_on_rank_1(comm):
 
 def case_clock(comm):
     """Clocks an hour apart, one of them fast, are found to be so."""
-    ledger = mc.trace.Ledger(True, clock=lambda: (time.perf_counter() + 3600 * comm.rank) * (1 + 1e-4 * (comm.rank == 1)))
+    ledger = mc.trace.Ledger(
+        True, clock=lambda: (time.perf_counter() + 3600 * comm.rank) * (1 + 1e-4 * (comm.rank == 1))
+    )
     truth = []
     for _ in range(2):
         ledger.align(comm)
@@ -232,7 +327,9 @@ def case_clock(comm):
 
 
 def case_ledger(comm):
-    """Waiting for a rank that is late is told from reducing, with clocks that differ; every rank gets the same summary."""
+    """Waiting for a rank that is late is told from reducing, with clocks that differ; every rank
+    gets the same summary.
+    """
     late = comm.size - 1
     ledger = mc.trace.Ledger(True, clock=lambda: time.perf_counter() + 1000 * comm.rank)
     sync = make_sync("gradients", comm)
@@ -247,14 +344,22 @@ def case_ledger(comm):
     logs = ledger.close(comm)
     waited = books.get((mc.trace.WAIT, ""), 0.0)
     assert (waited > 0.25) if comm.rank != late else (waited < 0.15), (comm.rank, books)
-    assert abs(sum(books.values()) - 3 * ledger.summaries[0].wall) < 0.1 and all(s >= 0 for s in books.values())
+    assert abs(sum(books.values()) - 3 * ledger.summaries[0].wall) < 0.1 and all(
+        s >= 0 for s in books.values()
+    )
     summary = ledger.summaries[0]
-    assert summary.slowest == late and summary.ranks == comm.size and len(set(comm.allgather(repr(sorted(logs.items()))))) == 1
+    assert (
+        summary.slowest == late
+        and summary.ranks == comm.size
+        and len(set(comm.allgather(repr(sorted(logs.items()))))) == 1
+    )
     waits = [p for p in ledger.timeline if p.name == mc.trace.WAIT]
     assert len(waits) == (3 if comm.rank != late else len(waits))
     steps = comm.allgather([(p.start, p.end) for p in ledger.timeline if p.name == "step"])
     for ends in zip(*steps):
-        assert max(e for _, e in ends) - min(e for _, e in ends) < 0.09, ends           # the late rank's 0.1 s are the same 0.1 s for all
+        assert max(e for _, e in ends) - min(e for _, e in ends) < 0.09, (
+            ends
+        )  # the late rank's 0.1 s are the same 0.1 s for all
 
 
 def case_not_finite(comm):
@@ -268,11 +373,15 @@ def case_not_finite(comm):
                 if step == 1 and self.rank == comm.size - 1:
                     model.parameters[0] = np.nan
                     model.weights_changed()
+
         try:
             model.fit((x, y), batch_size=1, comm=comm, callbacks=[Poison()], sync=mode)
         except mc.NotFiniteError as problem:
             update = 4 if mode == "delayed" else 3
-            assert model.updates == update and f"on 1 of {comm.size} ranks at update {update}" in str(problem), (mode, problem)
+            assert (
+                model.updates == update
+                and f"on 1 of {comm.size} ranks at update {update}" in str(problem)
+            ), (mode, problem)
         else:
             raise AssertionError(f"{mode} went on")
         if mode != "weights" and comm.rank != comm.size - 1:
@@ -292,12 +401,16 @@ def case_gradient_not_finite(comm):
                 model.gradients[3] = np.nan
             if progress:
                 progress(0)
+
         model.backward = poisoned
         try:
             model.fit((x, y), batch_size=1, comm=comm, sync=mode)
         except mc.NotFiniteError as problem:
             update = 3 if mode == "delayed" else 2
-            assert model.updates == update and f"on 1 of {comm.size} ranks at update {update}" in str(problem), (mode, problem)
+            assert (
+                model.updates == update
+                and f"on 1 of {comm.size} ranks at update {update}" in str(problem)
+            ), (mode, problem)
         else:
             raise AssertionError(f"{mode} went on")
 
@@ -305,11 +418,14 @@ def case_gradient_not_finite(comm):
 def two_nodes(comm):
     """Make of the machine two nodes (one of a single rank where there are two or three)."""
     from minicnn.parallel import shared
+
     shared.node_of = lambda comm: comm.Split(int(comm.rank >= comm.size // 2), comm.rank)
 
 
 def case_emulated(comm):
-    """Three steps of the CUDA kernels, dense and zero-suppressed and in every mode to stay one model, are those of the CPU."""
+    """Three steps of the CUDA kernels, dense and zero-suppressed and in every mode to stay one
+    model, are those of the CPU.
+    """
     for i, mode in enumerate(MODES):
         suppression = ("always", "never")[i % 2]
         models = []
@@ -322,17 +438,22 @@ def case_emulated(comm):
             for step in range(3):
                 x, y, parts = unequal_batches(comm.size, step)
                 x = np.where(np.abs(x) < 1.5, np.float32(0), x)
-                tail = train_step(model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank)
+                tail = train_step(
+                    model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank
+                )
                 assert mode == "delayed" or tail["events"] == len(y)
             flush(model, o, sync, mc.trace.Ledger())
             models.append(model.kernels.to_host(model.parameters) - start)
             assert same_everywhere(comm, models[-1]), mode
-        assert close(*models, 2e-2 if mode in ("fp16", "bf16") else 1e-4), mode        # rounding to 11 or 8 bits may fall either way
+        assert close(*models, 2e-2 if mode in ("fp16", "bf16") else 1e-4), (
+            mode
+        )  # rounding to 11 or 8 bits may fall either way
 
 
 def case_batch_larger_than_shard(comm):
     mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference").fit(
-        random_batch(2 * comm.size + 1), batch_size=3, comm=comm)
+        random_batch(2 * comm.size + 1), batch_size=3, comm=comm
+    )
 
 
 def case_few_events(comm):
@@ -340,7 +461,9 @@ def case_few_events(comm):
 
 
 def failing(comm):
-    """Print when the failure happens, so that the time until the job's end does not count the start."""
+    """Print when the failure happens, so that the time until the job's end does not count the
+    start.
+    """
     comm.Barrier()
     if comm.rank == 1:
         print(f"failing at {time.time()}", flush=True)
@@ -362,6 +485,7 @@ def case_exit_on_rank_1(comm):
 
 def case_thread_fails_on_rank_1(comm):
     import threading
+
     failing(comm)
     if comm.rank == 1:
         threading.Thread(target=lambda: 1 / 0).start()

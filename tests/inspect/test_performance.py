@@ -1,4 +1,7 @@
-"""The performance model: the formulas' exact cases, limits and order; its command end to end at a small size."""
+"""The performance model: the formulas' exact cases, limits and order; its command end to end at a
+small size.
+"""
+
 import json
 import re
 from itertools import pairwise
@@ -30,14 +33,31 @@ ranks, sizes = st.integers(2, 5000), st.floats(4, 1e9)
 
 
 def calibration(**changed):
-    values = dict(machine="m", cores=8, threads=2, size=3600, batch=4, parameters=1000, events=[0.01, 0.02, 0.06], fixed=0.005,
-                  backward=0.02, load=0.0, gamma=1e-10, memory_bandwidth=1e10, slowdown={1: 1.0, 4: 1.2}, alpha=1e-6, beta=1e-9)
+    values = dict(
+        machine="m",
+        cores=8,
+        threads=2,
+        size=3600,
+        batch=4,
+        parameters=1000,
+        events=[0.01, 0.02, 0.06],
+        fixed=0.005,
+        backward=0.02,
+        load=0.0,
+        gamma=1e-10,
+        memory_bandwidth=1e10,
+        slowdown={1: 1.0, 4: 1.2},
+        alpha=1e-6,
+        beta=1e-9,
+    )
     return Calibration(**values | changed)
 
 
-# ---------------------------------------------------------------------------------------------------- Allreduce
+# ---------------------------------------------------------------------------------------- Allreduce
 def test_two_ranks_by_hand():
-    """Two ranks: one exchange of everything with recursive doubling, twice one half with the others."""
+    """Two ranks: one exchange of everything with recursive doubling, twice one half with the
+    others.
+    """
     n, (a, b, g) = 1e6, (LINK.alpha, LINK.beta, LINK.gamma)
     assert allreduce("recursive doubling", 2, n, LINK) == pytest.approx(a + n * b + n * g)
     for name in ("ring", "rabenseifner"):
@@ -48,17 +68,27 @@ def test_the_published_formulas_at_powers_of_two():
     """Thakur, Rabenseifner, Gropp 2005, sections 4.5 and 3; Patarasuk, Yuan 2009."""
     n, (a, b, g) = 5e6, (LINK.alpha, LINK.beta, LINK.gamma)
     for k in range(1, 13):
-        p = 2 ** k
+        p = 2**k
         assert allreduce("recursive doubling", p, n, LINK) == pytest.approx(k * (a + n * b + n * g))
-        assert allreduce("rabenseifner", p, n, LINK) == pytest.approx(2 * k * a + 2 * (p - 1) / p * n * b + (p - 1) / p * n * g)
-        assert allreduce("ring", p, n, LINK) == pytest.approx(2 * (p - 1) * a + 2 * (p - 1) / p * n * b + (p - 1) / p * n * g)
+        assert allreduce("rabenseifner", p, n, LINK) == pytest.approx(
+            2 * k * a + 2 * (p - 1) / p * n * b + (p - 1) / p * n * g
+        )
+        assert allreduce("ring", p, n, LINK) == pytest.approx(
+            2 * (p - 1) * a + 2 * (p - 1) / p * n * b + (p - 1) / p * n * g
+        )
 
 
 def test_hierarchical_by_hand():
     n = 1e6
-    within = 2 * (2 * (NODE.alpha + n * NODE.beta) + n * NODE.gamma)                       # 4 ranks: two levels, there and back
-    assert allreduce("hierarchical", 8, n, LINK, NODE, 4) == pytest.approx(within + allreduce("ring", 2, n, LINK))
-    assert allreduce("hierarchical", 4, n, LINK, NODE, 4) == allreduce("rabenseifner", 4, n, NODE)         # one node: nothing to divide
+    within = 2 * (
+        2 * (NODE.alpha + n * NODE.beta) + n * NODE.gamma
+    )  # 4 ranks: two levels, there and back
+    assert allreduce("hierarchical", 8, n, LINK, NODE, 4) == pytest.approx(
+        within + allreduce("ring", 2, n, LINK)
+    )
+    assert allreduce("hierarchical", 4, n, LINK, NODE, 4) == allreduce(
+        "rabenseifner", 4, n, NODE
+    )  # one node: nothing to divide
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,25 +97,43 @@ def test_order(p, n, name, per_node):
     cost = allreduce(name, p, n, LINK, NODE, per_node)
     assert cost > 0 and allreduce(name, p, 2 * n, LINK, NODE, per_node) > cost
     assert allreduce(name, 1, n, LINK, NODE, per_node) == 0
-    for better in (Link(LINK.alpha / 2, LINK.beta, LINK.gamma), Link(LINK.alpha, LINK.beta / 2, LINK.gamma)):
+    for better in (
+        Link(LINK.alpha / 2, LINK.beta, LINK.gamma),
+        Link(LINK.alpha, LINK.beta / 2, LINK.gamma),
+    ):
         assert allreduce(name, p, n, better, NODE, per_node) <= cost
     assert allreduce("best", p, n, LINK, NODE, per_node) <= cost
-    power = 1 << (p - 1).bit_length()                       # a power of two, for which no fold is due
+    power = 1 << (p - 1).bit_length()  # a power of two, for which no fold is due
     assert allreduce(name, 4 * power, n, LINK, NODE, 1) > allreduce(name, power, n, LINK, NODE, 1)
 
 
 def test_limits():
-    assert allreduce("ring", 4096, 1e9, Link(0, 1e-9)) == pytest.approx(2.0, rel=1e-3)         # bandwidth-optimal: twice the buffer
+    assert allreduce("ring", 4096, 1e9, Link(0, 1e-9)) == pytest.approx(
+        2.0, rel=1e-3
+    )  # bandwidth-optimal: twice the buffer
     assert allreduce("rabenseifner", 4096, 1e9, Link(0, 1e-9)) == pytest.approx(2.0, rel=1e-3)
-    assert allreduce("best", 4096, 4, LINK) == pytest.approx(allreduce("recursive doubling", 4096, 4, LINK))       # latency: log p
+    assert allreduce("best", 4096, 4, LINK) == pytest.approx(
+        allreduce("recursive doubling", 4096, 4, LINK)
+    )  # latency: log p
     assert allreduce("best", 64, 1e9, LINK) < allreduce("recursive doubling", 64, 1e9, LINK) / 2
-    same = [allreduce(name, 64, 1e6, LINK, LINK, 1) for name in ("ring", "rabenseifner", "recursive doubling")]
-    assert same == [allreduce(name, 64, 1e6, LINK) for name in ("ring", "rabenseifner", "recursive doubling")]
+    same = [
+        allreduce(name, 64, 1e6, LINK, LINK, 1)
+        for name in ("ring", "rabenseifner", "recursive doubling")
+    ]
+    assert same == [
+        allreduce(name, 64, 1e6, LINK) for name in ("ring", "rabenseifner", "recursive doubling")
+    ]
     shared = allreduce("recursive doubling", 64, 1e6, LINK, NODE, 8)
-    assert shared == pytest.approx(3 * (NODE.alpha + 1e6 * NODE.beta) + 3 * (LINK.alpha + 8e6 * LINK.beta) + 6 * 1e6 * LINK.gamma)
-    n = 1e6                                                 # Rabenseifner's: the large, far exchanges go over the shared link
+    assert shared == pytest.approx(
+        3 * (NODE.alpha + 1e6 * NODE.beta)
+        + 3 * (LINK.alpha + 8e6 * LINK.beta)
+        + 6 * 1e6 * LINK.gamma
+    )
+    n = 1e6  # Rabenseifner's: the large, far exchanges go over the shared link
     messages = [(LINK, 2, n / 2), (LINK, 2, n / 4), (NODE, 1, n / 8)]
-    by_hand = sum(2 * (link.alpha + share * m * link.beta) + m * link.gamma for link, share, m in messages)
+    by_hand = sum(
+        2 * (link.alpha + share * m * link.beta) + m * link.gamma for link, share, m in messages
+    )
     assert allreduce("rabenseifner", 8, n, LINK, NODE, 2) == pytest.approx(by_hand)
     with pytest.raises(ValueError, match="algorithm must be one of ring"):
         allreduce("tree", 4, 1, LINK)
@@ -94,29 +142,36 @@ def test_limits():
 @settings(max_examples=30, deadline=None)
 @given(st.floats(1e-7, 1e-3), st.floats(1e-11, 1e-8), st.sampled_from((2, 3, 4, 6, 64)))
 def test_the_fit_finds_the_link(alpha, beta, p):
-    points = [(n, allreduce("rabenseifner", p, n, Link(alpha, beta, 1e-10))) for n in (4, 4096, 1 << 16, 1 << 20, 1 << 24)]
+    points = [
+        (n, allreduce("rabenseifner", p, n, Link(alpha, beta, 1e-10)))
+        for n in (4, 4096, 1 << 16, 1 << 20, 1 << 24)
+    ]
     found = perf.fit_link(points, p, 1e-10)
-    assert found.alpha == pytest.approx(alpha, rel=1e-3) and found.beta == pytest.approx(beta, rel=1e-3)
+    assert found.alpha == pytest.approx(alpha, rel=1e-3) and found.beta == pytest.approx(
+        beta, rel=1e-3
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- stragglers
+# --------------------------------------------------------------------------------------- stragglers
 def test_expected_maximum():
     assert expected_maximum([3.0] * 7, 1000) == pytest.approx(3)
     assert expected_maximum([1.0, 5.0, 3.0], 1) == pytest.approx(3)
     for n in (1, 2, 10, 100):
-        assert expected_maximum([0] * 9 + [1], n) == pytest.approx(1 - 0.9 ** n)                # one of ten is slow
-    assert expected_maximum(np.arange(1, 7), 2) == pytest.approx(161 / 36)                      # the larger of two dice
+        assert expected_maximum([0] * 9 + [1], n) == pytest.approx(1 - 0.9**n)  # one of ten is slow
+    assert expected_maximum(np.arange(1, 7), 2) == pytest.approx(161 / 36)  # the larger of two dice
     uniform = np.random.default_rng(0).random(200_000)
-    assert expected_maximum(uniform, 9) == pytest.approx(0.9, abs=2e-3)                         # n / (n + 1)
+    assert expected_maximum(uniform, 9) == pytest.approx(0.9, abs=2e-3)  # n / (n + 1)
     values = [expected_maximum(uniform, n) for n in (1, 2, 4, 64, 4096)]
     assert values == sorted(values) and values[-1] <= uniform.max()
 
 
-# ---------------------------------------------------------------------------------------------------- steps
+# -------------------------------------------------------------------------------------------- steps
 def test_one_rank_and_equal_events():
     model = Model(calibration(events=[0.01], slowdown={}), 100)
     step = model.step(1, 8, Setting(LINK, 4))
-    assert step.total == step.compute == pytest.approx(0.005 + 0.08) and step.exposed == step.wait == 0
+    assert (
+        step.total == step.compute == pytest.approx(0.005 + 0.08) and step.exposed == step.wait == 0
+    )
     step = model.step(64, 8, Setting(LINK, 4))
     assert step.wait == pytest.approx(0, abs=1e-12) and step.compute == pytest.approx(0.085)
     assert step.exposed == pytest.approx(allreduce("best", 64, 4016, LINK, calibration().inner, 4))
@@ -127,18 +182,25 @@ def test_slowdown_sharing_and_loading():
     model = Model(calibration(events=[0.01]), 100)
     assert [model.slowdown(r) for r in (1, 2.5, 4, 9)] == pytest.approx([1, 1.1, 1.2, 1.2])
     assert model.compute(1, 4, 8).mean() == pytest.approx(1.2 * 0.015)
-    assert model.compute(1, 8, 8).mean() == pytest.approx(2 * 1.2 * 0.015)                      # 16 threads on 8 cores
+    assert model.compute(1, 8, 8).mean() == pytest.approx(2 * 1.2 * 0.015)  # 16 threads on 8 cores
     loading = Model(calibration(events=[0.01], load=0.001, slowdown={}), 100)
-    assert loading.compute(2, 1, 8).mean() == pytest.approx(0.025)                              # cores are free: beside
+    assert loading.compute(2, 1, 8).mean() == pytest.approx(0.025)  # cores are free: beside
     assert loading.compute(2, 4, 8).mean() == pytest.approx(0.027)
 
 
 def test_overlap():
     c = calibration(events=[0.01], parameters=50_000_000)
     off, on = (Model(c, 100).step(64, 4, Setting(LINK, 1, overlap=o)) for o in (False, True))
-    assert on.exposed == pytest.approx(off.exposed - c.backward) and on.communication == off.communication == off.exposed
-    hidden = Model(calibration(backward=1e9), 100).step(64, 4, Setting(LINK, 1, overlap=True)).exposed
-    assert hidden == pytest.approx(allreduce("best", 64, 0, LINK, calibration().inner, 1))      # latency never hides
+    assert (
+        on.exposed == pytest.approx(off.exposed - c.backward)
+        and on.communication == off.communication == off.exposed
+    )
+    hidden = (
+        Model(calibration(backward=1e9), 100).step(64, 4, Setting(LINK, 1, overlap=True)).exposed
+    )
+    assert hidden == pytest.approx(
+        allreduce("best", 64, 0, LINK, calibration().inner, 1)
+    )  # latency never hides
 
 
 def test_weak_and_strong():
@@ -146,62 +208,139 @@ def test_weak_and_strong():
     counts = [1, 2, 4, 8, 16, 32]
     weak = model.weak(counts, 4, setting)
     assert [s.ranks for s in weak] == counts and perf.efficiency(weak)[0] == 1
-    assert all(a >= b for a, b in pairwise(perf.efficiency(weak))) and all(a.total <= b.total for a, b in pairwise(weak))
+    assert all(a >= b for a, b in pairwise(perf.efficiency(weak))) and all(
+        a.total <= b.total for a, b in pairwise(weak)
+    )
     strong = model.strong([1, 3, 4, 64, 128], 64, setting)
-    assert [(s.ranks, s.batch) for s in strong] == [(1, 64), (4, 16), (64, 1)]                  # 3 does not divide 64, 128 are too many
-    assert perf.epoch_seconds(strong[1], 130) == pytest.approx(3 * strong[1].total)             # 130 events: 3 steps of 64
+    assert [(s.ranks, s.batch) for s in strong] == [
+        (1, 64),
+        (4, 16),
+        (64, 1),
+    ]  # 3 does not divide 64, 128 are too many
+    assert perf.epoch_seconds(strong[1], 130) == pytest.approx(
+        3 * strong[1].total
+    )  # 130 events: 3 steps of 64
     large, small = (model.step(8, batch, setting) for batch in (16, 1))
     assert large.wait / large.total < small.wait / small.total
 
 
 def test_calibration_file(tmp_path):
-    c = calibration(allreduce={2: [(4, 1e-6), (8, 2e-6)]}, measured={1: {"step": 0.1, "compute": 0.1, "wait": 0.0, "communication": 0.0}})
+    c = calibration(
+        allreduce={2: [(4, 1e-6), (8, 2e-6)]},
+        measured={1: {"step": 0.1, "compute": 0.1, "wait": 0.0, "communication": 0.0}},
+    )
     c.save(tmp_path / "c.json")
     assert Calibration.load_file(tmp_path / "c.json") == c
-    for text in ("{}", "[]", "no", json.dumps({**json.loads((tmp_path / "c.json").read_text()), "events": []})):
+    for text in (
+        "{}",
+        "[]",
+        "no",
+        json.dumps({**json.loads((tmp_path / "c.json").read_text()), "events": []}),
+    ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(ValueError, match=r"bad\.json: (not a calibration|a calibration needs)"):
             Calibration.load_file(tmp_path / "bad.json")
 
 
 def test_seconds_of_events():
-    """Events of a step from its spans: once-per-update work counts for none of them, wherever it happens."""
+    """Events of a step from its spans: once-per-update work counts for none of them, wherever it
+    happens.
+    """
+
     def piece(name, layer, start, end, lane="main"):
         return (name, layer), lane, 0, start, end
-    pieces = [piece("step", "", 0, 100), piece("between layers", "", 5, 90), piece("read", "", 11, 95, "prefetch_0"),
-              piece("transfer", "", 10, 12), piece("forward", "zero suppression", 12, 30), piece("transfer", "", 13, 14),
-              piece("forward", "resting tables", 14, 20), piece("pack weights", "a", 15, 17), piece("pack weights", "b", 22, 25),
-              piece("backward", "a", 31, 40), piece("transfer", "", 41, 42), piece("forward", "zero suppression", 42, 50),
-              piece("backward", "a", 52, 60), piece("backward", "b", 61, 65), piece("backward", "resting tables", 66, 70)]
+
+    pieces = [
+        piece("step", "", 0, 100),
+        piece("between layers", "", 5, 90),
+        piece("read", "", 11, 95, "prefetch_0"),
+        piece("transfer", "", 10, 12),
+        piece("forward", "zero suppression", 12, 30),
+        piece("transfer", "", 13, 14),
+        piece("forward", "resting tables", 14, 20),
+        piece("pack weights", "a", 15, 17),
+        piece("pack weights", "b", 22, 25),
+        piece("backward", "a", 31, 40),
+        piece("transfer", "", 41, 42),
+        piece("forward", "zero suppression", 42, 50),
+        piece("backward", "a", 52, 60),
+        piece("backward", "b", 61, 65),
+        piece("backward", "resting tables", 66, 70),
+    ]
     seconds, backward = event_seconds(pieces)
     assert seconds == [41 - 10 - 6 - 3, 65 - 41] and backward == 100 - 52
     with Ledger(detail=True) as ledger:
         train_step(small_model("cpu"), *random_batch(5), mc.SGD(0.1), ledger=ledger)
         ledger.step()
     seconds, backward = event_seconds(ledger.epoch.pieces)
-    assert len(seconds) == 5 and min(seconds) > 0 and sum(seconds) < ledger.epoch.walls[0] and 0 < backward < ledger.epoch.walls[0]
+    assert (
+        len(seconds) == 5
+        and min(seconds) > 0
+        and sum(seconds) < ledger.epoch.walls[0]
+        and 0 < backward < ledger.epoch.walls[0]
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- the command
-SMALL = ("--size", "50", "--batch-size", "2", "--events-per-rank", "6", "--to", "16", "--global-batch", "16")
+# -------------------------------------------------------------------------------------- the command
+SMALL = (
+    "--size",
+    "50",
+    "--batch-size",
+    "2",
+    "--events-per-rank",
+    "6",
+    "--to",
+    "16",
+    "--global-batch",
+    "16",
+)
 
 
 def whole(text):
-    for words in ("Calibration:", "Predicted beside measured", "Weak scaling, 2 events", "Strong scaling, 16 events", "by algorithm",
-                  "Where it ends", "It ends for good at 16 ranks"):
+    for words in (
+        "Calibration:",
+        "Predicted beside measured",
+        "Weak scaling, 2 events",
+        "Strong scaling, 16 events",
+        "by algorithm",
+        "Where it ends",
+        "It ends for good at 16 ranks",
+    ):
         assert words in " ".join(text.split()), text
 
 
 @pytest.mark.mpi
 def test_command(tmp_path, capsys):
     pytest.importorskip("mpi4py")
-    assert main(["model", *SMALL, "--ranks", "1", "2", "--save", str(tmp_path / "c.json"), "--out", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                "model",
+                *SMALL,
+                "--ranks",
+                "1",
+                "2",
+                "--save",
+                str(tmp_path / "c.json"),
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     text = capsys.readouterr().out
     whole(text)
     assert re.search(r"\n +1 .*\n +2 .*%", text) and "2 ranks:  4 B" in text
-    assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG") and "What it printed" in (tmp_path / "model.md").read_text()
+    assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG") and "What it printed" in (
+        tmp_path / "model.md"
+    ).read_text()
     saved = Calibration.load_file(tmp_path / "c.json")
-    assert set(saved.measured) == {1, 2} and len(saved.events) == 6 and saved.fixed >= 0 and saved.parameters > 0
+    assert (
+        set(saved.measured) == {1, 2}
+        and len(saved.events) == 6
+        and saved.fixed >= 0
+        and saved.parameters > 0
+    )
     parts = saved.measured[2]
     assert parts["step"] == pytest.approx(parts["compute"] + parts["wait"] + parts["communication"])
     assert main(["model", *SMALL, "--calibration", str(tmp_path / "c.json")]) == 0
@@ -212,7 +351,9 @@ def test_command(tmp_path, capsys):
 @pytest.mark.mpi
 def test_under_mpiexec():
     done = mpi(2, "-m", "minicnn", "model", *SMALL)
-    assert done.returncode == 0 and done.stdout.count("Where it ends") == 1, done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.count("Where it ends") == 1, (
+        done.stdout + done.stderr
+    )
     whole(done.stdout)
 
 

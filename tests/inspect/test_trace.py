@@ -1,4 +1,7 @@
-"""The ledger: every tick of the clock has one name, hidden work is apart, ranks share a clock, the timeline is well formed."""
+"""The ledger: every tick of the clock has one name, hidden work is apart, ranks share a clock, the
+timeline is well formed.
+"""
+
 import re
 
 import numpy as np
@@ -24,7 +27,11 @@ class Ticks:
         return self.now
 
 
-trees = st.recursive(st.just([]), lambda inner: st.lists(st.tuples(st.sampled_from("abc"), inner), max_size=4), max_leaves=20)
+trees = st.recursive(
+    st.just([]),
+    lambda inner: st.lists(st.tuples(st.sampled_from("abc"), inner), max_size=4),
+    max_leaves=20,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,7 +58,9 @@ def test_exclusive_times_add_up(steps):
 def fit(detail=True, prefetch=1, batch_size=4, n=12, model=None, **options):
     ticks = Ticks()
     ledger, model = trace.Ledger(detail, clock=ticks, **options), model or small_model("cpu")
-    history = model.fit(random_batch(n), epochs=2, batch_size=batch_size, ledger=ledger, prefetch=prefetch)
+    history = model.fit(
+        random_batch(n), epochs=2, batch_size=batch_size, ledger=ledger, prefetch=prefetch
+    )
     return ledger, history, ticks, model
 
 
@@ -66,15 +75,36 @@ def test_a_step_is_the_sum_of_its_parts():
             seen.append(ticks.now)
 
     ledger = trace.Ledger(True, clock=ticks)
-    small_model("cpu").fit(random_batch(12), epochs=2, batch_size=4, ledger=ledger, prefetch=0, callbacks=[Look()])
+    small_model("cpu").fit(
+        random_batch(12), epochs=2, batch_size=4, ledger=ledger, prefetch=0, callbacks=[Look()]
+    )
     for summary, begin, end in zip(ledger.summaries, seen[::2], seen[1::2]):
         parts = 3 * sum(summary.mean.values())
         assert summary.steps == 3 and abs(parts - 3 * summary.wall) < 1e-9
-        assert 0 <= (end - begin) - parts <= 5                 # opening the ledger, and aligning the clocks
+        assert 0 <= (end - begin) - parts <= 5  # opening the ledger, and aligning the clocks
     names = {name for name, _ in ledger.summaries[0].mean}
-    assert names >= {"wait for data", "read", "transfer", "forward", "loss", "backward", "pack weights", "check finite", "update", "other"}
+    assert names >= {
+        "wait for data",
+        "read",
+        "transfer",
+        "forward",
+        "loss",
+        "backward",
+        "pack weights",
+        "check finite",
+        "update",
+        "other",
+    }
     layers = {layer for name, layer in ledger.summaries[0].mean if name == "backward"}
-    assert layers >= {"conv2d_1", "conv2d_2", "resting tables", "dense_1", "elu_2", "dense_2", "flatten_1"}
+    assert layers >= {
+        "conv2d_1",
+        "conv2d_2",
+        "resting tables",
+        "dense_1",
+        "elu_2",
+        "dense_2",
+        "flatten_1",
+    }
 
 
 def test_averaging_weights_packs_them():
@@ -94,17 +124,26 @@ def test_the_numbers_are_the_same_with_and_without(suppression):
 def test_off_reads_no_clock_inside():
     assert trace.span("forward", "layer") is trace.collective() is trace._NOTHING
     reads = [fit(False, 0, batch, n)[2].now for batch, n in ((1, 3), (4, 12))]
-    assert reads[0] == reads[1] < 2 * 3 * 16                   # whatever the batch, no more than the few outer spans of a step
+    assert (
+        reads[0] == reads[1] < 2 * 3 * 16
+    )  # whatever the batch, no more than the few outer spans of a step
     assert fit(True, 0)[2].now > 3 * reads[1]
     assert fit(False)[0].timeline == [] and trace._open is None
 
 
 def test_history_without_details_and_with():
     _, history, _, _ = fit(False)
-    assert {key for key in history.rows[0] if ": " in key} == {f"seconds: {name}" for name in (
-        "wait for data", "forward+backward", "allreduce", "update", "callbacks")}
+    assert {key for key in history.rows[0] if ": " in key} == {
+        f"seconds: {name}"
+        for name in ("wait for data", "forward+backward", "allreduce", "update", "callbacks")
+    }
     _, history, _, _ = fit(True)
-    assert {"seconds: forward conv2d_1", "slowest rank: forward conv2d_1", "hidden: read", "seconds: other"} <= history.rows[0].keys()
+    assert {
+        "seconds: forward conv2d_1",
+        "slowest rank: forward conv2d_1",
+        "hidden: read",
+        "seconds: other",
+    } <= history.rows[0].keys()
 
 
 def test_the_prefetching_thread_is_hidden_work():
@@ -139,7 +178,9 @@ def test_the_live_line():
                 now[0] += seconds
         now[0] += 0.1
         ledger.step()
-    assert ledger.line() == "1000.0 ms/step: computing 60 %, data 10 %, other ranks 20 %, other 10 %"
+    assert (
+        ledger.line() == "1000.0 ms/step: computing 60 %, data 10 %, other ranks 20 %, other 10 %"
+    )
 
 
 def test_the_timeline_is_bounded(monkeypatch):
@@ -148,8 +189,6 @@ def test_the_timeline_is_bounded(monkeypatch):
     monkeypatch.setattr(trace, "PIECES", 10)
     ledger, _, _, _ = fit(keep=8)
     assert {p.step for p in ledger.timeline} == {0}
-
-
 
 
 def test_timeline_and_picture(tmp_path):
@@ -167,15 +206,32 @@ def test_timeline_and_picture(tmp_path):
         report.draw_step(tmp_path / "no.png", [])
 
 
-
-
 def test_table():
-    summary = trace.Summary(2, 10, 0.1, {("forward", "a"): 0.03, ("forward", "b"): 0.05, ("forward", "c"): 1e-6, ("forward", "d"): 2e-6,
-                                         (trace.WAIT, ""): 0.01, ("other", ""): 0.009997}, {("decompress", ""): 0.02}, 1, 0.1,
-                            {("forward", "a"): 0.04, ("forward", "b"): 0.06}, {("decompress", ""): 0.03})
+    summary = trace.Summary(
+        2,
+        10,
+        0.1,
+        {
+            ("forward", "a"): 0.03,
+            ("forward", "b"): 0.05,
+            ("forward", "c"): 1e-6,
+            ("forward", "d"): 2e-6,
+            (trace.WAIT, ""): 0.01,
+            ("other", ""): 0.009997,
+        },
+        {("decompress", ""): 0.02},
+        1,
+        0.1,
+        {("forward", "a"): 0.04, ("forward", "b"): 0.06},
+        {("decompress", ""): 0.03},
+    )
     text = report.ledger_table(summary, "epoch 1")
-    assert "10 steps of 100.00 ms on 2 ranks" in text and "rank 1 *" in text and "2 small ones" in text
-    assert re.search(r"  forward +80\.003 +80\.0 %  ████████ +100\.000\n    a +30\.000 +30\.0 % +40\.000", text)
+    assert (
+        "10 steps of 100.00 ms on 2 ranks" in text and "rank 1 *" in text and "2 small ones" in text
+    )
+    assert re.search(
+        r"  forward +80\.003 +80\.0 %  ████████ +100\.000\n    a +30\.000 +30\.0 % +40\.000", text
+    )
     assert re.search(r"decompress +20\.000 +20\.0 %  ██ +30\.000", text)
     assert "exposed communication 0.00 % of the step, waiting for the slowest rank 10.00 %" in text
 

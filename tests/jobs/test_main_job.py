@@ -1,4 +1,7 @@
-"""examples/microboone.py as a user runs it, on 2 ranks, at a small size; and what it says to bad input."""
+"""examples/microboone.py as a user runs it, on 2 ranks, at a small size; and what it says to bad
+input.
+"""
+
 import csv
 import json
 import time
@@ -24,7 +27,18 @@ def job(*arguments, ranks=2, **options):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", folder / "out", "--cache", folder / "cache")
+    done = job(
+        "--train",
+        30,
+        "--validation",
+        11,
+        "--epochs",
+        2,
+        "--out",
+        folder / "out",
+        "--cache",
+        folder / "cache",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -32,44 +46,94 @@ def run(tmp_path_factory):
 def test_outputs(run):
     folder, text = run
     out = folder / "out"
-    for words in ("block1_conv1 (Conv2D)", "Total params:", "zero-suppressed", "2 ranks x 1 thread", "loaded 30 training events",
-                  "times smaller", "epoch 2/2  loss", "validation loss", "Truth", "highest score", "peak memory of a rank"):
+    for words in (
+        "block1_conv1 (Conv2D)",
+        "Total params:",
+        "zero-suppressed",
+        "2 ranks x 1 thread",
+        "loaded 30 training events",
+        "times smaller",
+        "epoch 2/2  loss",
+        "validation loss",
+        "Truth",
+        "highest score",
+        "peak memory of a rank",
+    ):
         assert words in text, words
     with open(out / "history.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["loss"]) < float(rows[0]["loss"]) * 1.2
+    assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["loss"]) < float(
+        rows[0]["loss"]
+    ) * 1.2
     for picture in ("loss.png", "confusion.png", "events.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     result = json.loads((out / "run.json").read_text())
-    assert result["ranks"] == 2 and result["arguments"]["train"] == 30 and len(result["epochs"]) == 2
-    assert (out / "confusion.txt").read_text().startswith("gamma: ") and (out / "model.safetensors").exists()
+    assert (
+        result["ranks"] == 2 and result["arguments"]["train"] == 30 and len(result["epochs"]) == 2
+    )
+    assert (out / "confusion.txt").read_text().startswith("gamma: ") and (
+        out / "model.safetensors"
+    ).exists()
 
 
 def test_same_bits_again_and_from_the_cache(run, tmp_path):
     folder, _ = run
-    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache")
+    done = job(
+        "--train",
+        30,
+        "--validation",
+        11,
+        "--epochs",
+        2,
+        "--out",
+        tmp_path,
+        "--cache",
+        folder / "cache",
+    )
     assert done.returncode == 0 and "simulated" not in done.stdout
-    assert (tmp_path / "model.safetensors").read_bytes() == (folder / "out/model.safetensors").read_bytes()
+    assert (tmp_path / "model.safetensors").read_bytes() == (
+        folder / "out/model.safetensors"
+    ).read_bytes()
 
 
 def test_a_killed_run_resumes_to_the_same_bits(run, tmp_path):
     folder, _ = run
-    options = ["--train", 30, "--validation", 11, "--epochs", 3, "--batch-size", 1, "--cache", folder / "cache"]
+    options = [
+        "--train",
+        30,
+        "--validation",
+        11,
+        "--epochs",
+        3,
+        "--batch-size",
+        1,
+        "--cache",
+        folder / "cache",
+    ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert job(*options, "--out", whole).returncode == 0
     victim = mpi(2, JOB, "--size", SIZE, "--device", "cpu", *options, "--out", killed, wait=False)
     deadline = time.monotonic() + 300
-    while not (killed / "model.safetensors").exists() and time.monotonic() < deadline:      # the first complete epoch
+    while (
+        not (killed / "model.safetensors").exists() and time.monotonic() < deadline
+    ):  # the first complete epoch
         time.sleep(0.005)
-    victim.terminate()                                       # mpiexec passes it on to its ranks, whatever they are doing
+    victim.terminate()  # mpiexec passes it on to its ranks, whatever they are doing
     victim.wait(timeout=300)
     assert not (killed / "run.json").exists()
     done = job(*options, "--out", killed, "--resume")
-    assert done.returncode == 0 and "going on behind epoch" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "going on behind epoch" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
     def figures(out):
         with open(out / "history.csv") as file:
-            return [(row["epoch"], float(row["loss"]), float(row["val_accuracy"])) for row in csv.DictReader(file)]
+            return [
+                (row["epoch"], float(row["loss"]), float(row["val_accuracy"]))
+                for row in csv.DictReader(file)
+            ]
+
     assert figures(killed) == figures(whole) and len(figures(whole)) == 3
     other = job(*options, "--batch-size", 2, "--out", killed, "--resume")
     assert other.returncode != 0 and "no complete epochs" in other.stderr
@@ -78,30 +142,83 @@ def test_a_killed_run_resumes_to_the_same_bits(run, tmp_path):
 @pytest.mark.parametrize("ranks", (2, 4))
 def test_ledger(run, tmp_path, ranks):
     folder, _ = run
-    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache", "--ledger", ranks=ranks)
+    done = job(
+        "--train",
+        30,
+        "--validation",
+        11,
+        "--epochs",
+        2,
+        "--out",
+        tmp_path,
+        "--cache",
+        folder / "cache",
+        "--ledger",
+        ranks=ranks,
+    )
     assert done.returncode == 0, done.stderr
-    assert table_adds_up(done.stdout) == 2 and f"on {ranks} ranks" in done.stdout and "hidden beside it" in done.stdout
+    assert (
+        table_adds_up(done.stdout) == 2
+        and f"on {ranks} ranks" in done.stdout
+        and "hidden beside it" in done.stdout
+    )
     events = check_timeline(tmp_path / "timeline.json", ranks)
-    assert {"step", "allreduce", "wait for the slowest rank", "decompress"} <= {e["name"] for e in events}
+    assert {"step", "allreduce", "wait for the slowest rank", "decompress"} <= {
+        e["name"] for e in events
+    }
     assert (tmp_path / "step.png").read_bytes().startswith(b"\x89PNG")
     with open(tmp_path / "history.csv") as file:
         for row in csv.DictReader(file):
-            mean, slowest = ({key.partition(": ")[2]: float(value) for key, value in row.items() if key.startswith(title + ": ")}
-                             for title in ("seconds", "slowest rank"))
+            mean, slowest = (
+                {
+                    key.partition(": ")[2]: float(value)
+                    for key, value in row.items()
+                    if key.startswith(title + ": ")
+                }
+                for title in ("seconds", "slowest rank")
+            )
             assert mean.keys() == slowest.keys() and sum(mean.values()) < float(row["seconds"])
-    if ranks == 2:                                             # looking changes nothing
-        assert (tmp_path / "model.safetensors").read_bytes() == (folder / "out/model.safetensors").read_bytes()
+    if ranks == 2:  # looking changes nothing
+        assert (tmp_path / "model.safetensors").read_bytes() == (
+            folder / "out/model.safetensors"
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("mode", ("overlap", "delayed"))
 def test_parallel_options(run, tmp_path, mode):
-    """Shared store, a mode that hides communication, accumulation, scaled rate: the ledger still adds up, every event is seen once."""
+    """Shared store, a mode that hides communication, accumulation, scaled rate: the ledger still
+    adds up, every event is seen once.
+    """
     folder, _ = run
-    done = job("--train", 30, "--validation", 11, "--epochs", 2, "--out", tmp_path, "--cache", folder / "cache", "--ledger", "--augment",
-               "--shared-store", "--sync", mode, *(["--bucket", 64] if mode == "overlap" else []), "--batch-size", 3, "--accumulate", 2,
-               "--scale-from", 6)
+    done = job(
+        "--train",
+        30,
+        "--validation",
+        11,
+        "--epochs",
+        2,
+        "--out",
+        tmp_path,
+        "--cache",
+        folder / "cache",
+        "--ledger",
+        "--augment",
+        "--shared-store",
+        "--sync",
+        mode,
+        *(["--bucket", 64] if mode == "overlap" else []),
+        "--batch-size",
+        3,
+        "--accumulate",
+        2,
+        "--scale-from",
+        6,
+    )
     assert done.returncode == 0, done.stderr
-    assert "training events shared by 2 ranks of each node" in done.stdout and f"12 events per step; sync: {mode}" in done.stdout
+    assert (
+        "training events shared by 2 ranks of each node" in done.stdout
+        and f"12 events per step; sync: {mode}" in done.stdout
+    )
     assert table_adds_up(done.stdout) == 2 and "exposed communication" in done.stdout
     names = {e["name"] for e in check_timeline(tmp_path / "timeline.json", 2)}
     assert {"step", "exposed communication", "allreduce"} <= names
@@ -118,11 +235,16 @@ def test_predict(run):
     assert len(list((folder / "out").glob("predicted-*-?.png"))) == 6
     assert done.stdout.count(" lit pixels, truth ") == 20 and ": 21 more events" in done.stdout
     right = sum(max(CLASSES, key=lambda name: float(r[name])) == r["truth"] for r in rows)
-    assert f"of 41 events of known class {100 * right / 41:.1f} % have the highest score there" in done.stdout
+    assert (
+        f"of 41 events of known class {100 * right / 41:.1f} % have the highest score there"
+        in done.stdout
+    )
     assert all(90 < float(r["momentum of the particle [MeV/c]"]) < 1010 for r in rows)
     slopes = [float(value) for r in rows for name, value in r.items() if "collection wires" in name]
     assert len(slopes) == len(rows) and 0 <= min(slopes) < 0.3 and 0.7 < max(slopes) <= 1
-    assert all((folder / f"out/predicted-{what}.png").exists() for what in ("confusion", "accuracy"))
+    assert all(
+        (folder / f"out/predicted-{what}.png").exists() for what in ("confusion", "accuracy")
+    )
     assert (folder / "out/run.json").exists()
 
 
@@ -133,13 +255,35 @@ def test_predict_a_real_event(run):
     assert done.returncode == 0 and "event 0:" in done.stdout and "truth unknown" in done.stdout
 
 
-@pytest.mark.parametrize("extra", (["--sync", "weights", "--sync-every", "3"], ["--store", "dense", "--codec", "lz4:1"],
-                                   ["--optimizer", "lars", "--batch-size", "8"]), ids=str)
+@pytest.mark.parametrize(
+    "extra",
+    (
+        ["--sync", "weights", "--sync-every", "3"],
+        ["--store", "dense", "--codec", "lz4:1"],
+        ["--optimizer", "lars", "--batch-size", "8"],
+    ),
+    ids=str,
+)
 def test_options(run, tmp_path, extra):
     folder, _ = run
-    done = job("--train", 30, "--validation", 11, "--epochs", 1, "--out", tmp_path, "--cache", folder / "cache", *extra)
+    done = job(
+        "--train",
+        30,
+        "--validation",
+        11,
+        "--epochs",
+        1,
+        "--out",
+        tmp_path,
+        "--cache",
+        folder / "cache",
+        *extra,
+    )
     assert done.returncode == 0 and (tmp_path / "run.json").exists(), done.stderr
-    assert isinstance(load_model(tmp_path / "model.safetensors", device="reference").optimizer, LARS if "lars" in extra else Adam)
+    assert isinstance(
+        load_model(tmp_path / "model.safetensors", device="reference").optimizer,
+        LARS if "lars" in extra else Adam,
+    )
 
 
 def events_file(path, events=6, spoil=None):
@@ -147,23 +291,76 @@ def events_file(path, events=6, spoil=None):
     with EventWriter(path, (SIZE, SIZE, 1)) as writer:
         for i in range(events):
             coords = np.unique(rng.integers(0, SIZE, (30, 2)), axis=0)
-            writer.append(Event(SparseImage(coords, rng.random((len(coords), 1)), (SIZE, SIZE, 1)), -1 if i == spoil else i % 5))
+            writer.append(
+                Event(
+                    SparseImage(coords, rng.random((len(coords), 1)), (SIZE, SIZE, 1)),
+                    -1 if i == spoil else i % 5,
+                )
+            )
     return path
 
 
-@pytest.mark.parametrize("make, arguments, message", [
-    (lambda p: p / "missing.h5", [], "missing.h5: no such file"),
-    (lambda p: events_file(p / "e.h5", spoil=4), ["--train", "4", "--validation", "2"], "event 4 has the label -1"),
-    (lambda p: events_file(p / "e.h5"), ["--train", "5", "--validation", "2"], "5 training and 2 validation events cannot be taken from 6"),
-    (lambda p: events_file(p / "e.h5"), ["--train", "1", "--validation", "2"], "every rank needs at least one"),
-    (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--batch-size", "3"], "batch size 3 is larger than the 2"),
-    (lambda p: events_file(p / "e.h5"),
-     ["--train", "4", "--validation", "2", "--learning-rate", "1e30", "--batch-size", "1"], "not finite"),
-    (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--codec", "gzip"], "codec must be one of"),
-    (lambda p: events_file(p / "e.h5"), ["--size", "100"], "cannot be shrunk to size 100"),
-    (lambda p: events_file(p / "e.h5"), ["--train", "4", "--validation", "2", "--device", "cuda"], 'device "cuda"'),
-    (lambda p: (p / "e.h5").write_bytes(events_file(p / "f.h5").read_bytes()[:3000]) and p / "e.h5", [], "truncated or damaged"),
-], ids=("missing", "no label", "too few", "fewer than ranks", "batch", "not finite", "codec", "size", "cuda", "truncated"))
+@pytest.mark.parametrize(
+    "make, arguments, message",
+    [
+        (lambda p: p / "missing.h5", [], "missing.h5: no such file"),
+        (
+            lambda p: events_file(p / "e.h5", spoil=4),
+            ["--train", "4", "--validation", "2"],
+            "event 4 has the label -1",
+        ),
+        (
+            lambda p: events_file(p / "e.h5"),
+            ["--train", "5", "--validation", "2"],
+            "5 training and 2 validation events cannot be taken from 6",
+        ),
+        (
+            lambda p: events_file(p / "e.h5"),
+            ["--train", "1", "--validation", "2"],
+            "every rank needs at least one",
+        ),
+        (
+            lambda p: events_file(p / "e.h5"),
+            ["--train", "4", "--validation", "2", "--batch-size", "3"],
+            "batch size 3 is larger than the 2",
+        ),
+        (
+            lambda p: events_file(p / "e.h5"),
+            ["--train", "4", "--validation", "2", "--learning-rate", "1e30", "--batch-size", "1"],
+            "not finite",
+        ),
+        (
+            lambda p: events_file(p / "e.h5"),
+            ["--train", "4", "--validation", "2", "--codec", "gzip"],
+            "codec must be one of",
+        ),
+        (lambda p: events_file(p / "e.h5"), ["--size", "100"], "cannot be shrunk to size 100"),
+        (
+            lambda p: events_file(p / "e.h5"),
+            ["--train", "4", "--validation", "2", "--device", "cuda"],
+            'device "cuda"',
+        ),
+        (
+            lambda p: (
+                (p / "e.h5").write_bytes(events_file(p / "f.h5").read_bytes()[:3000]) and p / "e.h5"
+            ),
+            [],
+            "truncated or damaged",
+        ),
+    ],
+    ids=(
+        "missing",
+        "no label",
+        "too few",
+        "fewer than ranks",
+        "batch",
+        "not finite",
+        "codec",
+        "size",
+        "cuda",
+        "truncated",
+    ),
+)
 def test_bad_input_is_one_clear_error_and_no_marker(tmp_path, make, arguments, message):
     done = job("--events", make(tmp_path), "--out", tmp_path / "out", *arguments, timeout=300)
     assert done.returncode != 0 and message in done.stderr, done.stdout + done.stderr
@@ -172,10 +369,28 @@ def test_bad_input_is_one_clear_error_and_no_marker(tmp_path, make, arguments, m
 
 def test_a_nan_pixel_names_file_event_and_rank(tmp_path):
     import h5py
+
     with h5py.File(events_file(tmp_path / "e.h5"), "a") as file:
         file["pixels/values"][int(file["events/offset"][3]) + 2] = np.nan
-    done = job("--events", tmp_path / "e.h5", "--train", 4, "--validation", 2, "--batch-size", 2, "--out", tmp_path / "out", timeout=300)
-    assert done.returncode != 0 and "e.h5, event 3: pixel 2" in done.stderr and "nan" in done.stderr and "rank" in done.stderr
+    done = job(
+        "--events",
+        tmp_path / "e.h5",
+        "--train",
+        4,
+        "--validation",
+        2,
+        "--batch-size",
+        2,
+        "--out",
+        tmp_path / "out",
+        timeout=300,
+    )
+    assert (
+        done.returncode != 0
+        and "e.h5, event 3: pixel 2" in done.stderr
+        and "nan" in done.stderr
+        and "rank" in done.stderr
+    )
 
 
 def test_help_is_printed_once():
@@ -184,4 +399,7 @@ def test_help_is_printed_once():
     done = job("--no-such-option")
     assert done.returncode == 2 and done.stderr.count("usage:") == 1
     done = job("--epochs", "0")
-    assert done.returncode == 2 and done.stderr.count("argument --epochs: must be a whole number above 0, got '0'") == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.count("argument --epochs: must be a whole number above 0, got '0'") == 1
+    )

@@ -1,4 +1,5 @@
 """The trained model of docs/results, on events that it has never seen."""
+
 import numpy as np
 
 import minicnn as mc
@@ -9,5 +10,9 @@ def test_the_trained_model_recognises_new_events():
     model = mc.load_model(ROOT / "docs" / "results" / "model.safetensors", device="cpu")
     simulator = mc.data.Simulator(seed=3)
     events = [simulator.read(i) for i in range(100)]
-    right = model.predict([event.image for event in events]).argmax(1) == [event.label for event in events]
-    assert np.mean(right) > 0.6                        # docs/results has what 5,000 events gave; of 100 the deviation is 0.045
+    right = model.predict([event.image for event in events]).argmax(1) == [
+        event.label for event in events
+    ]
+    assert (
+        np.mean(right) > 0.6
+    )  # docs/results has what 5,000 events gave; of 100 the deviation is 0.045

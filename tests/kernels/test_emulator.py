@@ -1,4 +1,7 @@
-"""The emulator finds what a GPU would leave undefined, and the parity tests would find a broken kernel."""
+"""The emulator finds what a GPU would leave undefined, and the parity tests would find a broken
+kernel.
+"""
+
 import faulthandler
 import os
 import shutil
@@ -14,7 +17,9 @@ from minicnn.kernels import reference
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.source import kernels, read, source
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH"
+)
 
 PROBE = r"""
 #include "common.cuh"
@@ -49,7 +54,9 @@ extern "C" __global__ void ballot(float* y) { y[threadIdx.x] = __popc(__ballot_s
 
 
 def probe(kernel, *args, block=64, grid=1, shared=0, **options):
-    emulator.Emulator(replaced={"probe.cu": PROBE}, **options).launch("probe.cu", kernel, grid, block, args, {}, shared)
+    emulator.Emulator(replaced={"probe.cu": PROBE}, **options).launch(
+        "probe.cu", kernel, grid, block, args, {}, shared
+    )
 
 
 @pytest.mark.parametrize("flags", [(), ("-DEMULATE_WITH_UCONTEXT",)], ids=("assembly", "ucontext"))
@@ -58,31 +65,57 @@ def test_barriers_shuffles_and_shared_memory(falling, flags):
     x, y, z = np.arange(192, dtype=np.float32), np.zeros(3, np.float32), np.zeros(24, np.float32)
     probe("sums", emulator.device(x), emulator.device(y), grid=3, falling=falling, flags=flags)
     assert np.array_equal(y, x.reshape(3, 64).sum(1))
-    probe("reversed", emulator.device(x), emulator.device(z), block=(2, 3, 4), shared=96, falling=falling, flags=flags)
+    probe(
+        "reversed",
+        emulator.device(x),
+        emulator.device(z),
+        block=(2, 3, 4),
+        shared=96,
+        falling=falling,
+        flags=flags,
+    )
     assert np.array_equal(z, np.arange(24)[::-1])
     probe("ballot", emulator.device(y[:1].repeat(32)), block=32, falling=falling, flags=flags)
 
 
 def test_shared_memory_is_nan_in_every_block():
     y = emulator.device(np.zeros(1, np.float32))
-    probe("uninitialised", y, block=1, grid=2)                # the second block does not see what the first left
+    probe("uninitialised", y, block=1, grid=2)  # the second block does not see what the first left
     assert np.isnan(emulator.plain(y)).all()
 
 
-@pytest.mark.parametrize("kernel, arguments, message", [
-    ("some", (), r"divergent barrier: of 64 threads 16 wait at __syncthreads.* and 48 have ended"),
-    ("elsewhere", (), r"divergent barrier: of 64 threads 64 wait at __syncthreads.* 48 elsewhere"),
-    ("half_warp", (), r"divergent barrier: of 64 threads 0 wait at __syncthreads, 16 at a warp barrier or shuffle"),
-    ("beyond", (8,), r"shared array: place 8 of 8"), ("beyond", (-1,), r"shared array: place -1 of 8"),
-    ("beyond_dynamic", (6,), r"shared array: place 8 of 8 \(thread 0 of block 0, 0, 0\)"),
-    ("unaligned", (2,), "a vector of 16 bytes that is not aligned"), ("unaligned", (16,), "place 16 of 16"),
-    ("beyond", (), "1 arguments given to a kernel of 2"), ("beyond", (np.int64(1),), "argument 1 has 8 bytes, the kernel takes 4"),
-])
+@pytest.mark.parametrize(
+    "kernel, arguments, message",
+    [
+        (
+            "some",
+            (),
+            r"divergent barrier: of 64 threads 16 wait at __syncthreads.* and 48 have ended",
+        ),
+        (
+            "elsewhere",
+            (),
+            r"divergent barrier: of 64 threads 64 wait at __syncthreads.* 48 elsewhere",
+        ),
+        (
+            "half_warp",
+            (),
+            r"divergent barrier: of 64 threads 0 wait at __syncthreads, 16 at a warp barrier or shuffle",
+        ),
+        ("beyond", (8,), r"shared array: place 8 of 8"),
+        ("beyond", (-1,), r"shared array: place -1 of 8"),
+        ("beyond_dynamic", (6,), r"shared array: place 8 of 8 \(thread 0 of block 0, 0, 0\)"),
+        ("unaligned", (2,), "a vector of 16 bytes that is not aligned"),
+        ("unaligned", (16,), "place 16 of 16"),
+        ("beyond", (), "1 arguments given to a kernel of 2"),
+        ("beyond", (np.int64(1),), "argument 1 has 8 bytes, the kernel takes 4"),
+    ],
+)
 def test_what_a_gpu_leaves_undefined_is_an_error(kernel, arguments, message):
     y = emulator.device(np.zeros(64, np.float32))
     with pytest.raises(RuntimeError, match=message):
         probe(kernel, y, *arguments, shared=32)
-    probe("beyond", y, 7)                                     # and the next launch works
+    probe("beyond", y, 7)  # and the next launch works
     assert y[0] == 1
 
 
@@ -94,13 +127,24 @@ def test_a_block_is_not_larger_than_a_gpu_allows():
 def test_device_arrays_do_not_mix_with_host_arrays():
     k = emulator.backend()
     a, host = k.asarray(np.ones((2, 3), np.float32)), np.ones((2, 3), np.float32)
-    for mix in (lambda: a + host, lambda: host * a, lambda: a @ host.T, lambda: np.concatenate([a, host]), lambda: a.__iadd__(host),
-                lambda: a.__setitem__(0, host[0]), lambda: a[np.array([0, 1])], lambda: a.__setitem__(np.array([0, 1]), 0)):
+    for mix in (
+        lambda: a + host,
+        lambda: host * a,
+        lambda: a @ host.T,
+        lambda: np.concatenate([a, host]),
+        lambda: a.__iadd__(host),
+        lambda: a.__setitem__(0, host[0]),
+        lambda: a[np.array([0, 1])],
+        lambda: a.__setitem__(np.array([0, 1]), 0),
+    ):
         with pytest.raises(TypeError, match="mixes a device array with a host array"):
             mix()
     a += 1
     b = (2 * a).reshape(3, 2)
-    assert type(b) is type(a @ b) is type(a.sum(0)) is emulator.DeviceArray and type(k.to_host(b)) is np.ndarray
+    assert (
+        type(b) is type(a @ b) is type(a.sum(0)) is emulator.DeviceArray
+        and type(k.to_host(b)) is np.ndarray
+    )
     with pytest.raises(TypeError, match="contiguous device arrays, got ndarray"):
         k.each("activations.cu", "relu", 6, host, a)
     with pytest.raises(TypeError, match="contiguous device arrays, got DeviceArray"):
@@ -111,26 +155,46 @@ def test_device_arrays_do_not_mix_with_host_arrays():
 
 def test_sources_are_whole():
     text = source("block.cu")
-    assert "#include" not in text and text.count("float activate(") == 1 and kernels(text) == ["conv2d_block"]
-    assert kernels(source("block_dx.cu")) == ["sort_channels", "window_gradients", "gather_windows", "gather_at", "sum_classes"]
+    assert (
+        "#include" not in text
+        and text.count("float activate(") == 1
+        and kernels(text) == ["conv2d_block"]
+    )
+    assert kernels(source("block_dx.cu")) == [
+        "sort_channels",
+        "window_gradients",
+        "gather_windows",
+        "gather_at",
+        "sum_classes",
+    ]
 
 
-# ------------------------------------------------------------------------------------------------ mutations
+# ---------------------------------------------------------------------------------------- mutations
 def block_parity(**options):
-    """The block and its gradients against the reference, as in test_kernels_cuda.py; AssertionError or RuntimeError where they differ."""
+    """The block and its gradients against the reference, as in test_kernels_cuda.py; AssertionError
+    or RuntimeError where they differ.
+    """
     rng = np.random.default_rng(0)
-    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((1, 23, 21, 2), (5, 5, 2, 40), (40,)))
-    x[0, 5:, 9:] = 0.5                                        # ties
-    k = emulator.backend(multiprocessors=1000, shared_memory=6 << 10, **options)   # several stages of windows
+    x, w, b = (
+        rng.standard_normal(s).astype(np.float32) for s in ((1, 23, 21, 2), (5, 5, 2, 40), (40,))
+    )
+    x[0, 5:, 9:] = 0.5  # ties
+    k = emulator.backend(
+        multiprocessors=1000, shared_memory=6 << 10, **options
+    )  # several stages of windows
     d = [k.asarray(a) for a in (x, w, b)]
     y, argmax = k.conv2d_block(*d, (5, 4))
     y_ref, argmax_ref = reference.conv2d_block(x, w, b, (5, 4))
     assert np.allclose(k.to_host(y), y_ref, rtol=1e-4, atol=1e-4)
     z = reference.elu(reference.conv2d(x, w, b))
-    tied = (np.lib.stride_tricks.sliding_window_view(z, (5, 4), (1, 2))[:, ::5, ::4].std((-1, -2)) == 0)
+    tied = (
+        np.lib.stride_tricks.sliding_window_view(z, (5, 4), (1, 2))[:, ::5, ::4].std((-1, -2)) == 0
+    )
     assert tied.any() and (k.to_host(argmax)[tied] == argmax_ref[tied]).all()
     got = k.conv2d_block_backward(y, *d[:2], y, argmax, (5, 4))
-    want = reference.conv2d_block_backward(*(a.astype(float) for a in (k.to_host(y), x, w, k.to_host(y))), k.to_host(argmax), (5, 4))
+    want = reference.conv2d_block_backward(
+        *(a.astype(float) for a in (k.to_host(y), x, w, k.to_host(y))), k.to_host(argmax), (5, 4)
+    )
     for g, r in zip(got, want):
         assert np.linalg.norm(k.to_host(g) - r) <= 1e-5 * np.linalg.norm(r)
 
@@ -142,22 +206,56 @@ def list_parity(**options):
 
 
 MUTATIONS = {
-    "no barrier behind the windows": ("block.cu", "n, windows);\n  __syncthreads();", "n, windows);", block_parity),
-    "no barrier before the parts meet": ("block.cu", "= where[o];\n  __syncthreads();", "= where[o];", block_parity),
+    "no barrier behind the windows": (
+        "block.cu",
+        "n, windows);\n  __syncthreads();",
+        "n, windows);",
+        block_parity,
+    ),
+    "no barrier before the parts meet": (
+        "block.cu",
+        "= where[o];\n  __syncthreads();",
+        "= where[o];",
+        block_parity,
+    ),
     "a pixel too far": ("block.cu", "p % TC * CI + k", "p % TC * CI + k + 1", block_parity),
     "the last of equals": ("block.cu", "sum[p][o] > best[o]", "sum[p][o] >= best[o]", block_parity),
     "the bias of the neighbour": ("block.cu", "b[channel + o]", "b[channel]", block_parity),
     "no barrier behind the origins": ("windows.cuh", "  __syncthreads();\n", "", block_parity),
     "a row too low": ("windows.cuh", "% oh * PH - top", "% oh * PH - top + 1", block_parity),
-    "no barrier behind the next windows": ("block_dw.cu", "    __syncthreads();\n", "", block_parity),
-    "gradients of the cell before": ("block_dw.cu", "const float g = gz[i]", "const float g = gz[i ? i - 1 : 0]", block_parity),
-    "no warp barrier after zeros": ("block_dx.cu", "__syncwarp();\n    for (int i = 0; i < co;)", "for (int i = 0; i < co;)", block_parity),
+    "no barrier behind the next windows": (
+        "block_dw.cu",
+        "    __syncthreads();\n",
+        "",
+        block_parity,
+    ),
+    "gradients of the cell before": (
+        "block_dw.cu",
+        "const float g = gz[i]",
+        "const float g = gz[i ? i - 1 : 0]",
+        block_parity,
+    ),
+    "no warp barrier after zeros": (
+        "block_dx.cu",
+        "__syncwarp();\n    for (int i = 0; i < co;)",
+        "for (int i = 0; i < co;)",
+        block_parity,
+    ),
     "no barrier in the sort": ("block_dx.cu", "  __syncthreads();\n", "", block_parity),
-    "a column lost in the gather": ("block_dx.cu", "j * PW <= column; j++)\n      sum +=", "j * PW < column; j++)\n      sum +=",
-                                    block_parity),
+    "a column lost in the gather": (
+        "block_dx.cu",
+        "j * PW <= column; j++)\n      sum +=",
+        "j * PW < column; j++)\n      sum +=",
+        block_parity,
+    ),
     "no barrier in the turned tile": ("add_parts.cu", "  __syncthreads();\n", "", block_parity),
     "a scan without its barrier": ("cells.cu", "= sum;\n  __syncthreads();", "= sum;", list_parity),
-    "a scan that overwrites": ("cells.cu", "__syncthreads();                                          // of", "// of", list_parity),
+    "a scan that overwrites": (
+        "cells.cu",
+        "__syncthreads();                                          // of",
+        "// of",
+        list_parity,
+    ),
 }
 
 
@@ -169,11 +267,15 @@ def test_a_broken_kernel_is_found(mutation):
     for falling in (False, True):
         parity(falling=falling)
     broken = {file: read(file).replace(old, new)}
-    assert any(fails(lambda f=falling: parity(falling=f, replaced=broken)) for falling in (False, True)), "parity does not notice"
+    assert any(
+        fails(lambda f=falling: parity(falling=f, replaced=broken)) for falling in (False, True)
+    ), "parity does not notice"
 
 
 def fails(call):
-    """Tell whether ``call()`` raises or crashes, in a process of its own: a broken kernel may write anywhere."""
+    """Tell whether ``call()`` raises or crashes, in a process of its own: a broken kernel may write
+    anywhere.
+    """
     child = os.fork()
     if child == 0:
         faulthandler.disable()
@@ -185,7 +287,7 @@ def fails(call):
     return os.waitpid(child, 0)[1] != 0
 
 
-# ------------------------------------------------------------------------------------------------ sanitizer
+# ---------------------------------------------------------------------------------------- sanitizer
 SANITIZED = """
 import numpy as np
 from minicnn.kernels.cuda import emulator
@@ -208,12 +310,21 @@ print("clean")
 
 @pytest.mark.parametrize("how", ["whole", "broken"])
 def test_address_sanitizer_sees_accesses_beyond_global_arrays(how):
-    library = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    library = subprocess.run(
+        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
     if not os.path.isabs(library):
         pytest.skip("g++ has no AddressSanitizer library")
-    env = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
-           "MINICNN_EMULATOR_FLAGS": "-fsanitize=address", "PYTHONMALLOC": "malloc"}
-    done = subprocess.run([sys.executable, "-c", SANITIZED, how], env=env, capture_output=True, text=True, cwd=ROOT)
+    env = {
+        **os.environ,
+        "LD_PRELOAD": library,
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+        "MINICNN_EMULATOR_FLAGS": "-fsanitize=address",
+        "PYTHONMALLOC": "malloc",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SANITIZED, how], env=env, capture_output=True, text=True, cwd=ROOT
+    )
     if how == "whole":
         assert done.returncode == 0 and done.stdout.strip() == "clean", done.stderr[-3000:]
     else:

@@ -1,4 +1,7 @@
-"""The cpu backend against the reference in float64, and what it promises beyond: bits that follow neither tiles nor threads."""
+"""The cpu backend against the reference in float64, and what it promises beyond: bits that follow
+neither tiles nor threads.
+"""
+
 import inspect
 import os
 import subprocess
@@ -17,8 +20,8 @@ from minicnn.kernels.workspace import Workspace
 settings.register_profile("kernels", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("kernels")
 
-SUM = 3e-6         # relative, in norm: float32 sums of up to some 1000 products, against float64
-POINT = 3e-7       # elementwise ops: a few roundings
+SUM = 3e-6  # relative, in norm: float32 sums of up to some 1000 products, against float64
+POINT = 3e-7  # elementwise ops: a few roundings
 
 
 def random(seed, *shape, scale=1.0):
@@ -33,25 +36,37 @@ def wide(*arrays):
 
 
 def close(got, want, tolerance=SUM, terms=None):
-    """Equal shape and float32; the difference is small against ``want`` or, where sums cancel, against their ``terms``."""
+    """Equal shape and float32; the difference is small against ``want`` or, where sums cancel,
+    against their ``terms``.
+    """
     assert got.shape == want.shape and got.dtype == np.float32
     scale = max(np.linalg.norm(want), np.linalg.norm(terms) if terms is not None else 0, 1e-30)
     assert np.linalg.norm(got - want) <= tolerance * scale
 
 
-ZERO_SUPPRESSED = {"lit_pixels", "active_cells", "conv2d_block_cells", "conv2d_block_cells_backward"}      # may come later
+ZERO_SUPPRESSED = {
+    "lit_pixels",
+    "active_cells",
+    "conv2d_block_cells",
+    "conv2d_block_cells_backward",
+}  # may come later
 
 
 def test_same_names_and_signatures_as_the_reference():
-    public = {n: f for n, f in vars(reference).items()
-              if inspect.isfunction(f) and f.__module__ == reference.__name__ and not n.startswith("_")}
+    public = {
+        n: f
+        for n, f in vars(reference).items()
+        if inspect.isfunction(f) and f.__module__ == reference.__name__ and not n.startswith("_")
+    }
     for n, f in public.items():
-        assert n in ZERO_SUPPRESSED - set(cpu.__all__) or inspect.signature(getattr(cpu, n)) == inspect.signature(f), n
+        assert n in ZERO_SUPPRESSED - set(cpu.__all__) or inspect.signature(
+            getattr(cpu, n)
+        ) == inspect.signature(f), n
     assert set(public) | {"name", "microbatch"} >= set(cpu.__all__) >= set(public) - ZERO_SUPPRESSED
     assert (cpu.name, cpu.microbatch) == ("cpu", 1)
 
 
-# ------------------------------------------------------------------------------------------------ shapes of convolutions
+# --------------------------------------------------------------------------- shapes of convolutions
 @st.composite
 def convolutions(draw, pooled=False):
     n, h, w = draw(st.integers(1, 3)), draw(st.integers(1, 23)), draw(st.integers(1, 23))
@@ -63,8 +78,11 @@ def convolutions(draw, pooled=False):
     oh, ow, _ = reference.conv_output((n, h, w, ci), (*kernel, ci, co), stride, padding)[1:]
     pool = draw(st.integers(1, min(7, oh))), draw(st.integers(1, min(7, ow)))
     seed = draw(st.integers(0, 999))
-    arrays = (random(seed, n, h, w, ci), random(seed + 1, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-              random(seed + 2, co))
+    arrays = (
+        random(seed, n, h, w, ci),
+        random(seed + 1, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        random(seed + 2, co),
+    )
     return (*arrays, *((pool,) if pooled else (stride,)), padding, seed)
 
 
@@ -82,7 +100,7 @@ def test_conv2d_and_its_gradients(case):
 
 
 def largest_two(z, pool):
-    windows = np.lib.stride_tricks.sliding_window_view(z, pool, (1, 2))[:, ::pool[0], ::pool[1]]
+    windows = np.lib.stride_tricks.sliding_window_view(z, pool, (1, 2))[:, :: pool[0], :: pool[1]]
     two = np.sort(windows.reshape(*windows.shape[:4], -1), -1)
     return two[..., -1] - two[..., -2] if two.shape[-1] > 1 else np.full(two.shape[:-1], np.inf)
 
@@ -94,22 +112,35 @@ def test_block_is_the_three_ops_bit_for_bit(case, alpha):
     y3, argmax3 = cpu.maxpool2d(cpu.elu(z, alpha), pool)
     y, argmax = cpu.conv2d_block(x, w, b, pool, alpha, padding)
     assert np.array_equal(y, y3) and argmax.dtype == np.uint8
-    apart = (largest_two(z, pool) > 1e-5) & (y > 0 if alpha == 0 else largest_two(cpu.elu(z, alpha), pool) > 1e-5)
+    apart = (largest_two(z, pool) > 1e-5) & (
+        y > 0 if alpha == 0 else largest_two(cpu.elu(z, alpha), pool) > 1e-5
+    )
     assert np.array_equal(argmax[apart], argmax3[apart])
     dy = random(seed + 3, *y.shape)
     dx, dw, db = cpu.conv2d_block_backward(dy, x, w, y, argmax, pool, alpha, padding)
-    dx_ref, dw_ref, db_ref = reference.conv2d_block_backward(*wide(dy, x, w, y), argmax, pool, alpha, padding)
+    dx_ref, dw_ref, db_ref = reference.conv2d_block_backward(
+        *wide(dy, x, w, y), argmax, pool, alpha, padding
+    )
     terms = np.sqrt(dy.size / w.shape[3])
     close(dx, dx_ref)
     close(dw, dw_ref, terms=terms * np.ones(w.size))
     close(db, db_ref, terms=terms * np.ones(db.size))
-    assert cpu.conv2d_block_backward(dy, x, w, y, argmax, pool, alpha, padding, need_dx=False)[0] is None
+    assert (
+        cpu.conv2d_block_backward(dy, x, w, y, argmax, pool, alpha, padding, need_dx=False)[0]
+        is None
+    )
 
 
 @pytest.mark.parametrize("size, ci, co", [(95, 1, 10), (47, 10, 64), (31, 64, 48), (26, 3, 20)])
 def test_block_gradients_against_float64(size, ci, co):
-    """To 2e-6 where the float64 backward uses the saved argmax, which is that of the float64 maximum up to 1e-5."""
-    x, w, b = random(0, 2, size, size, ci), random(1, 5, 5, ci, co, scale=(25 * ci) ** -0.5), random(2, co, scale=0.1)
+    """To 2e-6 where the float64 backward uses the saved argmax, which is that of the float64
+    maximum up to 1e-5.
+    """
+    x, w, b = (
+        random(0, 2, size, size, ci),
+        random(1, 5, 5, ci, co, scale=(25 * ci) ** -0.5),
+        random(2, co, scale=0.1),
+    )
     y, argmax = cpu.conv2d_block(x, w, b, 5)
     z = reference.elu(reference.conv2d(*wide(x, w, b)))
     windows = np.lib.stride_tricks.sliding_window_view(z, (5, 5), (1, 2))[:, ::5, ::5]
@@ -138,16 +169,27 @@ def test_first_of_equal_maxima_wins():
 
 
 def test_positions_that_repeat_others_need_not_be_computed():
-    """Windows that see stripes: the first columns hold all different sums, and the same bits come out."""
+    """Windows that see stripes: the first columns hold all different sums, and the same bits come
+    out.
+    """
     rows, columns = random(0, 9, 1, 1), random(1, 1, 9, 20)
     steady = np.repeat(columns[:, :1], 9, 1)
-    x = np.stack([rows + columns, np.repeat(rows[:1], 9, 0) + columns, rows + steady, np.repeat(rows[:1], 9, 0) + steady])
+    x = np.stack(
+        [
+            rows + columns,
+            np.repeat(rows[:1], 9, 0) + columns,
+            rows + steady,
+            np.repeat(rows[:1], 9, 0) + steady,
+        ]
+    )
     w, b = random(2, 5, 5, 20, 48), random(3, 48)
     want = cpu.conv2d_block(x, w, b, 5, 1.0, "valid")
     got = cpu.conv2d_block(x, w, b, 5, 1.0, "valid", np.array([[5, 5], [1, 5], [5, 1], [1, 1]]))
     assert all(np.array_equal(g, v) for g, v in zip(got, want))
     fewer = cpu.conv2d_block(x, w, b, 5, 1.0, "valid", np.array([[2, 5], [1, 5], [5, 1], [1, 1]]))
-    assert not np.array_equal(fewer[0][0], want[0][0]) and np.array_equal(fewer[0][1:], want[0][1:])       # they were not, indeed
+    assert not np.array_equal(fewer[0][0], want[0][0]) and np.array_equal(
+        fewer[0][1:], want[0][1:]
+    )  # they were not, indeed
 
 
 @pytest.mark.parametrize("size", [0, 1, 8191, 8193, 50_001])
@@ -162,14 +204,16 @@ def test_finite(size):
             assert not cpu.finite(bad) and not reference.finite(bad)
 
 
-# ------------------------------------------------------------------------------------------------ determinism
+# -------------------------------------------------------------------------------------- determinism
 def test_lanes_of_cells_and_of_channels_agree(monkeypatch):
     x, w, b = random(0, 2, 33, 47, 3), random(1, 5, 5, 3, 10), random(2, 10)
     results = []
     for few in (True, False):
         monkeypatch.setattr(block, "few_channels", lambda co, few=few: few)
         results.append(cpu.conv2d_block(x, w, b, 5))
-    assert np.array_equal(results[0][0], results[1][0]) and np.array_equal(results[0][1], results[1][1])
+    assert np.array_equal(results[0][0], results[1][0]) and np.array_equal(
+        results[0][1], results[1][1]
+    )
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
@@ -182,13 +226,21 @@ def test_bits_do_not_depend_on_the_number_of_threads(size, ci, co):
         y, argmax = cpu.conv2d_block(x, w, b, 5)
         z = cpu.conv2d(x, w, b)
         flat = y.reshape(1, -1)
-        results.append([y, argmax, z, *cpu.conv2d_block_backward(y, x, w, y, argmax, 5), *cpu.conv2d_backward(z, x, w),
-                        cpu.dense(flat, random(5, flat.size, 7), random(6, 7))])
+        results.append(
+            [
+                y,
+                argmax,
+                z,
+                *cpu.conv2d_block_backward(y, x, w, y, argmax, 5),
+                *cpu.conv2d_backward(z, x, w),
+                cpu.dense(flat, random(5, flat.size, 7), random(6, 7)),
+            ]
+        )
     cpu.set_threads(numba.config.NUMBA_NUM_THREADS)
     assert all(a.tobytes() == c.tobytes() for a, c in zip(*results))
 
 
-# ------------------------------------------------------------------------------------------------ other ops
+# ---------------------------------------------------------------------------------------- other ops
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(1, 20), st.data())
 def test_maxpool2d(n, h, w, c, data):
     size = data.draw(st.integers(1, min(h, 18))), data.draw(st.integers(1, min(w, 18)))
@@ -196,28 +248,44 @@ def test_maxpool2d(n, h, w, c, data):
     x = random(n, n, h, w, c)
     y, argmax = cpu.maxpool2d(x, size, stride)
     y_ref, argmax_ref = reference.maxpool2d(x, size, stride)
-    assert np.array_equal(y, y_ref) and np.array_equal(argmax, argmax_ref) and argmax.dtype == argmax_ref.dtype
+    assert (
+        np.array_equal(y, y_ref)
+        and np.array_equal(argmax, argmax_ref)
+        and argmax.dtype == argmax_ref.dtype
+    )
     dy = random(h, *y.shape)
-    close(cpu.maxpool2d_backward(dy, argmax, x.shape, size, stride),
-          reference.maxpool2d_backward(dy.astype(float), argmax, x.shape, size, stride))
+    close(
+        cpu.maxpool2d_backward(dy, argmax, x.shape, size, stride),
+        reference.maxpool2d_backward(dy.astype(float), argmax, x.shape, size, stride),
+    )
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.3, 0.0])
 def test_activations(alpha):
-    x = np.concatenate([np.linspace(-120, 5, 40001), -np.logspace(-38, 0, 999), [0.0]]).astype(np.float32).reshape(1, -1)
+    x = (
+        np.concatenate([np.linspace(-120, 5, 40001), -np.logspace(-38, 0, 999), [0.0]])
+        .astype(np.float32)
+        .reshape(1, -1)
+    )
     y, exact = cpu.elu(x, alpha), reference.elu(x.astype(float), alpha)
     assert np.all(np.abs(y - exact) <= 2.5 * np.spacing(np.abs(exact).astype(np.float32)))
     dy = random(1, *x.shape)
     close(cpu.elu_backward(dy, y, alpha), reference.elu_backward(*wide(dy, y), alpha), POINT)
     assert np.array_equal(cpu.relu(x), reference.relu(x))
-    assert np.array_equal(cpu.relu_backward(dy, cpu.relu(x)), reference.relu_backward(dy, cpu.relu(x)))
+    assert np.array_equal(
+        cpu.relu_backward(dy, cpu.relu(x)), reference.relu_backward(dy, cpu.relu(x))
+    )
     keep = (random(2, *x.shape) > 0).astype(np.float32)
     close(cpu.dropout(x, keep, 0.3), reference.dropout(x.astype(float), keep, 0.3), POINT)
 
 
 @given(st.integers(1, 4), st.integers(1, 700), st.integers(1, 40))
 def test_dense(n, inputs, outputs):
-    x, w, b = random(0, n, inputs), random(1, inputs, outputs, scale=inputs ** -0.5), random(2, outputs)
+    x, w, b = (
+        random(0, n, inputs),
+        random(1, inputs, outputs, scale=inputs**-0.5),
+        random(2, outputs),
+    )
     y = cpu.dense(x, w, b)
     close(y, reference.dense(*wide(x, w, b)), terms=np.ones(y.size))
     dy = random(3, *y.shape)
@@ -227,11 +295,16 @@ def test_dense(n, inputs, outputs):
 
 def test_softmax_cross_entropy():
     logits, labels = random(0, 7, 5, scale=9), np.array([0, 4, 2, 1, 3, 3, 0])
-    (losses, p), (losses_ref, p_ref) = (k.softmax_cross_entropy(a, labels) for k, a in
-                                        ((cpu, logits), (reference, logits.astype(float))))
+    (losses, p), (losses_ref, p_ref) = (
+        k.softmax_cross_entropy(a, labels)
+        for k, a in ((cpu, logits), (reference, logits.astype(float)))
+    )
     close(losses, losses_ref)
     close(p, p_ref)
-    assert np.array_equal(cpu.softmax_cross_entropy_backward(p, labels), reference.softmax_cross_entropy_backward(p, labels))
+    assert np.array_equal(
+        cpu.softmax_cross_entropy_backward(p, labels),
+        reference.softmax_cross_entropy_backward(p, labels),
+    )
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -249,7 +322,9 @@ def test_sgd(nesterov, decay):
 def test_updates_write_nothing_before_all_is_checked():
     w, dw, v, new = (random(s, 9) for s in range(4))
     before = new.copy()
-    with pytest.raises(TypeError, match="sgd on the cpu backend writes to contiguous float32 vectors, got float64"):
+    with pytest.raises(
+        TypeError, match="sgd on the cpu backend writes to contiguous float32 vectors, got float64"
+    ):
         cpu.sgd(w, dw, v, 0.1, out=(new, np.zeros(9)))
     with pytest.raises(TypeError, match="dw is float64"):
         cpu.sgd(w, dw.astype(float), v, 0.1, out=(new, v))
@@ -261,7 +336,7 @@ def test_updates_write_nothing_before_all_is_checked():
 @pytest.mark.parametrize("step", [1, 2, 1000])
 def test_adam(step):
     w, dw, m = (random(s, 20001) for s in (0, 1, 2))
-    v = random(3, w.size)**2
+    v = random(3, w.size) ** 2
     want = reference.adam(*wide(w, dw, m, v), step, 0.1, 0.9, 0.999, 1e-3, 0.01, 0.25)
     for g, r in zip(cpu.adam(w, dw, m, v, step, 0.1, 0.9, 0.999, 1e-3, 0.01, 0.25), want):
         close(g, r, POINT)
@@ -275,22 +350,31 @@ def test_positions():
     x, at = random(0, 1, 9, 12, 3), np.argwhere(rng.random((9, 12)) < 0.3).astype(np.int32)
     values, classes = cpu.take_pixels(x, at), (rng.integers(0, 3, 9), rng.integers(0, 2, 12))
     assert np.array_equal(values, reference.take_pixels(x, at))
-    assert np.array_equal(cpu.put_pixels(x.copy(), at, values + 1), reference.put_pixels(x.copy(), at, values + 1))
+    assert np.array_equal(
+        cpu.put_pixels(x.copy(), at, values + 1), reference.put_pixels(x.copy(), at, values + 1)
+    )
     for outside in ((0, -1), (x.shape[1], 0), (0, x.shape[2])):
         with pytest.raises(IndexError, match="outside"):
             cpu.put_pixels(x.copy(), np.array([outside]), values[:1])
     sums = cpu.class_sums(values, at, classes, (3, 2))
-    assert np.allclose(sums, reference.class_sums(values.astype(float), at, classes, (3, 2)), rtol=1e-12, atol=1e-12)
+    assert np.allclose(
+        sums,
+        reference.class_sums(values.astype(float), at, classes, (3, 2)),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
-# ------------------------------------------------------------------------------------------------ arguments
+# ---------------------------------------------------------------------------------------- arguments
 def test_gradients_are_added_to_given_arrays():
     x, w, dy = random(0, 2, 12, 12, 2), random(1, 3, 3, 2, 4), random(2, 2, 12, 12, 4)
     y, argmax = cpu.conv2d_block(x, w, random(3, 4), 3)
     flat, matrix = random(4, 2, 9), random(5, 9, 4)
-    for back, weights in ((lambda **k: cpu.conv2d_backward(dy, x, w, **k), w),
-                          (lambda **k: cpu.dense_backward(flat[:, :4], flat, matrix, **k), matrix),
-                          (lambda **k: cpu.conv2d_block_backward(y, x, w, y, argmax, 3, **k), w)):
+    for back, weights in (
+        (lambda **k: cpu.conv2d_backward(dy, x, w, **k), w),
+        (lambda **k: cpu.dense_backward(flat[:, :4], flat, matrix, **k), matrix),
+        (lambda **k: cpu.conv2d_block_backward(y, x, w, y, argmax, 3, **k), w),
+    ):
         _, dw, db = back()
         dw2, db2 = np.ones(weights.shape, np.float32), np.ones(4, np.float32)
         got = back(dw=dw2, db=db2)
@@ -302,7 +386,11 @@ def test_gradients_are_added_to_given_arrays():
 def test_work_changes_nothing_and_weights_expire():
     work = Workspace()
     for seed, size in ((0, 21), (1, 21), (2, 30)):
-        x, w, b = random(seed, 1, size, size, 3), random(seed + 9, 5, 5, 3, 24), random(seed + 5, 24)
+        x, w, b = (
+            random(seed, 1, size, size, 3),
+            random(seed + 9, 5, 5, 3, 24),
+            random(seed + 5, 24),
+        )
         work.expire()
         for keep in (None, work, work):
             z = cpu.conv2d(x, w, b, work=keep)
@@ -326,7 +414,9 @@ def test_errors_name_the_op_and_what_it_got():
         cpu.conv2d_block(random(0, 1, 20, 20, 2), w, b, (17, 16))
     with pytest.raises(ValueError, match="alpha >= 0, got -1"):
         cpu.conv2d_block(x, w, b, 2, -1)
-    with pytest.raises(ValueError, match=r"conv2d_backward needs dy of shape \(1, 8, 8, 4\), got \(1, 8, 8, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"conv2d_backward needs dy of shape \(1, 8, 8, 4\), got \(1, 8, 8, 3\)"
+    ):
         cpu.conv2d_backward(random(0, 1, 8, 8, 3), x, w)
     with pytest.raises(TypeError, match="adds to a float32 array, but dw is float64"):
         cpu.conv2d_backward(random(0, 1, 8, 8, 4), x, w, dw=np.zeros(w.shape))
@@ -345,12 +435,21 @@ def test_split_and_pack():
 
 
 def test_cold_cache_of_two_processes_below_numba_cache_dir(tmp_path):
-    code = ("import numpy as np; from minicnn.kernels import cpu; from minicnn.kernels.cpu.jit import CACHE; "
-            "print(CACHE, cpu.relu(np.ones(3, 'f')), cpu.relu(np.ones((2, 2), 'f')).sum())")
+    code = (
+        "import numpy as np; from minicnn.kernels import cpu; from minicnn.kernels.cpu.jit import CACHE; "
+        "print(CACHE, cpu.relu(np.ones(3, 'f')), cpu.relu(np.ones((2, 2), 'f')).sum())"
+    )
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    runs = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     out = [r.communicate(timeout=600)[0].split() for r in runs]
-    assert out[0] == out[1] and out[0][0].startswith(str(tmp_path)) and out[0][1:] == ["[1.", "1.", "1.]", "4.0"]
+    assert (
+        out[0] == out[1]
+        and out[0][0].startswith(str(tmp_path))
+        and out[0][1:] == ["[1.", "1.", "1.]", "4.0"]
+    )
     assert list(tmp_path.rglob("*.nbi")) and jit.CACHE.is_dir()
 
 

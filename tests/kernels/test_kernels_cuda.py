@@ -1,6 +1,7 @@
-"""Every op of the cuda backend against the reference in float64: on the emulator in both orders of threads or, with
-MINICNN_TEST_DEVICE=cuda (``make gpu-check``), on a GPU.
+"""Every op of the cuda backend against the reference in float64: on the emulator in both orders of
+threads or, with MINICNN_TEST_DEVICE=cuda (``make gpu-check``), on a GPU.
 """
+
 import os
 import shutil
 
@@ -14,18 +15,25 @@ from minicnn.kernels.cuda import block, emulator
 from minicnn.kernels.workspace import Workspace
 
 ON_GPU = os.environ.get("MINICNN_TEST_DEVICE") == "cuda"
-pytestmark = pytest.mark.skipif(not ON_GPU and shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH")
+pytestmark = pytest.mark.skipif(
+    not ON_GPU and shutil.which("g++") is None,
+    reason="the emulator needs g++, which is not on the PATH",
+)
 fast = settings(deadline=None, max_examples=20, derandomize=True)
 
-SUM = 3e-6         # relative, in norm: float32 sums of up to some 1000 products, against float64
-POINT = 3e-7       # elementwise ops: a few roundings
+SUM = 3e-6  # relative, in norm: float32 sums of up to some 1000 products, against float64
+POINT = 3e-7  # elementwise ops: a few roundings
 
 
 def backends():
-    """Return the backends under test: a GPU, or the emulator with threads in rising order and the tile for many cells, and with threads
-    in falling order and the tile for few.
+    """Return the backends under test: a GPU, or the emulator with threads in rising order and the
+    tile for many cells, and with threads in falling order and the tile for few.
     """
-    return [get_backend("cuda")] if ON_GPU else [emulator.backend(falling=f, multiprocessors=1000 * f) for f in (False, True)]
+    return (
+        [get_backend("cuda")]
+        if ON_GPU
+        else [emulator.backend(falling=f, multiprocessors=1000 * f) for f in (False, True)]
+    )
 
 
 def random(seed, *shape, scale=1.0):
@@ -37,7 +45,9 @@ def wide(*arrays):
 
 
 def close(got, want, tolerance=SUM, terms=0.0):
-    """The difference is small against ``want`` or, where sums cancel, against sqrt(size) times their ``terms``."""
+    """The difference is small against ``want`` or, where sums cancel, against sqrt(size) times
+    their ``terms``.
+    """
     got = np.asarray(got)
     assert got.shape == want.shape and not np.isnan(got).any()
     scale = max(np.linalg.norm(want), terms * np.sqrt(want.size), 1e-30)
@@ -45,29 +55,52 @@ def close(got, want, tolerance=SUM, terms=0.0):
 
 
 def run(call, *arrays):
-    """Return the results of ``call(k, *device arrays)`` on the host, the same bits from all backends under test."""
+    """Return the results of ``call(k, *device arrays)`` on the host, the same bits from all
+    backends under test.
+    """
     results = []
     for k in backends():
         out = call(k, *(k.asarray(a) if isinstance(a, np.ndarray) else a for a in arrays))
-        results.append([None if a is None else k.to_host(a) for a in (out if isinstance(out, tuple) else (out,))])
+        results.append(
+            [
+                None if a is None else k.to_host(a)
+                for a in (out if isinstance(out, tuple) else (out,))
+            ]
+        )
     for other in results[1:]:
-        assert all(a is b is None or a.tobytes() == b.tobytes() for a, b in zip(results[0], other)), "the order of threads shows"
+        assert all(
+            a is b is None or a.tobytes() == b.tobytes() for a, b in zip(results[0], other)
+        ), "the order of threads shows"
     return results[0] if len(results[0]) > 1 else results[0][0]
 
 
-# ------------------------------------------------------------------------------------------------ simple ops
+# --------------------------------------------------------------------------------------- simple ops
 @pytest.mark.parametrize("alpha", [1.0, 0.3, 0.0])
 def test_activations(alpha):
-    x = np.concatenate([np.linspace(-120, 5, 4001), -np.logspace(-37, 0, 99), [0.0]]).astype(np.float32).reshape(1, -1)
+    x = (
+        np.concatenate([np.linspace(-120, 5, 4001), -np.logspace(-37, 0, 99), [0.0]])
+        .astype(np.float32)
+        .reshape(1, -1)
+    )
     y, exact = run(lambda k, x: k.elu(x, alpha), x), reference.elu(x.astype(float), alpha)
     assert np.all(np.abs(y - exact) <= 2.5 * np.spacing(np.abs(exact).astype(np.float32)))
     dy = random(1, *x.shape)
-    close(run(lambda k, dy, y: k.elu_backward(dy, y, alpha), dy, y), reference.elu_backward(*wide(dy, y), alpha), POINT)
+    close(
+        run(lambda k, dy, y: k.elu_backward(dy, y, alpha), dy, y),
+        reference.elu_backward(*wide(dy, y), alpha),
+        POINT,
+    )
     y = run(lambda k, x: k.relu(x), x)
     assert np.array_equal(y, reference.relu(x))
-    assert np.array_equal(run(lambda k, dy, y: k.relu_backward(dy, y), dy, y), reference.relu_backward(dy, y))
+    assert np.array_equal(
+        run(lambda k, dy, y: k.relu_backward(dy, y), dy, y), reference.relu_backward(dy, y)
+    )
     keep = (random(2, *x.shape) > 0).astype(np.uint8)
-    close(run(lambda k, x, keep: k.dropout(x, keep, 0.3), x, keep), reference.dropout(x.astype(float), keep, 0.3), POINT)
+    close(
+        run(lambda k, x, keep: k.dropout(x, keep, 0.3), x, keep),
+        reference.dropout(x.astype(float), keep, 0.3),
+        POINT,
+    )
 
 
 @fast
@@ -75,22 +108,34 @@ def test_activations(alpha):
 def test_maxpool2d(n, h, w, c, data):
     size = data.draw(st.integers(1, min(h, 18))), data.draw(st.integers(1, min(w, 18)))
     stride = data.draw(st.one_of(st.none(), st.tuples(st.integers(1, 4), st.integers(1, 4))))
-    x = np.round(random(n, n, h, w, c), 1)                                    # with ties
+    x = np.round(random(n, n, h, w, c), 1)  # with ties
     y, argmax = run(lambda k, x: k.maxpool2d(x, size, stride), x)
     y_ref, argmax_ref = reference.maxpool2d(x, size, stride)
-    assert np.array_equal(y, y_ref) and np.array_equal(argmax, argmax_ref) and argmax.dtype == argmax_ref.dtype
+    assert (
+        np.array_equal(y, y_ref)
+        and np.array_equal(argmax, argmax_ref)
+        and argmax.dtype == argmax_ref.dtype
+    )
     dy = random(h, *y.shape)
-    close(run(lambda k, dy, a: k.maxpool2d_backward(dy, a, x.shape, size, stride), dy, argmax),
-          reference.maxpool2d_backward(dy.astype(float), argmax, x.shape, size, stride))
+    close(
+        run(lambda k, dy, a: k.maxpool2d_backward(dy, a, x.shape, size, stride), dy, argmax),
+        reference.maxpool2d_backward(dy.astype(float), argmax, x.shape, size, stride),
+    )
 
 
 @fast
 @given(st.integers(1, 4), st.integers(1, 700), st.integers(1, 40))
 def test_dense(n, inputs, outputs):
-    x, w, b = random(0, n, inputs), random(1, inputs, outputs, scale=inputs ** -0.5), random(2, outputs)
+    x, w, b = (
+        random(0, n, inputs),
+        random(1, inputs, outputs, scale=inputs**-0.5),
+        random(2, outputs),
+    )
     close(run(lambda k, *a: k.dense(*a), x, w, b), reference.dense(*wide(x, w, b)), terms=1)
     dy = random(3, n, outputs)
-    for g, r in zip(run(lambda k, *a: k.dense_backward(*a), dy, x, w), reference.dense_backward(*wide(dy, x, w))):
+    for g, r in zip(
+        run(lambda k, *a: k.dense_backward(*a), dy, x, w), reference.dense_backward(*wide(dy, x, w))
+    ):
         close(g, r, terms=1)
 
 
@@ -100,7 +145,11 @@ def test_softmax_cross_entropy():
     losses_ref, p_ref = reference.softmax_cross_entropy(logits.astype(float), labels)
     close(losses, losses_ref)
     close(p, p_ref)
-    close(run(lambda k, *a: k.softmax_cross_entropy_backward(*a), p, labels), reference.softmax_cross_entropy_backward(p, labels), POINT)
+    close(
+        run(lambda k, *a: k.softmax_cross_entropy_backward(*a), p, labels),
+        reference.softmax_cross_entropy_backward(p, labels),
+        POINT,
+    )
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -110,7 +159,12 @@ def test_sgd(nesterov, decay):
     want = reference.sgd(*wide(w, dw, v), 0.1, 0.9, nesterov, decay, 0.25)
     for g, r in zip(run(lambda k, *a: k.sgd(*a, 0.1, 0.9, nesterov, decay, 0.25), w, dw, v), want):
         close(g, r, POINT)
-    got = run(lambda k, w, dw, v: k.sgd(w, dw, v, 0.1, 0.9, nesterov, decay, 0.25, out=(w, v)), w.copy(), dw, v.copy())
+    got = run(
+        lambda k, w, dw, v: k.sgd(w, dw, v, 0.1, 0.9, nesterov, decay, 0.25, out=(w, v)),
+        w.copy(),
+        dw,
+        v.copy(),
+    )
     close(got[0], want[0], POINT)
 
 
@@ -118,11 +172,13 @@ def test_sgd(nesterov, decay):
 def test_adam(step):
     w, dw, m, v = random(0, 2001), random(1, 2001), random(2, 2001), np.abs(random(3, 2001))
     want = reference.adam(*wide(w, dw, m, v), step, 0.01, weight_decay=0.1, scale=0.25)
-    for g, r in zip(run(lambda k, *a: k.adam(*a, step, 0.01, weight_decay=0.1, scale=0.25), w, dw, m, v), want):
+    for g, r in zip(
+        run(lambda k, *a: k.adam(*a, step, 0.01, weight_decay=0.1, scale=0.25), w, dw, m, v), want
+    ):
         close(g, r, 1e-6)
 
 
-# ------------------------------------------------------------------------------------------------ convolution
+# -------------------------------------------------------------------------------------- convolution
 @st.composite
 def convolutions(draw):
     n, h, w = draw(st.integers(1, 3)), draw(st.integers(1, 15)), draw(st.integers(1, 15))
@@ -136,27 +192,49 @@ def convolutions(draw):
 @given(convolutions())
 def test_conv2d_and_its_gradients(case):
     x_shape, w_shape, stride, padding, seed = case
-    x, w, b = random(seed, *x_shape), random(seed + 1, *w_shape, scale=np.prod(w_shape[:3]) ** -0.5), random(seed + 2, w_shape[3])
+    x, w, b = (
+        random(seed, *x_shape),
+        random(seed + 1, *w_shape, scale=np.prod(w_shape[:3]) ** -0.5),
+        random(seed + 2, w_shape[3]),
+    )
     y = run(lambda k, *a: k.conv2d(*a, stride, padding), x, w, b)
     close(y, reference.conv2d(*wide(x, w, b), stride, padding))
     dy = random(seed + 3, *y.shape)
     terms = np.sqrt(dy.size / w_shape[3])
-    for g, r, t in zip(run(lambda k, *a: k.conv2d_backward(*a, stride, padding), dy, x, w),
-                       reference.conv2d_backward(*wide(dy, x, w), stride, padding), (0, terms, terms)):
+    for g, r, t in zip(
+        run(lambda k, *a: k.conv2d_backward(*a, stride, padding), dy, x, w),
+        reference.conv2d_backward(*wide(dy, x, w), stride, padding),
+        (0, terms, terms),
+    ):
         close(g, r, terms=t)
 
 
-# (images, H, W, C_in, C_out, kernel, pool, padding): the talk's four blocks, small; odd sizes; what a tile does not divide; extremes
+# (images, H, W, C_in, C_out, kernel, pool, padding): the talk's four blocks, small; odd sizes; what
+# a tile does not divide; extremes
 BLOCKS = [
-    (2, 33, 29, 1, 10, (5, 5), (5, 5), "same"), (2, 23, 26, 10, 64, (5, 5), (5, 5), "same"), (1, 12, 11, 64, 128, (5, 5), (5, 5), "same"),
-    (1, 10, 11, 128, 256, (5, 5), (5, 5), "same"), (1, 13, 17, 3, 7, (4, 3), (2, 3), "same"), (3, 13, 17, 8, 33, (1, 5), (3, 1), "same"),
-    (1, 19, 18, 4, 130, (3, 3), (6, 7), "valid"), (1, 9, 40, 2, 3, (3, 3), (1, 32), "same"), (1, 33, 34, 1, 1, (3, 3), (16, 16), "same"),
+    (2, 33, 29, 1, 10, (5, 5), (5, 5), "same"),
+    (2, 23, 26, 10, 64, (5, 5), (5, 5), "same"),
+    (1, 12, 11, 64, 128, (5, 5), (5, 5), "same"),
+    (1, 10, 11, 128, 256, (5, 5), (5, 5), "same"),
+    (1, 13, 17, 3, 7, (4, 3), (2, 3), "same"),
+    (3, 13, 17, 8, 33, (1, 5), (3, 1), "same"),
+    (1, 19, 18, 4, 130, (3, 3), (6, 7), "valid"),
+    (1, 9, 40, 2, 3, (3, 3), (1, 32), "same"),
+    (1, 33, 34, 1, 1, (3, 3), (16, 16), "same"),
     (1, 7, 9, 5, 300, (2, 2), (1, 1), "valid"),
 ]
 
 
 def block_case(n, h, w, ci, co, kernel, pool, padding):
-    return (random(0, n, h, w, ci), random(1, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5), random(2, co)), pool, padding
+    return (
+        (
+            random(0, n, h, w, ci),
+            random(1, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+            random(2, co),
+        ),
+        pool,
+        padding,
+    )
 
 
 @pytest.mark.parametrize("case", BLOCKS, ids=str)
@@ -164,35 +242,62 @@ def test_block_is_the_three_ops_and_its_gradients(case):
     (x, w, b), pool, padding = block_case(*case)
     alpha = 0.5 if case[4] == 7 else 1.0
     y, argmax = run(lambda k, *a: k.conv2d_block(*a, pool, alpha, padding), x, w, b)
-    z, y3, argmax3 = run(lambda k, *a: (z := k.conv2d(*a, 1, padding), *k.maxpool2d(k.elu(z, alpha), pool)), x, w, b)
+    z, y3, argmax3 = run(
+        lambda k, *a: (z := k.conv2d(*a, 1, padding), *k.maxpool2d(k.elu(z, alpha), pool)), x, w, b
+    )
     assert np.array_equal(y, y3) and argmax.dtype == np.uint8
     close(z, reference.conv2d(*wide(x, w, b), 1, padding))
-    windows = np.lib.stride_tricks.sliding_window_view(z, pool, (1, 2))[:, ::pool[0], ::pool[1]].reshape(*y.shape, -1)
+    windows = np.lib.stride_tricks.sliding_window_view(z, pool, (1, 2))[
+        :, :: pool[0], :: pool[1]
+    ].reshape(*y.shape, -1)
     two = np.sort(windows, -1)[..., -2:]
     apart = two[..., -1] - two[..., 0] > 1e-5 if two.shape[-1] > 1 else np.ones(y.shape, bool)
     assert np.array_equal(argmax[apart], argmax3[apart])
     dy = random(3, *y.shape)
     got = run(lambda k, *a: k.conv2d_block_backward(*a, pool, alpha, padding), dy, x, w, y, argmax)
     terms = np.sqrt(dy.size / case[4])
-    for g, r, t in zip(got, reference.conv2d_block_backward(*wide(dy, x, w, y), argmax, pool, alpha, padding), (0, terms, terms)):
+    for g, r, t in zip(
+        got,
+        reference.conv2d_block_backward(*wide(dy, x, w, y), argmax, pool, alpha, padding),
+        (0, terms, terms),
+    ):
         close(g, r, 2e-6, terms=t)
 
 
-@pytest.mark.parametrize("case", [BLOCKS[1], BLOCKS[5], (1, 13, 17, 9, 20, (3, 2), (2, 4), "valid")], ids=str)
+@pytest.mark.parametrize(
+    "case", [BLOCKS[1], BLOCKS[5], (1, 13, 17, 9, 20, (3, 2), (2, 4), "valid")], ids=str
+)
 def test_tensor_cores(case):
-    """TF32: the block of inputs and weights rounded to 10 bits of mantissa, to float32; so 3e-4 off in norm; the same for listed cells."""
+    """TF32: the block of inputs and weights rounded to 10 bits of mantissa, to float32; so 3e-4 off
+    in norm; the same for listed cells.
+    """
     if not backends()[0].runtime.has_tf32:
         pytest.skip("this GPU has no TF32")
     (x, w, b), pool, padding = block_case(*case)
     y, argmax = run(lambda k, *a: k.in_tf32().conv2d_block(*a, pool, 1.0, padding), x, w, b)
-    exact, rounded = (reference.conv2d_block(*wide(*arrays, b), pool, 1.0, padding) for arrays in
-                      ((x, w), ((a.view(np.uint32) + 0x1000 & 0xffffe000).astype(np.uint32).view(np.float32) for a in (x, w))))
-    close(y, rounded[0], 2e-5 if ON_GPU else SUM)             # a tensor core cuts sums off where the emulator rounds them
+    exact, rounded = (
+        reference.conv2d_block(*wide(*arrays, b), pool, 1.0, padding)
+        for arrays in (
+            (x, w),
+            (
+                (a.view(np.uint32) + 0x1000 & 0xFFFFE000).astype(np.uint32).view(np.float32)
+                for a in (x, w)
+            ),
+        )
+    )
+    close(
+        y, rounded[0], 2e-5 if ON_GPU else SUM
+    )  # a tensor core cuts sums off where the emulator rounds them
     close(y, exact[0], 3e-4)
-    assert 1e-5 < np.linalg.norm(y - exact[0]) / np.linalg.norm(exact[0]) and (argmax == rounded[1]).mean() > 0.999
+    assert (
+        1e-5 < np.linalg.norm(y - exact[0]) / np.linalg.norm(exact[0])
+        and (argmax == rounded[1]).mean() > 0.999
+    )
     rng = np.random.default_rng(0)
     cells = np.argwhere(rng.random(y.shape[1:3]) < 0.4).astype(np.int32)
-    some = run(lambda k, *a: k.in_tf32().conv2d_block_cells(*a, pool, 1.0, padding), x[:1], cells, w, b)
+    some = run(
+        lambda k, *a: k.in_tf32().conv2d_block_cells(*a, pool, 1.0, padding), x[:1], cells, w, b
+    )
     for part, whole in zip(some, (y, argmax)):
         assert np.array_equal(part, whole[0, cells[:, 0], cells[:, 1]])
 
@@ -204,25 +309,40 @@ def test_gradients_are_added_and_dx_is_optional():
     def twice(k, x, w, y, argmax):
         dw, db = k.zeros(w.shape), k.zeros(w.shape[3:])
         for _ in range(2):
-            dx, dw2, db2 = k.conv2d_block_backward(y, x, w, y, argmax, pool, need_dx=False, dw=dw, db=db)
+            dx, dw2, db2 = k.conv2d_block_backward(
+                y, x, w, y, argmax, pool, need_dx=False, dw=dw, db=db
+            )
             assert dx is None and dw2 is dw and db2 is db
         return dw, db
-    for g, r in zip(run(twice, x, w, y, argmax), reference.conv2d_block_backward(*wide(y, x, w, y), argmax, pool)[1:]):
+
+    for g, r in zip(
+        run(twice, x, w, y, argmax),
+        reference.conv2d_block_backward(*wide(y, x, w, y), argmax, pool)[1:],
+    ):
         close(g, 2 * r)
 
 
 @pytest.mark.parametrize("case", [BLOCKS[0], BLOCKS[1], BLOCKS[6]], ids=str)
 def test_bits_do_not_depend_on_the_tile(case):
-    """Few cells are spread over more threads than many, and a small shared memory takes fewer windows at a time."""
+    """Few cells are spread over more threads than many, and a small shared memory takes fewer
+    windows at a time.
+    """
     (x, w, b), pool, padding = block_case(*case)
     if ON_GPU:
         pytest.skip("a GPU has one shared memory")
     results, tiles = [], set()
     for options in ({"multiprocessors": 0}, {"multiprocessors": 1000}, {"shared_memory": 14 << 10}):
         k = emulator.backend(**options)
-        results.append([k.to_host(a) for a in k.conv2d_block(*map(k.asarray, (x, w, b)), pool, 1.0, padding)])
-        tiles.add(str(block.tile(k, w.shape[:2], pool, *w.shape[2:], results[-1][0].size // w.shape[3])))
-    assert all(np.array_equal(a, c) for r in results[1:] for a, c in zip(results[0], r)) and len(tiles) >= 2
+        results.append(
+            [k.to_host(a) for a in k.conv2d_block(*map(k.asarray, (x, w, b)), pool, 1.0, padding)]
+        )
+        tiles.add(
+            str(block.tile(k, w.shape[:2], pool, *w.shape[2:], results[-1][0].size // w.shape[3]))
+        )
+    assert (
+        all(np.array_equal(a, c) for r in results[1:] for a, c in zip(results[0], r))
+        and len(tiles) >= 2
+    )
 
 
 def test_windows_too_large_for_shared_memory():
@@ -234,12 +354,16 @@ def test_windows_too_large_for_shared_memory():
     for k in (small, large):
         d = [k.asarray(a) for a in (x, w, b)]
         y, argmax = k.conv2d_block(*d, pool)
-        results.append([k.to_host(a) for a in (y, *k.conv2d_block_backward(y, *d[:2], y, argmax, pool))])
+        results.append(
+            [k.to_host(a) for a in (y, *k.conv2d_block_backward(y, *d[:2], y, argmax, pool))]
+        )
     assert np.array_equal(results[0][0], results[1][0])
     for g, r in zip(*results):
         close(g, r)
     with pytest.raises(ValueError, match="9 x 9 x 10 floats, does not fit into the shared memory"):
-        small.conv2d_block_cells(*(small.asarray(a) for a in (x[:1], np.zeros((1, 2), np.int32), w, b)), pool)
+        small.conv2d_block_cells(
+            *(small.asarray(a) for a in (x[:1], np.zeros((1, 2), np.int32), w, b)), pool
+        )
 
 
 def test_first_of_equal_maxima_wins():
@@ -251,21 +375,41 @@ def test_first_of_equal_maxima_wins():
 def test_work_changes_nothing_and_weights_expire():
     works = [Workspace() for _ in backends()]
     for seed, size in ((0, 21), (1, 21), (2, 30)):
-        x, w, b = random(seed, 1, size, size, 3), random(seed + 9, 5, 5, 3, 23), random(seed + 5, 23)
+        x, w, b = (
+            random(seed, 1, size, size, 3),
+            random(seed + 9, 5, 5, 3, 23),
+            random(seed + 5, 23),
+        )
         for k, work in zip(backends(), works):
             work.expire()
             results = []
             for keep in (None, work, work):
                 d = [k.asarray(a) for a in (x, w, b)]
                 y, argmax = k.conv2d_block(*d, 4, work=keep)
-                results.append([k.to_host(a) for a in (y, argmax, *k.conv2d_block_backward(y, *d[:2], y, argmax, 4, work=keep))])
+                results.append(
+                    [
+                        k.to_host(a)
+                        for a in (
+                            y,
+                            argmax,
+                            *k.conv2d_block_backward(y, *d[:2], y, argmax, 4, work=keep),
+                        )
+                    ]
+                )
             assert all(np.array_equal(a, c) for r in results[1:] for a, c in zip(results[0], r))
 
 
-# ------------------------------------------------------------------------------------------------ zero suppression
+# --------------------------------------------------------------------------------- zero suppression
 @fast
-@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.tuples(st.integers(6, 70), st.integers(6, 40)),
-       st.sampled_from([0.0, 0.02, 0.5]), st.integers(0, 99))
+@given(
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.tuples(st.integers(6, 70), st.integers(6, 40)),
+    st.sampled_from([0.0, 0.02, 0.5]),
+    st.integers(0, 99),
+)
 def test_lists(channels, kernel, ph, pw, size, lit, seed):
     rng = np.random.default_rng(seed)
     x = (random(seed, 1, *size, channels) * (rng.random((1, *size, 1)) < lit)).astype(np.float32)
@@ -276,9 +420,20 @@ def test_lists(channels, kernel, ph, pw, size, lit, seed):
     geometry = (kernel, kernel), (ph, pw), "same"
     cells = run(lambda k, a: k.active_cells(a, x.shape, *geometry), pixels)
     assert np.array_equal(cells, reference.active_cells(pixels, x.shape, *geometry))
-    values, classes = random(seed, 3, 2, channels), (rng.integers(0, 3, size[0]), rng.integers(0, 2, size[1]))
-    filled = run(lambda k, x, c, v, *cl: k.fill_windows(x, c, *geometry, v, cl), x.copy(), cells, values, *classes)
-    assert np.array_equal(filled, reference.fill_windows(x.copy(), cells, *geometry, values, classes))
+    values, classes = (
+        random(seed, 3, 2, channels),
+        (rng.integers(0, 3, size[0]), rng.integers(0, 2, size[1])),
+    )
+    filled = run(
+        lambda k, x, c, v, *cl: k.fill_windows(x, c, *geometry, v, cl),
+        x.copy(),
+        cells,
+        values,
+        *classes,
+    )
+    assert np.array_equal(
+        filled, reference.fill_windows(x.copy(), cells, *geometry, values, classes)
+    )
     taken = run(lambda k, x, a: k.take_pixels(x, a), x, pixels)
     assert np.array_equal(taken, reference.take_pixels(x, pixels))
     put = run(lambda k, x, a, v: k.put_pixels(x, a, v), x.copy(), pixels, taken + 1)
@@ -311,17 +466,59 @@ def test_cells_are_those_of_the_block_and_their_gradients(case, lit):
     for r, n in zip(classes, (3, 2)):
         r[:n] = range(n)
     dy = random(7, *y.shape)
-    got = run(lambda k, *a: k.conv2d_block_cells_backward(*a[:7], pool, 1.0, padding, a[7:]), dy, cells, at, x, w, y, argmax, *classes)
-    want = reference.conv2d_block_cells_backward(*wide(dy), cells, at, *wide(x, w, y), argmax, pool, 1.0, padding, classes)
+    got = run(
+        lambda k, *a: k.conv2d_block_cells_backward(*a[:7], pool, 1.0, padding, a[7:]),
+        dy,
+        cells,
+        at,
+        x,
+        w,
+        y,
+        argmax,
+        *classes,
+    )
+    want = reference.conv2d_block_cells_backward(
+        *wide(dy), cells, at, *wide(x, w, y), argmax, pool, 1.0, padding, classes
+    )
     terms = np.sqrt(max(len(cells), 1))
     for g, r in zip(got, want):
         close(g, r, 2e-6, terms=terms)
     assert got[1].dtype == np.float64
-    one = run(lambda k, *a: k.conv2d_block_cells_backward(*a, pool, 1.0, padding), dy, cells, at, x, w, y, argmax)
+    one = run(
+        lambda k, *a: k.conv2d_block_cells_backward(*a, pool, 1.0, padding),
+        dy,
+        cells,
+        at,
+        x,
+        w,
+        y,
+        argmax,
+    )
     close(one[1], want[1].sum((0, 1), keepdims=True), 2e-6, terms=terms)
-    only = run(lambda k, *a: k.conv2d_block_cells_backward(*a, pool, 1.0, padding, need_dw=False), dy, cells, at, x, w, y, argmax)
-    assert np.array_equal(only[0], one[0]) and np.array_equal(only[1], one[1]) and only[2:] == [None, None]
-    none = run(lambda k, dy, c, *a: k.conv2d_block_cells_backward(dy, c, None, *a, pool, 1.0, padding), dy, cells, x, w, y, argmax)
+    only = run(
+        lambda k, *a: k.conv2d_block_cells_backward(*a, pool, 1.0, padding, need_dw=False),
+        dy,
+        cells,
+        at,
+        x,
+        w,
+        y,
+        argmax,
+    )
+    assert (
+        np.array_equal(only[0], one[0])
+        and np.array_equal(only[1], one[1])
+        and only[2:] == [None, None]
+    )
+    none = run(
+        lambda k, dy, c, *a: k.conv2d_block_cells_backward(dy, c, None, *a, pool, 1.0, padding),
+        dy,
+        cells,
+        x,
+        w,
+        y,
+        argmax,
+    )
     assert none[:2] == [None, None] and np.array_equal(none[2], one[2])
 
 
@@ -329,29 +526,44 @@ def test_several_images_count_their_rows_on():
     """Positions of a batch: row r of image e is e * H + r, as the cells' rows are e * OH + i."""
     n, h, w, ci, co, pool = 3, 14, 17, 2, 6, (4, 5)
     rng = np.random.default_rng(0)
-    x, weights, b = random(0, n, h, w, ci) * (rng.random((n, h, w, 1)) < 0.05), random(1, 5, 5, ci, co), random(2, co)
-    at = np.concatenate([reference.lit_pixels(x[e:e + 1]) + (e * h, 0) for e in range(n)]).astype(np.int32)
-    each = [reference.active_cells(reference.lit_pixels(x[e:e + 1]), (1, h, w, ci), (5, 5), pool) for e in range(n)]
+    x, weights, b = (
+        random(0, n, h, w, ci) * (rng.random((n, h, w, 1)) < 0.05),
+        random(1, 5, 5, ci, co),
+        random(2, co),
+    )
+    at = np.concatenate([reference.lit_pixels(x[e : e + 1]) + (e * h, 0) for e in range(n)]).astype(
+        np.int32
+    )
+    each = [
+        reference.active_cells(reference.lit_pixels(x[e : e + 1]), (1, h, w, ci), (5, 5), pool)
+        for e in range(n)
+    ]
     oh = h // pool[0]
     cells = np.concatenate([c + (e * oh, 0) for e, c in enumerate(each)]).astype(np.int32)
     assert np.array_equal(run(lambda k, x: k.lit_pixels(x), x), at)
     assert np.array_equal(run(lambda k, a: k.active_cells(a, x.shape, (5, 5), pool), at), cells)
     y, argmax = run(lambda k, *a: k.conv2d_block_cells(*a, pool), x, cells, weights, b)
     dy = random(3, *y.shape)
-    dx_at, sums, dw, db = run(lambda k, *a: k.conv2d_block_cells_backward(*a, pool), dy, cells, at, x, weights, y, argmax)
+    dx_at, sums, dw, db = run(
+        lambda k, *a: k.conv2d_block_cells_backward(*a, pool), dy, cells, at, x, weights, y, argmax
+    )
     start, total = 0, [0, 0, 0]
     for e, c in enumerate(each):
         s, p = slice(start, start + len(c)), at[:, 0] // h == e
         start += len(c)
-        want = reference.conv2d_block_cells_backward(*wide(dy[s]), c, at[p] - (e * h, 0), *wide(x[e:e + 1], weights, y[s]), argmax[s], pool)
-        assert np.array_equal(y[s], run(lambda k, *a: k.conv2d_block_cells(*a, pool), x[e:e + 1], c, weights, b)[0])
+        want = reference.conv2d_block_cells_backward(
+            *wide(dy[s]), c, at[p] - (e * h, 0), *wide(x[e : e + 1], weights, y[s]), argmax[s], pool
+        )
+        assert np.array_equal(
+            y[s], run(lambda k, *a: k.conv2d_block_cells(*a, pool), x[e : e + 1], c, weights, b)[0]
+        )
         close(dx_at[p], want[0])
         total = [t + a for t, a in zip(total, want[1:])]
     for g, r in zip((sums, dw, db), total):
         close(g, r)
 
 
-# ------------------------------------------------------------------------------------------------ arguments
+# ---------------------------------------------------------------------------------------- arguments
 def test_errors_name_the_op_and_what_it_got():
     k = backends()[0]
     x, w, b = (k.asarray(a) for a in (random(0, 1, 8, 8, 2), random(1, 3, 3, 2, 4), random(2, 4)))
@@ -367,7 +579,9 @@ def test_errors_name_the_op_and_what_it_got():
         k.conv2d_block(k.zeros((1, 20, 20, 2)), w, b, (17, 16))
     with pytest.raises(ValueError, match="alpha >= 0, got -1"):
         k.conv2d_block(x, w, b, 2, -1)
-    with pytest.raises(ValueError, match=r"conv2d_backward needs dy of shape \(1, 8, 8, 4\), got \(1, 8, 8, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"conv2d_backward needs dy of shape \(1, 8, 8, 4\), got \(1, 8, 8, 3\)"
+    ):
         k.conv2d_backward(k.zeros((1, 8, 8, 3)), x, w)
     with pytest.raises(TypeError, match="adds to a float32 array on the device, but dw is float64"):
         k.conv2d_backward(k.zeros((1, 8, 8, 4)), x, w, dw=k.zeros(w.shape, "f8"))

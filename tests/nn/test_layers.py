@@ -1,4 +1,7 @@
-"""Every layer's backward is the derivative of its forward: one row per layer, in float64 with a random upstream gradient."""
+"""Every layer's backward is the derivative of its forward: one row per layer, in float64 with a
+random upstream gradient.
+"""
+
 import numpy as np
 import pytest
 
@@ -24,7 +27,10 @@ ROWS = {
 BLOCKS = {
     "elu": ([mc.Conv2D(3, 5, padding="same"), mc.ELU(), mc.MaxPooling2D(5)], (13, 11, 2)),
     "relu valid": ([mc.Conv2D(2, 3), mc.ReLU(), mc.MaxPooling2D(2)], (9, 8, 1)),
-    "even kernel, oblong pool": ([mc.Conv2D(2, 4, padding="same"), mc.ELU(0.5), mc.MaxPooling2D((2, 3))], (7, 10, 3)),
+    "even kernel, oblong pool": (
+        [mc.Conv2D(2, 4, padding="same"), mc.ELU(0.5), mc.MaxPooling2D((2, 3))],
+        (7, 10, 3),
+    ),
 }
 
 
@@ -44,10 +50,12 @@ def test_block(block, fuse):
 
 def test_check_finds_a_wrong_gradient(monkeypatch):
     from minicnn.kernels import reference
+
     right = reference.conv2d_backward
 
     def wrong(dy, x, w, *rest, **options):
         return right(dy * 1.001, x, w, *rest, **options)
+
     monkeypatch.setattr(reference, "conv2d_backward", wrong)
     report = check_gradients(mc.Conv2D(2, 3), (5, 5, 1))
     assert not report.ok and min(report.errors.values()) > 1e-4
@@ -56,6 +64,7 @@ def test_check_finds_a_wrong_gradient(monkeypatch):
 def test_float32_gradients_agree_with_float64_on_the_reference():
     x = np.random.default_rng(0).standard_normal((2, 22, 19, 1))
     from helpers import small_model
+
     a, b = small_model(dtype="float64"), small_model()
     la, ga = a.loss_and_gradients(x, np.array([0, 2]))
     b.set_weights(a.get_weights())
@@ -65,16 +74,22 @@ def test_float32_gradients_agree_with_float64_on_the_reference():
         assert np.linalg.norm(ga[name] - gb[name]) <= 1e-4 * np.linalg.norm(ga[name]) + 1e-7, name
 
 
-@pytest.mark.parametrize("make, text", [
-    (lambda: mc.Conv2D(0, 3), "filters must be a positive integer, got 0"),
-    (lambda: mc.Conv2D(3, (3, 0)), "kernel_size"),
-    (lambda: mc.Conv2D(3, 3, padding="full"), '"same" or "valid"'),
-    (lambda: mc.MaxPooling2D(-1), "pool_size"),
-    (lambda: mc.Dropout(1.0), r"\[0, 1\)"),
-    (lambda: mc.Sequential([mc.Dense(3)], (4, 4, 1), device="reference"), "put a Flatten"),
-    (lambda: mc.Sequential([mc.Conv2D(3, 9)], (4, 4, 1), device="reference"), "does not fit"),
-    (lambda: mc.Sequential([mc.MaxPooling2D(5)], (4, 4, 1), device="reference"), "does not fit"),
-])
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda: mc.Conv2D(0, 3), "filters must be a positive integer, got 0"),
+        (lambda: mc.Conv2D(3, (3, 0)), "kernel_size"),
+        (lambda: mc.Conv2D(3, 3, padding="full"), '"same" or "valid"'),
+        (lambda: mc.MaxPooling2D(-1), "pool_size"),
+        (lambda: mc.Dropout(1.0), r"\[0, 1\)"),
+        (lambda: mc.Sequential([mc.Dense(3)], (4, 4, 1), device="reference"), "put a Flatten"),
+        (lambda: mc.Sequential([mc.Conv2D(3, 9)], (4, 4, 1), device="reference"), "does not fit"),
+        (
+            lambda: mc.Sequential([mc.MaxPooling2D(5)], (4, 4, 1), device="reference"),
+            "does not fit",
+        ),
+    ],
+)
 def test_errors_say_what_was_received(make, text):
     with pytest.raises(ValueError, match=text):
         make()

@@ -1,4 +1,6 @@
-"""The simulator against tables, theory, Geant4 and real data (the figures of ``python -m minicnn validate``), and the page of it."""
+"""The simulator against tables, theory, Geant4 and real data (the figures of ``python -m minicnn
+validate``), and the page of it.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ def source():
 
 @pytest.mark.parametrize("name", VALIDATIONS)
 def test_the_simulation_agrees(source, name):
-    """Every number lies within its tolerance; tolerances and where the references are from stand with the numbers."""
+    """Every number lies within its tolerance; tolerances and where the references are from stand
+    with the numbers.
+    """
     try:
         result = validate(name, source, DATA)
     except FileNotFoundError as missing:
@@ -30,13 +34,19 @@ def test_the_simulation_agrees(source, name):
     assert all(np.isfinite(series.y).all() for series in result.figure.series)
 
 
-@pytest.mark.parametrize("name, change", [("noise", {"noise": 3.6}), ("noise", {"noise": 2.6}), ("wire_noise", {"noise": 0.0})])
+@pytest.mark.parametrize(
+    "name, change",
+    [("noise", {"noise": 3.6}), ("noise", {"noise": 2.6}), ("wire_noise", {"noise": 0.0})],
+)
 def test_a_wrong_noise_is_seen(name, change):
     wrong = Simulator(seed=7)
     if change["noise"]:
         wrong = Simulator(seed=7, **change)
     else:
-        wrong._noise = [wrong._noise[0], wrong._noise[1]._replace(sigma=np.full(3600, 3.1))]     # blind to the length
+        wrong._noise = [
+            wrong._noise[0],
+            wrong._noise[1]._replace(sigma=np.full(3600, 3.1)),
+        ]  # blind to the length
     try:
         assert not all(check.holds for check in validate(name, wrong, DATA).checks)
     except FileNotFoundError as missing:
@@ -44,25 +54,64 @@ def test_a_wrong_noise_is_seen(name, change):
 
 
 def test_page(tmp_path):
-    figure = Figure("x", "y", [Series("table", [1, 2], [3, 4], "points"), Series("s", [0, 1, 2], [5, 6], "steps"),
-                               Series("l", [1, 2], [1, 2]), Series("b", [0, 1], [1, 1], "bars")], ticks=("one", "two"))
-    checks = [Check("right", 1.0, 1.1, 0.2, "cm", "a book"), Check("wrong", 1.0, 1.3, 0.2, "cm", "a book")]
-    page = write_page(tmp_path / "simulation.md", [Validation("some", "Some title", "Text.", figure, checks)], ["x needs y"])
+    figure = Figure(
+        "x",
+        "y",
+        [
+            Series("table", [1, 2], [3, 4], "points"),
+            Series("s", [0, 1, 2], [5, 6], "steps"),
+            Series("l", [1, 2], [1, 2]),
+            Series("b", [0, 1], [1, 1], "bars"),
+        ],
+        ticks=("one", "two"),
+    )
+    checks = [
+        Check("right", 1.0, 1.1, 0.2, "cm", "a book"),
+        Check("wrong", 1.0, 1.3, 0.2, "cm", "a book"),
+    ]
+    page = write_page(
+        tmp_path / "simulation.md",
+        [Validation("some", "Some title", "Text.", figure, checks)],
+        ["x needs y"],
+    )
     text = page.read_text()
     assert "**1 of 2 checks hold.**" in text and "Not compared: x needs y." in text
     assert "| right | 1 cm | 1.1 | ± 0.2 | ok | a book |" in text and "**differs**" in text
-    assert "](simulation/some.png)" in text and (tmp_path / "simulation/some.png").stat().st_size > 5000
+    assert (
+        "](simulation/some.png)" in text
+        and (tmp_path / "simulation/some.png").stat().st_size > 5000
+    )
 
 
 def test_command(tmp_path, capsys, monkeypatch):
     arguments = ["validate", "--only", "michel_spectrum", "noise", "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     text = capsys.readouterr().out
-    assert "not compared: noise is compared with microboone_run3493_raw_waveforms.npz, which is not given" in text
-    assert "5 of 5 checks hold" in text and (tmp_path / "out/simulation/michel_spectrum.png").exists()
-    monkeypatch.setitem(VALIDATIONS, "michel_spectrum", (lambda simulator: Validation(
-        "michel_spectrum", "t", "t", Figure("x", "y", [Series("l", [1], [1])]), [Check("w", 1, 2, 0.5, "", "")]), None))
+    assert (
+        "not compared: noise is compared with microboone_run3493_raw_waveforms.npz, which is not given"
+        in text
+    )
+    assert (
+        "5 of 5 checks hold" in text and (tmp_path / "out/simulation/michel_spectrum.png").exists()
+    )
+    monkeypatch.setitem(
+        VALIDATIONS,
+        "michel_spectrum",
+        (
+            lambda simulator: Validation(
+                "michel_spectrum",
+                "t",
+                "t",
+                Figure("x", "y", [Series("l", [1], [1])]),
+                [Check("w", 1, 2, 0.5, "", "")],
+            ),
+            None,
+        ),
+    )
     assert main(arguments) == 1
-    for wrong, words in ((["--only", "x"], "no comparison x"), (["--data", str(tmp_path / "no")], "no such folder")):
+    for wrong, words in (
+        (["--only", "x"], "no comparison x"),
+        (["--data", str(tmp_path / "no")], "no such folder"),
+    ):
         assert main(["validate", *wrong, "--out", str(tmp_path / "out")]) == 2
         assert words in capsys.readouterr().err

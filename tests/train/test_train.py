@@ -1,4 +1,5 @@
 """fit, evaluate, callbacks, schedules, checkpoints: on one rank."""
+
 import csv
 import io
 import math
@@ -12,7 +13,11 @@ from minicnn import callbacks, optim
 
 
 def test_fit_learns_and_reports():
-    model, data, other = small_model(optimizer=mc.SGD(0.01, 0.9)), random_batch(40), random_batch(20, seed=1)
+    model, data, other = (
+        small_model(optimizer=mc.SGD(0.01, 0.9)),
+        random_batch(40),
+        random_batch(20, seed=1),
+    )
     history = model.fit(data, validation_data=other, epochs=12, batch_size=8)
     assert history["epoch"] == list(range(1, 13))
     assert history["loss"][-1] < 0.5 * history["loss"][0] and history["val_accuracy"][-1] > 0.8
@@ -27,6 +32,7 @@ def test_same_seed_same_bits():
         model = small_model(seed=1)
         model.fit(random_batch(20), epochs=2, batch_size=3, optimizer=mc.SGD(0.01, 0.9), seed=seed)
         return model.parameters
+
     assert np.array_equal(run(0), run(0)) and not np.array_equal(run(0), run(1))
 
 
@@ -46,9 +52,14 @@ def test_a_checkpoint_knows_its_optimizer(tmp_path):
     model = small_model(optimizer=mc.Adam(0.01))
     model.train_on_batch(*random_batch(4))
     model.save(tmp_path / "m.safetensors")
-    same, other = (mc.load_model(tmp_path / "m.safetensors", device="reference", optimizer=o) for o in (None, mc.SGD()))
+    same, other = (
+        mc.load_model(tmp_path / "m.safetensors", device="reference", optimizer=o)
+        for o in (None, mc.SGD())
+    )
     assert isinstance(same.optimizer, mc.Adam) and same.optimizer.steps == 1
-    assert all(np.array_equal(v, model.optimizer.state[name]) for name, v in same.optimizer.state.items())
+    assert all(
+        np.array_equal(v, model.optimizer.state[name]) for name, v in same.optimizer.state.items()
+    )
     assert other.optimizer.steps == 0 and not other.optimizer.state
 
 
@@ -59,7 +70,10 @@ def test_sgd_is_the_textbook():
         w, v = model.parameters.copy(), 0
         for _ in range(3):
             x, y = random_batch(4, seed=int(rng.integers(99)))
-            g = np.concatenate([g.ravel() for g in model.loss_and_gradients(x, y)[1].values()]) + decay * w
+            g = (
+                np.concatenate([g.ravel() for g in model.loss_and_gradients(x, y)[1].values()])
+                + decay * w
+            )
             v = momentum * v + g
             w = w - 0.1 * (g + momentum * v if nesterov else v)
             model.train_on_batch(x, y)
@@ -96,10 +110,19 @@ def test_callbacks(tmp_path):
     model, data = small_model(), random_batch(12)
     text = io.StringIO()
     stopper = callbacks.EarlyStopping("loss", patience=2, min_delta=10)
-    history = model.fit(data, validation_data=data, epochs=9, batch_size=4, callbacks=[
-        callbacks.CSVLogger(tmp_path / "h.csv"), callbacks.ModelCheckpoint(tmp_path / "m.safetensors", "val_accuracy", "max"),
-        callbacks.Progress(text), stopper])
-    assert len(history.rows) == 3                                     # the first, and two without improvement
+    history = model.fit(
+        data,
+        validation_data=data,
+        epochs=9,
+        batch_size=4,
+        callbacks=[
+            callbacks.CSVLogger(tmp_path / "h.csv"),
+            callbacks.ModelCheckpoint(tmp_path / "m.safetensors", "val_accuracy", "max"),
+            callbacks.Progress(text),
+            stopper,
+        ],
+    )
+    assert len(history.rows) == 3  # the first, and two without improvement
     with open(tmp_path / "h.csv") as file:
         rows = list(csv.DictReader(file))
     assert [float(r["loss"]) for r in rows] == history["loss"]
@@ -112,29 +135,41 @@ def test_callbacks(tmp_path):
 
 def test_progress_says_when_a_network_has_died():
     model, text = small_model(), io.StringIO()
-    progress, figures = callbacks.Progress(text), {"accuracy": 0.5, "seconds": 1.0, "events_per_second": 1.0}
+    progress, figures = (
+        callbacks.Progress(text),
+        {"accuracy": 0.5, "seconds": 1.0, "events_per_second": 1.0},
+    )
     progress.on_train_begin(model, {"epochs": 3, "steps": 1, "rank": 0, "comm": None})
     for epoch, part in enumerate((1, 0.9, 0.999)):
         progress.on_epoch_begin(epoch)
         progress.on_epoch_end(epoch, {"loss": part * np.log(model.classes), **figures})
-    assert [line.startswith("the loss is back at that of equal scores") for line in text.getvalue().splitlines()] == [False] * 3 + [True]
+    assert [
+        line.startswith("the loss is back at that of equal scores")
+        for line in text.getvalue().splitlines()
+    ] == [False] * 3 + [True]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update():
     model = small_model(optimizer=mc.SGD(0.1))
     model.parameters[:3] = np.nan
     before = model.parameters.copy()
-    with np.errstate(all="ignore"), pytest.raises(mc.NotFiniteError, match=r"on 1 of 1 ranks at update 1"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(mc.NotFiniteError, match=r"on 1 of 1 ranks at update 1"),
+    ):
         model.fit(random_batch(4), batch_size=2)
     assert np.array_equal(model.parameters, before, equal_nan=True)
 
 
-@pytest.mark.parametrize("options, text", [
-    ({"batch_size": 5}, "batch size 5 is larger than the 4 events of rank 0"),
-    ({"batch_size": 0}, "at least 1"),
-    ({"sync": "hope"}, "gradients, overlap"),
-    ({"sync": "weights", "sync_every": 0}, "k >= 1"),
-])
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"batch_size": 5}, "batch size 5 is larger than the 4 events of rank 0"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"sync": "hope"}, "gradients, overlap"),
+        ({"sync": "weights", "sync_every": 0}, "k >= 1"),
+    ],
+)
 def test_fit_refuses(options, text):
     with pytest.raises(ValueError, match=text):
         small_model().fit(random_batch(4), **options)
@@ -159,9 +194,13 @@ def test_checkpoint_keeps_everything(tmp_path):
     x, y = random_batch(4)
     model.train_on_batch(x, y)
     model.save(tmp_path / "m.safetensors")
-    again = mc.load_model(tmp_path / "m.safetensors", device="reference", optimizer=mc.SGD(0.01, 0.9))
+    again = mc.load_model(
+        tmp_path / "m.safetensors", device="reference", optimizer=mc.SGD(0.01, 0.9)
+    )
     assert again.config() == model.config() and again.updates == 1
-    assert [model.train_on_batch(x, y) for _ in range(3)] == [again.train_on_batch(x, y) for _ in range(3)]
+    assert [model.train_on_batch(x, y) for _ in range(3)] == [
+        again.train_on_batch(x, y) for _ in range(3)
+    ]
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -169,7 +208,13 @@ def test_a_damaged_checkpoint_is_found(tmp_path):
     path = tmp_path / "m.safetensors"
     small_model().save(path)
     sound = path.read_bytes()
-    for change in (sound[:-5], sound[:-1] + bytes([sound[-1] ^ 4]), b"rubbish", b"", sound.replace(b"minicnn-model-2", b"minicnn-model-7")):
+    for change in (
+        sound[:-5],
+        sound[:-1] + bytes([sound[-1] ^ 4]),
+        b"rubbish",
+        b"",
+        sound.replace(b"minicnn-model-2", b"minicnn-model-7"),
+    ):
         path.write_bytes(change)
         with pytest.raises(mc.CheckpointError, match="safetensors"):
             mc.load_model(path, device="reference")
@@ -181,16 +226,36 @@ def test_an_optimizer_belongs_to_one_model():
     optimizer = mc.SGD(0.1)
     small_model(optimizer=optimizer).train_on_batch(*random_batch(2))
     with pytest.raises(ValueError, match="belongs to a model of"):
-        mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference", optimizer=optimizer).train_on_batch(*random_batch(2))
+        mc.Sequential(
+            [mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference", optimizer=optimizer
+        ).train_on_batch(*random_batch(2))
 
 
 def test_weights_that_are_shared_by_all_positions_are_equal_and_then_part():
-    """fc1 sees 3 x 3 positions of 4 channels: their weights are one set for two updates, which is the mean gradient's update."""
+    """fc1 sees 3 x 3 positions of 4 channels: their weights are one set for two updates, which is
+    the mean gradient's update.
+    """
+
     def model(shared):
-        layers = [mc.Conv2D(4, 3, padding="same"), mc.ELU(), mc.MaxPooling2D(4), mc.Flatten(), mc.Dense(5, name="fc")]
+        layers = [
+            mc.Conv2D(4, 3, padding="same"),
+            mc.ELU(),
+            mc.MaxPooling2D(4),
+            mc.Flatten(),
+            mc.Dense(5, name="fc"),
+        ]
         optimizer = mc.SGD(0.1)
-        return mc.Sequential(layers, (12, 12, 1), device="reference", optimizer=optimizer.share("fc", 2) if shared else optimizer)
-    x, y = np.random.default_rng(0).standard_normal((6, 12, 12, 1)).astype(np.float32), np.arange(6) % 5
+        return mc.Sequential(
+            layers,
+            (12, 12, 1),
+            device="reference",
+            optimizer=optimizer.share("fc", 2) if shared else optimizer,
+        )
+
+    x, y = (
+        np.random.default_rng(0).standard_normal((6, 12, 12, 1)).astype(np.float32),
+        np.arange(6) % 5,
+    )
     m, free = model(True), model(False)
     m.optimizer.prepare(m)
     w = m.weights["fc/w"].reshape(9, 4, 5)
@@ -198,11 +263,15 @@ def test_weights_that_are_shared_by_all_positions_are_equal_and_then_part():
     free.set_weights(m.get_weights())
     before, gradients = w[0].copy(), free.loss_and_gradients(x, y)[1]
     m.train_on_batch(x, y)
-    np.testing.assert_allclose(w[0], before - 0.1 * gradients["fc/w"].reshape(9, 4, 5).mean(0), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        w[0], before - 0.1 * gradients["fc/w"].reshape(9, 4, 5).mean(0), rtol=1e-5, atol=1e-7
+    )
     m.train_on_batch(x, y)
     assert (w == w[:1]).all() and (w[0] != before).any()
     m.train_on_batch(x, y)
     assert (w != w[:1]).any()
-    with pytest.raises(ValueError, match="'conv' is not a Dense layer behind Flatten; the layers are conv2d_1"):
+    with pytest.raises(
+        ValueError, match="'conv' is not a Dense layer behind Flatten; the layers are conv2d_1"
+    ):
         m.optimizer.share("conv", 5)
         m.train_on_batch(x, y)

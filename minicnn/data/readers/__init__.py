@@ -2,18 +2,38 @@
 
 A reader is looked up in READERS; a new format is a module with a Reader subclass and a line here.
 """
+
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
 from ..event import EventError
 
-#: Module and class of every known format, asked in this order. Loaded when first used: h5py is not imported before.
-READERS = (("minicnn_hdf5", "EventFile"), ("open_samples", "OpenSamples"), ("larcv3", "Larcv3"), ("larcv2_root", "Larcv2Root"),
-           ("pilarnet", "Pilarnet"), ("waveforms", "Waveforms"), ("numpy_images", "NumpyImages"))
+#: Module and class of every known format, asked in this order. Loaded when first used: h5py is not
+#: imported before.
+READERS = (
+    ("minicnn_hdf5", "EventFile"),
+    ("open_samples", "OpenSamples"),
+    ("larcv3", "Larcv3"),
+    ("larcv2_root", "Larcv2Root"),
+    ("pilarnet", "Pilarnet"),
+    ("waveforms", "Waveforms"),
+    ("numpy_images", "NumpyImages"),
+)
 
-__all__ = ["READERS", "EventFile", "EventWriter", "Larcv2Root", "Larcv3", "NumpyImages", "OpenSamples", "Pilarnet", "Waveforms",
-           "find_reader", "open_events"]
+__all__ = [
+    "READERS",
+    "EventFile",
+    "EventWriter",
+    "Larcv2Root",
+    "Larcv3",
+    "NumpyImages",
+    "OpenSamples",
+    "Pilarnet",
+    "Waveforms",
+    "find_reader",
+    "open_events",
+]
 _HOME = {**{name: module for module, name in READERS}, "EventWriter": "minicnn_hdf5"}
 
 
@@ -26,20 +46,26 @@ def __getattr__(name):
 def open_events(path, **options):
     """Open a file or folder of events with the reader that recognises its content.
 
-    ``options`` go to that reader; ``size`` (edge length of the images) is known to all of them. Raises EventError
-    where there is no such file, where it is damaged, or where no reader knows it or the reader does not know an option.
+    ``options`` go to that reader; ``size`` (edge length of the images) is known to all of them.
+    Raises EventError where there is no such file, where it is damaged, or where no reader knows it
+    or the reader does not know an option.
     """
     reader = find_reader(path)
     known = [name for name in signature(reader).parameters if name != "path"]
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise EventError(f"{path}: the format {reader.name} has no option {', '.join(unknown)}; it has {', '.join(known)}")
+        raise EventError(
+            f"{path}: the format {reader.name} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+        )
     return reader(path, **options)
 
 
 def find_reader(path):
-    """Return the Reader class that recognises the content of a file or folder; EventError where none does."""
+    """Return the Reader class that recognises the content of a file or folder; EventError where
+    none does.
+    """
     from .reader import is_hdf5, naming, open_hdf5
+
     path = Path(path)
     if not path.exists():
         raise EventError(f"{path}: no such file or folder")
@@ -49,12 +75,21 @@ def find_reader(path):
     for reader in readers:
         if reader.recognizes(path):
             return reader
-    what, also = "no event images are in this folder" if path.is_dir() else "the format of this file is not known", ""
+    what, also = (
+        "no event images are in this folder"
+        if path.is_dir()
+        else "the format of this file is not known",
+        "",
+    )
     if path.is_file() and is_hdf5(path):
         with open_hdf5(path) as file, naming(path):
             names = list(file)
         if "pstep" in names:
-            raise EventError(f"{path}: this file holds the steps of Geant4 particles, which are not event images; it can check the "
-                             "simulation, not train a network")
+            raise EventError(
+                f"{path}: this file holds the steps of Geant4 particles, which are not event images; it can check the "
+                "simulation, not train a network"
+            )
         also = f"; this HDF5 file has {', '.join(names[:12]) or 'nothing in it'}"
-    raise EventError(f"{path}: {what}; minicnn reads {'; '.join(reader.name for reader in readers)}{also}")
+    raise EventError(
+        f"{path}: {what}; minicnn reads {'; '.join(reader.name for reader in readers)}{also}"
+    )

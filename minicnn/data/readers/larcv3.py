@@ -1,4 +1,5 @@
-"""larcv3 HDF5 files: sparse and dense 2-D images of several projections (wire planes), and simulated particles.
+"""larcv3 HDF5 files: sparse and dense 2-D images of several projections (wire planes), and
+simulated particles.
 
 Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv3/core/dataformat):
 
@@ -10,6 +11,7 @@ Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv
     Data/image2d_NAME_group/extents, image_extents, image_meta, images      the same; images are flat [wire, tick] pixels
     Data/particle_NAME_group/extents, particles  pdg, trackid, parent_trackid, process, px, py, pz (GeV/c), vtx, end_pt (cm)
 """
+
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +31,16 @@ EVENTS_AT_A_TIME = 1000
 class Larcv3(Reader):
     """Events of a larcv3 HDF5 file; one projection of one event is in memory at a time.
 
-    producer: the NAME of the images, "sbndwire" or "sparse2d_sbndwire"; needed where several could be meant (names with "seg"
-    or "label" are taken for images of labels). plane: a projection id; or planes, several, one channel each; default: the last
-    projection of the first event, by convention the collection plane. threshold: smallest pixel kept, in the file's units, None
-    for all. size: images are centred on size x size, larger ones summed in the smallest blocks that fit; default: the smallest
-    square that holds the first event's image.
+    producer: the NAME of the images, "sbndwire" or "sparse2d_sbndwire"; needed where several could
+    be meant (names with "seg" or "label" are taken for images of labels). plane: a projection id;
+    or planes, several, one channel each; default: the last projection of the first event, by
+    convention the collection plane. threshold: smallest pixel kept, in the file's units, None for
+    all. size: images are centred on size x size, larger ones summed in the smallest blocks that
+    fit; default: the smallest square that holds the first event's image.
 
-    The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code -> index into ``class_names``),
-    -1 where that knows none (a neutrino, say) or the file has no particles.
+    The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code ->
+    index into ``class_names``), -1 where that knows none (a neutrino, say) or the file has no
+    particles.
     """
 
     name = "larcv3 (HDF5 with sparse2d or image2d)"
@@ -49,9 +53,23 @@ class Larcv3(Reader):
             data = file.get("Data")
             return hasattr(data, "keys") and any(name.startswith(tuple(KINDS)) for name in data)
 
-    def __init__(self, path, producer=None, plane=None, planes=None, threshold=None, size=None, label_of_pdg=CLASS_OF_PDG,
-                 class_names=CLASSES):
-        self.path, self.class_names, self.threshold, self._size = Path(path), tuple(class_names), threshold, size
+    def __init__(
+        self,
+        path,
+        producer=None,
+        plane=None,
+        planes=None,
+        threshold=None,
+        size=None,
+        label_of_pdg=CLASS_OF_PDG,
+        class_names=CLASSES,
+    ):
+        self.path, self.class_names, self.threshold, self._size = (
+            Path(path),
+            tuple(class_names),
+            threshold,
+            size,
+        )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
         self._file = open_hdf5(self.path)
         try:
@@ -67,12 +85,20 @@ class Larcv3(Reader):
         projections, pixels = KINDS[self.producer.split("_")[0]]
         for name in ("extents", projections, "image_meta", pixels):
             if name not in group:
-                raise ValueError(f"{self.producer}_group has no dataset {name!r}, it has {', '.join(group)}")
+                raise ValueError(
+                    f"{self.producer}_group has no dataset {name!r}, it has {', '.join(group)}"
+                )
         self._extents = group["extents"][:]
-        self._projections, self._meta, self._pixels = group[projections], group["image_meta"], group[pixels]
+        self._projections, self._meta, self._pixels = (
+            group[projections],
+            group["image_meta"],
+            group[pixels],
+        )
         self._ids = self._file["Events/event_id"][:]
         if len(self._ids) != len(self._extents):
-            raise ValueError(f"{len(self._ids)} event ids, but {self.producer} has {len(self._extents)} events")
+            raise ValueError(
+                f"{len(self._ids)} event ids, but {self.producer} has {len(self._extents)} events"
+            )
         if not len(self._ids):
             raise ValueError("the file holds no events")
         with naming(f"{self.path}, event 0"):
@@ -93,22 +119,34 @@ class Larcv3(Reader):
 
     def _choose(self, producer):
         """Full name of the images to read, as in "sparse2d_sbndwire"."""
-        names = [name.removesuffix("_group") for name in self._file["Data"] if name.startswith(tuple(KINDS))]
+        names = [
+            name.removesuffix("_group")
+            for name in self._file["Data"]
+            if name.startswith(tuple(KINDS))
+        ]
         if producer is None:
-            chosen = [name for name in names if not any(word in name for word in ("seg", "label"))] or names
+            chosen = [
+                name for name in names if not any(word in name for word in ("seg", "label"))
+            ] or names
         else:
             chosen = [name for name in names if producer in (name, name.split("_", 1)[1])]
         if len(chosen) != 1:
-            problem = f"holds no images {producer!r}" if producer and not chosen else "holds the images of several producers"
+            problem = (
+                f"holds no images {producer!r}"
+                if producer and not chosen
+                else "holds the images of several producers"
+            )
             raise ValueError(f"{problem}; choose by producer= one of {', '.join(names)}")
         return chosen[0]
 
     def _rows(self, i):
         """(rows in the pixels, meta) of the projections of event ``i``."""
         first, count = (int(n) for n in self._extents[i])
-        rows, meta = self._projections[first:first + count], self._meta[first:first + count]
+        rows, meta = self._projections[first : first + count], self._meta[first : first + count]
         if not count or len(rows) != count or len(meta) != count:
-            raise ValueError(f"has {len(rows)} projections and {len(meta)} descriptions, the event should have {max(count, 1)}")
+            raise ValueError(
+                f"has {len(rows)} projections and {len(meta)} descriptions, the event should have {max(count, 1)}"
+            )
         return rows, meta
 
     def _open_particles(self, label_of_pdg):
@@ -120,18 +158,24 @@ class Larcv3(Reader):
         extents, table = group["extents"][:], group["particles"]
         first, count = extents["first"].astype(np.int64), extents["N"].astype(np.int64)
         if len(extents) != len(self) or (len(first) and (first + count).max() > len(table)):
-            raise ValueError(f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file has {len(table)} "
-                             f"particles and {len(self)} events")
+            raise ValueError(
+                f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file has {len(table)} "
+                f"particles and {len(self)} events"
+            )
         missing = [name for name in FIELDS if name not in table.dtype.names]
         if missing:
-            raise ValueError(f"{groups[0]}/particles has no field {', '.join(missing)}, it has {', '.join(table.dtype.names)}")
+            raise ValueError(
+                f"{groups[0]}/particles has no field {', '.join(missing)}, it has {', '.join(table.dtype.names)}"
+            )
         self._particles = (table, first, count)
         for start in range(0, len(self), EVENTS_AT_A_TIME):
             some = slice(start, min(start + EVENTS_AT_A_TIME, len(self)))
             low, high = first[some].min(), (first[some] + count[some]).max()
             block = table.fields(FIELDS)[low:high]
             for k in range(some.start, some.stop):
-                self.labels[k] = label_of(_table(block[first[k] - low:first[k] - low + count[k]]), label_of_pdg)
+                self.labels[k] = label_of(
+                    _table(block[first[k] - low : first[k] - low + count[k]]), label_of_pdg
+                )
         check_labels(self.labels, self.class_names)
 
     def _read(self, i):
@@ -143,46 +187,68 @@ class Larcv3(Reader):
             places = np.flatnonzero(meta["projection_id"] == plane)
             if len(places) != 1:
                 known = meta["projection_id"].tolist()
-                raise ValueError(f"has projection {plane} {len(places)} times; its projections are {known}")
+                raise ValueError(
+                    f"has projection {plane} {len(places)} times; its projections are {known}"
+                )
             image = self._plane_image(rows[places[0]], meta[places[0]], channel)
             images.append(place(image, self._edge, self._size))
         particles = np.zeros(0, PARTICLE)
         if self._particles is not None:
             table, first, count = self._particles
-            particles = _table(table.fields(FIELDS)[first[i]:first[i] + count[i]])
-        return Event(merge(images), int(self.labels[i]), tuple(int(n) for n in self._ids[i]), particles)
+            particles = _table(table.fields(FIELDS)[first[i] : first[i] + count[i]])
+        return Event(
+            merge(images), int(self.labels[i]), tuple(int(n) for n in self._ids[i]), particles
+        )
 
     def _plane_image(self, row, meta, channel):
         first, count = int(row["first"]), int(row["N"])
         wires, ticks = (int(n) for n in meta["number_of_voxels"])
-        pixels, shape = self._pixels[first:first + count], (wires, ticks, len(self.planes))
+        pixels, shape = self._pixels[first : first + count], (wires, ticks, len(self.planes))
         if len(pixels) != count:
-            raise ValueError(f"projection {meta['projection_id']} has {len(pixels)} pixels, should have {count}")
+            raise ValueError(
+                f"projection {meta['projection_id']} has {len(pixels)} pixels, should have {count}"
+            )
         if pixels.dtype.names is None:
             if count != wires * ticks:
-                raise ValueError(f"projection {meta['projection_id']} has {count} pixels for an image of {wires} x {ticks}")
+                raise ValueError(
+                    f"projection {meta['projection_id']} has {count} pixels for an image of {wires} x {ticks}"
+                )
             image = pixels.reshape(wires, ticks)
             lit = np.nonzero(image)
             return lit_pixels(*lit, image[lit], shape, self.threshold, channel)
         number = pixels["id"].astype(np.int64)
         if count and not 0 <= number.min() <= number.max() < wires * ticks:
-            raise ValueError(f"projection {meta['projection_id']} has the pixel id {number.max()} in an image of {wires} x {ticks}")
-        return lit_pixels(number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel)
+            raise ValueError(
+                f"projection {meta['projection_id']} has the pixel id {number.max()} in an image of {wires} x {ticks}"
+            )
+        return lit_pixels(
+            number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel
+        )
 
     def close(self):
         self._file.close()
 
 
 def _axes(meta):
-    """Axes of the first image as its meta has them; what its lengths are, wires and ticks or cm, the file does not say."""
+    """Axes of the first image as its meta has them; what its lengths are, wires and ticks or cm,
+    the file does not say.
+    """
     voxels = np.maximum(np.asarray(meta["number_of_voxels"], float)[:2], 1)
-    steps, origin = (np.asarray(meta[name], float)[:2] if name in meta.dtype.names else None for name in ("image_sizes", "origin"))
+    steps, origin = (
+        np.asarray(meta[name], float)[:2] if name in meta.dtype.names else None
+        for name in ("image_sizes", "origin")
+    )
     steps = np.ones(2) if steps is None else steps / voxels
     origin = np.zeros(2) if origin is None else origin
-    return tuple(Axis(name, float(step) or 1.0, float(start)) for name, step, start in zip(("wire", "tick"), steps, origin))
+    return tuple(
+        Axis(name, float(step) or 1.0, float(start))
+        for name, step, start in zip(("wire", "tick"), steps, origin)
+    )
 
 
 def _table(rows):
     momentum = np.stack([rows["px"], rows["py"], rows["pz"]], 1)
     start, end = (np.stack([rows[name][axis] for axis in "xyz"], 1) for name in ("vtx", "end_pt"))
-    return particle_table(rows["pdg"], rows["trackid"], rows["parent_trackid"], momentum, start, end, rows["process"])
+    return particle_table(
+        rows["pdg"], rows["trackid"], rows["parent_trackid"], momentum, start, end, rows["process"]
+    )

@@ -1,12 +1,16 @@
-"""Dense images in NumPy files: one .npy or .npz file, or a folder of them with a sub-folder per class.
+"""Dense images in NumPy files: one .npy or .npz file, or a folder of them with a sub-folder per
+class.
 
-An image is (H, W) or (H, W, C) of any real type. In an .npz it is the array named by ``key``, else ``img``, ``image``
-or the only one. Sub-folders that all name particles (gamma, photon, e+-, electron, mu+-, muon, pi+-, pion, K+, kaon)
-get minicnn's classes, others are the classes themselves, in sorted order. Files directly in the folder have label -1.
+An image is (H, W) or (H, W, C) of any real type. In an .npz it is the array named by ``key``, else
+``img``, ``image`` or the only one. Sub-folders that all name particles (gamma, photon, e+-,
+electron, mu+-, muon, pi+-, pion, K+, kaon) get minicnn's classes, others are the classes
+themselves, in sorted order. Files directly in the folder have label -1.
 
-The published preview of a MicroBooNE Open Samples event (uint8 ``img`` and int8 ``label``, both 3456 x 1067: ticks
-summed by 6, value * 100 / 255 = ADC) is known by its arrays and placed on 3600 x 3600 pixels at two ticks a column.
+The published preview of a MicroBooNE Open Samples event (uint8 ``img`` and int8 ``label``, both
+3456 x 1067: ticks summed by 6, value * 100 / 255 = ADC) is known by its arrays and placed on 3600 x
+3600 pixels at two ticks a column.
 """
+
 import zipfile
 from pathlib import Path
 
@@ -19,20 +23,41 @@ from .placement import DETECTOR_SIZE, pad, repeat_ticks, shrink, shrunk_shape
 from .reader import Reader, naming
 
 SUFFIXES = (".npy", ".npz")
-FOLDER_NAMES = {"gamma": 0, "photon": 0, "e": 1, "e+-": 1, "electron": 1, "mu": 2, "mu+-": 2, "muon": 2,
-                "pi": 3, "pi+-": 3, "pion": 3, "k": 4, "k+": 4, "kaon": 4}
+FOLDER_NAMES = {
+    "gamma": 0,
+    "photon": 0,
+    "e": 1,
+    "e+-": 1,
+    "electron": 1,
+    "mu": 2,
+    "mu+-": 2,
+    "muon": 2,
+    "pi": 3,
+    "pi+-": 3,
+    "pion": 3,
+    "k": 4,
+    "k+": 4,
+    "kaon": 4,
+}
 #: of the preview on its canvas: 3456 wires, 3 x 1067 pairs of ticks; x is 0 at tick 800
-PREVIEW_AXES = placed((Axis("wire", length="z", cm=0.3, origin=0.1), Axis("tick", 2.0, 0.0, "x", 0.109793, -800 * 0.0548965)),
-                      (3456, 3201), DETECTOR_SIZE)
+PREVIEW_AXES = placed(
+    (
+        Axis("wire", length="z", cm=0.3, origin=0.1),
+        Axis("tick", 2.0, 0.0, "x", 0.109793, -800 * 0.0548965),
+    ),
+    (3456, 3201),
+    DETECTOR_SIZE,
+)
 PREVIEW = {"img": ((3456, 1067), np.dtype("u1")), "label": ((3456, 1067), np.dtype("i1"))}
 
 
 class NumpyImages(Reader):
     """Dense .npy / .npz images, each loaded when it is read; images are float32, lit where not 0.
 
-    key: the array of an .npz. class_names: the classes, in the order of the labels, when the folders are not to
-    decide. size: place every image, centred, on size x size pixels; larger images are summed by the smallest block
-    that makes the first one fit. Without it all images must have one shape. Raises EventError for damaged files.
+    key: the array of an .npz. class_names: the classes, in the order of the labels, when the
+    folders are not to decide. size: place every image, centred, on size x size pixels; larger
+    images are summed by the smallest block that makes the first one fit. Without it all images must
+    have one shape. Raises EventError for damaged files.
     """
 
     name = "dense NumPy images (.npy, .npz or a folder of them, a sub-folder per class)"
@@ -55,15 +80,21 @@ class NumpyImages(Reader):
             folders = [folder for folder in _folders(self.path) if _files(folder)]
             label_of = self._label_of([folder.name for folder in folders], class_names)
             self._sources = [(file, -1) for file in _files(self.path)]
-            self._sources += [(file, label_of[folder.name]) for folder in folders for file in _files(folder)]
+            self._sources += [
+                (file, label_of[folder.name]) for folder in folders for file in _files(folder)
+            ]
         if not self._sources:
             raise EventError(f"{self.path}: no .npy or .npz file here nor in a sub-folder")
         self.labels = np.array([label for _, label in self._sources], np.int32)
         with naming(self._sources[0][0]):
             self._native = h, w, c = self._shape(self._sources[0][0])
             preview = self._native[:2] == (DETECTOR_SIZE, DETECTOR_SIZE)
-            self._edge = None if size is None else DETECTOR_SIZE if preview else size * -(-max(h, w) // size)
-            self.image_shape = self._native if size is None else shrunk_shape((self._edge, self._edge, c), size)
+            self._edge = (
+                None if size is None else DETECTOR_SIZE if preview else size * -(-max(h, w) // size)
+            )
+            self.image_shape = (
+                self._native if size is None else shrunk_shape((self._edge, self._edge, c), size)
+            )
             if _headers(self._sources[0][0]) == PREVIEW and key in (None, "img"):
                 self.axes, self.unit = PREVIEW_AXES, "ADC"
             if size is not None:
@@ -76,8 +107,10 @@ class NumpyImages(Reader):
             self.class_names = tuple(names)
         for name in names:
             if name not in self.class_names:
-                raise EventError(f"{self.path}: the sub-folder {name!r} is none of the classes "
-                                 f"{', '.join(self.class_names)}")
+                raise EventError(
+                    f"{self.path}: the sub-folder {name!r} is none of the classes "
+                    f"{', '.join(self.class_names)}"
+                )
         return {name: self.class_names.index(name) for name in names}
 
     def _shape(self, file):
@@ -87,16 +120,22 @@ class NumpyImages(Reader):
             return (DETECTOR_SIZE, DETECTOR_SIZE, 1)
         shape, dtype = headers[_choose(headers, self._key)]
         if len(shape) not in (2, 3) or 0 in shape or dtype.kind not in "buif":
-            raise ValueError(f"expected an image (H, W) or (H, W, C) of real numbers, got {dtype} {shape}")
+            raise ValueError(
+                f"expected an image (H, W) or (H, W, C) of real numbers, got {dtype} {shape}"
+            )
         return shape if len(shape) == 3 else (*shape, 1)
 
     def _read(self, i):
         file, label = self._sources[i]
-        with naming(f"{file}, event {i} of {self.path}" if file != self.path else f"{file}, event {i}"):
+        with naming(
+            f"{file}, event {i} of {self.path}" if file != self.path else f"{file}, event {i}"
+        ):
             shape, headers = self._shape(file), _headers(file)
             if shape != self._native if self._edge is None else shape[2] != self._native[2]:
-                raise ValueError(f"the image has shape {shape}, the first one, {self._sources[0][0].name}, has "
-                                 f"{self._native}; give size= to place images of several shapes")
+                raise ValueError(
+                    f"the image has shape {shape}, the first one, {self._sources[0][0].name}, has "
+                    f"{self._native}; give size= to place images of several shapes"
+                )
             array = np.load(file, mmap_mode="r", allow_pickle=False)
             if isinstance(array, np.lib.npyio.NpzFile):
                 with array:
@@ -116,7 +155,9 @@ def _files(folder):
 
 
 def _folders(folder):
-    return sorted(inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith("."))
+    return sorted(
+        inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith(".")
+    )
 
 
 def _headers(path):
@@ -136,7 +177,10 @@ def _headers(path):
 
 def _header(file):
     version = np.lib.format.read_magic(file)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     if version not in read:
         raise ValueError(f"version {version} of the .npy format is not read")
     shape, _, dtype = read[version](file)
@@ -148,5 +192,7 @@ def _choose(headers, key):
     for name in ["img", "image", *only] if key is None or "" in headers else [key]:
         if name in headers:
             return name
-    raise ValueError(f"holds the arrays {', '.join(headers)}; say by key= which is the image"
-                     + (f" (there is no {key!r})" if key is not None else ""))
+    raise ValueError(
+        f"holds the arrays {', '.join(headers)}; say by key= which is the image"
+        + (f" (there is no {key!r})" if key is not None else "")
+    )

@@ -6,9 +6,11 @@ Read here, N rows per table, every scalar column stored as (N, 1):
     particle_table/g4_id, g4_pdg, parent_id, momentum (GeV/c), start_position, end_position (N, 3; cm)
     */event_id (N, 3) = run, subrun, event;  */event_id.seq_cnt (events, 2) = event index, number of rows
 
-Image: ticks summed by ``tick_sum``, pixels below ``threshold`` dropped, capped at ``clip``, then centred on 3600 x 3600
-(6400 ticks by 2 = 3200, 200 a side; 3456 wires, 72 a side) and summed in blocks where ``size`` asks for less.
+Image: ticks summed by ``tick_sum``, pixels below ``threshold`` dropped, capped at ``clip``, then
+centred on 3600 x 3600 (6400 ticks by 2 = 3200, 200 a side; 3456 wires, 72 a side) and summed in
+blocks where ``size`` asks for less.
 """
+
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +23,30 @@ from .reader import Reader, is_hdf5, naming, open_hdf5
 WIRES = (2400, 2400, 3456)
 ROWS_AT_A_TIME = 256
 WIRE_COLUMNS = ("event_id", "event_id.seq_cnt", "local_plane", "local_wire", "adc")
-PARTICLE_COLUMNS = ("event_id.seq_cnt", "g4_id", "g4_pdg", "parent_id", "momentum", "start_position", "end_position")
+PARTICLE_COLUMNS = (
+    "event_id.seq_cnt",
+    "g4_id",
+    "g4_pdg",
+    "parent_id",
+    "momentum",
+    "start_position",
+    "end_position",
+)
 
 
 class OpenSamples(Reader):
-    """Events of a MicroBooNE Open Samples file; wires are read 256 at a time, kept are only the lit pixels.
+    """Events of a MicroBooNE Open Samples file; wires are read 256 at a time, kept are only the lit
+    pixels.
 
-    plane: 0, 1 or 2; or planes, several of them, one channel each. threshold, clip: ADC, after summing ``tick_sum``
-    ticks; None for neither. size: edge of the image, a divisor of 3600. crop: cut what does not fit on 3600.
+    plane: 0, 1 or 2; or planes, several of them, one channel each. threshold, clip: ADC, after
+    summing ``tick_sum`` ticks; None for neither. size: edge of the image, a divisor of 3600. crop:
+    cut what does not fit on 3600.
 
-    The label is that of the primary particle (parent_id 0) of highest momentum, by ``label_of_pdg`` (PDG code -> index
-    into ``class_names``), -1 where that knows none or the file has no particles. Event.particles holds the table's
-    rows in MeV/c and cm. The file has only the size of the momentum: it is given the direction from start to end;
-    a particle whose parent is not in the table gets parent -1.
+    The label is that of the primary particle (parent_id 0) of highest momentum, by ``label_of_pdg``
+    (PDG code -> index into ``class_names``), -1 where that knows none or the file has no particles.
+    Event.particles holds the table's rows in MeV/c and cm. The file has only the size of the
+    momentum: it is given the direction from start to end; a particle whose parent is not in the
+    table gets parent -1.
     """
 
     unit = "ADC"
@@ -46,12 +59,29 @@ class OpenSamples(Reader):
         with open_hdf5(path) as file, naming(path):
             return "wire_table" in file and "adc" in file["wire_table"]
 
-    def __init__(self, path, plane=2, planes=None, threshold=10.0, clip=None, tick_sum=2, size=None, crop=False,
-                 label_of_pdg=CLASS_OF_PDG, class_names=CLASSES):
+    def __init__(
+        self,
+        path,
+        plane=2,
+        planes=None,
+        threshold=10.0,
+        clip=None,
+        tick_sum=2,
+        size=None,
+        crop=False,
+        label_of_pdg=CLASS_OF_PDG,
+        class_names=CLASSES,
+    ):
         self.path, self.class_names = Path(path), tuple(class_names)
         self.planes = tuple(planes) if planes is not None else (plane,)
-        if not self.planes or not set(self.planes) <= {0, 1, 2} or len(set(self.planes)) != len(self.planes):
-            raise ValueError(f"planes are 0, 1 (induction) and 2 (collection), each once; got {self.planes}")
+        if (
+            not self.planes
+            or not set(self.planes) <= {0, 1, 2}
+            or len(set(self.planes)) != len(self.planes)
+        ):
+            raise ValueError(
+                f"planes are 0, 1 (induction) and 2 (collection), each once; got {self.planes}"
+            )
         self.threshold, self.clip, self.tick_sum, self.crop = threshold, clip, tick_sum, crop
         self.image_shape = shrunk_shape((DETECTOR_SIZE, DETECTOR_SIZE, len(self.planes)), size)
         self._file = open_hdf5(self.path)
@@ -67,10 +97,16 @@ class OpenSamples(Reader):
         self._event, self._first = self._rows_of_events("wire_table", self._wire)
         ticks = self._wire["adc"].shape[1:]
         if len(ticks) != 1:
-            raise ValueError(f"wire_table/adc has shape {self._wire['adc'].shape}, expected (rows, ticks)")
-        wires, columns = Axis("wire", length="z", cm=0.3, origin=0.1), Axis("tick", self.tick_sum, 0, "x", 0.0548965 * self.tick_sum,
-                                                                             -800 * 0.0548965)
-        if len({WIRES[plane] for plane in self.planes}) > 1 or self.planes[0] != 2:      # z is not along induction wires' pitch
+            raise ValueError(
+                f"wire_table/adc has shape {self._wire['adc'].shape}, expected (rows, ticks)"
+            )
+        wires, columns = (
+            Axis("wire", length="z", cm=0.3, origin=0.1),
+            Axis("tick", self.tick_sum, 0, "x", 0.0548965 * self.tick_sum, -800 * 0.0548965),
+        )
+        if (
+            len({WIRES[plane] for plane in self.planes}) > 1 or self.planes[0] != 2
+        ):  # z is not along induction wires' pitch
             wires = wires._replace(cm=0.0)
         shape = (WIRES[self.planes[0]], ticks[0] // self.tick_sum)
         self.axes = placed((wires, columns), shape, DETECTOR_SIZE, self.image_shape[0])
@@ -80,21 +116,29 @@ class OpenSamples(Reader):
             return
         self._particle = self._columns("particle_table", PARTICLE_COLUMNS)
         event, first = self._rows_of_events("particle_table", self._particle)
-        self._particle_rows = {int(e): slice(*first[k:k + 2].tolist()) for k, e in enumerate(event)}
+        self._particle_rows = {
+            int(e): slice(*first[k : k + 2].tolist()) for k, e in enumerate(event)
+        }
         for k in range(len(self)):
             rows = self._particle_rows.get(int(self._event[k]), slice(0, 0))
-            pdg, parent, momentum = (_table(self._particle[name][rows]) for name in ("g4_pdg", "parent_id", "momentum"))
+            pdg, parent, momentum = (
+                _table(self._particle[name][rows]) for name in ("g4_pdg", "parent_id", "momentum")
+            )
             size = np.where(parent[:, 0] == 0, np.linalg.norm(momentum, axis=1), -1)
             if len(size) and size.max() >= 0:
                 self.labels[k] = label_of_pdg.get(int(pdg[size.argmax(), 0]), -1)
         if not ((self.labels >= -1) & (self.labels < len(self.class_names))).all():
-            raise ValueError(f"label_of_pdg gives labels {sorted(set(self.labels.tolist()))} for "
-                             f"{len(self.class_names)} classes ({', '.join(self.class_names)})")
+            raise ValueError(
+                f"label_of_pdg gives labels {sorted(set(self.labels.tolist()))} for "
+                f"{len(self.class_names)} classes ({', '.join(self.class_names)})"
+            )
 
     def _columns(self, table, names):
         for name in names:
             if name not in self._file[table]:
-                raise ValueError(f"{table} has no column {name!r}, it has {', '.join(self._file[table])}")
+                raise ValueError(
+                    f"{table} has no column {name!r}, it has {', '.join(self._file[table])}"
+                )
         columns = {name: self._file[table][name] for name in names}
         rows = {name: len(column) for name, column in columns.items() if name != "event_id.seq_cnt"}
         if len(set(rows.values())) > 1:
@@ -102,45 +146,66 @@ class OpenSamples(Reader):
         return columns
 
     def _rows_of_events(self, table, columns):
-        """Event index of each event that has rows in a table, and its first row, with the table's length at the end."""
+        """Event index of each event that has rows in a table, and its first row, with the table's
+        length at the end.
+        """
         event, count = columns["event_id.seq_cnt"][:].reshape(-1, 2).astype(np.int64).T
         first = np.concatenate([[0], np.cumsum(count)])
         rows = len(next(column for name, column in columns.items() if name != "event_id.seq_cnt"))
         if (count < 0).any() or first[-1] != rows or len(set(event.tolist())) != len(event):
-            raise ValueError(f"{table}/event_id.seq_cnt counts {first[-1]} rows for {len(event)} events, "
-                             f"the table has {rows}")
+            raise ValueError(
+                f"{table}/event_id.seq_cnt counts {first[-1]} rows for {len(event)} events, "
+                f"the table has {rows}"
+            )
         return event, first
 
     def _read(self, i):
         if not self._file:
             raise ValueError("the file is closed")
-        first, last = self._first[i:i + 2].tolist()
+        first, last = self._first[i : i + 2].tolist()
         plane = self._wire["local_plane"][first:last].reshape(-1)
         wire = self._wire["local_wire"][first:last].reshape(-1)
-        images = [self._plane_image(channel, np.flatnonzero(plane == p), first, wire)
-                  for channel, p in enumerate(self.planes)]
+        images = [
+            self._plane_image(channel, np.flatnonzero(plane == p), first, wire)
+            for channel, p in enumerate(self.planes)
+        ]
         event_id = tuple(self._wire["event_id"][first].tolist()) if last > first else (0, 0, 0)
-        return Event(shrink(merge(images), self.image_shape), int(self.labels[i]), event_id, self._particles(i))
+        return Event(
+            shrink(merge(images), self.image_shape),
+            int(self.labels[i]),
+            event_id,
+            self._particles(i),
+        )
 
     def _plane_image(self, channel, rows, first, wire):
-        """Lit pixels of one plane on the full canvas, in channel ``channel``; ``rows`` are its rows in the event."""
+        """Lit pixels of one plane on the full canvas, in channel ``channel``; ``rows`` are its rows
+        in the event.
+        """
         plane, wires = self.planes[channel], wire[rows]
         known = (wires == np.floor(wires)) & (wires >= 0) & (wires < WIRES[plane])
         if not known.all():
-            raise ValueError(f"plane {plane} has a wire {wires[~known][0]}, expected 0 to {WIRES[plane] - 1}")
+            raise ValueError(
+                f"plane {plane} has a wire {wires[~known][0]}, expected 0 to {WIRES[plane] - 1}"
+            )
         names, times = np.unique(wires, return_counts=True)
         if (times > 1).any():
             raise ValueError(f"wire {names[times > 1][0]:.0f} of plane {plane} is given twice")
         coords, values = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
         for start in range(0, len(rows), ROWS_AT_A_TIME):
-            some = rows[start:start + ROWS_AT_A_TIME]
-            adc = self._wire["adc"][first + some.min():first + some.max() + 1][some - some.min()]
+            some = rows[start : start + ROWS_AT_A_TIME]
+            adc = self._wire["adc"][first + some.min() : first + some.max() + 1][some - some.min()]
             adc = sum_ticks(adc.astype(np.float32), self.tick_sum)
             if not np.isfinite(adc).all():
-                raise ValueError(f"wire {wire[some][~np.isfinite(adc).all(1)][0]:.0f} of plane {plane} is not finite")
-            lit = np.argwhere(adc != 0 if self.threshold is None else (adc >= self.threshold) & (adc != 0))
+                raise ValueError(
+                    f"wire {wire[some][~np.isfinite(adc).all(1)][0]:.0f} of plane {plane} is not finite"
+                )
+            lit = np.argwhere(
+                adc != 0 if self.threshold is None else (adc >= self.threshold) & (adc != 0)
+            )
             coords.append(np.stack([wire[some][lit[:, 0]].astype(np.int64), lit[:, 1]], 1))
-            values.append(np.minimum(adc[lit[:, 0], lit[:, 1]], np.inf if self.clip is None else self.clip))
+            values.append(
+                np.minimum(adc[lit[:, 0], lit[:, 1]], np.inf if self.clip is None else self.clip)
+            )
         coords, value = np.concatenate(coords), np.concatenate(values)
         values = np.zeros((len(value), len(self.planes)), np.float32)
         values[:, channel] = value
@@ -155,13 +220,17 @@ class OpenSamples(Reader):
         column = {name: _table(self._particle[name][rows]) for name in PARTICLE_COLUMNS[1:]}
         row_of = {int(g4): k for k, g4 in enumerate(column["g4_id"][:, 0])}
         particles["pdg"] = column["g4_pdg"][:, 0]
-        particles["parent"] = [row_of.get(int(parent), -1) if parent else -1 for parent in column["parent_id"][:, 0]]
+        particles["parent"] = [
+            row_of.get(int(parent), -1) if parent else -1 for parent in column["parent_id"][:, 0]
+        ]
         particles["start"], particles["end"] = column["start_position"], column["end_position"]
         momentum = 1000.0 * column["momentum"].astype(np.float64)
         if momentum.shape[1] == 1:
             path = particles["end"].astype(np.float64) - particles["start"]
             length = np.linalg.norm(path, axis=1, keepdims=True)
-            momentum = momentum * np.where(length > 0, path / np.where(length > 0, length, 1), [0, 0, 1])
+            momentum = momentum * np.where(
+                length > 0, path / np.where(length > 0, length, 1), [0, 0, 1]
+            )
         particles["momentum"] = momentum
         return particles
 

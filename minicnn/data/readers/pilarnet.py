@@ -1,4 +1,5 @@
-"""PILArNet and PILArNet-M HDF5 files: 3-D points with charge, projected onto a plane. Two layouts, one entry per event:
+"""PILArNet and PILArNet-M HDF5 files: 3-D points with charge, projected onto a plane. Two layouts,
+one entry per event:
 
     vlen   point      8 numbers per point: x, y, z, energy, ?, time, electrons, dx      (DeepLearnPhysics/PoLAr-MAE)
            cluster    5 numbers per cluster: size, fragment, group, interaction, semantic class; points follow in this order
@@ -7,6 +8,7 @@
 x, y, z are voxel numbers of a cube, 768 voxels of 3 mm a side in the published files. Semantic classes: 0 shower, 1 track,
 2 Michel electron, 3 delta ray, 4 low-energy deposit.
 """
+
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +20,27 @@ from .placement import canvas_edge, place
 from .reader import Reader, is_hdf5, naming, open_hdf5
 from .truth import check_labels
 
-VLEN, FLAT = ("point", "cluster"), ("coordinates", "charge", "start_indices", "end_indices", "labels")
+VLEN, FLAT = (
+    ("point", "cluster"),
+    ("coordinates", "charge", "start_indices", "end_indices", "labels"),
+)
 PLANES = ("zx", "yx", "zy")
 VOXEL_CM = 0.3
 
 
 class Pilarnet(Reader):
-    """Events (vlen layout) or particles (flat layout) of a PILArNet file, projected along an axis of the cube.
+    """Events (vlen layout) or particles (flat layout) of a PILArNet file, projected along an axis
+    of the cube.
 
-    plane: two of x, y, z: rows and columns of the image, or 0, 1, 2 for "zx" (z as the wires, x as the drift; default), "yx" and
-    "zy"; or planes, several, one channel each. Energies of points in one pixel are added up; pixels that then are below
-    ``threshold`` (None: that are 0) are dropped. extent: edge of the cube in voxels. without: semantic classes to leave out (vlen
-    layout), (4,) for the low-energy deposits. size: images are centred on size x size, larger ones summed in the smallest blocks
-    that fit; default: extent.
+    plane: two of x, y, z: rows and columns of the image, or 0, 1, 2 for "zx" (z as the wires, x as
+    the drift; default), "yx" and "zy"; or planes, several, one channel each. Energies of points in
+    one pixel are added up; pixels that then are below ``threshold`` (None: that are 0) are dropped.
+    extent: edge of the cube in voxels. without: semantic classes to leave out (vlen layout), (4,)
+    for the low-energy deposits. size: images are centred on size x size, larger ones summed in the
+    smallest blocks that fit; default: extent.
 
-    Labels: of the flat layout by ``label_of_pdg`` (PDG code -> index into ``class_names``), -1 where that knows none; the vlen
-    layout has events of several particles and no PDG codes, so -1.
+    Labels: of the flat layout by ``label_of_pdg`` (PDG code -> index into ``class_names``), -1
+    where that knows none; the vlen layout has events of several particles and no PDG codes, so -1.
     """
 
     unit = "MeV"
@@ -46,19 +53,43 @@ class Pilarnet(Reader):
         with open_hdf5(path) as file, naming(path):
             return all(name in file for name in VLEN) or all(name in file for name in FLAT)
 
-    def __init__(self, path, plane=0, planes=None, threshold=None, extent=768, without=(), size=None, label_of_pdg=CLASS_OF_PDG,
-                 class_names=CLASSES):
+    def __init__(
+        self,
+        path,
+        plane=0,
+        planes=None,
+        threshold=None,
+        extent=768,
+        without=(),
+        size=None,
+        label_of_pdg=CLASS_OF_PDG,
+        class_names=CLASSES,
+    ):
         self.path, self.class_names, self.threshold = Path(path), tuple(class_names), threshold
-        self.planes = tuple(PLANES[p] if p in (0, 1, 2) else p for p in (planes if planes is not None else (plane,)))
-        if not self.planes or any(len(set(p)) != 2 or len(p) != 2 or not set(p) <= set("xyz") for p in map(str, self.planes)):
-            raise ValueError(f"a plane is 0, 1, 2 or two of x, y, z such as 'zx'; got {self.planes}")
+        self.planes = tuple(
+            PLANES[p] if p in (0, 1, 2) else p for p in (planes if planes is not None else (plane,))
+        )
+        if not self.planes or any(
+            len(set(p)) != 2 or len(p) != 2 or not set(p) <= set("xyz")
+            for p in map(str, self.planes)
+        ):
+            raise ValueError(
+                f"a plane is 0, 1, 2 or two of x, y, z such as 'zx'; got {self.planes}"
+            )
         if extent < 1:
             raise ValueError(f"the extent of the cube is a positive number of voxels, got {extent}")
         self.extent, self._without, self._size = extent, tuple(without), size
         self._edge = canvas_edge((extent, extent), size)
         self.image_shape = (size or self._edge,) * 2 + (len(self.planes),)
-        names = zip(*self.planes)                    # of the rows, and of the columns, in every channel
-        voxels = [Axis(f"{'/'.join(dict.fromkeys(some))} voxel", length="/".join(dict.fromkeys(some)), cm=VOXEL_CM) for some in names]
+        names = zip(*self.planes)  # of the rows, and of the columns, in every channel
+        voxels = [
+            Axis(
+                f"{'/'.join(dict.fromkeys(some))} voxel",
+                length="/".join(dict.fromkeys(some)),
+                cm=VOXEL_CM,
+            )
+            for some in names
+        ]
         self.axes = placed(voxels, (extent, extent), self._edge, size)
         self._file = open_hdf5(self.path)
         try:
@@ -78,16 +109,22 @@ class Pilarnet(Reader):
         if not self._flat:
             return
         if self._without:
-            raise ValueError("without= leaves out semantic classes, which this file (flat layout) does not have")
+            raise ValueError(
+                "without= leaves out semantic classes, which this file (flat layout) does not have"
+            )
         self._pdg = self._data["labels"][:].astype(np.int64)
-        self._first, self._end = (self._data[name][:].astype(np.int64) for name in ("start_indices", "end_indices"))
+        self._first, self._end = (
+            self._data[name][:].astype(np.int64) for name in ("start_indices", "end_indices")
+        )
         points = len(self._data["coordinates"])
         if len(self._data["charge"]) != points:
             raise ValueError(f"{points} coordinates, but {len(self._data['charge'])} charges")
         wrong = (self._first < 0) | (self._first > self._end) | (self._end > points)
         if wrong.any():
             k = int(wrong.argmax())
-            raise ValueError(f"event {k} has the points {self._first[k]} to {self._end[k]} of {points}")
+            raise ValueError(
+                f"event {k} has the points {self._first[k]} to {self._end[k]} of {points}"
+            )
         self.labels = np.array([label_of_pdg.get(int(pdg), -1) for pdg in self._pdg], np.int32)
         check_labels(self.labels, self.class_names)
 
@@ -97,7 +134,9 @@ class Pilarnet(Reader):
         xyz, energy = self._particle(i) if self._flat else self._points(i)
         if not np.isfinite(xyz).all() or ((xyz < 0) | (xyz >= self.extent)).any():
             bad = xyz[~((xyz >= 0) & (xyz < self.extent)).all(1)][0]
-            raise ValueError(f"has a point at {tuple(bad.tolist())}, outside the cube of {self.extent} voxels; is extent= right?")
+            raise ValueError(
+                f"has a point at {tuple(bad.tolist())}, outside the cube of {self.extent} voxels; is extent= right?"
+            )
         voxel = xyz.astype(np.int64)
         rows, columns, values = [], [], []
         for channel, plane in enumerate(self.planes):
@@ -105,24 +144,38 @@ class Pilarnet(Reader):
             columns.append(voxel[:, "xyz".index(plane[1])])
             values.append(np.zeros((len(voxel), len(self.planes)), np.float32))
             values[-1][:, channel] = energy
-        image = SparseImage.from_pixels(np.concatenate(rows), np.concatenate(columns), np.concatenate(values),
-                                        (self.extent, self.extent, len(self.planes)))
-        values = image.values if self.threshold is None else np.where(image.values >= self.threshold, image.values, 0)
+        image = SparseImage.from_pixels(
+            np.concatenate(rows),
+            np.concatenate(columns),
+            np.concatenate(values),
+            (self.extent, self.extent, len(self.planes)),
+        )
+        values = (
+            image.values
+            if self.threshold is None
+            else np.where(image.values >= self.threshold, image.values, 0)
+        )
         lit = (values != 0).any(1)
         image = SparseImage(image.coords[lit], values[lit], image.shape)
         particles = np.zeros(int(self._flat), PARTICLE)
         if self._flat:
             particles["pdg"], particles["parent"] = self._pdg[i], -1
-        return Event(place(image, self._edge, self._size), int(self.labels[i]), (0, 0, i), particles)
+        return Event(
+            place(image, self._edge, self._size), int(self.labels[i]), (0, 0, i), particles
+        )
 
     def _particle(self, i):
         some = slice(int(self._first[i]), int(self._end[i]))
-        return self._data["coordinates"][some].reshape(-1, 3), self._data["charge"][some].astype(np.float32)
+        return self._data["coordinates"][some].reshape(-1, 3), self._data["charge"][some].astype(
+            np.float32
+        )
 
     def _points(self, i):
         point, cluster = self._data["point"][i], self._data["cluster"][i]
         if len(point) % 8 or len(cluster) % 5:
-            raise ValueError(f"has {len(point)} numbers for its points and {len(cluster)} for its clusters: no multiples of 8, 5")
+            raise ValueError(
+                f"has {len(point)} numbers for its points and {len(cluster)} for its clusters: no multiples of 8, 5"
+            )
         point, cluster = point.reshape(-1, 8), cluster.reshape(-1, 5)
         size, semantic = cluster[:, 0].astype(np.int64), cluster[:, 4].astype(np.int64)
         if (size < 0).any() or size.sum() != len(point):

@@ -1,4 +1,7 @@
-"""Where a detector image goes on the network's: sum blocks of ticks, pad or crop, shrink. Works on lit pixels."""
+"""Where a detector image goes on the network's: sum blocks of ticks, pad or crop, shrink. Works on
+lit pixels.
+"""
+
 import numpy as np
 
 from ..sparse import SparseImage
@@ -11,12 +14,16 @@ def sum_ticks(image, block):
     """Add up blocks of ``block`` columns of a dense (rows, ticks) array: (rows, ticks // block)."""
     rows, ticks = image.shape
     if block < 1 or ticks % block:
-        raise ValueError(f"{ticks} ticks cannot be summed in blocks of {block}; choose a divisor of {ticks}")
+        raise ValueError(
+            f"{ticks} ticks cannot be summed in blocks of {block}; choose a divisor of {ticks}"
+        )
     return image.reshape(rows, ticks // block, block).sum(2)
 
 
 def repeat_ticks(image, times):
-    """Stretch (H, W, C) to (H, W * times, C): every column becomes ``times`` columns that share its charge."""
+    """Stretch (H, W, C) to (H, W * times, C): every column becomes ``times`` columns that share its
+    charge.
+    """
     h, w, c = image.shape
     rows = np.repeat(image.coords[:, 0], times)
     columns = (image.coords[:, 1:] * times + np.arange(times)).reshape(-1)
@@ -25,14 +32,17 @@ def repeat_ticks(image, times):
 
 
 def pad(image, height, width, crop=False):
-    """Centre an image on (height, width), as evenly as possible (the odd row or column goes to the high side).
+    """Centre an image on (height, width), as evenly as possible (the odd row or column goes to the
+    high side).
 
     Background must be 0. Raises ValueError where the image is larger and ``crop`` is not set.
     """
     h, w, c = image.shape
     if (h > height or w > width) and not crop:
-        raise ValueError(f"an image of {h} x {w} does not fit on {height} x {width}; sum more ticks per column, "
-                         "choose a larger size, or allow cropping (crop=True)")
+        raise ValueError(
+            f"an image of {h} x {w} does not fit on {height} x {width}; sum more ticks per column, "
+            "choose a larger size, or allow cropping (crop=True)"
+        )
     _zero_background(image)
     coords = image.coords + np.array([(height - h) // 2, (width - w) // 2], np.int32)
     keep = ((coords >= 0) & (coords < (height, width))).all(1)
@@ -40,18 +50,25 @@ def pad(image, height, width, crop=False):
 
 
 def shrunk_shape(shape, size):
-    """Shape of a square image (H, W, C) after ``shrink`` to ``size``; ValueError where size does not divide it."""
+    """Shape of a square image (H, W, C) after ``shrink`` to ``size``; ValueError where size does
+    not divide it.
+    """
     h, w, c = shape
     if size is None or size == h == w:
         return tuple(shape)
     if h != w or size < 1 or h % size:
-        raise ValueError(f"images of {h} x {w} cannot be shrunk to size {size}; choose a divisor of {h}"
-                         if h == w else f"images of {h} x {w} are not square, so size {size} does not apply")
+        raise ValueError(
+            f"images of {h} x {w} cannot be shrunk to size {size}; choose a divisor of {h}"
+            if h == w
+            else f"images of {h} x {w} are not square, so size {size} does not apply"
+        )
     return (size, size, c)
 
 
 def shrink(image, shape):
-    """Add up square blocks of pixels so that the image has ``shape`` (as from ``shrunk_shape``); charge is kept."""
+    """Add up square blocks of pixels so that the image has ``shape`` (as from ``shrunk_shape``);
+    charge is kept.
+    """
     if image.shape == tuple(shape):
         return image
     _zero_background(image)
@@ -64,13 +81,19 @@ def merge(images):
     if len(images) == 1:
         return images[0]
     coords = np.concatenate([image.coords for image in images])
-    return SparseImage.from_pixels(coords[:, 0], coords[:, 1], np.concatenate([image.values for image in images]),
-                                   images[0].shape)
+    return SparseImage.from_pixels(
+        coords[:, 0],
+        coords[:, 1],
+        np.concatenate([image.values for image in images]),
+        images[0].shape,
+    )
 
 
 def _zero_background(image):
     if image.background != 0:
-        raise ValueError(f"only images with background 0 can be padded or shrunk, this one has {image.background}")
+        raise ValueError(
+            f"only images with background 0 can be padded or shrunk, this one has {image.background}"
+        )
 
 
 def in_order(coords, values, shape):
@@ -80,7 +103,8 @@ def in_order(coords, values, shape):
 
 
 def canvas_edge(shape, size=None):
-    """Edge of the square that an image (H, W, C) is centred on: ``size`` times the smallest whole number that holds it.
+    """Edge of the square that an image (H, W, C) is centred on: ``size`` times the smallest whole
+    number that holds it.
 
     Without ``size`` it is the longer edge of the image: nothing is summed and nothing lost.
     """
@@ -93,15 +117,19 @@ def canvas_edge(shape, size=None):
 
 
 def place(image, edge, size=None):
-    """Centre an image on ``edge`` x ``edge`` and add up blocks of pixels until it is ``size`` x ``size``; charge is kept."""
+    """Centre an image on ``edge`` x ``edge`` and add up blocks of pixels until it is ``size`` x
+    ``size``; charge is kept.
+    """
     return shrink(pad(image, edge, edge), (size or edge, size or edge, image.shape[2]))
 
 
 def lit_pixels(rows, columns, values, shape, threshold=None, channel=0):
-    """SparseImage of the pixels of one plane, in any order, in ``channel``; those of 0, or below ``threshold``, are not lit."""
+    """SparseImage of the pixels of one plane, in any order, in ``channel``; those of 0, or below
+    ``threshold``, are not lit.
+    """
     values = np.asarray(values, np.float32)
     keep = (values != 0) if threshold is None else (values >= threshold) & (values != 0)
-    keep |= ~np.isfinite(values)                     # SparseImage names them
+    keep |= ~np.isfinite(values)  # SparseImage names them
     spread = np.zeros((int(keep.sum()), shape[2]), np.float32)
     spread[:, channel] = values[keep]
     return in_order(np.stack([np.asarray(rows)[keep], np.asarray(columns)[keep]], 1), spread, shape)

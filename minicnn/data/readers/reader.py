@@ -1,4 +1,5 @@
 """What all readers share: the protocol, the index check, and errors that name file and event."""
+
 import operator
 import struct
 import tokenize
@@ -12,20 +13,38 @@ from ..event import EventError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: What damaged files make h5py, numpy and zipfile raise.
-DAMAGE = (OSError, ValueError, KeyError, IndexError, RuntimeError, EOFError, MemoryError, OverflowError, TypeError,
-          SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    TypeError,
+    SyntaxError,
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager
 def naming(where):
-    """Turn every failure inside into an EventError whose message starts with ``where``, a file and an event."""
+    """Turn every failure inside into an EventError whose message starts with ``where``, a file and
+    an event.
+    """
     try:
         yield
     except EventError:
         raise
     except DAMAGE as error:
-        reason = (error.args[0] if isinstance(error, KeyError) and error.args else error) or type(error).__name__
+        reason = (error.args[0] if isinstance(error, KeyError) and error.args else error) or type(
+            error
+        ).__name__
         hint = "; the file is damaged, copy or make it again" if isinstance(error, BROKEN) else ""
         raise EventError(f"{where}: {reason}{hint}") from error
 
@@ -41,26 +60,30 @@ def is_hdf5(path):
 def open_hdf5(path):
     """Open an HDF5 file for reading; EventError where it is missing, truncated or damaged."""
     import h5py
+
     try:
         return h5py.File(path, "r")
     except DAMAGE as error:
-        raise EventError(f"{path}: this HDF5 file cannot be opened, it is truncated or damaged ({error}); "
-                         "copy or make it again") from error
+        raise EventError(
+            f"{path}: this HDF5 file cannot be opened, it is truncated or damaged ({error}); "
+            "copy or make it again"
+        ) from error
 
 
 class Reader:
     """Events of one file or folder, read one at a time.
 
-    path; class_names (tuple of str); image_shape (H, W, C); labels int32 (n,), -1 unknown; axes: what rows and columns are, two
-    of data.axes.Axis; unit: of the pixels' values, "" where it is not known. A subclass sets these and writes
-    ``recognizes(path)``, static and cheap, and ``_read(i) -> Event``. ``recognizes`` returns a bool and looks at the content, not
-    the name; it raises EventError for a file of the right container that is damaged.
+    path; class_names (tuple of str); image_shape (H, W, C); labels int32 (n,), -1 unknown; axes:
+    what rows and columns are, two of data.axes.Axis; unit: of the pixels' values, "" where it is
+    not known. A subclass sets these and writes ``recognizes(path)``, static and cheap, and
+    ``_read(i) -> Event``. ``recognizes`` returns a bool and looks at the content, not the name; it
+    raises EventError for a file of the right container that is damaged.
     """
 
     name = "?"
     class_names = ()
     axes, unit = PLAIN, ""
-    concurrent = False                               # whether several threads may read at once
+    concurrent = False  # whether several threads may read at once
 
     def __len__(self):
         return len(self.labels)

@@ -1,4 +1,5 @@
 """From a file's particles to minicnn's table of particles, and from that to the label of the event."""
+
 import numpy as np
 
 from ..event import PARTICLE
@@ -7,9 +8,10 @@ from ..event import PARTICLE
 def particle_table(pdg, track, parent, momentum, start, end, process=None):
     """Return the PARTICLE rows of one event.
 
-    pdg, track, parent (n,): PDG code, track number and that of the parent. momentum (n, 3) in GeV/c; start, end (n, 3) in cm.
-    process (n,) of bytes or str, or None: a particle is primary if it says "primary"; where none does, if its parent is itself or
-    not in the event. A doubled track number stands for its first particle.
+    pdg, track, parent (n,): PDG code, track number and that of the parent. momentum (n, 3) in
+    GeV/c; start, end (n, 3) in cm. process (n,) of bytes or str, or None: a particle is primary if
+    it says "primary"; where none does, if its parent is itself or not in the event. A doubled track
+    number stands for its first particle.
     """
     table = np.zeros(len(pdg), PARTICLE)
     if not len(table):
@@ -23,7 +25,12 @@ def particle_table(pdg, track, parent, momentum, start, end, process=None):
     table["parent"] = [row_of.get(number, -1) for number in parent.tolist()]
     primary = np.zeros(len(table), bool)
     if process is not None:
-        primary = np.array([str(p, "ascii", "replace") if isinstance(p, bytes) else str(p) for p in process]) == "primary"
+        primary = (
+            np.array(
+                [str(p, "ascii", "replace") if isinstance(p, bytes) else str(p) for p in process]
+            )
+            == "primary"
+        )
     if not primary.any():
         primary = table["parent"] == np.arange(len(table))
     table["parent"][primary] = -1
@@ -31,7 +38,9 @@ def particle_table(pdg, track, parent, momentum, start, end, process=None):
 
 
 def label_of(particles, label_of_pdg):
-    """Return the label of the primary of highest momentum by ``label_of_pdg`` (PDG code -> label), -1 where that knows none."""
+    """Return the label of the primary of highest momentum by ``label_of_pdg`` (PDG code -> label),
+    -1 where that knows none.
+    """
     momentum = np.linalg.norm(particles["momentum"].astype(np.float64), axis=1)
     size = np.where(particles["parent"] == -1, momentum, -1)
     if not len(size) or not size.max() >= 0:
@@ -42,5 +51,7 @@ def label_of(particles, label_of_pdg):
 def check_labels(labels, class_names):
     """Raise ValueError where a label is neither -1 nor an index into ``class_names``."""
     if not ((labels >= -1) & (labels < len(class_names))).all():
-        raise ValueError(f"label_of_pdg gives labels {sorted(set(labels.tolist()))} for {len(class_names)} classes "
-                         f"({', '.join(class_names)})")
+        raise ValueError(
+            f"label_of_pdg gives labels {sorted(set(labels.tolist()))} for {len(class_names)} classes "
+            f"({', '.join(class_names)})"
+        )

@@ -1,8 +1,11 @@
-"""Raw waveforms in NumPy files: 16-bit ADC counts [channel, tick] in an .npy, or one event per array in an .npz.
+"""Raw waveforms in NumPy files: 16-bit ADC counts [channel, tick] in an .npy, or one event per
+array in an .npz.
 
-Each group of channels is read, cleaned and zero-suppressed before the next one: pedestal subtracted, noise that the group has in
-common subtracted, ticks summed, and samples kept that stand out of the channel's own noise.
+Each group of channels is read, cleaned and zero-suppressed before the next one: pedestal
+subtracted, noise that the group has in common subtracted, ticks summed, and samples kept that stand
+out of the channel's own noise.
 """
+
 import zipfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,14 +23,17 @@ FEWEST_TICKS, FEWEST_IN_COMMON = 1000, 8
 class Waveforms(Reader):
     """Events of raw waveforms; ``group`` channels are in memory at a time.
 
-    key: read only this array of an .npz (default: each array is an event). pedestal: "median" or "mode" of a channel. group:
-    channels that share electronics; the median over them is subtracted at every tick where at least 8 of them are good (0: never).
-    tick_sum: ticks added up to one column (default: the fewest that fit the 3600 columns of the image; the last column may have
-    fewer). threshold: in sigmas of the channel's noise after summing. bipolar: keep negative samples too, as induction planes need.
-    noisy: a channel whose noise, in ADC per tick after the subtraction, is above this is left out, and so is one that shows
-    none at all; ``notes[i]`` says which. Channels are centred on 3600 wires; size: edge of the image, larger ones are summed.
+    key: read only this array of an .npz (default: each array is an event). pedestal: "median" or
+    "mode" of a channel. group: channels that share electronics; the median over them is subtracted
+    at every tick where at least 8 of them are good (0: never). tick_sum: ticks added up to one
+    column (default: the fewest that fit the 3600 columns of the image; the last column may have
+    fewer). threshold: in sigmas of the channel's noise after summing. bipolar: keep negative
+    samples too, as induction planes need. noisy: a channel whose noise, in ADC per tick after the
+    subtraction, is above this is left out, and so is one that shows none at all; ``notes[i]`` says
+    which. Channels are centred on 3600 wires; size: edge of the image, larger ones are summed.
 
-    Pixels are ADC counts summed over ticks; labels are -1. What the noise of a channel is: ``noise``.
+    Pixels are ADC counts summed over ticks; labels are -1. What the noise of a channel is:
+    ``noise``.
     """
 
     unit = "ADC"
@@ -46,14 +52,38 @@ class Waveforms(Reader):
             keys = _keys(path)
             return bool(keys) and all(_is_raw(path, key) for key in keys)
 
-    def __init__(self, path, key=None, pedestal="median", group=48, tick_sum=None, threshold=5.0, bipolar=False, noisy=10.0,
-                 size=None):
+    def __init__(
+        self,
+        path,
+        key=None,
+        pedestal="median",
+        group=48,
+        tick_sum=None,
+        threshold=5.0,
+        bipolar=False,
+        noisy=10.0,
+        size=None,
+    ):
         self.path, self.class_names = Path(path), CLASSES
         if pedestal not in ("median", "mode"):
-            raise ValueError(f"the pedestal is the median or the mode of a channel, got {pedestal!r}")
-        if group < 0 or (tick_sum is not None and tick_sum < 1) or not threshold > 0 or not noisy > 0:
-            raise ValueError(f"group, tick_sum, threshold and noisy are positive, got {group}, {tick_sum}, {threshold}, {noisy}")
-        self.pedestal, self.group, self.tick_sum, self.threshold = pedestal, group, tick_sum, threshold
+            raise ValueError(
+                f"the pedestal is the median or the mode of a channel, got {pedestal!r}"
+            )
+        if (
+            group < 0
+            or (tick_sum is not None and tick_sum < 1)
+            or not threshold > 0
+            or not noisy > 0
+        ):
+            raise ValueError(
+                f"group, tick_sum, threshold and noisy are positive, got {group}, {tick_sum}, {threshold}, {noisy}"
+            )
+        self.pedestal, self.group, self.tick_sum, self.threshold = (
+            pedestal,
+            group,
+            tick_sum,
+            threshold,
+        )
         self.bipolar, self.noisy, self._size, self.notes = bipolar, noisy, size, {}
         with naming(self.path):
             self.keys = _keys(self.path)
@@ -61,12 +91,19 @@ class Waveforms(Reader):
                 raise ValueError(f"has no array {key!r}, it has {', '.join(self.keys)}")
             self.keys = self.keys if key is None else [key]
         self.labels = np.full(len(self.keys), -1, np.int32)
-        self._edge = DETECTOR_SIZE if size is None else canvas_edge((DETECTOR_SIZE, DETECTOR_SIZE), size)
+        self._edge = (
+            DETECTOR_SIZE if size is None else canvas_edge((DETECTOR_SIZE, DETECTOR_SIZE), size)
+        )
         self.image_shape = (size or self._edge,) * 2 + (1,)
         with naming(self.path), _opened(self.path, self.keys[0]) as (_, shape, _):
-            if len(shape) == 2:                      # axes of the first event
+            if len(shape) == 2:  # axes of the first event
                 block = tick_sum or -(-shape[1] // DETECTOR_SIZE)
-                self.axes = placed((Axis("channel"), Axis("tick", float(block))), (shape[0], -(-shape[1] // block)), self._edge, size)
+                self.axes = placed(
+                    (Axis("channel"), Axis("tick", float(block))),
+                    (shape[0], -(-shape[1] // block)),
+                    self._edge,
+                    size,
+                )
 
     def _read(self, i):
         with _opened(self.path, self.keys[i]) as (file, shape, dtype):
@@ -80,23 +117,36 @@ class Waveforms(Reader):
                 count = min(self.group or 48, channels - first)
                 raw = file.read(count * ticks * 2)
                 if len(raw) != count * ticks * 2:
-                    raise ValueError(f"ends within channel {first + len(raw) // (2 * ticks)} of {channels}; the file is damaged")
+                    raise ValueError(
+                        f"ends within channel {first + len(raw) // (2 * ticks)} of {channels}; the file is damaged"
+                    )
                 adc, bad = self._clean(np.frombuffer(raw, dtype).reshape(count, ticks))
                 left_out += (first + np.flatnonzero(bad)).tolist()
                 lit, value = self._suppress(adc, bad, block)
                 coords.append(lit + (first, 0))
                 values.append(value)
-            file.read(1)                             # the end of a compressed array is where its checksum is compared
+            file.read(1)  # the end of a compressed array is where its checksum is compared
         if left_out:
             array = f"of {self.keys[i]} " if self.keys[i] else ""
-            self.notes[i] = f"channels {_ranges(left_out)} {array}left out: noise above {self.noisy:g} ADC, or none"
-        image = in_order(np.concatenate(coords), np.concatenate(values)[:, None], (channels, columns, 1))
+            self.notes[i] = (
+                f"channels {_ranges(left_out)} {array}left out: noise above {self.noisy:g} ADC, or none"
+            )
+        image = in_order(
+            np.concatenate(coords), np.concatenate(values)[:, None], (channels, columns, 1)
+        )
         return Event(shrink(pad(image, self._edge, self._edge), self.image_shape), -1, (0, 0, i))
 
     def _clean(self, raw):
-        """(ADC above the pedestal and without the common noise, float32; which channels are bad) of a group."""
-        base = np.median(raw, 1) if self.pedestal == "median" else np.array([np.bincount(row - row.min()).argmax() + row.min()
-                                                                               for row in raw.astype(np.int64)])
+        """(ADC above the pedestal and without the common noise, float32; which channels are bad) of
+        a group.
+        """
+        base = (
+            np.median(raw, 1)
+            if self.pedestal == "median"
+            else np.array(
+                [np.bincount(row - row.min()).argmax() + row.min() for row in raw.astype(np.int64)]
+            )
+        )
         adc = raw.astype(np.float32) - base[:, None].astype(np.float32)
         bad = self._bad(adc)
         if self.group and (~bad).sum() >= FEWEST_IN_COMMON:
@@ -109,7 +159,9 @@ class Waveforms(Reader):
         return (sigma > self.noisy) | (sigma == 0)
 
     def _suppress(self, adc, bad, block):
-        """Coordinates (channel of the group, column) and values of the samples that stand out, ticks summed by ``block``."""
+        """Coordinates (channel of the group, column) and values of the samples that stand out,
+        ticks summed by ``block``.
+        """
         summed = np.add.reduceat(adc, np.arange(0, adc.shape[1], block), axis=1)
         limit = (self.threshold * noise(summed))[:, None]
         lit = (np.abs(summed) if self.bipolar else summed) > limit
@@ -119,7 +171,9 @@ class Waveforms(Reader):
 
 
 def noise(adc):
-    """Standard deviation (n,) of each row of (n, ticks) without its signals: of samples within 3 * 1.4826 median deviations."""
+    """Standard deviation (n,) of each row of (n, ticks) without its signals: of samples within 3 *
+    1.4826 median deviations.
+    """
     centre = np.median(adc, 1, keepdims=True)
     away = np.abs(adc - centre)
     core = away <= 3 * np.maximum(1.4826 * np.median(away, 1, keepdims=True), 1)
@@ -128,16 +182,24 @@ def noise(adc):
 
 @contextmanager
 def _opened(path, key):
-    """(file behind the header, shape, dtype) of an array of an .npz, or of an .npy, whose key is ""."""
+    """(file behind the header, shape, dtype) of an array of an .npz, or of an .npy, whose key is
+    "".
+    """
     with ExitStack() as opened:
         if key:
-            file = opened.enter_context(opened.enter_context(zipfile.ZipFile(path)).open(key + ".npy"))
+            file = opened.enter_context(
+                opened.enter_context(zipfile.ZipFile(path)).open(key + ".npy")
+            )
         else:
             file = opened.enter_context(open(path, "rb"))
         old = np.lib.format.read_magic(file) == (1, 0)
-        shape, fortran, dtype = (np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0)(file)
+        shape, fortran, dtype = (
+            np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        )(file)
         if fortran and len(shape) > 1:
-            raise ValueError("is stored by column (Fortran order); save it again as np.ascontiguousarray(array)")
+            raise ValueError(
+                "is stored by column (Fortran order); save it again as np.ascontiguousarray(array)"
+            )
         yield file, shape, dtype
 
 
@@ -150,10 +212,18 @@ def _keys(path):
 
 
 def _is_raw(path, key):
-    """Whether an array is 16-bit [channel, many ticks] around pedestals that are not 0 (an image's pixels mostly are)."""
+    """Whether an array is 16-bit [channel, many ticks] around pedestals that are not 0 (an image's
+    pixels mostly are).
+    """
     try:
         with _opened(path, key) as (file, shape, dtype):
-            if len(shape) != 2 or not shape[0] or shape[1] < FEWEST_TICKS or dtype.kind not in "ui" or dtype.itemsize != 2:
+            if (
+                len(shape) != 2
+                or not shape[0]
+                or shape[1] < FEWEST_TICKS
+                or dtype.kind not in "ui"
+                or dtype.itemsize != 2
+            ):
                 return False
             sample = np.frombuffer(file.read(2 * shape[1]), dtype)
             return np.count_nonzero(sample) > len(sample) / 2
@@ -165,5 +235,3 @@ def _ranges(numbers):
     """Text of sorted channel numbers: "3-7, 12"."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
     return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-

@@ -2,6 +2,7 @@
 
 Everywhere row = truth, column = prediction, both in the order of ``class_names``.
 """
+
 import csv
 
 import numpy as np
@@ -10,46 +11,77 @@ import numpy as np
 def talk_table(scores_sum, correct, counts, class_names):
     """Return the talk's validation table as text.
 
-    The first line counts the events of each class. Then, a line per truth class: the softmax score of each class,
-    summed over its events (scores_sum (C, C)), and for how many of them the highest score was correct (C,).
+    The first line counts the events of each class. Then, a line per truth class: the softmax score
+    of each class, summed over its events (scores_sum (C, C)), and for how many of them the highest
+    score was correct (C,).
     """
     scores_sum, correct, counts = _checked(class_names, scores_sum, correct, counts)
     first = max(5, *map(len, class_names)) + 2
-    widths = [max(len(name), *(len(f"{score:.2f}") for score in column)) + 2
-              for name, column in zip(class_names, scores_sum.T)]
-    lines = [" ".join(f"{name}: {count:.2f}" for name, count in zip(class_names, counts)), "",
-             f"{'Truth':{first}}{'  Prediction':{sum(widths)}}  highest score",
-             " " * first + "".join(f"{name:>{width}}" for name, width in zip(class_names, widths)) + "  was correct:"]
+    widths = [
+        max(len(name), *(len(f"{score:.2f}") for score in column)) + 2
+        for name, column in zip(class_names, scores_sum.T)
+    ]
+    lines = [
+        " ".join(f"{name}: {count:.2f}" for name, count in zip(class_names, counts)),
+        "",
+        f"{'Truth':{first}}{'  Prediction':{sum(widths)}}  highest score",
+        " " * first
+        + "".join(f"{name:>{width}}" for name, width in zip(class_names, widths))
+        + "  was correct:",
+    ]
     for name, scores, right in zip(class_names, scores_sum, correct):
-        lines.append(f"{name:{first}}" + "".join(f"{score:{width}.2f}" for score, width in zip(scores, widths))
-                     + f"  {round(right):>12}")
+        lines.append(
+            f"{name:{first}}"
+            + "".join(f"{score:{width}.2f}" for score, width in zip(scores, widths))
+            + f"  {round(right):>12}"
+        )
     return "\n".join(lines)
 
 
 def write_confusion_csv(path, confusion, scores_sum, class_names):
     """Write a CSV file with a line per truth class; returns ``path``.
 
-    Columns: truth, events, correct, efficiency, purity, then per class the number of events for which it had the
-    highest score ("predicted gamma" ...; confusion (C, C)) and its summed softmax score ("score gamma" ...).
+    Columns: truth, events, correct, efficiency, purity, then per class the number of events for
+    which it had the highest score ("predicted gamma" ...; confusion (C, C)) and its summed softmax
+    score ("score gamma" ...).
     """
     scores_sum, confusion = _checked(class_names, scores_sum, confusion)
     efficiency, purity = _efficiency_purity(confusion)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["truth", "events", "correct", "efficiency", "purity",
-                         *(f"predicted {name}" for name in class_names), *(f"score {name}" for name in class_names)])
+        writer.writerow(
+            [
+                "truth",
+                "events",
+                "correct",
+                "efficiency",
+                "purity",
+                *(f"predicted {name}" for name in class_names),
+                *(f"score {name}" for name in class_names),
+            ]
+        )
         for k, name in enumerate(class_names):
-            writer.writerow([name, round(confusion[k].sum()), round(confusion[k, k]),
-                             f"{efficiency[k]:.6f}", f"{purity[k]:.6f}",
-                             *(round(count) for count in confusion[k]), *(f"{score:.6f}" for score in scores_sum[k])])
+            writer.writerow(
+                [
+                    name,
+                    round(confusion[k].sum()),
+                    round(confusion[k, k]),
+                    f"{efficiency[k]:.6f}",
+                    f"{purity[k]:.6f}",
+                    *(round(count) for count in confusion[k]),
+                    *(f"{score:.6f}" for score in scores_sum[k]),
+                ]
+            )
     return path
 
 
 def draw_confusion(path, confusion, class_names, title=None):
-    """Draw a confusion matrix (C, C) to ``path``: colour is the fraction of the row; returns ``path``.
+    """Draw a confusion matrix (C, C) to ``path``: colour is the fraction of the row; returns
+    ``path``.
 
-    Numbers are that fraction and the number of events. Beside it the efficiency (of the events of a class, the
-    fraction that was recognised), below it the purity (of those taken for a class, the fraction that is of it).
+    Numbers are that fraction and the number of events. Beside it the efficiency (of the events of a
+    class, the fraction that was recognised), below it the purity (of those taken for a class, the
+    fraction that is of it).
     """
     from matplotlib.figure import Figure
 
@@ -61,10 +93,19 @@ def draw_confusion(path, confusion, class_names, title=None):
     axes = figure.subplots()
     picture = axes.imshow(fraction, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(n, n):
-        axes.text(j, i, f"{fraction[i, j]:.2f}\n{confusion[i, j]:g}", ha="center", va="center", fontsize=9,
-                  color="white" if fraction[i, j] > 0.6 else "black")
+        axes.text(
+            j,
+            i,
+            f"{fraction[i, j]:.2f}\n{confusion[i, j]:g}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if fraction[i, j] > 0.6 else "black",
+        )
     axes.set_yticks(range(n), [f"{name}\n({count:g})" for name, count in zip(class_names, counts)])
-    axes.set_xticks(range(n), [f"{name}\npurity {_percent(p)}" for name, p in zip(class_names, purity)])
+    axes.set_xticks(
+        range(n), [f"{name}\npurity {_percent(p)}" for name, p in zip(class_names, purity)]
+    )
     axes.set_ylabel("truth (events)")
     axes.set_xlabel("highest score")
     right = axes.secondary_yaxis("right")
@@ -72,22 +113,32 @@ def draw_confusion(path, confusion, class_names, title=None):
     right.set_ylabel("efficiency")
     figure.colorbar(picture, ax=axes, label="fraction of the truth class", shrink=0.9)
     total = confusion.sum()
-    accuracy = f"accuracy {_percent(np.trace(confusion) / total)} of {total:g} events" if total else "no events"
+    accuracy = (
+        f"accuracy {_percent(np.trace(confusion) / total)} of {total:g} events"
+        if total
+        else "no events"
+    )
     axes.set_title(f"{title}: {accuracy}" if title else accuracy)
     figure.savefig(path)
     return path
 
 
 def draw_accuracy(path, quantities, labels, predicted, class_names, bins=8):
-    """Draw against each quantity, class by class, what fraction of the events was recognised; returns ``path``.
+    """Draw against each quantity, class by class, what fraction of the events was recognised;
+    returns ``path``.
 
-    quantities: {name: values (N,)}, a panel each; events where a value is nan are left out. labels, predicted: (N,). Bins hold equally
-    many events of all classes together. Bars are sqrt(q (1 - q) / n) for the n events of a class in a bin, with
-    q = (correct + 1) / (n + 2), which is not 0 or 1 where n is small. Raises ValueError without events.
+    quantities: {name: values (N,)}, a panel each; events where a value is nan are left out. labels,
+    predicted: (N,). Bins hold equally many events of all classes together. Bars are sqrt(q (1 - q)
+    / n) for the n events of a class in a bin, with q = (correct + 1) / (n + 2), which is not 0 or 1
+    where n is small. Raises ValueError without events.
     """
     from matplotlib.figure import Figure
 
-    labels, right, values = np.asarray(labels), np.equal(labels, predicted), np.array(list(quantities.values()), np.float64)
+    labels, right, values = (
+        np.asarray(labels),
+        np.equal(labels, predicted),
+        np.array(list(quantities.values()), np.float64),
+    )
     known = np.isfinite(values).all(0)
     if not known.any():
         raise ValueError(f"{path}: no events of known {' and '.join(quantities)} to draw")
@@ -110,17 +161,32 @@ def _accuracy_against(axes, value, labels, right, class_names, bins):
     edges = np.quantile(value, np.linspace(0, 1, bins + 1))
     place = np.clip(np.searchsorted(edges, value, "right") - 1, 0, bins - 1)
     for k, name in enumerate(class_names):
-        n, correct = (np.bincount(place[chosen], minlength=bins) for chosen in (labels == k, (labels == k) & right))
+        n, correct = (
+            np.bincount(place[chosen], minlength=bins)
+            for chosen in (labels == k, (labels == k) & right)
+        )
         some = n > 0
         p, smooth = correct[some] / n[some], (correct[some] + 1) / (n[some] + 2)
-        middle = (edges[1:] + edges[:-1])[some] / 2 + (k - len(class_names) / 2) * (edges[-1] - edges[0]) / 400      # side by side
-        axes.errorbar(middle, p, np.sqrt(smooth * (1 - smooth) / n[some]), fmt="o-", markersize=4, capsize=2, label=name)
+        middle = (edges[1:] + edges[:-1])[some] / 2 + (k - len(class_names) / 2) * (
+            edges[-1] - edges[0]
+        ) / 400  # side by side
+        axes.errorbar(
+            middle,
+            p,
+            np.sqrt(smooth * (1 - smooth) / n[some]),
+            fmt="o-",
+            markersize=4,
+            capsize=2,
+            label=name,
+        )
 
 
 def _efficiency_purity(confusion):
     right = np.diag(confusion)
-    return [np.divide(right, total, out=np.full(len(right), np.nan), where=total > 0)
-            for total in (confusion.sum(1), confusion.sum(0))]
+    return [
+        np.divide(right, total, out=np.full(len(right), np.nan), where=total > 0)
+        for total in (confusion.sum(1), confusion.sum(0))
+    ]
 
 
 def _percent(fraction):
@@ -133,6 +199,8 @@ def _checked(class_names, matrix, *more):
     arrays = [np.asarray(array, np.float64) for array in (matrix, *more)]
     for array in arrays:
         if array.shape not in ((n, n), (n,)) or arrays[0].ndim != 2:
-            raise ValueError(f"{n} classes ({', '.join(class_names)}) need arrays of {n} x {n} or {n}, "
-                             f"got {array.shape}")
+            raise ValueError(
+                f"{n} classes ({', '.join(class_names)}) need arrays of {n} x {n} or {n}, "
+                f"got {array.shape}"
+            )
     return arrays

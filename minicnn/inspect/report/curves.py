@@ -1,12 +1,15 @@
 """Learning curves."""
+
 import math
 
 
 def draw_history(rows, path):
-    """Draw loss and accuracy against epoch, training and validation, to ``path`` (.png, .pdf ...); returns ``path``.
+    """Draw loss and accuracy against epoch, training and validation, to ``path`` (.png, .pdf ...);
+    returns ``path``.
 
-    rows: dicts with epoch, loss, accuracy and, where there was a validation, val_loss and val_accuracy (numbers, or
-    the strings of a history.csv). Missing and non-finite values leave gaps. Raises ValueError without rows.
+    rows: dicts with epoch, loss, accuracy and, where there was a validation, val_loss and
+    val_accuracy (numbers, or the strings of a history.csv). Missing and non-finite values leave
+    gaps. Raises ValueError without rows.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -19,8 +22,14 @@ def draw_history(rows, path):
         for name, prefix, style in (("training", "", "o-"), ("validation", "val_", "s--")):
             values = [_number(row.get(prefix + key)) for row in rows]
             if any(math.isfinite(value) for value in values):
-                axes.plot([_number(row["epoch"]) for row in rows], values, style, label=name, markersize=4,
-                          color="C1" if prefix else "C0")
+                axes.plot(
+                    [_number(row["epoch"]) for row in rows],
+                    values,
+                    style,
+                    label=name,
+                    markersize=4,
+                    color="C1" if prefix else "C0",
+                )
         axes.set_xlabel("epoch")
         axes.set_ylabel({"loss": "cross-entropy per event", "accuracy": "fraction correct"}[key])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -1,24 +1,38 @@
 """Event displays: wire against tick, as a physicist looks at an event."""
+
 import numpy as np
 
 from ...data.axes import MICROBOONE, Axis
 from ...data.event import CLASSES, Event
 from ...data.sparse import SparseImage
 
-FULL = 3600                                          # rows and columns of an image with MICROBOONE's axes
-#: Cells along an axis of a panel: fewer than its pixels, or lit cells would vanish between them; thin tracks get wider.
+FULL = 3600  # rows and columns of an image with MICROBOONE's axes
+#: Cells along an axis of a panel: fewer than its pixels, or lit cells would vanish between them;
+#: thin tracks get wider.
 CELLS, GRID_CELLS = 300, 180
 
 
-def draw_event(event, path, title=None, scores=None, class_names=CLASSES, zoom=True, channel=0, axes=None, unit="ADC"):
-    """Draw an event to ``path`` (.png, .pdf ...): the whole image, the lit region enlarged, and the scores.
+def draw_event(
+    event,
+    path,
+    title=None,
+    scores=None,
+    class_names=CLASSES,
+    zoom=True,
+    channel=0,
+    axes=None,
+    unit="ADC",
+):
+    """Draw an event to ``path`` (.png, .pdf ...): the whole image, the lit region enlarged, and the
+    scores.
 
-    event: an Event, a SparseImage or a dense (H, W) or (H, W, C) array; ``channel`` is drawn. scores (classes,) are
-    softmax scores, as from ``predict``. zoom: with the enlarged panel. axes: of rows and columns, as a reader has them;
-    without, the image is taken for a MicroBooNE-like one of 3600 x 3600, or what was summed from it. Rows of other
-    channels than the first are counted, not named: their wires are others. Every lit pixel shows: a cell of the drawing
-    has the largest pixel in it. The colour scale, in ``unit``, ends at the 99.5th percentile of the lit pixels. Returns
-    ``path``.
+    event: an Event, a SparseImage or a dense (H, W) or (H, W, C) array; ``channel`` is drawn.
+    scores (classes,) are softmax scores, as from ``predict``. zoom: with the enlarged panel. axes:
+    of rows and columns, as a reader has them; without, the image is taken for a MicroBooNE-like one
+    of 3600 x 3600, or what was summed from it. Rows of other channels than the first are counted,
+    not named: their wires are others. Every lit pixel shows: a cell of the drawing has the largest
+    pixel in it. The colour scale, in ``unit``, ends at the 99.5th percentile of the lit pixels.
+    Returns ``path``.
     """
     from matplotlib.figure import Figure
 
@@ -31,7 +45,7 @@ def draw_event(event, path, title=None, scores=None, class_names=CLASSES, zoom=T
     h, w, _ = image.shape
     limits = _colour_limits(values)
     axes = axes or _microboone(image.shape)
-    if channel:                                      # of another plane, whose wires are not those of the first
+    if channel:  # of another plane, whose wires are not those of the first
         axes = (Axis("row", axes[0].step), axes[1])
     picture = _draw_region(panels[0], rows, columns, values, (0, h, 0, w), limits, CELLS, axes)
     _label_axes(panels[0], axes)
@@ -41,31 +55,57 @@ def draw_event(event, path, title=None, scores=None, class_names=CLASSES, zoom=T
         _label_axes(panels[1], axes)
         panels[1].set_title("enlarged", fontsize=10)
         from matplotlib.patches import Rectangle
+
         left, right, low, high = _extent(region, axes)
-        panels[0].add_patch(Rectangle((left, low), right - left, high - low, fill=False, edgecolor="tab:blue", linewidth=0.9))
-    panels[0].set_title(f"{len(values):,} lit pixels of {h} x {w} ({100 * len(values) / (h * w):.2g} %)", fontsize=10)
-    figure.colorbar(picture, ax=panels[1 if zoom else 0], label=unit or "value", pad=0.02, extend="max")
+        panels[0].add_patch(
+            Rectangle(
+                (left, low),
+                right - left,
+                high - low,
+                fill=False,
+                edgecolor="tab:blue",
+                linewidth=0.9,
+            )
+        )
+    panels[0].set_title(
+        f"{len(values):,} lit pixels of {h} x {w} ({100 * len(values) / (h * w):.2g} %)",
+        fontsize=10,
+    )
+    figure.colorbar(
+        picture, ax=panels[1 if zoom else 0], label=unit or "value", pad=0.02, extend="max"
+    )
     if scores is not None:
         _draw_scores(panels[-1], scores, class_names, label)
     heading = [title] if title else []
-    figure.suptitle(", ".join(heading + _truth(label, particles, class_names)) or "event", fontsize=12)
+    figure.suptitle(
+        ", ".join(heading + _truth(label, particles, class_names)) or "event", fontsize=12
+    )
     figure.savefig(path)
     return path
 
 
-def draw_events(events, path, titles=None, scores=None, class_names=CLASSES, columns=None, zoom=True, channel=0):
+def draw_events(
+    events, path, titles=None, scores=None, class_names=CLASSES, columns=None, zoom=True, channel=0
+):
     """Draw several events to ``path`` as a grid with one colour scale; returns ``path``.
 
-    events as for ``draw_event``; scores (N, classes) or None. zoom: each panel is the lit region, else the whole image.
-    Raises ValueError without events, or where titles or scores differ from them in number.
+    events as for ``draw_event``; scores (N, classes) or None. zoom: each panel is the lit region,
+    else the whole image. Raises ValueError without events, or where titles or scores differ from
+    them in number.
     """
     from matplotlib.figure import Figure
 
     parts = [_parts(event) for event in events]
     n = len(parts)
-    if not n or (titles is not None and len(titles) != n) or (scores is not None and len(scores) != n):
-        raise ValueError(f"{path}: {n} events with {'no' if titles is None else len(titles)} titles "
-                         f"and {'no' if scores is None else len(scores)} scores cannot be drawn")
+    if (
+        not n
+        or (titles is not None and len(titles) != n)
+        or (scores is not None and len(scores) != n)
+    ):
+        raise ValueError(
+            f"{path}: {n} events with {'no' if titles is None else len(titles)} titles "
+            f"and {'no' if scores is None else len(scores)} scores cannot be drawn"
+        )
     columns = min(n, columns or 3)
     lines = -(-n // columns)
     figure = Figure(figsize=(1.2 + 3.4 * columns, 0.4 + 3.4 * lines), dpi=120, layout="constrained")
@@ -107,8 +147,10 @@ def _parts(event):
 
 def _check(scores, class_names):
     if scores is not None and np.shape(scores) != (len(class_names),):
-        raise ValueError(f"{len(class_names)} classes ({', '.join(class_names)}) need as many scores, got an array of "
-                         f"shape {np.shape(scores)}")
+        raise ValueError(
+            f"{len(class_names)} classes ({', '.join(class_names)}) need as many scores, got an array of "
+            f"shape {np.shape(scores)}"
+        )
 
 
 def _lit(image, channel):
@@ -134,7 +176,11 @@ def _microboone(shape):
 
 def _extent(region, axes):
     """(left, right, low, high) on the drawing of the pixels (first row, end, first column, end)."""
-    return tuple(axis.start + axis.step * pixel for axis, two in zip(axes, (region[:2], region[2:])) for pixel in two)
+    return tuple(
+        axis.start + axis.step * pixel
+        for axis, two in zip(axes, (region[:2], region[2:]))
+        for pixel in two
+    )
 
 
 def _draw_region(panel, rows, columns, values, region, limits, most, axes):
@@ -147,10 +193,21 @@ def _draw_region(panel, rows, columns, values, region, limits, most, axes):
         cells.append(-(-extent // block[-1]))
     inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
     raster = np.full(cells, -np.inf)
-    np.maximum.at(raster, ((rows[inside] - top) // block[0], (columns[inside] - left) // block[1]), values[inside])
-    picture = panel.imshow(np.ma.masked_equal(raster.T, -np.inf), origin="lower", aspect="auto", cmap=_colours(),
-                           vmin=limits[0], vmax=limits[1], interpolation="nearest",
-                           extent=_extent((top, top + cells[0] * block[0], left, left + cells[1] * block[1]), axes))
+    np.maximum.at(
+        raster,
+        ((rows[inside] - top) // block[0], (columns[inside] - left) // block[1]),
+        values[inside],
+    )
+    picture = panel.imshow(
+        np.ma.masked_equal(raster.T, -np.inf),
+        origin="lower",
+        aspect="auto",
+        cmap=_colours(),
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="nearest",
+        extent=_extent((top, top + cells[0] * block[0], left, left + cells[1] * block[1]), axes),
+    )
     x0, x1, y0, y1 = _extent(region, axes)
     for limit, low, high in ((panel.set_xlim, x0, x1), (panel.set_ylim, y0, y1)):
         margin = 0.008 * (high - low)  # or the frame hides pixels at the edge
@@ -159,10 +216,15 @@ def _draw_region(panel, rows, columns, values, region, limits, most, axes):
 
 
 def _colours():
-    """Dark for little charge to orange for much: even the smallest stands out from white, and in grey."""
+    """Dark for little charge to orange for much: even the smallest stands out from white, and in
+    grey.
+    """
     import matplotlib
     from matplotlib.colors import LinearSegmentedColormap
-    return LinearSegmentedColormap.from_list("charge", matplotlib.colormaps["inferno"](np.linspace(0.12, 0.82, 256)))
+
+    return LinearSegmentedColormap.from_list(
+        "charge", matplotlib.colormaps["inferno"](np.linspace(0.12, 0.82, 256))
+    )
 
 
 def _axis_name(axis):
@@ -175,15 +237,24 @@ def _label_axes(panel, axes):
     for edge, axis in (("top", axes[0]), ("right", axes[1])):
         if not axis.cm:
             continue
-        functions = (lambda u, a=axis: a.origin + a.cm * (u - a.start) / a.step, lambda c, a=axis: a.start + a.step * (c - a.origin) / a.cm)
-        secondary = panel.secondary_xaxis(edge, functions) if edge == "top" else panel.secondary_yaxis(edge, functions)
-        getattr(secondary, f"set_{'x' if edge == 'top' else 'y'}label")(f"{axis.length} (cm)".strip(), fontsize=9, color="dimgrey")
+        functions = (
+            lambda u, a=axis: a.origin + a.cm * (u - a.start) / a.step,
+            lambda c, a=axis: a.start + a.step * (c - a.origin) / a.cm,
+        )
+        secondary = (
+            panel.secondary_xaxis(edge, functions)
+            if edge == "top"
+            else panel.secondary_yaxis(edge, functions)
+        )
+        getattr(secondary, f"set_{'x' if edge == 'top' else 'y'}label")(
+            f"{axis.length} (cm)".strip(), fontsize=9, color="dimgrey"
+        )
         secondary.tick_params(labelsize=8, colors="dimgrey")
 
 
 def _busy_region(rows, columns, values, h, w):
-    """(first row, end, first column, end) around 98 % of the charge or, where that is most of the image, around the
-    part of a fifth of its width and height that has the most charge."""
+    """(first row, end, first column, end) around 98 % of the charge or, where that is most of the
+    image, around the part of a fifth of its width and height that has the most charge."""
     charge = np.abs(values).astype(np.float64)
     if not len(charge) or not charge.sum():
         return 0, h, 0, w
@@ -196,11 +267,23 @@ def _busy_region(rows, columns, values, h, w):
         region.append((max(0, low - edge), min(size, high + 1 + edge)))
     if all(end - first > 0.6 * size for (first, end), size in zip(region, (h, w))):
         steps, cover = 40, 8
-        grid = np.histogram2d(rows, columns, steps, ((0, h), (0, w)), weights=charge)[0].cumsum(0).cumsum(1)
+        grid = (
+            np.histogram2d(rows, columns, steps, ((0, h), (0, w)), weights=charge)[0]
+            .cumsum(0)
+            .cumsum(1)
+        )
         grid = np.pad(grid, ((1, 0), (1, 0)))
-        window = grid[cover:, cover:] - grid[:-cover, cover:] - grid[cover:, :-cover] + grid[:-cover, :-cover]
+        window = (
+            grid[cover:, cover:]
+            - grid[:-cover, cover:]
+            - grid[cover:, :-cover]
+            + grid[:-cover, :-cover]
+        )
         first = np.unravel_index(window.argmax(), window.shape)
-        region = [(f * size // steps, -(-(f + cover) * size // steps)) for f, size in zip(map(int, first), (h, w))]
+        region = [
+            (f * size // steps, -(-(f + cover) * size // steps))
+            for f, size in zip(map(int, first), (h, w))
+        ]
     return *region[0], *region[1]
 
 
@@ -209,7 +292,9 @@ def _draw_scores(axes, scores, class_names, label):
     colours = ["tab:orange" if k == label else "tab:grey" for k in places]
     axes.barh(places, scores, color=colours)
     for place, score in zip(places, scores):
-        axes.text(min(max(float(score), 0), 1) + 0.02, place, f"{score:.3f}", va="center", fontsize=9)
+        axes.text(
+            min(max(float(score), 0), 1) + 0.02, place, f"{score:.3f}", va="center", fontsize=9
+        )
     for place, text in zip(places, axes.set_yticks(places, class_names)):
         text.label1.set_color(colours[place] if place == label else "black")
     axes.invert_yaxis()

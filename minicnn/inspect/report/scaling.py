@@ -1,11 +1,14 @@
-"""The performance model's picture: efficiency, throughput, what a step is made of, and what an Allreduce costs."""
+"""The performance model's picture: efficiency, throughput, what a step is made of, and what an
+Allreduce costs.
+"""
 
 
 def draw_scaling(path, counts, weak, strong, costs, measured, batch, threads, cores):
     """Draw four panels to ``path``; returns it.
 
-    weak, strong: {overlap: [performance.Step]}. costs: {algorithm: seconds for each of counts}. measured: {ranks: (parts, Step)}, drawn as
-    points, hollow where ranks * threads exceed the cores.
+    weak, strong: {overlap: [performance.Step]}. costs: {algorithm: seconds for each of counts}.
+    measured: {ranks: (parts, Step)}, drawn as points, hollow where ranks * threads exceed the
+    cores.
     """
     from matplotlib.figure import Figure
 
@@ -13,25 +16,54 @@ def draw_scaling(path, counts, weak, strong, costs, measured, batch, threads, co
 
     figure = Figure(figsize=(12, 8.6), dpi=110, layout="constrained")
     (a, b), (c, d) = figure.subplots(2, 2)
-    styles = {False: ("-", "C0", "exchange after the backward pass"), True: ("--", "C1", "exchange overlapped")}
+    styles = {
+        False: ("-", "C0", "exchange after the backward pass"),
+        True: ("--", "C1", "exchange overlapped"),
+    }
     for overlap, (line, colour, label) in styles.items():
-        a.plot(counts, [100 * e for e in efficiency(weak[overlap])], line, color=colour, label=label)
+        a.plot(
+            counts, [100 * e for e in efficiency(weak[overlap])], line, color=colour, label=label
+        )
     first = min(measured, default=None)
     for r, (parts, _) in measured.items():
         rate = measured[first][0]["step"] / parts["step"]
-        a.plot(r, 100 * rate, "o", color="k", fillstyle="full" if r * threads <= cores else "none",
-               label={first: "measured"}.get(r, "measured, more threads than cores" if r * threads > cores else None))
+        a.plot(
+            r,
+            100 * rate,
+            "o",
+            color="k",
+            fillstyle="full" if r * threads <= cores else "none",
+            label={first: "measured"}.get(
+                r, "measured, more threads than cores" if r * threads > cores else None
+            ),
+        )
     a.set(title=f"weak scaling, {batch} events per rank", ylabel="efficiency, %", ylim=(0, 105))
     for overlap, (line, colour, label) in styles.items():
         steps = strong[overlap]
         b.plot([s.ranks for s in steps], [s.rate for s in steps], line, color=colour, label=label)
     steps = strong[False]
     if steps:
-        b.plot([s.ranks for s in steps], [steps[0].rate * s.ranks / steps[0].ranks for s in steps], ":", color="0.5", label="ideal")
-        b.set(title=f"strong scaling, {steps[0].ranks * steps[0].batch:.0f} events per update", ylabel="events/s", yscale="log")
-    parts = [[1e3 * getattr(s, name) for s in weak[False]] for name in ("compute", "wait", "exposed")]
-    c.stackplot(counts, parts, labels=("computing", "waiting for the slowest rank", "communication"),
-                colors=("#4c78a8", "#e45756", "#b279a2"))
+        b.plot(
+            [s.ranks for s in steps],
+            [steps[0].rate * s.ranks / steps[0].ranks for s in steps],
+            ":",
+            color="0.5",
+            label="ideal",
+        )
+        b.set(
+            title=f"strong scaling, {steps[0].ranks * steps[0].batch:.0f} events per update",
+            ylabel="events/s",
+            yscale="log",
+        )
+    parts = [
+        [1e3 * getattr(s, name) for s in weak[False]] for name in ("compute", "wait", "exposed")
+    ]
+    c.stackplot(
+        counts,
+        parts,
+        labels=("computing", "waiting for the slowest rank", "communication"),
+        colors=("#4c78a8", "#e45756", "#b279a2"),
+    )
     c.set(title=f"what a step is made of, {batch} events per rank", ylabel="ms")
     for name, seconds in costs.items():
         d.plot(counts[1:], [1e3 * s for s in seconds[1:]], label=name)

@@ -1,4 +1,5 @@
 """The validation page of the simulator: a picture and a table for each validation."""
+
 from pathlib import Path
 
 PREFACE = """# The simulation, validated
@@ -35,8 +36,15 @@ def draw_validation(validation, path):
         elif series.kind == "bars":
             axes.bar(series.x, series.y, color=colour, alpha=0.55, label=label)
         elif series.kind == "points":
-            axes.plot(series.x, series.y, "o", color=colour, markersize=5, markerfacecolor="none" if "table" in series.label else colour,
-                      label=label)
+            axes.plot(
+                series.x,
+                series.y,
+                "o",
+                color=colour,
+                markersize=5,
+                markerfacecolor="none" if "table" in series.label else colour,
+                label=label,
+            )
         else:
             axes.plot(series.x, series.y, color=colour, label=label, linewidth=1.4)
     if what.log_x:
@@ -55,7 +63,8 @@ def draw_validation(validation, path):
 
 
 def write_page(path, validations, left_out=()):
-    """Write the page ``path`` (.md) and its pictures into the folder of its name beside it; returns ``path``.
+    """Write the page ``path`` (.md) and its pictures into the folder of its name beside it; returns
+    ``path``.
 
     validations: a list of Validation. left_out: texts that say what was not compared, and why.
     """
@@ -64,12 +73,20 @@ def write_page(path, validations, left_out=()):
     pictures.mkdir(parents=True, exist_ok=True)
     checks = [check for validation in validations for check in validation.checks]
     good = sum(check.holds for check in checks)
-    lines = [PREFACE, f"**{good} of {len(checks)} checks hold.**" + "".join(f"\n\nNot compared: {text}." for text in left_out)]
+    lines = [
+        PREFACE,
+        f"**{good} of {len(checks)} checks hold.**"
+        + "".join(f"\n\nNot compared: {text}." for text in left_out),
+    ]
     for validation in validations:
         draw_validation(validation, pictures / f"{validation.name}.png")
-        lines += [f"\n## {validation.title}\n", validation.text + (f" Read from `{validation.file}`." if validation.file else ""),
-                  f"\n![{validation.title}]({pictures.name}/{validation.name}.png)\n",
-                  "| | simulated | reference | tolerance | | from |", "|---|---|---|---|---|---|"]
+        lines += [
+            f"\n## {validation.title}\n",
+            validation.text + (f" Read from `{validation.file}`." if validation.file else ""),
+            f"\n![{validation.title}]({pictures.name}/{validation.name}.png)\n",
+            "| | simulated | reference | tolerance | | from |",
+            "|---|---|---|---|---|---|",
+        ]
         lines += ["| {} |".format(" | ".join(row)) for row in check_rows(validation)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -77,5 +94,14 @@ def write_page(path, validations, left_out=()):
 
 def check_rows(validation):
     """Return (what, simulated, reference, tolerance, verdict, source) of every check, as texts."""
-    return [(check.what, f"{check.value:.4g} {check.unit}".strip(), f"{check.reference:.4g}", f"± {check.tolerance:.2g}",
-             "ok" if check.holds else "**differs**", check.source) for check in validation.checks]
+    return [
+        (
+            check.what,
+            f"{check.value:.4g} {check.unit}".strip(),
+            f"{check.reference:.4g}",
+            f"± {check.tolerance:.2g}",
+            "ok" if check.holds else "**differs**",
+            check.source,
+        )
+        for check in validation.checks
+    ]

@@ -1,4 +1,7 @@
-"""Every validation of the simulator: computed here once, asserted by the tests, drawn and tabulated by ``python -m minicnn validate``."""
+"""Every validation of the simulator: computed here once, asserted by the tests, drawn and tabulated
+by ``python -m minicnn validate``.
+"""
+
 from pathlib import Path
 
 from . import readout, showers, tracks
@@ -25,7 +28,10 @@ VALIDATIONS = {
     "pulse_shape": (readout.pulse_shape, "microboone_field_response_plane2.npz"),
     "noise": (readout.noise, "microboone_run3493_raw_waveforms.npz"),
     "wire_noise": (readout.wire_noise, None),
-    "pulse_length": (readout.pulse_length, "microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz"),
+    "pulse_length": (
+        readout.pulse_length,
+        "microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz",
+    ),
     "lit_fractions": (readout.lit_fractions, None),
 }
 
@@ -33,13 +39,17 @@ __all__ = ["VALIDATIONS", "Check", "Figure", "Series", "Validation", "validate"]
 
 
 def validate(name, simulator, folder=None):
-    """Return the Validation of that name; FileNotFoundError where its reference file is not in ``folder``."""
+    """Return the Validation of that name; FileNotFoundError where its reference file is not in
+    ``folder``.
+    """
     function, file = VALIDATIONS[name]
     if file is None:
         return function(simulator)
     path = Path(folder or ".") / file
     if folder is None or not path.exists():
-        raise FileNotFoundError(f"{name} is compared with {file}, which is not {'given' if folder is None else f'in {folder}'}")
+        raise FileNotFoundError(
+            f"{name} is compared with {file}, which is not {'given' if folder is None else f'in {folder}'}"
+        )
     result = function(simulator, path)
     result.file = file
     return result

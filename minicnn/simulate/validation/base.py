@@ -1,14 +1,17 @@
 """What a validation is: a picture, and numbers beside their references."""
+
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-CENTRE = (128.0, 0.0, 500.0)                         # cm, the middle of the TPC
+CENTRE = (128.0, 0.0, 500.0)  # cm, the middle of the TPC
 
 
 class Check(NamedTuple):
-    """One number beside its reference; it holds within ``tolerance``, absolute. source: where the reference is from."""
+    """One number beside its reference; it holds within ``tolerance``, absolute. source: where the
+    reference is from.
+    """
 
     what: str
     value: float
@@ -25,17 +28,21 @@ class Check(NamedTuple):
 
 def relative(what, value, reference, fraction, unit, source):
     """Return a Check with a tolerance of ``fraction`` of its reference."""
-    return Check(what, float(value), float(reference), abs(fraction * float(reference)), unit, source)
+    return Check(
+        what, float(value), float(reference), abs(fraction * float(reference)), unit, source
+    )
 
 
 class Series(NamedTuple):
-    """What is drawn under one label: kind "line", "points", "bars" or "steps" (x are then the edges of the bins, one more than y)."""
+    """What is drawn under one label: kind "line", "points", "bars" or "steps" (x are then the edges
+    of the bins, one more than y).
+    """
 
     label: str
     x: np.ndarray
     y: np.ndarray
     kind: str = "line"
-    colour: int | None = None                        # number in the colour cycle, where series belong together
+    colour: int | None = None  # number in the colour cycle, where series belong together
 
 
 @dataclass
@@ -52,7 +59,9 @@ class Figure:
 
 @dataclass
 class Validation:
-    """The outcome of one validation. ``text`` says what is compared with what; name is that of its picture; file: what it was read from."""
+    """The outcome of one validation. ``text`` says what is compared with what; name is that of its
+    picture; file: what it was read from.
+    """
 
     name: str
     title: str
