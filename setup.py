@@ -10,7 +10,15 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "minicnn/__init__.py").read_text(), re.M)[1]
 
-test = ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "build", "setuptools>=70.1"]
+test = [
+    "pytest>=8",
+    "hypothesis>=6",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "pytest-timeout>=2",
+    "build",
+    "setuptools>=70.1",
+]
 mpi = ["mpi4py>=4", "mpich>=4"]
 
 setup(
@@ -22,7 +30,7 @@ setup(
     license="BSD-3-Clause",
     python_requires=">=3.11",
     packages=find_packages(include=["minicnn", "minicnn.*"]),
-    package_data={"minicnn.kernels.cuda": ["*.cu", "*.cuh", "*.h"]},
+    package_data={"minicnn": ["py.typed"], "minicnn.kernels.cuda": ["*.cu", "*.cuh", "*.h"]},
     install_requires=[
         "numpy>=2",
         "numba>=0.61",

@@ -1,0 +1,10 @@
+"""The types that annotations name."""
+
+from typing import Any, TypeAlias
+
+#: An array on the device of its backend: numpy.ndarray on the CPU, cupy.ndarray on a GPU. What is
+#: always on the host is annotated as numpy.ndarray.
+Array: TypeAlias = Any
+Shape: TypeAlias = tuple[int, ...]
+#: One number for rows and columns, or one of each.
+Pair: TypeAlias = int | tuple[int, int]
