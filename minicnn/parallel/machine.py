@@ -80,6 +80,17 @@ def node_facts():
     }
 
 
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has had resident so far."""
+    for line in _text("/proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):  # since exec; ru_maxrss also counts the parent before it
+            return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
+
+
 def mpi_facts(comm):
     """Return library, vendor, CUDA-awareness (None: the library does not say) and the mpiexec that
     the shell would find.
@@ -106,11 +117,17 @@ def mpi_facts(comm):
         "cuda_aware": cuda_aware(),
     }
     if facts["rank"] == 0:
-        path = shutil.which("mpiexec") or shutil.which(
-            "mpiexec", path=str(Path(sys.executable).parent)
-        )
+        path = shutil.which("mpiexec") or find_mpiexec()
         facts["mpiexec"] = (path, vendor(_output(path, "--version"))) if path else None
     return facts
+
+
+def find_mpiexec() -> str | None:
+    """Return the path of the mpiexec that belongs to this Python: the one beside it, else the first
+    in PATH, else None.
+    """
+    beside = str(Path(sys.executable).parent)
+    return shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
 
 
 def vendor(text):
