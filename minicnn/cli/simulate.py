@@ -4,6 +4,7 @@ after a kill.
 
 import argparse
 import time
+from pathlib import Path
 
 from ..data.event import CLASSES
 from ..text import bytes_text, classes_text
@@ -80,7 +81,7 @@ def _run(args):
     with world() as comm:
         quiet = bool(comm and comm.rank)
 
-        def prepare():
+        def prepare() -> tuple[Path, bool]:
             path = output(args.out, args.overwrite)
             if args.events < 1:
                 raise ValueError(f"--events must be positive, got {args.events}")

@@ -103,7 +103,7 @@ def names_of_classes(model: Sequential) -> tuple[str, ...]:
 def _classify(
     comm: Any, model: Sequential, source: Any, path: Path, folder: RunFolder
 ) -> list[Prediction]:
-    """Return the Predictions of this rank's events of a file, and draw those among the first few."""
+    """Return the Predictions of this rank's events of a file; draw those among the first few."""
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     numbers, done = range(rank, len(source), ranks), []
     with Meter(f"classifying {path.name}", len(numbers), silent=rank > 0) as meter:
@@ -126,7 +126,7 @@ def _classify(
                     folder.predicted(f"{path.stem}-{number}"),
                     title=f"{path.name}, event {number}",
                     scores=scores,
-                    class_names=names_of_classes(model),
+                    view=report.View(names_of_classes(model)),
                 )
             meter.update(len(done))
     return done

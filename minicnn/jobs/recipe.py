@@ -113,7 +113,7 @@ class Recipe:
         return self.batch_size * self.accumulate * ranks
 
     def steps_per_epoch(self, events: int, ranks: int = 1) -> int:
-        """Return the steps of an epoch of so many training events, as the rank with most has them."""
+        """Return the steps of an epoch of so many training events: of the rank with the most."""
         events_of_rank = -(-events // ranks)
         return -(-events_of_rank // self.events_per_step())
 

@@ -192,7 +192,7 @@ class TrainingJob:
             report.draw_events(
                 [source.read(int(number)) for number in drawn],
                 self.folder.event_pictures,
-                class_names=self.class_names,
+                view=report.View(self.class_names),
             )
         return self.recipe.augmented(training), validation
 
