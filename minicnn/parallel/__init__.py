@@ -4,11 +4,12 @@ communicator is asked for.
 
 from .collective import agree, everywhere, ordered, together
 from .launch import place_on_node, threads_per_rank, world
-from .sync import MODES, GradientSync, WeightSync, make_sync
+from .sync import MODES, GradientSync, Sync, WeightSync, make_sync
 
 __all__ = [
     "MODES",
     "GradientSync",
+    "Sync",
     "WeightSync",
     "agree",
     "everywhere",

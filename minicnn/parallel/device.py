@@ -11,8 +11,8 @@ from .collective import everywhere
 
 
 @contextmanager
-def lent(buffer, kernels=None):
-    """``with lent(buffer, kernels) as memory:`` gives what MPI may read and write in place of
+def mpi_buffer(buffer, kernels=None):
+    """``with mpi_buffer(buffer, kernels) as memory:`` gives what MPI may read and write in place of
     ``buffer``.
 
     For host backends (and ``kernels`` None) that is the buffer. Work that the device still has to
