@@ -11,6 +11,7 @@ outputs in the order in which they were made, which is an order in which they ca
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ def connect(layer: Layer, inputs: Node | Sequence[Node]) -> Node:
         )
     shapes = [node.shape for node in nodes]
     try:
+        inspect.signature(layer.forward).bind(None, *shapes)
         layer.parameters(*shapes)
         shape = layer.output_shape(*shapes)
     except TypeError as problem:
@@ -113,6 +115,9 @@ class Graph:
         self._check_shared(others)
 
     def _reach(self) -> set[Node]:
+        for node in self.inputs:
+            if node.inputs:
+                raise ValueError(f"{node} is not an Input(), so it cannot be an input of a model")
         found: set[Node] = set()
         ahead = list(self.outputs)
         while ahead:
@@ -126,8 +131,6 @@ class Graph:
                     f"the outputs depend on the input {node}, which is not among the model's inputs"
                 )
         for node in self.inputs:
-            if node.inputs:
-                raise ValueError(f"{node} is not an Input(), so it cannot be an input of a model")
             if node not in found:
                 raise ValueError(f"no output depends on the input {node}")
         return found

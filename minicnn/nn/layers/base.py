@@ -192,14 +192,14 @@ class Layer:
         return options
 
     def __repr__(self) -> str:
-        defaults = {
-            k: p.default for k, p in inspect.signature(type(self).__init__).parameters.items()
-        }
-        shown = (
-            f"{k}={v!r}"
-            for k, v in self.config().items()
-            if v is not None and defaults.get(k, inspect.Parameter.empty) != v
-        )
+        parameters = inspect.signature(type(self).__init__).parameters
+        shown = []
+        for name, value in self.config().items():
+            if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+                value = value[0]  # one number for rows and columns
+            default = parameters[name].default if name in parameters else None
+            if value is not None and value != default:
+                shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
