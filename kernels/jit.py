@@ -189,4 +189,6 @@ class Threaded:
         )
 
 
-threaded = Threaded
+def threaded(function: Callable) -> Threaded:
+    """Compile a loop with threads and without: see Threaded."""
+    return Threaded(function)
