@@ -39,6 +39,8 @@ setup(
         "rich>=13",
         "matplotlib>=3.8",
         "safetensors>=0.4",
+        "filelock>=3.12",
+        "platformdirs>=4",
     ],
     extras_require={
         "mpi": mpi,  # MPI from wheels: nothing else to install

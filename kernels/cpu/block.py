@@ -9,9 +9,9 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from .activations import activate
 from .block_backward import conv2d_block_backward
 from .checks import buffer, floats, shaped
+from .elementary import activate
 from .jit import jit, lines, parallel
 from .pack import packed, split
 from .positions import distinct_positions, every, span

@@ -11,8 +11,8 @@ import numpy as np
 from numba import prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from .activations import slope
 from .checks import buffer, floats, gradient, once, shaped
+from .elementary import slope
 from .jit import POSITIVE, jit, lines, parallel
 from .rows import MAX_ROWS, MOST_ROWS, QUADS, add_rows, patches, transpose
 from .tile import LANES, MAX_VECTORS

@@ -130,3 +130,29 @@ def buffer(work, name, shape, dtype=np.float32, fill=None):
 def once(work, name, make):
     """Return ``make()``, from work if it was computed since the last weight update."""
     return make() if work is None else work.once(name, make)
+
+
+def check_last_axis(op: str, name: str, a: np.ndarray, least: int) -> np.ndarray:
+    """Return ``a`` (..., C) as (rows, C); ValueError unless it has at least ``least`` axes and C >=
+    1.
+    """
+    if a.ndim < least or a.shape[-1] < 1:
+        raise ValueError(
+            f"{op} needs {name} with at least {least} axes, the last of at least 1 channel, got "
+            f"shape {a.shape}"
+        )
+    return a.reshape(-1, a.shape[-1])
+
+
+def moments(op: str, x: np.ndarray, **arrays: np.ndarray) -> list[np.ndarray]:
+    """Return mean and variance, checked to be float64 with one number for each channel of x (rows,
+    C).
+    """
+    for name, a in arrays.items():
+        if not isinstance(a, np.ndarray) or a.dtype != np.float64:
+            raise TypeError(
+                f"{op} needs {name} as a float64 array, as channel_moments gives it, got "
+                f"{getattr(a, 'dtype', type(a).__name__)}"
+            )
+        shaped(op, name, a, x.shape[1:])
+    return [np.array(a) for a in arrays.values()]  # small; a copy spares a version for strides

@@ -32,9 +32,10 @@ class Packed(NamedTuple):
     width: np.ndarray
 
 
-def pack(w, unit, sizes, work=None):
+def pack(w, unit, sizes, work=None, name="weights"):
     """Pack w (KH, KW, C_in, C_out) for tiles whose columns, a number in ``sizes``, are ``unit``
-    channels each (LANES or 1).
+    channels each (LANES or 1). ``name`` is that of the buffer in ``work``: each packing that is kept
+    has its own, also where several have the same size (the weights of C channels to C, and turned).
     """
     rows, co = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
     columns, left = [], -(-co // unit)
@@ -44,7 +45,7 @@ def pack(w, unit, sizes, work=None):
     width = np.array(columns, np.int64) * unit
     start = np.cumsum(width) - width
     out = buffer(
-        work, f"packed by {unit}", (rows * int(width.sum()),), fill=0
+        work, f"packed: {name}", (rows * int(width.sum()),), fill=0
     )  # zeros: channels that there are not
     _pack(np.ascontiguousarray(w).reshape(rows, co), start, width, out)
     return Packed(out, start, width)
@@ -63,4 +64,4 @@ def _pack(w, start, width, out):
 
 def packed(work, name, w, unit, sizes):
     """Return pack(w, unit, sizes), once per weight update where there is a Workspace."""
-    return once(work, name, lambda: pack(w, unit, sizes, work))
+    return once(work, name, lambda: pack(w, unit, sizes, work, name))

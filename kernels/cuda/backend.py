@@ -5,9 +5,11 @@ An op is a function of a module here, with the backend ``k`` before the argument
 reference. It checks shapes, allocates, and launches kernels; it does not know which runtime it has.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from . import activations, block, block_backward, cells, conv2d, dense, loss, optimizer, pool2d
+from ..ops import gather
 
 THREADS = 256  # of a block, where each thread has one element
 
@@ -55,10 +57,6 @@ class Backend:
     def to_host(self, a):
         """Return ``a`` as a NumPy array."""
         return self.runtime.to_host(a)
-
-    def finite(self, a):
-        """Return whether no element of ``a`` is NaN or infinite."""
-        return bool(np.isfinite(self.to_host((a * 0).sum())))
 
     def synchronize(self):
         """Wait until the device is idle."""
@@ -118,23 +116,10 @@ class Backend:
         """
         self.launch(file, kernel, -(-n // THREADS), THREADS, (*args, np.int64(n)), defines)
 
-    # ------------------------------------------------------------------------------------------ ops
-    elu, elu_backward = activations.elu, activations.elu_backward
-    relu, relu_backward = activations.relu, activations.relu_backward
-    dropout = activations.dropout
-    maxpool2d, maxpool2d_backward = pool2d.maxpool2d, pool2d.maxpool2d_backward
-    conv2d, conv2d_backward = conv2d.conv2d, conv2d.conv2d_backward
-    conv2d_block, conv2d_block_backward = block.conv2d_block, block_backward.conv2d_block_backward
-    lit_pixels, active_cells = cells.lit_pixels, cells.active_cells
-    fill_windows, cell_windows = cells.fill_windows, cells.cell_windows
-    take_pixels, put_pixels, class_sums = cells.take_pixels, cells.put_pixels, cells.class_sums
-    conv2d_block_cells, conv2d_block_cells_backward = (
-        cells.conv2d_block_cells,
-        cells.conv2d_block_cells_backward,
-    )
-    dense, dense_backward = dense.dense, dense.dense_backward
-    softmax_cross_entropy, softmax_cross_entropy_backward = (
-        loss.softmax_cross_entropy,
-        loss.softmax_cross_entropy_backward,
-    )
-    sgd, adam = optimizer.sgd, optimizer.adam
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+for _name, _function in gather(__package__, partly=True).items():  # the table's ops, as methods
+    setattr(Backend, _name, _function)

@@ -186,7 +186,7 @@ def conv2d_block_backward(
     if how is None:  # windows too large for shared memory: as in the forward pass
         dz = k.maxpool2d_backward(k.elu_backward(dy, y, alpha), argmax, z_shape, pool)
         dx, *grads = k.conv2d_backward(
-            dz, x, w, 1, padding, need_dx, *((dw, db) if need_dw else (None, None))
+            dz, x, w, 1, padding, 1, need_dx, *((dw, db) if need_dw else (None, None))
         )
         return (dx, *(grads if need_dw else (dw, db)))
     argmax = contiguous(argmax)

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from .checks import floats, shaped
 
 
@@ -14,6 +16,11 @@ def _outputs(k, op, w, others, out, count):
     if not all(a.flags.c_contiguous for a in out):
         raise ValueError(f"{op} writes to contiguous vectors")
     return out
+
+
+def finite(k, a):
+    """Return whether no element of ``a`` is NaN or infinite."""
+    return bool(np.isfinite(k.to_host((a * 0).sum())))
 
 
 def sgd(

@@ -1,0 +1,17 @@
+"""The fused block: Conv2D, ELU, MaxPooling2D."""
+
+from .activations import elu
+from .conv2d import conv2d
+from .pool2d import maxpool2d
+
+
+def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
+    """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool) as one op; here literally the three.
+
+    x (N, H, W, C_in) -> (y, argmax), both (N, OH // PH, OW // PW, C_out). Because ELU increases and
+    b is constant in a window, maxpool(elu(z + b)) = elu(maxpool(z) + b): faster backends never
+    store z. alpha 0 makes it a ReLU block. ``distinct`` (cells, 2) is a promise of the caller that
+    the first so many rows and columns of a cell's pooling window hold all of its different sums, in
+    order of first appearance: a backend need not compute the others.
+    """
+    return maxpool2d(elu(conv2d(x, w, b, 1, padding), alpha), pool)

@@ -1,0 +1,17 @@
+"""Dense layers."""
+
+import numpy as np
+
+
+def dense(x, w, b, work=None):
+    """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,)."""
+    return x @ w + b
+
+
+def dense_backward(dy, x, w, need_dx=True, dw=None, db=None, work=None):
+    """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch."""
+    dw = np.zeros_like(w) if dw is None else dw
+    db = np.zeros(w.shape[1], w.dtype) if db is None else db
+    dw += x.T @ dy
+    db += dy.sum(0)
+    return dy @ w.T if need_dx else None, dw, db

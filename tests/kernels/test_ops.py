@@ -1,0 +1,335 @@
+"""Every op of the table kernels/ops.py, in every backend: the same names and signatures, results
+and gradients of the reference in float64 over random arguments, and what all backends promise.
+
+The reference is checked by numerical derivatives. The cuda backend runs on the emulator in both
+orders of threads or, with MINICNN_TEST_DEVICE=cuda (``make gpu-check``), on a GPU.
+"""
+
+import inspect
+import os
+import shutil
+from functools import cache
+
+import numba
+import numpy as np
+import pytest
+
+from minicnn.kernels import cpu, get_backend, reference
+from minicnn.kernels.cuda import emulator
+from minicnn.kernels.cuda.backend import Backend
+from minicnn.kernels.ops import ARRAYS, OPS
+from minicnn.kernels.workspace import Workspace
+
+ON_GPU = os.environ.get("MINICNN_TEST_DEVICE") == "cuda"
+DIFFERENTIABLE = [name for name, op in OPS.items() if op.gradients]
+SEEDS = range(8)
+IN_PLACE = {"put_pixels": "x", "fill_windows": "x"}  # what they write to is an argument
+
+
+# --------------------------------------------------------------------------- the table is complete
+def functions(module):
+    return {
+        name: f
+        for name, f in vars(module).items()
+        if inspect.isfunction(f) and f.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def test_every_public_function_of_the_reference_is_in_the_table_and_in_each_backend():
+    backward = {op.backward(name) for name, op in OPS.items()} - {None}
+    listed = {*OPS, *backward, *ARRAYS}
+    public = functions(reference)
+    # A function that somebody wrote into a room of the reference, and into no row.
+    rooms = {inspect.getmodule(f) for f in public.values()}
+    rooms = {op.room for op in OPS.values()}
+    written = {
+        name
+        for room in rooms
+        for name, f in vars(reference_room(room)).items()
+        if inspect.isfunction(f) and f.__doc__ and not name.startswith("_")
+        if f.__code__.co_filename == reference_room(room).__file__
+    }
+    helpers = {"inside", "taps", "zero_padded"}
+    assert written - helpers <= listed
+    assert set(public) == listed == set(cpu.__all__) - {"name", "microbatch"}
+    device = Backend(emulator.Emulator())
+    for name, f in public.items():
+        for other in (getattr(cpu, name), getattr(device, name)):
+            assert inspect.signature(other) == inspect.signature(f), name
+            assert other.__doc__, name
+    assert (reference.name, reference.microbatch) == ("reference", None)
+    assert (cpu.name, cpu.microbatch) == ("cpu", 1)
+
+
+def reference_room(room):
+    from importlib import import_module
+
+    import_module(f"minicnn.kernels.reference.{room}")
+    import sys
+
+    return sys.modules[f"minicnn.kernels.reference.{room}"]
+
+
+# --------------------------------------------------------------------------------- calls by name
+def arguments(name, seed):
+    """Return the arguments of a row's case; arrays are read-only, so that a kernel that writes into
+    its input fails.
+    """
+    a = OPS[name].case(np.random.default_rng([seed, *name.encode()]))
+    for value in a.values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return a
+
+
+def select(function, values):
+    """Return those of the values that are the function's parameters."""
+    return {n: values[n] for n in inspect.signature(function).parameters if n in values}
+
+
+def wide(a):
+    """Return the values with float32 arrays as float64."""
+    return {
+        n: v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype == np.float32 else v
+        for n, v in a.items()
+    }
+
+
+def narrow(a):
+    return {
+        n: v.astype(np.float32) if isinstance(v, np.ndarray) and v.dtype == np.float64 else v
+        for n, v in a.items()
+    }
+
+
+def forward(kernels, name, a):
+    """Return {output: array} of the op."""
+    function = getattr(kernels, name)
+    if name in IN_PLACE:
+        a = {**a, IN_PLACE[name]: a[IN_PLACE[name]].copy()}
+    out = function(**select(function, a))
+    return dict(zip(OPS[name].outputs, out if isinstance(out, tuple) else (out,), strict=True))
+
+
+def backward(kernels, name, values, **more):
+    """Return {argument: gradient}; ``values`` holds dy, the arguments and the outputs."""
+    function = getattr(kernels, OPS[name].backward(name))
+    out = function(**select(function, values), **more)
+    return dict(zip(OPS[name].gradients, out if isinstance(out, tuple) else (out,), strict=True))
+
+
+def upstream(name, a, outputs, seed):
+    """Return a random gradient of the first output, and what else the backward function takes."""
+    dy = np.random.default_rng(seed).standard_normal(outputs[OPS[name].outputs[0]].shape)
+    if OPS[name].of_sum:
+        dy = np.ones_like(dy)
+    shape = a["x"].shape if "x" in a else None
+    return {**a, **outputs, "dy": dy.astype(np.float32), "x_shape": shape}
+
+
+def close(got, want, tolerance, terms=0.0):
+    """The difference is small against ``want`` or, where sums cancel, against sqrt(size) times
+    their ``terms``.
+    """
+    if want is None or got is None:
+        assert got is want
+        return
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape
+    if tolerance == 0 or want.dtype.kind != "f":
+        assert np.array_equal(got, want)
+        return
+    scale = max(np.linalg.norm(want), terms * np.sqrt(want.size), 1e-30)
+    assert np.linalg.norm(got - want) <= tolerance * scale, np.linalg.norm(got - want) / scale
+
+
+# ----------------------------------------------------------------------------- the reference itself
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gradients_of_the_reference_are_derivatives(name, seed):
+    """In float64, along random directions, with a random upstream gradient."""
+    op, step = OPS[name], 1e-6
+    a = wide(arguments(name, seed))
+    derive = op.derive if op.derive and a.get("batch_statistics", True) else lambda a: a
+    a = derive(a)
+    outputs = forward(reference, name, a)
+    values = wide(upstream(name, a, outputs, seed))
+    gradients = backward(reference, name, values)
+    first = op.outputs[0]
+    rng = np.random.default_rng(seed)
+    for argument, gradient in gradients.items():
+        assert gradient.shape == a[argument].shape and gradient.dtype == np.float64
+        for _ in range(2):
+            direction = rng.standard_normal(a[argument].shape)
+            up, down = (
+                forward(reference, name, derive({**a, argument: a[argument] + h * direction}))
+                for h in (step, -step)
+            )
+            numeric = np.sum(values["dy"] * (up[first] - down[first])) / (2 * step)
+            size = np.linalg.norm(gradient) + 1e-3
+            assert abs(numeric - np.sum(gradient * direction)) <= 1e-6 * size, argument
+
+
+# ------------------------------------------------------------------------------------------- parity
+@cache
+def backends(kind):
+    """Return the backends under test: the cpu; or a GPU, or the emulator with threads in rising
+    order and the tile for many cells, and with threads in falling order and the tile for few.
+    """
+    if kind == "cpu":
+        return (cpu,)
+    if ON_GPU:
+        return (get_backend("cuda"),)
+    return tuple(emulator.backend(falling=f, multiprocessors=1000 * f) for f in (False, True))
+
+
+KINDS = [
+    pytest.param("cpu", marks=pytest.mark.skipif(ON_GPU, reason="the GPU is under test")),
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(
+            not ON_GPU and shutil.which("g++") is None,
+            reason="the emulator needs g++, which is not on the PATH",
+        ),
+    ),
+]
+
+
+def on_device(kernels, a):
+    """Return the values with arrays on the device, those in tuples too."""
+
+    def put(v):
+        if isinstance(v, tuple) and any(isinstance(e, np.ndarray) for e in v):
+            return tuple(map(put, v))
+        return kernels.asarray(v) if isinstance(v, np.ndarray) else v
+
+    return {n: put(v) for n, v in a.items()}
+
+
+def host(kernels, results):
+    def get(v):
+        return v if v is None or isinstance(v, bool) else kernels.to_host(v)
+
+    return {n: get(v) for n, v in results.items()}
+
+
+def same_bits(first, *others):
+    for other in others:
+        for n, v in first.items():
+            w = other[n]
+            assert v is w is None or np.asarray(v).tobytes() == np.asarray(w).tobytes(), n
+
+
+def run(kind, call, a):
+    """Return {name: result} of ``call(kernels, values)`` on the host, the same bits from all
+    backends under test.
+    """
+    results = [host(k, call(k, on_device(k, a))) for k in backends(kind)]
+    same_bits(*results)
+    return results[0]
+
+
+def check_parity(name, seed, kind):
+    op, a = OPS[name], arguments(name, seed)
+    want = forward(reference, name, wide(a))
+    plain = forward(reference, name, a)  # in float32: for the types of results
+    got = run(kind, lambda k, v: forward(k, name, v), a)
+    for n in op.outputs:
+        if n not in op.loose:
+            close(got[n], want[n], op.tolerance)
+        assert np.asarray(got[n]).dtype == np.asarray(plain[n]).dtype, n
+    if not op.gradients:
+        return
+    # All get the same outputs, rounded to float32; moments stay as they are.
+    values = upstream(name, a, narrow(want), seed)
+    gradients = backward(reference, name, wide(values))
+    got = run(kind, lambda k, v: backward(k, name, v), values)
+    tolerance = op.gradient_tolerance or op.tolerance
+    dy = values["dy"]
+    for i, (n, gradient) in enumerate(gradients.items()):
+        # Those of weights are sums over positions, which may cancel.
+        close(got[n], gradient, tolerance, terms=np.sqrt(dy.size / dy.shape[-1]) if i else 0)
+        assert got[n].dtype == np.float32, n
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", OPS)
+def test_parity(name, kind):
+    for seed in SEEDS if kind == "cpu" else SEEDS[:5]:
+        check_parity(name, seed, kind)
+
+
+# ----------------------------------------------------------------------------------------- promises
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [n for n in DIFFERENTIABLE if len(OPS[n].gradients) > 1])
+def test_gradients_are_added_to_given_arrays_and_dx_is_optional(name, kind):
+    op, a = OPS[name], arguments(name, 1)
+    values = upstream(name, a, narrow(forward(reference, name, wide(a))), 1)
+    first, *others = op.gradients
+
+    def twice(kernels, v):
+        given = {f"d{n}": kernels.zeros(a[n].shape) for n in others}
+        for target in given.values():
+            target += 1
+        once = backward(kernels, name, v)
+        added = backward(kernels, name, v, need_dx=False, **given)
+        assert added[first] is None
+        assert all(added[n] is given[f"d{n}"] for n in others)
+        return {f"{n} once": once[n] for n in others} | {n: added[n] for n in others}
+
+    got = run(kind, twice, values)
+    for n in others:
+        close(got[n], got[f"{n} once"] + np.float32(1), 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "name", [n for n in OPS if "work" in inspect.signature(getattr(reference, n)).parameters]
+)
+def test_a_workspace_changes_no_bit(name, kind):
+    """Also where its buffers hold what a call with other arguments, or the backward pass, left."""
+    for kernels in backends(kind):
+        work = Workspace()
+        for seed in (0, 0, 1, 0):
+            a = on_device(kernels, arguments(name, seed))
+            plain = host(kernels, forward(kernels, name, a))
+            work.expire()
+            for _ in range(2):
+                kept = forward(kernels, name, {**a, "work": work})
+                same_bits(plain, host(kernels, kept))
+                if OPS[name].gradients:
+                    values = upstream(name, arguments(name, seed), plain, seed)
+                    values = on_device(kernels, values)
+                    same_bits(
+                        host(kernels, backward(kernels, name, values)),
+                        host(kernels, backward(kernels, name, {**values, "work": work})),
+                    )
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
+@pytest.mark.parametrize("name", OPS)
+def test_bits_do_not_depend_on_the_number_of_threads(name):
+    for seed in SEEDS[:3]:
+        a, results = arguments(name, seed), []
+        for threads in (1, 2):
+            cpu.set_threads(threads)
+            outputs = forward(cpu, name, a)
+            gradients = {}
+            if OPS[name].gradients:
+                gradients = backward(cpu, name, upstream(name, a, outputs, seed))
+            results.append({**outputs, **{f"d{n}": g for n, g in gradients.items()}})
+        cpu.set_threads(numba.config.NUMBA_NUM_THREADS)
+        same_bits(*results)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [n for n in DIFFERENTIABLE if not OPS[n].of_sum])
+def test_wrong_types_and_shapes_are_errors_that_name_the_op(name, kind):
+    kernels, a = backends(kind)[0], arguments(name, 0)
+    with pytest.raises(TypeError, match=rf"{name} .*x is (a )?float64"):
+        forward(kernels, name, on_device(kernels, wide(a)))
+    outputs = forward(reference, name, a)
+    values = on_device(kernels, upstream(name, a, outputs, 0))
+    values["dy"] = kernels.zeros((*values["dy"].shape, 2))
+    with pytest.raises(ValueError, match=rf"{name}_backward|upsampling needs images"):
+        backward(kernels, name, values)
