@@ -52,7 +52,7 @@ class Op(NamedTuple):
 
     def backward(self, name: str) -> str | None:
         """Return the name of the backward function of the op ``name``, or None."""
-        return f"{name}_backward" if self.gradients else None
+        return f"{name}_backward" if self.gradients or self.backward_room else None
 
 
 def gather(package: str, partly: bool = False) -> dict[str, Callable]:
@@ -401,5 +401,7 @@ OPS = {
     "class_sums": Op("cells", _class_sums, ("sums",), tolerance=1e-10),
     "cell_windows": Op("cells", _cells, tolerance=EXACT),
     "fill_windows": Op("cells", _fill_windows, tolerance=EXACT),
-    "conv2d_block_cells": Op("cells", _block_cells, MAXIMUM, loose=("argmax",)),
+    "conv2d_block_cells": Op(
+        "cells", _block_cells, MAXIMUM, loose=("argmax",), backward_room="cells"
+    ),
 }

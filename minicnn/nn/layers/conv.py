@@ -47,16 +47,15 @@ class Conv2D(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         window = (*self.kernel_size, image_shape(self, shape)[2], self.filters)
-        return shapes.conv_output((1, *shape), window, self.strides, self.padding)[1:]  # TEMP
+        return shapes.conv_output((1, *shape), window, self.strides, self.padding, self.dilation)[
+            1:
+        ]
 
     def flops(self, shape: Shape) -> int:
         return 2 * math.prod(self.output_shape(shape)) * math.prod(self.kernel_size) * shape[2]
 
     def _geometry(self) -> dict[str, Any]:
-        geometry: dict[str, Any] = {"stride": self.strides, "padding": self.padding}
-        return (
-            geometry if self.dilation == (1, 1) else geometry | {"dilation": self.dilation}
-        )  # TEMP
+        return {"stride": self.strides, "padding": self.padding, "dilation": self.dilation}
 
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
         w, b = ctx.params["w"], ctx.params["b"]
@@ -112,16 +111,15 @@ class DepthwiseConv2D(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         channels = image_shape(self, shape)[2]
         window = (*self.kernel_size, channels, channels * self.depth_multiplier)
-        return shapes.conv_output((1, *shape), window, self.strides, self.padding)[1:]  # TEMP
+        return shapes.conv_output((1, *shape), window, self.strides, self.padding, self.dilation)[
+            1:
+        ]
 
     def flops(self, shape: Shape) -> int:
         return 2 * math.prod(self.output_shape(shape)) * math.prod(self.kernel_size)
 
     def _geometry(self) -> dict[str, Any]:
-        geometry: dict[str, Any] = {"stride": self.strides, "padding": self.padding}
-        return (
-            geometry if self.dilation == (1, 1) else geometry | {"dilation": self.dilation}
-        )  # TEMP
+        return {"stride": self.strides, "padding": self.padding, "dilation": self.dilation}
 
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
         w, b = ctx.params["w"], ctx.params["b"]
