@@ -43,6 +43,8 @@ class Op(NamedTuple):
     gradient_tolerance: float | None = None  # the same, if None
     #: The room of the backward function, if it has one of its own.
     backward_room: str | None = None
+    #: There is a backward function that does not fit these rules, and has tests of its own.
+    other_gradients: bool = False
     #: The backward function takes no dy: it is the gradient of the sum of the first output.
     of_sum: bool = False
     #: Recomputes arguments that follow from others, which change in a numerical derivative.
@@ -52,24 +54,17 @@ class Op(NamedTuple):
 
     def backward(self, name: str) -> str | None:
         """Return the name of the backward function of the op ``name``, or None."""
-        return f"{name}_backward" if self.gradients or self.backward_room else None
+        return f"{name}_backward" if self.gradients or self.other_gradients else None
 
 
-def gather(package: str, partly: bool = False) -> dict[str, Callable]:
-    """Return {name: function} of all ops and their backward functions in a backend's package; with
-    ``partly`` of those that it has.
-    """
+def gather(package: str) -> dict[str, Callable]:
+    """Return {name: function} of all ops and their backward functions in a backend's package."""
     found = {}
     for name, op in OPS.items():
-        rooms = {name: op.room}
+        found[name] = getattr(import_module(f"{package}.{op.room}"), name)
         if backward := op.backward(name):
-            rooms[backward] = op.backward_room or op.room
-        for function, room in rooms.items():
-            try:
-                found[function] = getattr(import_module(f"{package}.{room}"), function)
-            except (ImportError, AttributeError):
-                if not partly:
-                    raise
+            room = import_module(f"{package}.{op.backward_room or op.room}")
+            found[backward] = getattr(room, backward)
     return found
 
 
@@ -393,7 +388,7 @@ OPS = {
     "conv2d_block": Op(
         "block", _block, MAXIMUM, gradients=XWB, backward_room="block_backward", loose=("argmax",)
     ),
-    # zero suppression; the gradients of listed cells have tests of their own
+    # zero suppression
     "lit_pixels": Op("cells", _lit_pixels, ("at",), tolerance=EXACT),
     "active_cells": Op("cells", _active_cells, ("cells",), tolerance=EXACT),
     "take_pixels": Op("cells", _take_pixels, tolerance=EXACT),
@@ -402,6 +397,6 @@ OPS = {
     "cell_windows": Op("cells", _cells, tolerance=EXACT),
     "fill_windows": Op("cells", _fill_windows, tolerance=EXACT),
     "conv2d_block_cells": Op(
-        "cells", _block_cells, MAXIMUM, loose=("argmax",), backward_room="cells"
+        "cells", _block_cells, MAXIMUM, loose=("argmax",), other_gradients=True
     ),
 }

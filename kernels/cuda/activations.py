@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..types import Array
 from .checks import contiguous, floats, shaped
 
 
@@ -62,3 +63,55 @@ def dropout(k, x, keep, rate):
         y,
     )
     return y
+
+
+#: {name: (y of x and alpha, dy/dx of x, y and alpha)} as C++, by way of the functions of
+#: activation.cu: what ``activation`` knows.
+ACTIVATIONS = {
+    "leaky_relu": ("x > 0 ? x : alpha * x", "x > 0 ? 1.f : alpha"),
+    "gelu": ("x * normal_distribution(x)", "normal_distribution(x) + x * normal_density(x)"),
+    "silu": ("x * sigmoid(x)", "sigmoid(x) * (1 + x * sigmoid(-x))"),
+    "sigmoid": ("sigmoid(x)", "y * sigmoid(-x)"),
+    "tanh": ("tanhf(x)", "(1 - y) * (1 + y)"),
+    "softplus": ("fmaxf(x, 0) + log1pf(expf(-fabsf(x)))", "sigmoid(x)"),
+}
+
+
+def formulas(function):
+    """Return the constants of activation.cu for the function ``function``."""
+    return dict(zip(("FORWARD", "DERIVATIVE"), ACTIVATIONS[function]))
+
+
+def _formulas(op, function):
+    if function not in ACTIVATIONS:
+        raise ValueError(f"{op} knows {', '.join(ACTIVATIONS)}, got {function!r}")
+    return formulas(function)
+
+
+def activation(k, x: Array, function: str, alpha: float = 0.0) -> Array:
+    """y = function(x), float32, any shape, elementwise and safe for large |x|:
+
+    leaky_relu  x where x > 0, else alpha * x       (Maas et al. 2013)
+    gelu        x * (1 + erf(x / sqrt(2))) / 2      (Hendrycks, Gimpel 2016, arXiv:1606.08415)
+    silu        x * sigmoid(x)                      (ibid.; Ramachandran et al. 2017, swish)
+    sigmoid     1 / (1 + exp(-x))
+    tanh        (exp(x) - exp(-x)) / (exp(x) + exp(-x))
+    softplus    log(1 + exp(x))                     (Dugas et al. 2001)
+    """
+    x, constants = floats(k, "activation", x=x), _formulas("activation", function)
+    y = k.empty(x.shape)
+    k.each("activation.cu", "activation", x.size, x, float(alpha), y, **constants)
+    return y
+
+
+def activation_backward(
+    k, dy: Array, x: Array, y: Array, function: str, alpha: float = 0.0
+) -> Array:
+    """dx = dy * function'(x), where y = function(x); float32, any shape."""
+    op = "activation_backward"
+    dy, x, y = floats(k, op, dy=dy, x=x, y=y)
+    shaped(op, "dy", dy, x.shape)
+    shaped(op, "y", y, x.shape)
+    constants, dx = _formulas(op, function), k.empty(x.shape)
+    k.each("activation.cu", "activation_backward", x.size, dy, x, y, float(alpha), dx, **constants)
+    return dx

@@ -121,5 +121,5 @@ class Backend:
         def __getattr__(self, name: str) -> Any: ...
 
 
-for _name, _function in gather(__package__, partly=True).items():  # the table's ops, as methods
+for _name, _function in gather(__package__).items():  # the table's ops, as methods
     setattr(Backend, _name, _function)

@@ -57,3 +57,29 @@ def gradient(k, op, name, a, shape):
 def once(work, name, make):
     """Return ``make()``, from work if it was computed since the last weight update."""
     return make() if work is None else work.once(name, make)
+
+
+def check_last_axis(op, name, a, least):
+    """Return ``a`` (..., C) as (rows, C); ValueError unless it has at least ``least`` axes and C >=
+    1.
+    """
+    if a.ndim < least or a.shape[-1] < 1:
+        raise ValueError(
+            f"{op} needs {name} with at least {least} axes, the last of at least 1 channel, got "
+            f"shape {a.shape}"
+        )
+    return a.reshape(-1, a.shape[-1])
+
+
+def moments(k, op, x, **arrays):
+    """Return mean and variance, checked to be float64 on the device with one number for each
+    channel of x (rows, C).
+    """
+    for name, a in arrays.items():
+        if not k.runtime.is_array(a) or a.dtype != np.float64:
+            raise TypeError(
+                f"{op} needs {name} as a float64 array on the device, as channel_moments gives it, "
+                f"got {getattr(a, 'dtype', type(a).__name__)}"
+            )
+        shaped(op, name, a, x.shape[1:])
+    return [contiguous(a) for a in arrays.values()]

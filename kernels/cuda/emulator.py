@@ -36,7 +36,8 @@ class DeviceArray(np.ndarray):
         for a in (*inputs, *(out or ())):
             _refuse(a, ufunc.__name__)
         if out is not None:
-            options["out"] = tuple(map(plain, out))
+            getattr(ufunc, method)(*map(plain, inputs), out=tuple(map(plain, out)), **options)
+            return out[0] if len(out) == 1 else out  # the same object, as CuPy has it
         return device(getattr(ufunc, method)(*map(plain, inputs), **options))
 
     def __array_function__(self, function, types, args, options):

@@ -20,7 +20,8 @@ def _outputs(k, op, w, others, out, count):
 
 def finite(k, a):
     """Return whether no element of ``a`` is NaN or infinite."""
-    return bool(np.isfinite(k.to_host((a * 0).sum())))
+    with np.errstate(invalid="ignore"):
+        return bool(np.isfinite(k.to_host((a * 0).sum())))
 
 
 def sgd(
