@@ -164,9 +164,9 @@ def test_weight_gradients_that_wait_are_those_of_the_dense_network(device, monke
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_block_that_waits_keeps_its_list_where_all_is_lit(waits, monkeypatch):
-    def make(kernels, block, channels, grid):
+    def make(kernels, block, channels, grid, dtype):
         waits_here = waits and channels > 1
-        return DeferredWeightGradient(kernels, block, channels, grid) if waits_here else None
+        return DeferredWeightGradient(kernels, block, channels, grid, dtype) if waits_here else None
 
     monkeypatch.setattr(DeferredWeightGradient, "make_if_worthwhile", make)
     monkeypatch.setattr(DeferredWeightGradient, "capacity", 12)

@@ -162,7 +162,7 @@ def test_loss_and_gradients_are_those_of_torch(network, device):
     assert loss == pytest.approx(want, rel=1e-10 if wide else 1e-5)
     for name in wanted:
         # What a normalisation behind it takes away again has a gradient of rounding errors.
-        scale = max(np.linalg.norm(wanted[name]), 1e-4)
+        scale = max(np.linalg.norm(wanted[name]), 1e-3)
         error = np.linalg.norm(gradients[name] / 3 - wanted[name])
         assert error <= (1e-9 if wide else 3e-4) * scale, (name, error, scale)
 
@@ -173,7 +173,7 @@ def test_they_train(network, device):
     """A residual network and a U-Net lower their loss, on every backend by the same amount."""
     losses = []
     for where in dict.fromkeys(("reference", device)):
-        model, shape = network(device=where, seed=3, optimizer=mc.Adam(0.01))
+        model, shape = network(device=where, seed=3, optimizer=mc.Adam(0.03))
         rng = np.random.default_rng(4)
         x = rng.standard_normal((4, *shape)).astype(np.float32)
         y = (x[..., 0] > 0).astype(int) if network is unet else np.array([0, 2, 1, 1])

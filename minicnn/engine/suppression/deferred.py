@@ -21,26 +21,33 @@ class DeferredWeightGradient:
 
     capacity = 256
 
-    def __init__(self, kernels: Any, block: FusedBlock, channels: int, grid: int) -> None:
+    def __init__(
+        self, kernels: Any, block: FusedBlock, channels: int, grid: int, dtype: Any
+    ) -> None:
         self.kernels, self.block = kernels, block
         window = [p + n - 1 for p, n in zip(block.pool, block.conv.kernel_size)]
         # Behind the cells of events there is room for those of the block at rest, at the end.
         rows, filters = self.capacity + grid, block.conv.filters
-        self.x = kernels.empty((rows, *window, channels))
-        self.dy, self.y = (kernels.empty((rows, 1, 1, filters)) for _ in range(2))
+        self.x = kernels.empty((rows, *window, channels), dtype)
+        self.dy, self.y = (kernels.empty((rows, 1, 1, filters), dtype) for _ in range(2))
         self.argmax, self.count = kernels.empty((rows, 1, 1, filters), np.uint8), 0
 
     @classmethod
     def make_if_worthwhile(
-        cls, kernels: Any, block: FusedBlock, channels: int, grid: int
+        cls, kernels: Any, block: FusedBlock, channels: int, grid: int, dtype: Any
     ) -> DeferredWeightGradient | None:
         """Return one if events run one at a time, the block's weight gradient is over 1 MB, and its
         grid is no larger than the capacity; else None.
         """
-        size = 4 * math.prod(block.conv.kernel_size) * channels * block.conv.filters
+        size = (
+            np.dtype(dtype).itemsize
+            * math.prod(block.conv.kernel_size)
+            * channels
+            * block.conv.filters
+        )
         one_at_a_time = not hasattr(kernels, "suppressed")
         if one_at_a_time and size > 1 << 20 and grid <= cls.capacity:
-            return cls(kernels, block, channels, grid)
+            return cls(kernels, block, channels, grid, dtype)
         return None
 
     def add(self, dy: Array, y: Array, argmax: Array, x: Array, cells: Array | None = None) -> None:

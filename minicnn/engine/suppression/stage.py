@@ -80,6 +80,7 @@ class ZeroSuppressed(Stage):
     ) -> None:
         super().__init__("zero suppression", contexts)
         self.kernels = contexts[0].kernels
+        self.dtype = contexts[0].params["w"].dtype
         self.blocks, self.shapes, self.input_map = blocks, grids, input_map
         always = mode == "always"
         self.crossover = 1.0 if always else CROSSOVER
@@ -211,7 +212,7 @@ class ZeroSuppressed(Stage):
             for e in events
         ]
         stacked = images[0][None] if len(images) == 1 else np.stack(images)
-        x = kernels.asarray(np.asarray(stacked, np.float32))
+        x = kernels.asarray(np.asarray(stacked, self.dtype))
         lit = kernels.lit_pixels(x, background, limit) if arrays else None
         if lit is None:
             return None, None, x, background
@@ -235,7 +236,7 @@ class ZeroSuppressed(Stage):
         """Make buffers for so many images, and at the first call what lies on the device."""
         kernels = self.kernels
         if not self.buffers or len(self.buffers[0]) < images:
-            self.buffers = [kernels.zeros((images, *shape)) for shape in self.shapes]
+            self.buffers = [kernels.zeros((images, *shape), self.dtype) for shape in self.shapes]
         if self.rows_of_pixel_class is None:
             self.rows_of_pixel_class = rows_of_classes(kernels, self.pixel_classes[0])
             self.pixel_classes = tuple(map(kernels.asarray, self.pixel_classes))
@@ -243,7 +244,7 @@ class ZeroSuppressed(Stage):
                 table.to_device(kernels, before)
             self.deferred = [
                 DeferredWeightGradient.make_if_worthwhile(
-                    kernels, block, before[2], math.prod(after[:2])
+                    kernels, block, before[2], math.prod(after[:2]), self.dtype
                 )
                 for block, before, after in zip(self.blocks, self.shapes, self.shapes[1:])
             ]
@@ -258,17 +259,18 @@ class ZeroSuppressed(Stage):
             # Pending sums belong to the tables of the background before: use them up first.
             self.finish()
         self.background, self.tables_valid = background, True
-        pixel = np.full((1, 1, self.shapes[0][2]), background, np.float32)
+        pixel = np.full((1, 1, self.shapes[0][2]), background, self.dtype)
         self.resting_pixel = kernels.asarray(pixel)
         for i, (block, table, context) in enumerate(zip(self.blocks, self.tables, self.contexts)):
             values, (rows, columns) = self._resting(i)[0], table.patterns
             # One more row and column of zeros: class -1 is what lies outside of the image.
-            padded = kernels.zeros((values.shape[0] + 1, values.shape[1] + 1, values.shape[2]))
+            outside = values.shape[0] + 1, values.shape[1] + 1, values.shape[2]
+            padded = kernels.zeros(outside, self.dtype)
             padded[:-1, :-1] = values
             x = padded[
                 rows[:, None, :, None], columns[None, :, None, :]
             ]  # (R, S, rows, columns, C)
-            table.x = kernels.empty((len(rows) * len(columns), *x.shape[2:]))
+            table.x = kernels.empty((len(rows) * len(columns), *x.shape[2:]), self.dtype)
             table.x.reshape(x.shape)[...] = x
             y, argmax = kernels.conv2d_block(
                 table.x,
@@ -357,7 +359,7 @@ class ZeroSuppressed(Stage):
         for i in reversed(range(len(self.blocks))):
             block, table, context = self.blocks[i], self.tables[i], self.contexts[i]
             w, dw, db = context.params["w"], context.grads["w"], context.grads["b"]
-            dy = self.sums[i].reshape(-1, 1, 1, self.shapes[i + 1][2]).astype(np.float32)
+            dy = self.sums[i].reshape(-1, 1, 1, self.shapes[i + 1][2]).astype(self.dtype)
             deferred = self.deferred[i]
             if deferred:
                 with trace.span("backward", block.name):
