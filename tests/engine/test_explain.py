@@ -64,3 +64,13 @@ def test_occlusion_finds_what_the_score_hangs_on():
     assert fall.shape == (5, 5) and np.argwhere(fall > 1e-6).tolist() == [[1, 1]]
     overlapping = model.occlusion_map(image.to_dense(), 1, size=4, stride=2)
     assert np.argwhere(overlapping > 1e-6).tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
+
+
+def test_a_picture_of_what_a_score_hangs_on(tmp_path):
+    from minicnn.inspect.report.explain import draw_saliency
+
+    model = network("cpu", (61, 53, 1), "auto", class_names=("a", "b", "c"))
+    for i, positions in enumerate([[(9, 9), (30, 40), (31, 41)], []]):
+        path = tmp_path / f"{i}.png"
+        assert draw_saliency(model, event((61, 53, 1), positions), path, window=5) == path
+        assert path.read_bytes()[:4] == b"\x89PNG"
