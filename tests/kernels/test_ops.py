@@ -9,6 +9,7 @@ import inspect
 import os
 import shutil
 from functools import cache
+from importlib import import_module
 
 import numba
 import numpy as np
@@ -23,6 +24,7 @@ from minicnn.kernels.workspace import Workspace
 ON_GPU = os.environ.get("MINICNN_TEST_DEVICE") == "cuda"
 DIFFERENTIABLE = [name for name, op in OPS.items() if op.gradients]
 SEEDS = range(8)
+HELPERS = {"inside", "taps", "zero_padded"}  # public functions of rooms of the reference, no ops
 IN_PLACE = {"put_pixels": "x", "fill_windows": "x"}  # what they write to is an argument
 
 
@@ -40,17 +42,15 @@ def test_every_public_function_of_the_reference_is_in_the_table_and_in_each_back
     listed = {*OPS, *backward, *ARRAYS}
     public = functions(reference)
     # A function that somebody wrote into a room of the reference, and into no row.
-    rooms = {inspect.getmodule(f) for f in public.values()}
-    rooms = {op.room for op in OPS.values()}
+    rooms = [room(op.room) for op in OPS.values()]
     written = {
         name
-        for room in rooms
-        for name, f in vars(reference_room(room)).items()
-        if inspect.isfunction(f) and f.__doc__ and not name.startswith("_")
-        if f.__code__.co_filename == reference_room(room).__file__
+        for file in rooms
+        for name, f in vars(file).items()
+        if inspect.isfunction(f) and f.__code__.co_filename == file.__file__
+        if not name.startswith("_")
     }
-    helpers = {"inside", "taps", "zero_padded"}
-    assert written - helpers <= listed
+    assert written - HELPERS <= listed
     assert set(public) == listed == set(cpu.__all__) - {"name", "microbatch"}
     device = Backend(emulator.Emulator())
     for name, f in public.items():
@@ -61,13 +61,17 @@ def test_every_public_function_of_the_reference_is_in_the_table_and_in_each_back
     assert (cpu.name, cpu.microbatch) == ("cpu", 1)
 
 
-def reference_room(room):
-    from importlib import import_module
+def room(name):
+    """Return the module; not its package's attribute, which may be the op of the same name."""
+    return import_module(f"minicnn.kernels.reference.{name}")
 
-    import_module(f"minicnn.kernels.reference.{room}")
-    import sys
 
-    return sys.modules[f"minicnn.kernels.reference.{room}"]
+def test_backends_know_the_same_activations():
+    tables = [
+        import_module(f"minicnn.kernels.{backend}.activations").ACTIVATIONS
+        for backend in ("reference", "cpu", "cuda")
+    ]
+    assert list(tables[0]) == list(tables[1]) == list(tables[2])
 
 
 # --------------------------------------------------------------------------------- calls by name
@@ -145,7 +149,7 @@ def close(got, want, tolerance, terms=0.0):
 
 # ----------------------------------------------------------------------------- the reference itself
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(16))
 def test_gradients_of_the_reference_are_derivatives(name, seed):
     """In float64, along random directions, with a random upstream gradient."""
     op, step = OPS[name], 1e-6
@@ -229,8 +233,8 @@ def run(kind, call, a):
     return results[0]
 
 
-def check_parity(name, seed, kind):
-    op, a = OPS[name], arguments(name, seed)
+def check_parity(name, seed, kind, **changes):
+    op, a = OPS[name], {**arguments(name, seed), **changes}
     want = forward(reference, name, wide(a))
     plain = forward(reference, name, a)  # in float32: for the types of results
     got = run(kind, lambda k, v: forward(k, name, v), a)
@@ -257,6 +261,13 @@ def check_parity(name, seed, kind):
 def test_parity(name, kind):
     for seed in SEEDS if kind == "cpu" else SEEDS[:5]:
         check_parity(name, seed, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("function", room("activations").ACTIVATIONS)
+def test_parity_of_every_activation(function, kind):
+    for seed in SEEDS[:2]:
+        check_parity("activation", seed, kind, function=function)
 
 
 # ----------------------------------------------------------------------------------------- promises
