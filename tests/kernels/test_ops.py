@@ -6,24 +6,37 @@ orders of threads or, with MINICNN_TEST_DEVICE=cuda (``make gpu-check``), on a G
 """
 
 import inspect
-import os
-import shutil
-from functools import cache
+from importlib import import_module
 
 import numba
 import numpy as np
 import pytest
+from parity import (
+    KINDS,
+    arguments,
+    backends,
+    backward,
+    check_parity,
+    close,
+    forward,
+    host,
+    narrow,
+    on_device,
+    run,
+    same_bits,
+    upstream,
+    wide,
+)
 
-from minicnn.kernels import cpu, get_backend, reference
+from minicnn.kernels import cpu, reference
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.backend import Backend
 from minicnn.kernels.ops import ARRAYS, OPS
 from minicnn.kernels.workspace import Workspace
 
-ON_GPU = os.environ.get("MINICNN_TEST_DEVICE") == "cuda"
 DIFFERENTIABLE = [name for name, op in OPS.items() if op.gradients]
 SEEDS = range(8)
-IN_PLACE = {"put_pixels": "x", "fill_windows": "x"}  # what they write to is an argument
+HELPERS = {"inside", "taps", "zero_padded"}  # public functions of rooms of the reference, no ops
 
 
 # --------------------------------------------------------------------------- the table is complete
@@ -40,17 +53,15 @@ def test_every_public_function_of_the_reference_is_in_the_table_and_in_each_back
     listed = {*OPS, *backward, *ARRAYS}
     public = functions(reference)
     # A function that somebody wrote into a room of the reference, and into no row.
-    rooms = {inspect.getmodule(f) for f in public.values()}
-    rooms = {op.room for op in OPS.values()}
+    rooms = [room(op.room) for op in OPS.values()]
     written = {
         name
-        for room in rooms
-        for name, f in vars(reference_room(room)).items()
-        if inspect.isfunction(f) and f.__doc__ and not name.startswith("_")
-        if f.__code__.co_filename == reference_room(room).__file__
+        for file in rooms
+        for name, f in vars(file).items()
+        if inspect.isfunction(f) and f.__code__.co_filename == file.__file__
+        if not name.startswith("_")
     }
-    helpers = {"inside", "taps", "zero_padded"}
-    assert written - helpers <= listed
+    assert written - HELPERS <= listed
     assert set(public) == listed == set(cpu.__all__) - {"name", "microbatch"}
     device = Backend(emulator.Emulator())
     for name, f in public.items():
@@ -61,91 +72,22 @@ def test_every_public_function_of_the_reference_is_in_the_table_and_in_each_back
     assert (cpu.name, cpu.microbatch) == ("cpu", 1)
 
 
-def reference_room(room):
-    from importlib import import_module
-
-    import_module(f"minicnn.kernels.reference.{room}")
-    import sys
-
-    return sys.modules[f"minicnn.kernels.reference.{room}"]
+def room(name):
+    """Return the module; not its package's attribute, which may be the op of the same name."""
+    return import_module(f"minicnn.kernels.reference.{name}")
 
 
-# --------------------------------------------------------------------------------- calls by name
-def arguments(name, seed):
-    """Return the arguments of a row's case; arrays are read-only, so that a kernel that writes into
-    its input fails.
-    """
-    a = OPS[name].case(np.random.default_rng([seed, *name.encode()]))
-    for value in a.values():
-        if isinstance(value, np.ndarray):
-            value.flags.writeable = False
-    return a
-
-
-def select(function, values):
-    """Return those of the values that are the function's parameters."""
-    return {n: values[n] for n in inspect.signature(function).parameters if n in values}
-
-
-def wide(a):
-    """Return the values with float32 arrays as float64."""
-    return {
-        n: v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype == np.float32 else v
-        for n, v in a.items()
-    }
-
-
-def narrow(a):
-    return {
-        n: v.astype(np.float32) if isinstance(v, np.ndarray) and v.dtype == np.float64 else v
-        for n, v in a.items()
-    }
-
-
-def forward(kernels, name, a):
-    """Return {output: array} of the op."""
-    function = getattr(kernels, name)
-    if name in IN_PLACE:
-        a = {**a, IN_PLACE[name]: a[IN_PLACE[name]].copy()}
-    out = function(**select(function, a))
-    return dict(zip(OPS[name].outputs, out if isinstance(out, tuple) else (out,), strict=True))
-
-
-def backward(kernels, name, values, **more):
-    """Return {argument: gradient}; ``values`` holds dy, the arguments and the outputs."""
-    function = getattr(kernels, OPS[name].backward(name))
-    out = function(**select(function, values), **more)
-    return dict(zip(OPS[name].gradients, out if isinstance(out, tuple) else (out,), strict=True))
-
-
-def upstream(name, a, outputs, seed):
-    """Return a random gradient of the first output, and what else the backward function takes."""
-    dy = np.random.default_rng(seed).standard_normal(outputs[OPS[name].outputs[0]].shape)
-    if OPS[name].of_sum:
-        dy = np.ones_like(dy)
-    shape = a["x"].shape if "x" in a else None
-    return {**a, **outputs, "dy": dy.astype(np.float32), "x_shape": shape}
-
-
-def close(got, want, tolerance, terms=0.0):
-    """The difference is small against ``want`` or, where sums cancel, against sqrt(size) times
-    their ``terms``.
-    """
-    if want is None or got is None:
-        assert got is want
-        return
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    if tolerance == 0 or want.dtype.kind != "f":
-        assert np.array_equal(got, want)
-        return
-    scale = max(np.linalg.norm(want), terms * np.sqrt(want.size), 1e-30)
-    assert np.linalg.norm(got - want) <= tolerance * scale, np.linalg.norm(got - want) / scale
+def test_backends_know_the_same_activations():
+    tables = [
+        import_module(f"minicnn.kernels.{backend}.activations").ACTIVATIONS
+        for backend in ("reference", "cpu", "cuda")
+    ]
+    assert list(tables[0]) == list(tables[1]) == list(tables[2])
 
 
 # ----------------------------------------------------------------------------- the reference itself
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(16))
 def test_gradients_of_the_reference_are_derivatives(name, seed):
     """In float64, along random directions, with a random upstream gradient."""
     op, step = OPS[name], 1e-6
@@ -171,92 +113,18 @@ def test_gradients_of_the_reference_are_derivatives(name, seed):
 
 
 # ------------------------------------------------------------------------------------------- parity
-@cache
-def backends(kind):
-    """Return the backends under test: the cpu; or a GPU, or the emulator with threads in rising
-    order and the tile for many cells, and with threads in falling order and the tile for few.
-    """
-    if kind == "cpu":
-        return (cpu,)
-    if ON_GPU:
-        return (get_backend("cuda"),)
-    return tuple(emulator.backend(falling=f, multiprocessors=1000 * f) for f in (False, True))
-
-
-KINDS = [
-    pytest.param("cpu", marks=pytest.mark.skipif(ON_GPU, reason="the GPU is under test")),
-    pytest.param(
-        "cuda",
-        marks=pytest.mark.skipif(
-            not ON_GPU and shutil.which("g++") is None,
-            reason="the emulator needs g++, which is not on the PATH",
-        ),
-    ),
-]
-
-
-def on_device(kernels, a):
-    """Return the values with arrays on the device, those in tuples too."""
-
-    def put(v):
-        if isinstance(v, tuple) and any(isinstance(e, np.ndarray) for e in v):
-            return tuple(map(put, v))
-        return kernels.asarray(v) if isinstance(v, np.ndarray) else v
-
-    return {n: put(v) for n, v in a.items()}
-
-
-def host(kernels, results):
-    def get(v):
-        return v if v is None or isinstance(v, bool) else kernels.to_host(v)
-
-    return {n: get(v) for n, v in results.items()}
-
-
-def same_bits(first, *others):
-    for other in others:
-        for n, v in first.items():
-            w = other[n]
-            assert v is w is None or np.asarray(v).tobytes() == np.asarray(w).tobytes(), n
-
-
-def run(kind, call, a):
-    """Return {name: result} of ``call(kernels, values)`` on the host, the same bits from all
-    backends under test.
-    """
-    results = [host(k, call(k, on_device(k, a))) for k in backends(kind)]
-    same_bits(*results)
-    return results[0]
-
-
-def check_parity(name, seed, kind):
-    op, a = OPS[name], arguments(name, seed)
-    want = forward(reference, name, wide(a))
-    plain = forward(reference, name, a)  # in float32: for the types of results
-    got = run(kind, lambda k, v: forward(k, name, v), a)
-    for n in op.outputs:
-        if n not in op.loose:
-            close(got[n], want[n], op.tolerance)
-        assert np.asarray(got[n]).dtype == np.asarray(plain[n]).dtype, n
-    if not op.gradients:
-        return
-    # All get the same outputs, rounded to float32; moments stay as they are.
-    values = upstream(name, a, narrow(want), seed)
-    gradients = backward(reference, name, wide(values))
-    got = run(kind, lambda k, v: backward(k, name, v), values)
-    tolerance = op.gradient_tolerance or op.tolerance
-    dy = values["dy"]
-    for i, (n, gradient) in enumerate(gradients.items()):
-        # Those of weights are sums over positions, which may cancel.
-        close(got[n], gradient, tolerance, terms=np.sqrt(dy.size / dy.shape[-1]) if i else 0)
-        assert got[n].dtype == np.float32, n
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", OPS)
 def test_parity(name, kind):
     for seed in SEEDS if kind == "cpu" else SEEDS[:5]:
-        check_parity(name, seed, kind)
+        check_parity(name, seed, backends(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("function", room("activations").ACTIVATIONS)
+def test_parity_of_every_activation(function, kind):
+    for seed in SEEDS[:2]:
+        check_parity("activation", seed, backends(kind), function=function)
 
 
 # ----------------------------------------------------------------------------------------- promises
@@ -277,7 +145,7 @@ def test_gradients_are_added_to_given_arrays_and_dx_is_optional(name, kind):
         assert all(added[n] is given[f"d{n}"] for n in others)
         return {f"{n} once": once[n] for n in others} | {n: added[n] for n in others}
 
-    got = run(kind, twice, values)
+    got = run(backends(kind), twice, values)
     for n in others:
         close(got[n], got[f"{n} once"] + np.float32(1), 1e-6)
 
