@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data.batches import as_dataset, batches
 from ..engine.model import Model
-from ..parallel import make_sync
+from ..parallel import as_comm, make_sync
 
 
 def evaluate(model: Model, data: Any, batch_size: int = 1, comm: Any = None) -> Any:
@@ -18,8 +18,8 @@ def evaluate(model: Model, data: Any, batch_size: int = 1, comm: Any = None) -> 
     What it is follows from the loss: of a classifier an Evaluation (loss, accuracy, confusion, ...).
     For a model of several outputs a dictionary {output: evaluation}.
     """
-    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
-    data = as_dataset(data, rank, ranks, 0)
+    comm = as_comm(comm)
+    data = as_dataset(data, comm.rank, comm.size, 0)
     losses, sync = model.targets, make_sync("gradients", comm)
     results = [loss.evaluation(shape) for loss, shape in zip(losses.losses, losses.shapes)]
     steps = -(-len(data) // batch_size)

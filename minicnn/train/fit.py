@@ -13,7 +13,7 @@ import numpy as np
 from ..data.batches import as_dataset, batches
 from ..engine.model import Model
 from ..inspect import trace
-from ..parallel import agree, make_sync, threads_per_rank
+from ..parallel import agree, as_comm, make_sync, threads_per_rank
 from .callbacks import Callback, History
 from .evaluate import evaluate, figures
 from .iterables import IterableData
@@ -82,9 +82,8 @@ class _Fit:
 
     def __init__(self, model: Model, train: Any, options: FitOptions) -> None:
         self.model, self.options = model, options
-        comm = options.comm
-        self.rank: int = comm.rank if comm else 0
-        self.ranks: int = comm.size if comm else 1
+        self.comm = comm = as_comm(options.comm)
+        self.rank, self.ranks = comm.rank, comm.size
         if options.optimizer is not None:
             model.optimizer = options.optimizer
         self.optimizer = model.optimizer
@@ -123,7 +122,7 @@ class _Fit:
             "steps": self.steps,
             "rank": self.rank,
             "ranks": self.ranks,
-            "comm": options.comm,
+            "comm": self.comm,
             "initial_epoch": options.initial_epoch,
         }
         try:
@@ -145,7 +144,7 @@ class _Fit:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch and validate; returns the means and times of it."""
-        model, ledger, comm = self.model, self.ledger, self.options.comm
+        model, ledger, comm = self.model, self.ledger, self.comm
         started = time.perf_counter()
         ledger.align(comm)
         total: dict[str, float] = {}
@@ -219,7 +218,7 @@ class _Fit:
         options, rank, train = self.options, self.rank, self.train
         if isinstance(train, IterableData):
             steps = train.steps and -(-train.steps // options.accumulate)
-            return max(agree(options.comm, None, steps)) if steps else None
+            return max(agree(self.comm, None, steps)) if steps else None
         problem, size = None, options.batch_size * options.accumulate
         several = f", {options.accumulate} of them per step" if options.accumulate > 1 else ""
         if options.batch_size < 1 or options.accumulate < 1:
@@ -234,7 +233,7 @@ class _Fit:
                 f"batch size {options.batch_size}{several}{',' * bool(several)} is larger than the "
                 f"{len(train)} events of rank {rank}: use a smaller batch or fewer ranks"
             )
-        return max(agree(options.comm, problem, -(-len(train) // max(size, 1))))
+        return max(agree(self.comm, problem, -(-len(train) // max(size, 1))))
 
     @staticmethod
     def _add(total: dict[str, float], tails: list[dict[str, float] | None]) -> None:

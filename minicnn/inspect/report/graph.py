@@ -67,7 +67,7 @@ def draw_graph(model: Engine, path: str | Path) -> None:
     rows = _rows(model)
     columns = _columns(model, rows)
     size = WIDTH * (max(columns) + 1.3), HEIGHT * (max(rows) + 1.6)
-    figure = Figure(figsize=size, layout="none")
+    figure = Figure(figsize=size)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(-0.65, max(columns) + 0.65)
     axes.set_ylim(max(rows) + 0.8, -0.8)

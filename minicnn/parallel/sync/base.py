@@ -28,6 +28,7 @@ import numpy as np
 
 from ...inspect import trace
 from ...kernels.types import Array
+from ..comm import as_comm
 from ..device import mpi_buffer, nccl_sum
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Sync:
     on_gradients_ready: Callable[[Engine, int], None] | None = None
 
     def __init__(self, comm: Any, transport: str = "mpi") -> None:
-        self.comm, self.size, self.transport = comm, comm.size if comm else 1, transport
+        self.comm, self.transport = as_comm(comm), transport
+        self.size = self.comm.size
         self.nccl: Callable[[Array], None] | None = None
 
     # ------------------------------------------------------------------------------- the protocol
