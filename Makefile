@@ -1,6 +1,6 @@
 # make microboone   the main job on 2 ranks: simulate, load, train, validate; results in runs/microboone
 # make test         all tests, those on 2, 3 and 4 MPI ranks included
-# make lint         ruff: rules and format
+# make lint         ruff: rules and format; mypy: types
 # make format       write all files in the format of the house
 # make gpu-check    on a machine with a GPU: the parity tests on the device, and its figures into benchmarks/results/ (docs/gpu.md)
 # make bench        the benchmarks that need nothing but this machine
@@ -28,6 +28,7 @@ test: install
 lint: install
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 format: install
 	$(BIN)/python -m ruff check --fix --quiet .

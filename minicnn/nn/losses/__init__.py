@@ -1,6 +1,6 @@
 """Losses: what a network is asked for, as objects; see base.py for the contract."""
 
-from .base import LOSSES, Loss, LossResult, loss_from_config
+from .base import LOSSES, Loss, LossResult, float_targets, loss_from_config
 from .classification import SoftmaxCrossEntropy
 from .pixels import IGNORED, PixelCrossEntropy
 from .regression import Huber, MeanSquaredError
@@ -14,5 +14,6 @@ __all__ = [
     "MeanSquaredError",
     "PixelCrossEntropy",
     "SoftmaxCrossEntropy",
+    "float_targets",
     "loss_from_config",
 ]
