@@ -6,12 +6,12 @@ import numpy as np
 from numba import prange
 
 from .checks import floats, gradient, shaped
-from .jit import parallel
+from .jit import tasks, threaded
 
 CHUNK = 256  # inputs summed in float32 before the sum goes to float64
 
 
-@parallel
+@threaded
 def _dense(x, w, sums):
     inputs, outputs = w.shape
     for task in prange(sums.shape[0]):
@@ -25,7 +25,7 @@ def _dense(x, w, sums):
                 sums[task, e, o] = part[o]
 
 
-@parallel
+@threaded
 def _dense_backward(dy, x, w, dw, dx):
     inputs, outputs = w.shape
     for i in prange(inputs):
@@ -55,7 +55,7 @@ def dense(x, w, b, work=None):
     _check("dense", x, w)
     shaped("dense", "b", b, w.shape[1:])
     sums = np.empty((-(-w.shape[0] // CHUNK), x.shape[0], w.shape[1]))
-    _dense(x, w, sums)
+    _dense(tasks(len(x) * w.size), x, w, sums)
     return np.add.reduce(sums, 0).astype(np.float32) + b
 
 
@@ -71,6 +71,6 @@ def dense_backward(dy, x, w, need_dx=True, dw=None, db=None, work=None):
         gradient("dense_backward", "db", db, w.shape[1:]),
     )
     dx = np.empty(x.shape if need_dx else (0, 0), np.float32)
-    _dense_backward(dy, x, w, dw, dx)
+    _dense_backward(tasks(len(x) * w.size), dy, x, w, dw, dx)
     db += dy.sum(0, dtype=np.float64)
     return dx if need_dx else None, dw, db

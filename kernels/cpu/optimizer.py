@@ -8,12 +8,12 @@ import numpy as np
 from numba import prange
 
 from .checks import floats, shaped
-from .jit import BLOCK, block, parallel
+from .jit import BLOCK, block, tasks, threaded
 
 LARGEST = np.finfo(np.float32).max
 
 
-@parallel
+@threaded
 def _sgd(w, dw, velocity, rate, momentum, nesterov, decay, scale):
     for task in prange((w.size + BLOCK - 1) // BLOCK):
         here, g, v = block(w, task), block(dw, task), block(velocity, task)
@@ -42,11 +42,11 @@ def sgd(
     """
     out, dw = _in_place("sgd", dw, {"w": w, "velocity": velocity}, out)
     f, (w, velocity) = np.float32, (a.reshape(-1) for a in out)
-    _sgd(w, dw, velocity, f(learning_rate), f(momentum), bool(nesterov), f(weight_decay), f(scale))
+    _sgd(tasks(w.size), w, dw, velocity, f(learning_rate), f(momentum), bool(nesterov), f(weight_decay), f(scale))
     return out
 
 
-@parallel
+@threaded
 def _find_not_finite(a, found):
     for task in prange(found.size):
         part, fine = block(a, task), 0
@@ -58,8 +58,8 @@ def _find_not_finite(a, found):
 def finite(a):
     """Return whether no element of ``a`` is NaN or infinite."""
     a = floats("finite", a=a).reshape(-1)
-    found = np.empty(-(-a.size // BLOCK), np.bool_)
-    _find_not_finite(a, found)
+    found = np.empty(tasks(a.size), np.bool_)
+    _find_not_finite(found.size, a, found)
     return not found.any()
 
 
@@ -86,7 +86,7 @@ def _in_place(op, dw, inputs, out):
     return out, dw.reshape(-1)
 
 
-@parallel
+@threaded
 def _adam(w, dw, mean, square, rate, beta1, rest1, beta2, rest2, epsilon, decay, scale, unbias):
     # rest = 1 - beta, rounded once: 1 - float32(0.999) is off by 1e-5
     for task in prange((w.size + BLOCK - 1) // BLOCK):
@@ -125,6 +125,7 @@ def adam(
     c1, c2 = 1 - beta1**step, 1 - beta2**step
     f, (w, mean, square) = np.float32, (a.reshape(-1) for a in out)
     _adam(
+        tasks(w.size),
         w,
         dw,
         mean,
