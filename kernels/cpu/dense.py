@@ -5,6 +5,8 @@ the weights.
 import numpy as np
 from numba import prange
 
+from ..types import Array
+from ..workspace import Workspace
 from .checks import floats, gradient, shaped
 from .jit import tasks, threaded
 
@@ -47,7 +49,7 @@ def _check(op, x, w):
         )
 
 
-def dense(x, w, b, work=None):
+def dense(x: Array, w: Array, b: Array, work: Workspace | None = None) -> Array:
     """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32; sums of 256
     inputs are added in float64.
     """
@@ -59,7 +61,15 @@ def dense(x, w, b, work=None):
     return np.add.reduce(sums, 0).astype(np.float32) + b
 
 
-def dense_backward(dy, x, w, need_dx=True, dw=None, db=None, work=None):
+def dense_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
     """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw
     and db are added to.
     """

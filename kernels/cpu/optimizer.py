@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import prange
 
+from ..types import Array
 from .checks import floats, shaped
 from .jit import BLOCK, block, tasks, threaded
 
@@ -24,16 +25,16 @@ def _sgd(w, dw, velocity, rate, momentum, nesterov, decay, scale):
 
 
 def sgd(
-    w,
-    dw,
-    velocity,
-    learning_rate,
-    momentum=0.0,
-    nesterov=False,
-    weight_decay=0.0,
-    scale=1.0,
-    out=None,
-):
+    w: Array,
+    dw: Array,
+    velocity: Array,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    scale: float = 1.0,
+    out: tuple[Array, ...] | None = None,
+) -> tuple[Array, ...]:
     """One step of SGD on flat float32 vectors: g = scale * dw + weight_decay * w; v = momentum * v
     + g; w -= learning_rate * (v, or g + momentum * v with ``nesterov``).
 
@@ -42,7 +43,17 @@ def sgd(
     """
     out, dw = _in_place("sgd", dw, {"w": w, "velocity": velocity}, out)
     f, (w, velocity) = np.float32, (a.reshape(-1) for a in out)
-    _sgd(tasks(w.size), w, dw, velocity, f(learning_rate), f(momentum), bool(nesterov), f(weight_decay), f(scale))
+    _sgd(
+        tasks(w.size),
+        w,
+        dw,
+        velocity,
+        f(learning_rate),
+        f(momentum),
+        bool(nesterov),
+        f(weight_decay),
+        f(scale),
+    )
     return out
 
 
@@ -55,7 +66,7 @@ def _find_not_finite(a, found):
         found[task] = fine < part.size
 
 
-def finite(a):
+def finite(a: Array) -> bool:
     """Return whether no element of ``a`` is NaN or infinite."""
     a = floats("finite", a=a).reshape(-1)
     found = np.empty(tasks(a.size), np.bool_)
@@ -99,19 +110,19 @@ def _adam(w, dw, mean, square, rate, beta1, rest1, beta2, rest2, epsilon, decay,
 
 
 def adam(
-    w,
-    dw,
-    mean,
-    square,
-    step,
-    learning_rate,
-    beta1=0.9,
-    beta2=0.999,
-    epsilon=1e-8,
-    weight_decay=0.0,
-    scale=1.0,
-    out=None,
-):
+    w: Array,
+    dw: Array,
+    mean: Array,
+    square: Array,
+    step: int,
+    learning_rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-08,
+    weight_decay: float = 0.0,
+    scale: float = 1.0,
+    out: tuple[Array, ...] | None = None,
+) -> tuple[Array, ...]:
     """Step number ``step`` (1, 2, ...) of Adam on flat float32 vectors: g = scale * dw; m = beta1 m
     + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr * (m' / (sqrt(v') + epsilon) +
     weight_decay * w), m' = m / (1 - beta1^step), v' alike.

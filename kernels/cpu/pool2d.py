@@ -123,7 +123,7 @@ def _image_maxima(x, best, where):
                 at[k] = p if larger else at[k]
 
 
-def maxpool2d(x, size, stride=None):
+def maxpool2d(x: Array, size: Pair, stride: Pair | None = None) -> tuple[Array, Array]:
     """y[n, i, j, c] = max of x[n, i*s + a, j*s + b, c] over 0 <= a < PH, 0 <= b < PW; windows that
     do not fit are dropped.
 
@@ -139,7 +139,9 @@ def maxpool2d(x, size, stride=None):
     return y, argmax
 
 
-def maxpool2d_backward(dy, argmax, x_shape, size, stride=None):
+def maxpool2d_backward(
+    dy: Array, argmax: Array, x_shape: Shape, size: Pair, stride: Pair | None = None
+) -> Array:
     """dx (x_shape): each dy (N, OH, OW, C) float32 is added at the position that was its window's
     maximum.
     """
