@@ -53,7 +53,7 @@ def _dropout(x, keep, scale, y):
             after[i] = before[i] * kept[i] * scale
 
 
-def elu(x, alpha=1.0):
+def elu(x: Array, alpha: float = 1.0) -> Array:
     """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha 0 is relu. float32, any
     shape.
     """
@@ -63,7 +63,7 @@ def elu(x, alpha=1.0):
     return y
 
 
-def elu_backward(dy, y, alpha=1.0):
+def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
     """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output.
     float32, any shape.
     """
@@ -74,7 +74,7 @@ def elu_backward(dy, y, alpha=1.0):
     return dx
 
 
-def relu(x):
+def relu(x: Array) -> Array:
     """y = max(x, 0). float32, any shape."""
     x = floats("relu", x=x)
     y = np.empty_like(x)
@@ -82,7 +82,7 @@ def relu(x):
     return y
 
 
-def relu_backward(dy, y):
+def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0. float32, any shape."""
     dy, y = floats("relu_backward", dy=dy, y=y)
     shaped("relu_backward", "dy", dy, y.shape)
@@ -91,7 +91,7 @@ def relu_backward(dy, y):
     return dx
 
 
-def dropout(x, keep, rate):
+def dropout(x: Array, keep: Array, rate: float) -> Array:
     """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own
     backward with dy for x.
     """

@@ -9,6 +9,8 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Pair
+from ..workspace import Workspace
 from .block_backward import conv2d_block_backward
 from .checks import buffer, floats, shaped
 from .elementary import activate
@@ -179,7 +181,16 @@ def few_channels(co):
     return 4 * co < 3 * LANES * -(-co // LANES)
 
 
-def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
+def conv2d_block(
+    x: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    distinct: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
     conv2d(x, w, 0) + b).
 

@@ -11,6 +11,8 @@ import numpy as np
 from numba import prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Pair
+from ..workspace import Workspace
 from .checks import buffer, floats, gradient, once, shaped
 from .elementary import slope
 from .jit import POSITIVE, jit, lines, parallel
@@ -369,20 +371,20 @@ def add_dw(listed, dy, y, argmax, alpha, pool, kernel, dw, db):
 
 
 def conv2d_block_backward(
-    dy,
-    x,
-    w,
-    y,
-    argmax,
-    pool,
-    alpha=1.0,
-    padding="same",
-    need_dx=True,
-    dw=None,
-    db=None,
-    need_dw=True,
-    work=None,
-):
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of conv2d_block: (dx or None, dw, db) for dy, y, argmax (N, OH // PH, OW // PW,
     C_out); dw and db are added to, unless need_dw=False.
 

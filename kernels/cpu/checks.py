@@ -3,36 +3,39 @@ its compiled loops run.
 """
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
 
+from ..types import Array, Shape
 
-def empty(shape, dtype=np.float32):
+
+def empty(shape: Shape, dtype: Any = np.float32) -> Array:
     """Return an uninitialised array from the start of a cache line."""
     return aligned(shape, dtype, empty=True)
 
 
-def zeros(shape, dtype=np.float32):
+def zeros(shape: Shape, dtype: Any = np.float32) -> Array:
     """Return an array of zeros from the start of a cache line."""
     return aligned(shape, dtype)
 
 
-def asarray(a, dtype=None):
+def asarray(a: Array, dtype: Any = None) -> Array:
     """Return ``a`` as an array on this device: the same memory where possible."""
     return np.asarray(a, dtype)
 
 
-def to_host(a):
+def to_host(a: Array) -> np.ndarray:
     """Return ``a`` as a NumPy array: on the CPU the same memory."""
     return np.asarray(a)
 
 
-def synchronize():
+def synchronize() -> None:
     """Return at once: functions of this backend have finished when they return."""
 
 
-def set_threads(n):
+def set_threads(n: int) -> None:
     """Use ``n`` threads in all functions of this backend, 1 <= n <= the threads that numba started
     with. Results do not change.
     """

@@ -7,14 +7,14 @@ from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
 from ..types import Array, Pair
 from ..workspace import Workspace
 from .checks import aligned, buffer, floats, gradient, shaped
-from .jit import parallel
+from .jit import parallel, tasks, threaded
 from .pack import packed, split
 from .tile import LANES, MAX_PIXELS, MAX_VECTORS, VECTORS, store_tile
 
 CHUNK = 256  # positions summed in float32 before the sum goes to float64
 
 
-@parallel
+@threaded
 def _place(x, out, top, left, sh, sw):
     """Copy x into the zero-filled ``out`` at (top, left), its pixels (sh, sw) apart."""
     n, h, w, c = x.shape
@@ -35,7 +35,7 @@ def padded(x, pads, work, name, spread=(1, 1)):
     n, h, w, c = x.shape
     shape = (n, top + (h - 1) * spread[0] + 1 + bottom, left + (w - 1) * spread[1] + 1 + right, c)
     out = buffer(work, f"{name} {pads} {spread}", shape, fill=0)
-    _place(x, out, top, left, *spread)
+    _place(tasks(x.size), x, out, top, left, *spread)
     return out
 
 
@@ -233,8 +233,8 @@ def _weight_sums(dy, x, w_shape, stride, pads, work):
     wide = _whole_vectors(dy, work)
     columns = min(ow, CHUNK)
     rows = max(1, min(oh, CHUNK // columns))
-    tasks = min(8, n * -(-oh // rows))  # from the shapes alone: bits must not follow the threads
-    sums = np.zeros((tasks, kh, kw * ci, co))
+    # Their number follows from the shapes alone: bits must not follow the threads.
+    sums = np.zeros((min(8, n * -(-oh // rows)), kh, kw * ci, co))
     _weight_gradient(xp, wide, kh, kw, co, *stride, rows, columns, split(kw * ci, MAX_PIXELS), sums)
     return sums.sum(0).reshape(w_shape)
 
@@ -309,7 +309,7 @@ def conv2d_transpose_backward(
     return dx, dw, db
 
 
-@parallel
+@threaded
 def _chunk_sums(a, sums):
     for task in prange(sums.shape[0]):
         part = np.zeros(a.shape[1], np.float32)
@@ -325,5 +325,5 @@ def channel_sums(a):
     in order.
     """
     sums = aligned((-(-a.shape[0] // CHUNK), a.shape[1]), np.float64)
-    _chunk_sums(a, sums)
+    _chunk_sums(tasks(a.size), a, sums)
     return np.add.reduce(sums, 0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..types import Array
 from .checks import floats
 
 
@@ -18,7 +19,7 @@ def _labels(op, labels, p):
     return labels
 
 
-def softmax_cross_entropy(logits, labels):
+def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """Per-event loss -log p[label] with p = softmax(logits): returns (losses (N,), p (N, classes))
     float32; labels int (N,).
     """
@@ -29,7 +30,7 @@ def softmax_cross_entropy(logits, labels):
     return log_sum - shifted[np.arange(len(labels)), labels], np.exp(shifted - log_sum[:, None])
 
 
-def softmax_cross_entropy_backward(p, labels):
+def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
     """Gradient of the *sum* of the losses with respect to the logits: p - one_hot(labels), (N,
     classes) float32.
     """

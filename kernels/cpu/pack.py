@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from .checks import buffer, once
-from .jit import parallel
+from .jit import tasks, threaded
 
 
 def split(size, most):
@@ -47,11 +47,11 @@ def pack(w, unit, sizes, work=None, name="weights"):
     out = buffer(
         work, f"packed: {name}", (rows * int(width.sum()),), fill=0
     )  # zeros: channels that there are not
-    _pack(np.ascontiguousarray(w).reshape(rows, co), start, width, out)
+    _pack(tasks(w.size), np.ascontiguousarray(w).reshape(rows, co), start, width, out)
     return Packed(out, start, width)
 
 
-@parallel
+@threaded
 def _pack(w, start, width, out):
     rows, co = w.shape
     for task in prange((rows + ROWS - 1) // ROWS):  # reads w in its order

@@ -8,13 +8,13 @@ from numba import prange
 from ..shapes import argmax_dtype, global_pool_check, pair, pool_output
 from ..types import Array, Pair, Shape
 from .checks import floats, plain, shaped
-from .jit import parallel, tasks, threaded
+from .jit import tasks, threaded
 
 CHUNK = 256  # positions summed in float32 before the sum goes to float64
 SPAN = 4096  # positions of an image that a task of global_max_pool looks at
 
 
-@parallel
+@threaded
 def _maxpool2d(x, ph, pw, sh, sw, y, argmax):
     n, oh, ow, c = y.shape
     for task in prange(n * oh):
@@ -32,7 +32,7 @@ def _maxpool2d(x, ph, pw, sh, sw, y, argmax):
                     argmax[e, i, j, k] = p if larger else at
 
 
-@parallel
+@threaded
 def _maxpool2d_backward(dy, argmax, ph, pw, sh, sw, rows_per_task, dx):
     n, oh, ow, c = dy.shape
     h = dx.shape[1]
@@ -123,7 +123,7 @@ def _image_maxima(x, best, where):
                 at[k] = p if larger else at[k]
 
 
-def maxpool2d(x, size, stride=None):
+def maxpool2d(x: Array, size: Pair, stride: Pair | None = None) -> tuple[Array, Array]:
     """y[n, i, j, c] = max of x[n, i*s + a, j*s + b, c] over 0 <= a < PH, 0 <= b < PW; windows that
     do not fit are dropped.
 
@@ -135,11 +135,13 @@ def maxpool2d(x, size, stride=None):
     stride = size if stride is None else pair(stride, "stride")
     shape = pool_output(x.shape, size, stride)
     y, argmax = np.empty(shape, np.float32), np.empty(shape, argmax_dtype(size))
-    _maxpool2d(x, *size, *stride, y, argmax)
+    _maxpool2d(tasks(x.size), x, *size, *stride, y, argmax)
     return y, argmax
 
 
-def maxpool2d_backward(dy, argmax, x_shape, size, stride=None):
+def maxpool2d_backward(
+    dy: Array, argmax: Array, x_shape: Shape, size: Pair, stride: Pair | None = None
+) -> Array:
     """dx (x_shape): each dy (N, OH, OW, C) float32 is added at the position that was its window's
     maximum.
     """
@@ -150,7 +152,7 @@ def maxpool2d_backward(dy, argmax, x_shape, size, stride=None):
     shaped("maxpool2d_backward", "argmax", argmax, dy.shape)
     dx = np.empty(x_shape, np.float32)
     argmax = plain(np.asarray(argmax, argmax_dtype(size)))
-    _maxpool2d_backward(dy, argmax, *size, *stride, stride[0], dx)
+    _maxpool2d_backward(tasks(dx.size), dy, argmax, *size, *stride, stride[0], dx)
     return dx
 
 

@@ -1,7 +1,7 @@
 """The ops of the cuda backend as one namespace over a runtime: a GPU (gpu.py) or the emulator
 (emulator.py).
 
-An op is a function of a module here, with the backend ``k`` before the arguments that it has in the
+An op is a function of a module here, with the backend, ``kernels``, before the arguments that it has in the
 reference. It checks shapes, allocates, and launches kernels; it does not know which runtime it has.
 """
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ops import gather
+from ..types import Array, Shape
 
 THREADS = 256  # of a block, where each thread has one element
 
@@ -40,25 +41,25 @@ class Backend:
         return Backend(self.runtime, tf32=True)
 
     # --------------------------------------------------------------------------------------- arrays
-    def empty(self, shape, dtype=np.float32):
+    def empty(self, shape: Shape, dtype: Any = np.float32) -> Array:
         """Return an uninitialised array on the device."""
         return self.runtime.empty(shape, dtype)
 
-    def zeros(self, shape, dtype=np.float32):
+    def zeros(self, shape: Shape, dtype: Any = np.float32) -> Array:
         """Return an array of zeros on the device."""
         a = self.runtime.empty(shape, dtype)
         a[...] = 0
         return a
 
-    def asarray(self, a, dtype=None):
+    def asarray(self, a: Array, dtype: Any = None) -> Array:
         """Return ``a`` as an array on the device."""
         return self.runtime.asarray(a, dtype)
 
-    def to_host(self, a):
+    def to_host(self, a: Array) -> np.ndarray:
         """Return ``a`` as a NumPy array."""
         return self.runtime.to_host(a)
 
-    def synchronize(self):
+    def synchronize(self) -> None:
         """Wait until the device is idle."""
         self.runtime.synchronize()
 
@@ -96,7 +97,7 @@ class Backend:
         """Return the bytes that arrays could still take on the device."""
         return self.runtime.memory_free()
 
-    def set_threads(self, n):
+    def set_threads(self, n: int) -> None:
         """Use ``n`` threads of the CPU: kernels run on the device and need none."""
 
     # ------------------------------------------------------------------------------------- launches

@@ -6,6 +6,8 @@ import math
 from functools import lru_cache
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Kernels, Pair
+from ..workspace import Workspace
 from .block import RESERVE, aligned, largest_divisor, window_bytes, window_constants
 from .checks import contiguous, floats, gradient, once, shaped
 from .conv2d import add_parts
@@ -57,7 +59,7 @@ def dw_constants(shared_memory, kernel, pool, ci, co):
     return constants, -(-co // (channels * warps)), tiles, stage * window + 4 * pad
 
 
-def add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
+def add_dw(kernels, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
     """dw += and db += the sums over cells; dy, y, argmax (n, C_out) belong to ``cells`` (n, 2), or
     to all cells where None.
     """
@@ -66,15 +68,15 @@ def add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
     chunk = min(
         CHUNK, max(8, -(-n // CHUNKS))
     )  # given by n alone: the bits do not depend on the GPU
-    parts = k.empty((-(-n // chunk), co, math.prod(dw.shape[:3]) + 1))
-    k.launch(
+    parts = kernels.empty((-(-n // chunk), co, math.prod(dw.shape[:3]) + 1))
+    kernels.launch(
         "block_dw.cu",
         "block_dw",
         (len(parts), groups, tiles),
         32 * constants["WARPS"],
         (
             dy,
-            aligned(k, x),
+            aligned(kernels, x),
             y,
             argmax,
             *x.shape[1:3],
@@ -91,7 +93,7 @@ def add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
         constants,
         shared,
     )
-    add_parts(k, parts, dw, db)
+    add_parts(kernels, parts, dw, db)
 
 
 @lru_cache(maxsize=256)
@@ -108,7 +110,7 @@ def slice_constants(kernel, pool, ci, co):
     }, warps * size * window
 
 
-def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
+def window_gradients(kernels, dy, y, argmax, w, pool, alpha, work):
     """Return (dwindow (n, window), constants) for dy, y, argmax (n, C_out): the gradient of the
     input window of every cell.
     """
@@ -127,11 +129,11 @@ def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
     )
     n = len(y)
     order, gz, dwindow = (
-        k.empty((n, co), "int32"),
-        k.empty((n, co)),
-        k.empty((n, window_bytes((kh, kw), pool, ci) // 4)),
+        kernels.empty((n, co), "int32"),
+        kernels.empty((n, co)),
+        kernels.empty((n, window_bytes((kh, kw), pool, ci) // 4)),
     )
-    k.launch(
+    kernels.launch(
         "block_dx.cu",
         "sort_channels",
         n,
@@ -140,7 +142,7 @@ def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
         constants,
         co,
     )
-    k.launch(
+    kernels.launch(
         "block_dx.cu",
         "window_gradients",
         (-(-n // constants["WARPS"]), ci // size),
@@ -153,21 +155,21 @@ def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
 
 
 def conv2d_block_backward(
-    k,
-    dy,
-    x,
-    w,
-    y,
-    argmax,
-    pool,
-    alpha=1.0,
-    padding="same",
-    need_dx=True,
-    dw=None,
-    db=None,
-    need_dw=True,
-    work=None,
-):
+    kernels: Kernels,
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one
     output in PH * PW.
 
@@ -175,34 +177,36 @@ def conv2d_block_backward(
     need_dw=False.
     """
     op = "conv2d_block_backward"
-    dy, x, w, y = floats(k, op, dy=dy, x=x, w=w, y=y)
+    dy, x, w, y = floats(kernels, op, dy=dy, x=x, w=w, y=y)
     pool, alpha = pair(pool, "pool size"), float(alpha)
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     shape = n, oh, ow, co = pool_output(z_shape, pool, pool)
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
         shaped(op, name, a, shape)
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-    how = dw_constants(k.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
+    how = dw_constants(kernels.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
     if how is None:  # windows too large for shared memory: as in the forward pass
-        dz = k.maxpool2d_backward(k.elu_backward(dy, y, alpha), argmax, z_shape, pool)
-        dx, *grads = k.conv2d_backward(
+        dz = kernels.maxpool2d_backward(kernels.elu_backward(dy, y, alpha), argmax, z_shape, pool)
+        dx, *grads = kernels.conv2d_backward(
             dz, x, w, 1, padding, 1, need_dx, *((dw, db) if need_dw else (None, None))
         )
         return (dx, *(grads if need_dw else (dw, db)))
     argmax = contiguous(argmax)
     flat = [a.reshape(-1, co) for a in (dy, y, argmax)]
     if need_dw:
-        dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
-        add_dw(k, how, flat[0], x, None, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
+        dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, (co,))
+        add_dw(kernels, how, flat[0], x, None, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
     if not need_dx:
         return None, dw, db
-    dx = k.empty(x.shape)
+    dx = kernels.empty(x.shape)
     events = max(1, ROOM // (oh * ow * window_bytes(w.shape[:2], pool, w.shape[2])))
     for e in range(0, n, events):
         these = slice(e * oh * ow, min(e + events, n) * oh * ow)
-        dwindow, constants = window_gradients(k, *(a[these] for a in flat), w, pool, alpha, work)
+        dwindow, constants = window_gradients(
+            kernels, *(a[these] for a in flat), w, pool, alpha, work
+        )
         part = dx[e : e + events]
-        k.each(
+        kernels.each(
             "block_dx.cu",
             "gather_windows",
             part.size,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
-from ..types import Array, Pair
+from ..types import Array, Kernels, Pair
 from ..workspace import Workspace
 from .checks import floats, gradient, shaped
 from .sums import channel_sums
@@ -15,7 +15,7 @@ CHUNK, PARTS = (
 
 
 def conv2d(
-    k,
+    kernels: Kernels,
     x: Array,
     w: Array,
     b: Array,
@@ -31,12 +31,12 @@ def conv2d(
     the image x is 0. ``dilation`` d is the distance of taps: the kernel reaches over (K - 1) * d + 1
     pixels (Yu, Koltun 2016, arXiv:1511.07122).
     """
-    x, w, b = floats(k, "conv2d", x=x, w=w, b=b)
+    x, w, b = floats(kernels, "conv2d", x=x, w=w, b=b)
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     shape = conv_output(x.shape, w.shape, stride, padding, dilation)
     shaped("conv2d", "b", b, shape[3:])
     pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
-    return _convolve(k, x, w, b, stride, dilation, pads, shape)
+    return _convolve(kernels, x, w, b, stride, dilation, pads, shape)
 
 
 def _geometry(image, output, w_shape, stride, dilation, pads):
@@ -47,44 +47,44 @@ def _geometry(image, output, w_shape, stride, dilation, pads):
     return *image[1:], *output[1:], *w_shape[:2], *stride, *dilation, top, left
 
 
-def _convolve(k, x, w, b, stride, dilation, pads, shape):
-    y = k.empty(shape)
+def _convolve(kernels, x, w, b, stride, dilation, pads, shape):
+    y = kernels.empty(shape)
     n, oh, ow, co = shape
     geometry = _geometry(x.shape, shape, w.shape, stride, dilation, pads)
     grid = -(-n * oh * -(-ow // 4) // 8), -(-co // 32)
-    k.launch("conv2d.cu", "conv2d", grid, (32, 8), (x, w, b, *geometry, n * oh, y))
+    kernels.launch("conv2d.cu", "conv2d", grid, (32, 8), (x, w, b, *geometry, n * oh, y))
     return y
 
 
-def _input_gradient(k, dy, w, stride, dilation, pads, shape):
-    dx = k.empty(shape)
+def _input_gradient(kernels, dy, w, stride, dilation, pads, shape):
+    dx = kernels.empty(shape)
     geometry = _geometry(shape, dy.shape, w.shape, stride, dilation, pads)
     turned = w.transpose(0, 1, 3, 2).copy()
-    k.each("conv2d.cu", "conv2d_dx", dx.size, dy, turned, *geometry, dx)
+    kernels.each("conv2d.cu", "conv2d_dx", dx.size, dy, turned, *geometry, dx)
     return dx
 
 
-def _add_weight_gradient(k, dy, x, stride, dilation, pads, dw, db):
+def _add_weight_gradient(kernels, dy, x, stride, dilation, pads, dw, db):
     """dw += the gradient of the weights, db += the sum of dy over all positions."""
     n, oh, ow, co = dy.shape
     pixels, taps = n * oh * ow, dw.size // co
     if not pixels:
         return
     span = -(-pixels // (CHUNK * PARTS)) * CHUNK
-    parts = k.empty((-(-pixels // span), co, taps + 1), np.float64)
+    parts = kernels.empty((-(-pixels // span), co, taps + 1), np.float64)
     geometry = _geometry(x.shape, dy.shape, dw.shape, stride, dilation, pads)
-    k.launch(
+    kernels.launch(
         "conv2d.cu",
         "conv2d_dw",
         (-(-(taps + 1) // 32), -(-co // 32), len(parts)),
         (32, 8),
         (dy, x, *geometry, np.int64(pixels), span, parts),
     )
-    add_parts(k, parts, dw, db)
+    add_parts(kernels, parts, dw, db)
 
 
 def conv2d_backward(
-    k,
+    kernels: Kernels,
     dy: Array,
     x: Array,
     w: Array,
@@ -100,19 +100,19 @@ def conv2d_backward(
     OW, C_out); dw, db are added to.
     """
     op = "conv2d_backward"
-    dy, x, w = floats(k, op, dy=dy, x=x, w=w)
+    dy, x, w = floats(kernels, op, dy=dy, x=x, w=w)
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     shape = conv_output(x.shape, w.shape, stride, padding, dilation)
     shaped(op, "dy", dy, shape)
-    dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, shape[3:])
+    dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, shape[3:])
     pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
-    _add_weight_gradient(k, dy, x, stride, dilation, pads, dw, db)
-    dx = _input_gradient(k, dy, w, stride, dilation, pads, x.shape) if need_dx else None
+    _add_weight_gradient(kernels, dy, x, stride, dilation, pads, dw, db)
+    dx = _input_gradient(kernels, dy, w, stride, dilation, pads, x.shape) if need_dx else None
     return dx, dw, db
 
 
 def conv2d_transpose(
-    k,
+    kernels: Kernels,
     x: Array,
     w: Array,
     b: Array,
@@ -127,18 +127,18 @@ def conv2d_transpose(
     = H * s for "same" and H * s + max(KH - s, 0) for "valid", as in Keras (Dumoulin, Visin 2016,
     arXiv:1603.07285, section 4).
     """
-    x, w, b = floats(k, "conv2d_transpose", x=x, w=w, b=b)
+    x, w, b = floats(kernels, "conv2d_transpose", x=x, w=w, b=b)
     stride = pair(stride, "stride")
     shape = conv_transpose_output(x.shape, w.shape, stride, padding)
     shaped("conv2d_transpose", "b", b, shape[3:])
     pads = conv_padding(shape, w.shape, stride, padding)
-    y = _input_gradient(k, x, w, stride, (1, 1), pads, shape)
+    y = _input_gradient(kernels, x, w, stride, (1, 1), pads, shape)
     y += b
     return y
 
 
 def conv2d_transpose_backward(
-    k,
+    kernels: Kernels,
     dy: Array,
     x: Array,
     w: Array,
@@ -153,25 +153,25 @@ def conv2d_transpose_backward(
     (N, OH, OW, C_out). dx is conv2d of dy. dw and db are added to.
     """
     op = "conv2d_transpose_backward"
-    dy, x, w = floats(k, op, dy=dy, x=x, w=w)
+    dy, x, w = floats(kernels, op, dy=dy, x=x, w=w)
     stride = pair(stride, "stride")
     shape = conv_transpose_output(x.shape, w.shape, stride, padding)
     shaped(op, "dy", dy, shape)
-    dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, shape[3:])
+    dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, shape[3:])
     pads = conv_padding(shape, w.shape, stride, padding)
     # x is the output of that convolution; what its bias would get, the sum of x, is nobody's.
-    _add_weight_gradient(k, x, dy, stride, (1, 1), pads, dw, k.zeros(x.shape[3:]))
-    db += channel_sums(k, dy.reshape(-1, shape[3])).astype(np.float32)
-    zero = k.zeros(x.shape[3:])
-    dx = _convolve(k, dy, w, zero, stride, (1, 1), pads, x.shape) if need_dx else None
+    _add_weight_gradient(kernels, x, dy, stride, (1, 1), pads, dw, kernels.zeros(x.shape[3:]))
+    db += channel_sums(kernels, dy.reshape(-1, shape[3])).astype(np.float32)
+    zero = kernels.zeros(x.shape[3:])
+    dx = _convolve(kernels, dy, w, zero, stride, (1, 1), pads, x.shape) if need_dx else None
     return dx, dw, db
 
 
-def add_parts(k, parts, dw, db):
+def add_parts(kernels, parts, dw, db):
     """dw += and db += the sums over parts (count, C_out, taps + 1), the last tap being the bias."""
     count, co, taps = parts.shape
     kind = "double" if parts.dtype == np.float64 else "float"
-    k.launch(
+    kernels.launch(
         "add_parts.cu",
         "add_parts",
         (-(-co // 32), -(-taps // 32)),

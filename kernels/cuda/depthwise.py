@@ -3,14 +3,14 @@
 import numpy as np
 
 from ..shapes import conv_padding, depthwise_output, pair
-from ..types import Array, Pair
+from ..types import Array, Kernels, Pair
 from ..workspace import Workspace
 from .checks import floats, gradient, shaped
 from .conv2d import CHUNK, PARTS, add_parts
 
 
 def depthwise_conv2d(
-    k,
+    kernels: Kernels,
     x: Array,
     w: Array,
     b: Array,
@@ -25,11 +25,11 @@ def depthwise_conv2d(
     x (N, H, W, C), w (KH, KW, C, M), b (C * M,) float32 -> y (N, OH, OW, C * M). Outside the image
     x is 0 (Chollet 2017, arXiv:1610.02357; the order of channels is Keras').
     """
-    x, w, b = floats(k, "depthwise_conv2d", x=x, w=w, b=b)
+    x, w, b = floats(kernels, "depthwise_conv2d", x=x, w=w, b=b)
     shape, geometry = _geometry(x, w, stride, padding, dilation)
     shaped("depthwise_conv2d", "b", b, shape[3:])
-    y = k.empty(shape)
-    k.each("depthwise.cu", "depthwise", y.size, x, w, b, *geometry, y)
+    y = kernels.empty(shape)
+    kernels.each("depthwise.cu", "depthwise", y.size, x, w, b, *geometry, y)
     return y
 
 
@@ -42,7 +42,7 @@ def _geometry(x, w, stride, padding, dilation):
 
 
 def depthwise_conv2d_backward(
-    k,
+    kernels: Kernels,
     dy: Array,
     x: Array,
     w: Array,
@@ -58,25 +58,25 @@ def depthwise_conv2d_backward(
     (N, OH, OW, C * M). dw and db are added to.
     """
     op = "depthwise_conv2d_backward"
-    dy, x, w = floats(k, op, dy=dy, x=x, w=w)
+    dy, x, w = floats(kernels, op, dy=dy, x=x, w=w)
     shape, geometry = _geometry(x, w, stride, padding, dilation)
     shaped(op, "dy", dy, shape)
     n, oh, ow, many = shape
-    dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (many,))
+    dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, (many,))
     pixels, taps = n * oh * ow, w.shape[0] * w.shape[1]
     if pixels:
         span = -(-pixels // (CHUNK * PARTS)) * CHUNK
-        parts = k.empty((-(-pixels // span), many, taps + 1), np.float64)
-        k.launch(
+        parts = kernels.empty((-(-pixels // span), many, taps + 1), np.float64)
+        kernels.launch(
             "depthwise.cu",
             "depthwise_dw",
             (-(-(taps + 1) // 8), -(-many // 32), len(parts)),
             (32, 8),
             (dy, x, *geometry, np.int64(pixels), span, parts),
         )
-        add_parts(k, parts, dw, db)
+        add_parts(kernels, parts, dw, db)
     if not need_dx:
         return None, dw, db
-    dx = k.empty(x.shape)
-    k.each("depthwise.cu", "depthwise_dx", dx.size, dy, w, *geometry, dx)
+    dx = kernels.empty(x.shape)
+    kernels.each("depthwise.cu", "depthwise_dx", dx.size, dy, w, *geometry, dx)
     return dx, dw, db

@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from ..types import Array
+from ..types import Array, Kernels
 from .checks import check_last_axis, floats, gradient, moments, shaped
 from .sums import add_spans, channel_sums, spans_of
 
 
-def _gradient_sums(k, dy, x, mean, inverse):
+def _gradient_sums(kernels, dy, x, mean, inverse):
     """Return the sums over positions of dy and of dy * x^, (2, C) float64, for statistics of
     channels (float64) or of positions (float32).
     """
     positions, c = x.shape
     spans, span = spans_of(positions)
-    parts = k.empty((1, spans, 2 * c), np.float64)
+    parts = kernels.empty((1, spans, 2 * c), np.float64)
     statistic = "float" if mean.dtype == np.float32 else "double"
-    k.each(
+    kernels.each(
         "normalization.cu",
         "gradient_sums",
         spans * c,
@@ -29,26 +29,32 @@ def _gradient_sums(k, dy, x, mean, inverse):
         parts,
         STATISTIC=statistic,
     )
-    return add_spans(k, parts).reshape(2, c)
+    return add_spans(kernels, parts).reshape(2, c)
 
 
-def _each(k, kernel, n, *args):
-    k.each("normalization.cu", kernel, n, *args, STATISTIC="double")
+def _each(kernels, kernel, n, *args):
+    kernels.each("normalization.cu", kernel, n, *args, STATISTIC="double")
 
 
-def channel_moments(k, x: Array) -> tuple[Array, Array]:
+def channel_moments(kernels: Kernels, x: Array) -> tuple[Array, Array]:
     """mean[c] and variance[c] (biased: divided by the number of positions) of x (..., C) float32
     over all axes but the last. Returns (mean (C,), variance (C,)), both float64.
     """
-    flat = check_last_axis("channel_moments", "x", floats(k, "channel_moments", x=x), least=2)
+    flat = check_last_axis("channel_moments", "x", floats(kernels, "channel_moments", x=x), least=2)
     if not flat.size:
         raise ValueError(f"channel_moments needs at least one number, got shape {x.shape}")
-    mean = channel_sums(k, flat) / len(flat)
-    return mean, channel_sums(k, flat, mean, squares=True) / len(flat)
+    mean = channel_sums(kernels, flat) / len(flat)
+    return mean, channel_sums(kernels, flat, mean, squares=True) / len(flat)
 
 
 def normalize(
-    k, x: Array, mean: Array, variance: Array, gamma: Array, beta: Array, epsilon: float
+    kernels: Kernels,
+    x: Array,
+    mean: Array,
+    variance: Array,
+    gamma: Array,
+    beta: Array,
+    epsilon: float,
 ) -> Array:
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta per channel, for x (..., C) float32,
     mean and variance (C,) float64, gamma and beta (C,) float32.
@@ -56,19 +62,19 @@ def normalize(
     With the moments of x itself this is batch normalisation (Ioffe, Szegedy 2015,
     arXiv:1502.03167).
     """
-    x, gamma, beta = floats(k, "normalize", x=x, gamma=gamma, beta=beta)
+    x, gamma, beta = floats(kernels, "normalize", x=x, gamma=gamma, beta=beta)
     flat = check_last_axis("normalize", "x", x, least=2)
-    mean, variance = moments(k, "normalize", flat, mean=mean, variance=variance)
+    mean, variance = moments(kernels, "normalize", flat, mean=mean, variance=variance)
     shaped("normalize", "gamma", gamma, mean.shape)
     shaped("normalize", "beta", beta, mean.shape)
-    y = k.empty(x.shape)
+    y = kernels.empty(x.shape)
     scale = gamma / np.sqrt(variance + epsilon)
-    _each(k, "normalize", y.size, x, mean, scale, beta, x.shape[-1], y)
+    _each(kernels, "normalize", y.size, x, mean, scale, beta, x.shape[-1], y)
     return y
 
 
 def normalize_backward(
-    k,
+    kernels: Kernels,
     dy: Array,
     x: Array,
     mean: Array,
@@ -90,30 +96,30 @@ def normalize_backward(
     by way of them; else they are constants, and dx has no such sums.
     """
     op = "normalize_backward"
-    dy, x, gamma = floats(k, op, dy=dy, x=x, gamma=gamma)
+    dy, x, gamma = floats(kernels, op, dy=dy, x=x, gamma=gamma)
     flat = check_last_axis(op, "x", x, least=2)
-    mean, variance = moments(k, op, flat, mean=mean, variance=variance)
+    mean, variance = moments(kernels, op, flat, mean=mean, variance=variance)
     shaped(op, "dy", dy, x.shape)
     shaped(op, "gamma", gamma, mean.shape)
     dgamma, dbeta = (
-        gradient(k, op, "dgamma", dgamma, gamma.shape),
-        gradient(k, op, "dbeta", dbeta, gamma.shape),
+        gradient(kernels, op, "dgamma", dgamma, gamma.shape),
+        gradient(kernels, op, "dbeta", dbeta, gamma.shape),
     )
     inverse = 1 / np.sqrt(variance + epsilon)
-    sums = _gradient_sums(k, dy.reshape(flat.shape), flat, mean, inverse)
+    sums = _gradient_sums(kernels, dy.reshape(flat.shape), flat, mean, inverse)
     dbeta += sums[0].astype(np.float32)
     dgamma += sums[1].astype(np.float32)
     if not need_dx:
         return None, dgamma, dbeta
     sums = sums / len(flat) if batch_statistics else sums * 0
-    dx = k.empty(x.shape)
+    dx = kernels.empty(x.shape)
     scale, c = gamma * inverse, x.shape[-1]
-    _each(k, "normalize_dx", dx.size, dy, x, mean, inverse, scale, sums[0], sums[1], c, dx)
+    _each(kernels, "normalize_dx", dx.size, dy, x, mean, inverse, scale, sums[0], sums[1], c, dx)
     return dx, dgamma, dbeta
 
 
 def layer_norm(
-    k, x: Array, gamma: Array, beta: Array, epsilon: float
+    kernels: Kernels, x: Array, gamma: Array, beta: Array, epsilon: float
 ) -> tuple[Array, Array, Array]:
     """y = gamma * (x - mean) * inverse_deviation + beta, with the mean and inverse_deviation = 1 /
     sqrt(variance + epsilon) of each position's channels (Ba et al. 2016, arXiv:1607.06450).
@@ -121,18 +127,18 @@ def layer_norm(
     x (..., C), gamma and beta (C,) -> (y (..., C), mean (..., 1), inverse_deviation (..., 1)), all
     float32.
     """
-    x, gamma, beta = floats(k, "layer_norm", x=x, gamma=gamma, beta=beta)
+    x, gamma, beta = floats(kernels, "layer_norm", x=x, gamma=gamma, beta=beta)
     rows, c = check_last_axis("layer_norm", "x", x, least=1).shape
     shaped("layer_norm", "gamma", gamma, (c,))
     shaped("layer_norm", "beta", beta, (c,))
-    y = k.empty(x.shape)
-    mean, inverse = (k.empty((*x.shape[:-1], 1)) for _ in range(2))
-    _each(k, "layer_norm", rows, x, gamma, beta, c, float(epsilon), y, mean, inverse)
+    y = kernels.empty(x.shape)
+    mean, inverse = (kernels.empty((*x.shape[:-1], 1)) for _ in range(2))
+    _each(kernels, "layer_norm", rows, x, gamma, beta, c, float(epsilon), y, mean, inverse)
     return y, mean, inverse
 
 
 def layer_norm_backward(
-    k,
+    kernels: Kernels,
     dy: Array,
     x: Array,
     mean: Array,
@@ -150,7 +156,7 @@ def layer_norm_backward(
     """
     op = "layer_norm_backward"
     dy, x, mean, inverse_deviation, gamma = floats(
-        k, op, dy=dy, x=x, mean=mean, inverse_deviation=inverse_deviation, gamma=gamma
+        kernels, op, dy=dy, x=x, mean=mean, inverse_deviation=inverse_deviation, gamma=gamma
     )
     flat = check_last_axis(op, "x", x, least=1)
     rows, c = flat.shape
@@ -159,14 +165,14 @@ def layer_norm_backward(
     shaped(op, "inverse_deviation", inverse_deviation, mean.shape)
     shaped(op, "gamma", gamma, (c,))
     dgamma, dbeta = (
-        gradient(k, op, "dgamma", dgamma, gamma.shape),
-        gradient(k, op, "dbeta", dbeta, gamma.shape),
+        gradient(kernels, op, "dgamma", dgamma, gamma.shape),
+        gradient(kernels, op, "dbeta", dbeta, gamma.shape),
     )
-    sums = _gradient_sums(k, dy.reshape(flat.shape), flat, mean, inverse_deviation)
+    sums = _gradient_sums(kernels, dy.reshape(flat.shape), flat, mean, inverse_deviation)
     dbeta += sums[0].astype(np.float32)
     dgamma += sums[1].astype(np.float32)
     if not need_dx:
         return None, dgamma, dbeta
-    dx = k.empty(x.shape)
-    _each(k, "layer_norm_dx", rows, dy, x, mean, inverse_deviation, gamma, c, dx)
+    dx = kernels.empty(x.shape)
+    _each(kernels, "layer_norm_dx", rows, dy, x, mean, inverse_deviation, gamma, c, dx)
     return dx, dgamma, dbeta

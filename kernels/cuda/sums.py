@@ -12,12 +12,12 @@ def spans_of(positions):
     return -(-positions // span), span
 
 
-def image_sums(k, x, mean=None, squares=False):
+def image_sums(kernels, x, mean=None, squares=False):
     """Return the sums (N, C) float64 over positions of x (N, P, C), of x - mean, or of its square."""
     n, positions, c = x.shape
     spans, span = spans_of(positions)
-    parts = k.empty((n, spans, c), np.float64)
-    k.each(
+    parts = kernels.empty((n, spans, c), np.float64)
+    kernels.each(
         "sums.cu",
         "span_sums",
         parts.size,
@@ -30,19 +30,19 @@ def image_sums(k, x, mean=None, squares=False):
         span,
         parts,
     )
-    return add_spans(k, parts)
+    return add_spans(kernels, parts)
 
 
-def add_spans(k, parts):
+def add_spans(kernels, parts):
     """Return the sums (N, C) over spans of parts (N, spans, C), float64."""
     n, spans, c = parts.shape
-    sums = k.empty((n, c), np.float64)
-    k.each("sums.cu", "add_spans", sums.size, parts, spans, c, sums)
+    sums = kernels.empty((n, c), np.float64)
+    kernels.each("sums.cu", "add_spans", sums.size, parts, spans, c, sums)
     return sums
 
 
-def channel_sums(k, x, mean=None, squares=False):
+def channel_sums(kernels, x, mean=None, squares=False):
     """Return the sums (C,) float64 over positions of x (positions, C), of x - mean, or of its
     square.
     """
-    return image_sums(k, x.reshape(1, *x.shape), mean, squares)[0]
+    return image_sums(kernels, x.reshape(1, *x.shape), mean, squares)[0]

@@ -7,29 +7,29 @@ import numpy as np
 from ..types import Array
 
 
-def elu(x, alpha=1.0):
+def elu(x: Array, alpha: float = 1.0) -> Array:
     """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha
     0 is relu.
     """
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype)
 
 
-def elu_backward(dy, y, alpha=1.0):
+def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
     """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output."""
     return (dy * np.where(y > 0, 1, y + alpha)).astype(dy.dtype)
 
 
-def relu(x):
+def relu(x: Array) -> Array:
     """y = max(x, 0)."""
     return np.maximum(x, 0)
 
 
-def relu_backward(dy, y):
+def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0."""
     return np.where(y > 0, dy, 0).astype(dy.dtype)
 
 
-def dropout(x, keep, rate):
+def dropout(x: Array, keep: Array, rate: float) -> Array:
     """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own
     backward with dy for x.
     """

@@ -1,11 +1,22 @@
 """The fused block: Conv2D, ELU, MaxPooling2D."""
 
+from ..types import Array, Pair
+from ..workspace import Workspace
 from .activations import elu
 from .conv2d import conv2d
 from .pool2d import maxpool2d
 
 
-def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
+def conv2d_block(
+    x: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    distinct: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool) as one op; here literally the three.
 
     x (N, H, W, C_in) -> (y, argmax), both (N, OH // PH, OW // PW, C_out). Because ELU increases and

@@ -1,26 +1,28 @@
 """The gradients of the fused block."""
 
 from ..shapes import conv_output
+from ..types import Array, Pair
+from ..workspace import Workspace
 from .activations import elu_backward
 from .conv2d import conv2d_backward
 from .pool2d import maxpool2d_backward
 
 
 def conv2d_block_backward(
-    dy,
-    x,
-    w,
-    y,
-    argmax,
-    pool,
-    alpha=1.0,
-    padding="same",
-    need_dx=True,
-    dw=None,
-    db=None,
-    need_dw=True,
-    work=None,
-):
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one
     output in PH * PW.
 

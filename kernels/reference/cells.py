@@ -7,11 +7,13 @@ cell is one pooled output.
 import numpy as np
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Pair, Shape
+from ..workspace import Workspace
 from .block import conv2d_block
 from .block_backward import conv2d_block_backward
 
 
-def lit_pixels(x, background=0.0, most=None):
+def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Array | None:
     """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
     ``background``; None if more than ``most``.
     """
@@ -19,7 +21,14 @@ def lit_pixels(x, background=0.0, most=None):
     return None if most is not None and len(lit) > most else lit
 
 
-def active_cells(active, x_shape, kernel, pool, padding="same", work=None):
+def active_cells(
+    active: Array,
+    x_shape: Shape,
+    kernel: Pair,
+    pool: Pair,
+    padding: str = "same",
+    work: Workspace | None = None,
+) -> Array:
     """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
     ``active`` positions.
 
@@ -42,12 +51,12 @@ def active_cells(active, x_shape, kernel, pool, padding="same", work=None):
     return np.argwhere(mask).astype(np.int32)
 
 
-def take_pixels(x, at):
+def take_pixels(x: Array, at: Array) -> Array:
     """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
     return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
 
 
-def put_pixels(x, at, values):
+def put_pixels(x: Array, at: Array, values: Array) -> Array:
     """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
     output.
     """
@@ -55,7 +64,9 @@ def put_pixels(x, at, values):
     return x
 
 
-def class_sums(values, at, classes, pairs):
+def class_sums(
+    values: Array, at: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
+) -> Array:
     """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
     of row class and column class.
 
@@ -66,7 +77,15 @@ def class_sums(values, at, classes, pairs):
     return sums
 
 
-def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
+def cell_windows(
+    x: Array,
+    cells: Array,
+    kernel: Pair,
+    pool: Pair,
+    padding: str = "same",
+    out: Array | None = None,
+    work: Workspace | None = None,
+) -> Array:
     """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0
     outside the image, in ``out``.
     """
@@ -79,7 +98,15 @@ def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
     return out
 
 
-def fill_windows(x, cells, kernel, pool, padding, values, classes):
+def fill_windows(
+    x: Array,
+    cells: Array,
+    kernel: Pair,
+    pool: Pair,
+    padding: str,
+    values: Array,
+    classes: tuple[Array, Array],
+) -> Array:
     """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the
     cells hold; returns x.
 
@@ -94,7 +121,17 @@ def fill_windows(x, cells, kernel, pool, padding, values, classes):
     return x
 
 
-def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", changed=None, work=None):
+def conv2d_block_cells(
+    x: Array,
+    cells: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    changed: tuple[Array, Array, Array] | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
     """conv2d_block at the listed cells alone: (y, argmax), both (m, C_out), for cells (m, 2) of x
     (1, H, W, C_in).
 
@@ -111,22 +148,22 @@ def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", changed=
 
 
 def conv2d_block_cells_backward(
-    dy,
-    cells,
-    at,
-    x,
-    w,
-    y,
-    argmax,
-    pool,
-    alpha=1.0,
-    padding="same",
-    classes=None,
-    dw=None,
-    db=None,
-    need_dw=True,
-    work=None,
-):
+    dy: Array,
+    cells: Array,
+    at: Array | None,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    classes: tuple[Array, Array] | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
     dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in)

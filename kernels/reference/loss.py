@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from ..types import Array
 
-def softmax_cross_entropy(logits, labels):
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """Per-event loss -log p[label] with p = softmax(logits): returns (losses (N,), p (N, classes));
     labels int (N,).
     """
@@ -13,7 +15,7 @@ def softmax_cross_entropy(logits, labels):
     return losses, np.exp(shifted - log_sum[:, None])
 
 
-def softmax_cross_entropy_backward(p, labels):
+def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
     """Gradient of the *sum* of the losses with respect to the logits: p - one_hot(labels)."""
     dlogits = p.copy()
     dlogits[np.arange(len(labels)), labels] -= 1

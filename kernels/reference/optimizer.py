@@ -2,23 +2,25 @@
 
 import numpy as np
 
+from ..types import Array
 
-def finite(a):
+
+def finite(a: Array) -> bool:
     """Return whether no element of ``a`` is NaN or infinite."""
     return bool(np.isfinite(a).all())
 
 
 def sgd(
-    w,
-    dw,
-    velocity,
-    learning_rate,
-    momentum=0.0,
-    nesterov=False,
-    weight_decay=0.0,
-    scale=1.0,
-    out=None,
-):
+    w: Array,
+    dw: Array,
+    velocity: Array,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    scale: float = 1.0,
+    out: tuple[Array, ...] | None = None,
+) -> tuple[Array, ...]:
     """One step of SGD on flat vectors: g = scale * dw + weight_decay * w; v = momentum * v + g; w
     -= lr * (v, or g + momentum * v).
 
@@ -35,19 +37,19 @@ def sgd(
 
 
 def adam(
-    w,
-    dw,
-    mean,
-    square,
-    step,
-    learning_rate,
-    beta1=0.9,
-    beta2=0.999,
-    epsilon=1e-8,
-    weight_decay=0.0,
-    scale=1.0,
-    out=None,
-):
+    w: Array,
+    dw: Array,
+    mean: Array,
+    square: Array,
+    step: int,
+    learning_rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-08,
+    weight_decay: float = 0.0,
+    scale: float = 1.0,
+    out: tuple[Array, ...] | None = None,
+) -> tuple[Array, ...]:
     """Step number ``step`` (1, 2, ...) of Adam on flat vectors: g = scale * dw; m = beta1 m + (1 -
     beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr * (m' / (sqrt(v') + epsilon) + weight_decay *
     w) with m' = m / (1 - beta1^step), v' = v / (1 - beta2^step).

@@ -6,7 +6,7 @@ from ..shapes import argmax_dtype, pair, pool_output
 from ..types import Array, Pair, Shape
 
 
-def maxpool2d(x, size, stride=None):
+def maxpool2d(x: Array, size: Pair, stride: Pair | None = None) -> tuple[Array, Array]:
     """y[n, i, j, c] = max of x[n, i*s + a, j*s + b, c] over 0 <= a < PH, 0 <= b < PW; windows that
     do not fit are dropped.
 
@@ -26,7 +26,9 @@ def maxpool2d(x, size, stride=None):
     )
 
 
-def maxpool2d_backward(dy, argmax, x_shape, size, stride=None):
+def maxpool2d_backward(
+    dy: Array, argmax: Array, x_shape: Shape, size: Pair, stride: Pair | None = None
+) -> Array:
     """dx (x_shape): each dy is added at the position that was its window's maximum."""
     size = pair(size, "pool size")
     stride = size if stride is None else pair(stride, "stride")

@@ -31,6 +31,7 @@ from parity import (
 from minicnn.kernels import cpu, reference
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.backend import Backend
+from minicnn.kernels.jit import Threaded
 from minicnn.kernels.ops import ARRAYS, OPS
 from minicnn.kernels.workspace import Workspace
 
@@ -201,3 +202,19 @@ def test_wrong_types_and_shapes_are_errors_that_name_the_op(name, kind):
     values["dy"] = kernels.zeros((*values["dy"].shape, 2))
     with pytest.raises(ValueError, match=rf"{name}_backward|upsampling needs images"):
         backward(kernels, name, values)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_loops_without_threads_give_the_same_bits(name, monkeypatch):
+    """Small ops run a version of their loops that is compiled without threads."""
+    a, results = arguments(name, 2), []
+    for version in ("serial", "parallel"):
+        monkeypatch.setattr(
+            Threaded, "__call__", lambda self, _, *rest, v=version: getattr(self, v)(*rest)
+        )
+        outputs = forward(cpu, name, a)
+        gradients = {}
+        if OPS[name].gradients:
+            gradients = backward(cpu, name, upstream(name, a, outputs, 2))
+        results.append({**outputs, **{f"d{n}": g for n, g in gradients.items()}})
+    same_bits(*results)
