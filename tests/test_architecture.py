@@ -127,3 +127,41 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
     assert (
         package.startswith(str(tmp_path)) and kernels.startswith(str(tmp_path)) and float(loss) > 0
     )
+
+
+def unannotated(path):
+    """Yield the public functions of a file that have an argument or result without a type."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ClassDef | ast.Module):
+            continue
+        if isinstance(node, ast.ClassDef) and node.name.startswith("_"):
+            continue
+        for function in node.body:
+            if not isinstance(function, ast.FunctionDef) or function.name.startswith("_"):
+                continue
+            decorators = {ast.unparse(d).split("(")[0] for d in function.decorator_list}
+            if decorators & COMPILED:
+                continue
+            arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            untyped = [a.arg for a in arguments if a.annotation is None]
+            if set(untyped) - {"self", "cls"} or function.returns is None:
+                yield f"{path.relative_to(ROOT)}:{function.lineno} {function.name}"
+
+
+COMPILED = {"jit", "parallel", "threaded", "intrinsic", "numba.njit", "vectorize"}
+
+
+def test_public_functions_are_annotated():
+    missing = [
+        name for room in ("minicnn", "kernels") for p in sources(room) for name in unannotated(p)
+    ]
+    assert not missing, f"{len(missing)} without types:\n" + "\n".join(missing)
+
+
+def test_files_have_at_most_400_lines():
+    long = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines())
+        for room in ("minicnn", "kernels", "examples", "benchmarks", "tests")
+        for path in [*sources(room), *(ROOT / room).rglob("*.cu")]
+    }
+    assert not {name: lines for name, lines in long.items() if lines > 400}

@@ -1,9 +1,11 @@
 """Which backend runs a model: the CPU, a GPU, the reference, the emulator."""
 
+from typing import Any
+
 from ..kernels import get_backend
 
 
-def resolve_device(device):
+def resolve_device(device: str) -> tuple[Any, str]:
     """Return (backend, description) for "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated".
 
     "cuda" takes the GPU of this rank's place on its node, in turn where ranks are more than GPUs,
@@ -24,7 +26,7 @@ def resolve_device(device):
     )
 
 
-def _gpu(device):
+def _gpu(device: str) -> tuple[Any, str]:
     """Return (backend, description) of a GPU."""
     from ..kernels.cuda import gpu
     from ..parallel import place_on_node
@@ -45,7 +47,7 @@ def _gpu(device):
     )
 
 
-def in_precision(precision, kernels, device):
+def in_precision(precision: str, kernels: Any, device: str) -> tuple[Any, str]:
     """Return (backend, description) for "float32", or for "tf32" where the backend has it;
     ValueError or RuntimeError where not.
     """
@@ -58,6 +60,6 @@ def in_precision(precision, kernels, device):
     return kernels.in_tf32(), device + ", forward in TF32"
 
 
-def gpu_for_rank(rank, ranks, gpus):
+def gpu_for_rank(rank: int, ranks: int, gpus: int) -> tuple[int, int]:
     """Return (GPU, ranks on it) for one of the ranks of a node: they take the GPUs in turn."""
     return rank % gpus, len(range(rank % gpus, ranks, gpus))

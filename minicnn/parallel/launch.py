@@ -117,9 +117,9 @@ def _communicator() -> Any:
     if comm.size == 1 and size > 1:
         library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
         raise RuntimeError(
-            f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: this mpiexec belongs to "
-            "another MPI. Use the mpiexec of the environment that mpi4py is installed in, or build mpi4py against "
-            "this MPI (pip install minicnn[mpi-system])"
+            f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: this "
+            "mpiexec belongs to another MPI. Use the mpiexec of the environment that mpi4py is "
+            "installed in, or build mpi4py against this MPI (pip install minicnn[mpi-system])"
         )
     return comm if comm.size > 1 else ALONE
 

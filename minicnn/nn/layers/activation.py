@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...kernels.types import Array
+from ...kernels.types import Array, Shape
 from .base import Context, Layer, image_shape
 
 
@@ -150,7 +150,7 @@ class SpatialDropout2D(Dropout):
 
     prefix = "spatial_dropout2d"
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: Shape) -> Shape:
         return image_shape(self, shape)
 
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
