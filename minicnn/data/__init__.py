@@ -2,9 +2,11 @@
 feeds training.
 """
 
+from typing import Any
+
 from . import transforms
 from .batches import ArrayDataset, batches
-from .event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
+from .event import CLASS_OF_PDG, CLASSES, IGNORED, PARTICLE, PIXEL_CLASSES, Event, EventError
 from .generate import generate
 from .node_store import NodeStore
 from .readers import EventWriter, open_events
@@ -15,7 +17,9 @@ from .store import EventStore
 __all__ = [
     "CLASSES",
     "CLASS_OF_PDG",
+    "IGNORED",
     "PARTICLE",
+    "PIXEL_CLASSES",
     "ArrayDataset",
     "Event",
     "EventError",
@@ -33,7 +37,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def __getattr__(name: str) -> Any:
     if name == "Simulator":  # its inner loops need numba, which takes a second to load
         from ..simulate import Simulator
 

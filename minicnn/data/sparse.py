@@ -152,6 +152,21 @@ class SparseImage:
         np.add.at(total, place, values)
         return cls(np.stack([key // shape[1], key % shape[1]], 1), total, shape, background)
 
+    def index_of(self, rows: Any, columns: Any) -> np.ndarray:
+        """Return int64 (m,): where each of the given pixels is in the list; ValueError for one that
+        is not lit.
+        """
+        width = np.int64(self.shape[1])
+        listed = self.coords[:, 0] * width + self.coords[:, 1]
+        wanted = np.asarray(rows, np.int64) * width + np.asarray(columns, np.int64)
+        index = np.searchsorted(listed, wanted)
+        missing = index == len(listed)
+        missing[~missing] = listed[index[~missing]] != wanted[~missing]
+        if missing.any():
+            row, column = divmod(int(wanted[missing.argmax()]), int(width))
+            raise ValueError(f"the pixel at (row {row}, column {column}) is not lit")
+        return index
+
     def plane(self, c: int) -> SparseImage:
         """Return channel ``c`` as an image of one channel, (H, W, 1): the pixels where this channel
         differs from the background.
