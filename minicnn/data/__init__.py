@@ -5,14 +5,18 @@ feeds training.
 from typing import Any
 
 from . import transforms
+from .augmented import Augmented
 from .batches import ArrayDataset, batches
+from .dataset import Dataset, EventSource
 from .event import CLASS_OF_PDG, CLASSES, IGNORED, PARTICLE, PIXEL_CLASSES, Event, EventError
 from .generate import generate
 from .node_store import NodeStore
+from .planes import Planes
 from .readers import EventWriter, open_events
 from .shard import shard, split
 from .sparse import SparseImage
 from .store import EventStore
+from .targets import TARGETS, class_weights
 
 __all__ = [
     "CLASSES",
@@ -20,15 +24,21 @@ __all__ = [
     "IGNORED",
     "PARTICLE",
     "PIXEL_CLASSES",
+    "TARGETS",
     "ArrayDataset",
+    "Augmented",
+    "Dataset",
     "Event",
     "EventError",
+    "EventSource",
     "EventStore",
     "EventWriter",
     "NodeStore",
+    "Planes",
     "Simulator",
     "SparseImage",
     "batches",
+    "class_weights",
     "generate",
     "open_events",
     "shard",
