@@ -16,6 +16,7 @@ from helpers import SHARED
 from minicnn.data import CLASS_OF_PDG, PARTICLE, SparseImage
 from minicnn.simulate import Simulator, detector, geometry, ionisation, kinematics, material
 from minicnn.simulate import particles as P
+from minicnn.simulate.tiles import new_tiles
 from minicnn.simulate.validation import readout
 
 DATA = SHARED
@@ -154,7 +155,9 @@ def test_bad_arguments_are_named():
     for arguments, words in (
         ({"shape": (3600, 3600, 2)}, "got 2"),
         ({"shape": (7200, 3600, 1)}, "3600"),
-        ({"shape": (10, 10)}, "planes"),
+        ({"shape": (10, 10, 1, 1)}, "planes"),
+        ({"shape": "big"}, "edge of a square"),
+        ({"size": 256}, r"no setting size.*shape=\(height, width, planes\)"),
         ({"classes": ("tau",)}, "tau"),
         ({"gain": 2}, "gain"),
         ({"seed": -1}, "seed"),
@@ -328,7 +331,7 @@ def test_point_charge_drifts_to_its_pixel():
     """
     source = Simulator(seed=0, noise=0.0, threshold=1e-3, lifetime=8000.0)
     dead, quiet = np.zeros(3600, bool), source._noise[0]
-    tiles = detector.new_tiles()
+    tiles = new_tiles()
     sums, widths = [], []
     for x in (1.0, 255.0):
         steps = np.array([[x, 10.0, 400.0, 0.0, 2.0, 0.3]])

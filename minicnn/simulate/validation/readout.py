@@ -6,6 +6,7 @@ import numpy as np
 
 from ...data.event import CLASSES
 from .. import detector, geometry
+from ..tiles import new_tiles
 from .base import Check, Figure, Series, Validation, histogram, relative
 
 
@@ -147,7 +148,7 @@ def correlation(stretches, most=6):
 
 def noise_image(simulator, plane=0):
     """Return (FULL, FULL) of noise alone, in every pixel."""
-    tiles = detector.new_tiles(detector.GRID_ROWS * detector.GRID_COLUMNS)
+    tiles = new_tiles(detector.GRID_ROWS * detector.GRID_COLUMNS)
     for i in range(detector.GRID_ROWS):
         for j in range(detector.GRID_COLUMNS):
             detector.tile(tiles, i, j)
