@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from ..types import Array
-from .checks import floats, shaped
+from .checks import check_float32, check_shape
 from .elementary import ONE, ZERO, activate, exp, expm1, slope
 from .jit import BLOCK, block, jit, tasks, threaded
 
@@ -57,7 +57,7 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
     """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha 0 is relu. float32, any
     shape.
     """
-    x = floats("elu", x=x)
+    x = check_float32("elu", x=x)
     y = np.empty_like(x)
     _elu(tasks(x.size), x.reshape(-1), np.float32(alpha), y.reshape(-1))
     return y
@@ -67,8 +67,8 @@ def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
     """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output.
     float32, any shape.
     """
-    dy, y = floats("elu_backward", dy=dy, y=y)
-    shaped("elu_backward", "dy", dy, y.shape)
+    dy, y = check_float32("elu_backward", dy=dy, y=y)
+    check_shape("elu_backward", "dy", dy, y.shape)
     dx = np.empty_like(dy)
     _elu_backward(tasks(y.size), dy.reshape(-1), y.reshape(-1), np.float32(alpha), dx.reshape(-1))
     return dx
@@ -76,7 +76,7 @@ def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
 
 def relu(x: Array) -> Array:
     """y = max(x, 0). float32, any shape."""
-    x = floats("relu", x=x)
+    x = check_float32("relu", x=x)
     y = np.empty_like(x)
     _relu(tasks(x.size), x.reshape(-1), y.reshape(-1))
     return y
@@ -84,8 +84,8 @@ def relu(x: Array) -> Array:
 
 def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0. float32, any shape."""
-    dy, y = floats("relu_backward", dy=dy, y=y)
-    shaped("relu_backward", "dy", dy, y.shape)
+    dy, y = check_float32("relu_backward", dy=dy, y=y)
+    check_shape("relu_backward", "dy", dy, y.shape)
     dx = np.empty_like(dy)
     _relu_backward(tasks(y.size), dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx
@@ -95,8 +95,8 @@ def dropout(x: Array, keep: Array, rate: float) -> Array:
     """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own
     backward with dy for x.
     """
-    x = floats("dropout", x=x)
-    shaped("dropout", "keep", keep, x.shape)
+    x = check_float32("dropout", x=x)
+    check_shape("dropout", "keep", keep, x.shape)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout needs a rate from 0 to below 1, got {rate!r}")
     y = np.empty_like(x)
@@ -241,7 +241,7 @@ def activation(x: Array, function: str, alpha: float = 0.0) -> Array:
     tanh        (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     softplus    log(1 + exp(x))                     (Dugas et al. 2001)
     """
-    x, (loop, _) = floats("activation", x=x), _loops("activation", function)
+    x, (loop, _) = check_float32("activation", x=x), _loops("activation", function)
     y = np.empty_like(x)
     loop(tasks(x.size), x.reshape(-1), np.float32(alpha), y.reshape(-1))
     return y
@@ -250,9 +250,9 @@ def activation(x: Array, function: str, alpha: float = 0.0) -> Array:
 def activation_backward(dy: Array, x: Array, y: Array, function: str, alpha: float = 0.0) -> Array:
     """dx = dy * function'(x), where y = function(x); float32, any shape."""
     op = "activation_backward"
-    dy, x, y = floats(op, dy=dy, x=x, y=y)
-    shaped(op, "dy", dy, x.shape)
-    shaped(op, "y", y, x.shape)
+    dy, x, y = check_float32(op, dy=dy, x=x, y=y)
+    check_shape(op, "dy", dy, x.shape)
+    check_shape(op, "y", y, x.shape)
     dx, (_, loop) = np.empty_like(x), _loops(op, function)
     loop(
         tasks(x.size),

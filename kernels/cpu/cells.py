@@ -14,7 +14,7 @@ from ..types import Array, Pair, Shape
 from ..workspace import Workspace
 from .block import few_channels, run_block
 from .block_backward import add_dw, padded, sort_by_argmax, sum_rows, turned_weights
-from .checks import buffer, floats, gradient, shaped
+from .checks import buffer, check_float32, check_shape, gradient_target
 from .jit import POSITIVE, jit, parallel
 from .positions import changed_positions, every
 from .windows import windows
@@ -56,7 +56,7 @@ def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Ar
     """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
     ``background``; None if more than ``most``.
     """
-    x = floats("lit_pixels", x=x)[0]
+    x = check_float32("lit_pixels", x=x)[0]
     start = np.zeros(len(x) + 1, np.int64)
     _count_lit(x, np.float32(background), start)
     np.cumsum(start, out=start)
@@ -170,12 +170,12 @@ def put_pixels(x: Array, at: Array, values: Array) -> Array:
     """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
     output.
     """
-    x = gradient("put_pixels", "x", x, x.shape)
-    shaped("put_pixels", "values", values, (len(at), x.shape[3]))
+    x = gradient_target("put_pixels", "x", x, x.shape)
+    check_shape("put_pixels", "values", values, (len(at), x.shape[3]))
     done = _put(
         x.reshape(-1, *x.shape[2:]),
         np.ascontiguousarray(at, np.int32),
-        floats("put_pixels", values=values),
+        check_float32("put_pixels", values=values),
     )
     if done < len(at):
         raise IndexError(
@@ -203,7 +203,7 @@ def class_sums(
     sums = np.zeros((*pairs, values.shape[1]))
     row_class, column_class = (np.ascontiguousarray(a, np.int64) for a in classes)
     _add_to_classes(
-        floats("class_sums", values=values),
+        check_float32("class_sums", values=values),
         np.ascontiguousarray(at, np.int32),
         row_class,
         column_class,
@@ -252,7 +252,7 @@ def fill_windows(
         *kernel,
         top,
         left,
-        floats("fill_windows", values=values),
+        check_float32("fill_windows", values=values),
         row_class,
         column_class,
     )
@@ -283,9 +283,9 @@ def cell_windows(
     """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0
     outside the image, in ``out``.
     """
-    x, pool = floats("cell_windows", x=x), pair(pool, "pool size")
+    x, pool = check_float32("cell_windows", x=x), pair(pool, "pool size")
     shape = len(cells), pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1, x.shape[3]
-    out = gradient("cell_windows", "out", out, shape)
+    out = gradient_target("cell_windows", "out", out, shape)
     (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
     _copy_windows(x[0], np.ascontiguousarray(cells, np.int32), *pool, top, left, out)
     return out
@@ -310,10 +310,10 @@ def conv2d_block_cells(
     positions ``at`` alone, and that at rest position (r, c) of cell (i, j) sees the same as its
     position (rows[i, r], columns[j, c]): sums that see nothing of ``at`` are then computed once.
     """
-    x, w, b = floats("conv2d_block_cells", x=x, w=w, b=b)
+    x, w, b = check_float32("conv2d_block_cells", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
     grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
-    shaped("conv2d_block_cells", "b", b, w.shape[3:])
+    check_shape("conv2d_block_cells", "b", b, w.shape[3:])
     y, argmax = (
         np.empty((len(cells), w.shape[3]), np.float32),
         np.empty((len(cells), w.shape[3]), np.uint8),
@@ -434,15 +434,15 @@ def conv2d_block_cells_backward(
     ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_cells_backward"
-    dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
+    dy, x, w, y = check_float32(op, dy=dy, x=x, w=w, y=y)
     pool = pair(pool, "pool size")
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
     kh, kw, ci, co = w.shape
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
-        shaped(op, name, a, (len(cells), co))
+        check_shape(op, name, a, (len(cells), co))
     if need_dw:
-        dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
+        dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[3:])
     alpha, argmax = np.float32(alpha), np.ascontiguousarray(argmax, np.uint8)
     if len(cells) and need_dw:
         add_dw(

@@ -47,7 +47,7 @@ def set_threads(n: int) -> None:
     numba.set_num_threads(int(n))
 
 
-def floats(op, **arrays):
+def check_float32(op, **arrays):
     """Return the arrays C-contiguous (and writable in type: one compiled version each); TypeError
     where one is not float32.
     """
@@ -59,11 +59,11 @@ def floats(op, **arrays):
                 f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the reference backend"
             )
         flags = a.flags
-        out.append(a if flags.c_contiguous and flags.writeable else plain(a))
+        out.append(a if flags.c_contiguous and flags.writeable else as_contiguous(a))
     return out[0] if len(out) == 1 else out
 
 
-def plain(a):
+def as_contiguous(a):
     """Return ``a`` C-contiguous; a read-only array is seen through a writable view, which spares a
     second compilation.
     """
@@ -81,13 +81,13 @@ class _Memory:
         self.__array_interface__ = dict(a.__array_interface__, data=(a.ctypes.data, False))
 
 
-def shaped(op, name, a, shape):
+def check_shape(op, name, a, shape):
     """Raise ValueError unless ``a`` has this shape."""
     if tuple(a.shape) != tuple(shape):
         raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(a.shape)}")
 
 
-def gradient(op, name, a, shape):
+def gradient_target(op, name, a, shape):
     """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
     if a is None:
         return np.zeros(shape, np.float32)
@@ -95,7 +95,7 @@ def gradient(op, name, a, shape):
         raise TypeError(
             f"{op} on the cpu backend adds to a float32 array, but {name} is {getattr(a, 'dtype', type(a).__name__)}"
         )
-    shaped(op, name, a, shape)
+    check_shape(op, name, a, shape)
     if not a.flags.c_contiguous or not a.flags.writeable:
         raise ValueError(
             f"{op} adds to {name} in place, so it must be C-contiguous and writable, got strides {a.strides}"
@@ -130,7 +130,7 @@ def buffer(work, name, shape, dtype=np.float32, fill=None):
     return room[:size].view(dtype).reshape(shape)
 
 
-def once(work, name, make):
+def cached_until_update(work, name, make):
     """Return ``make()``, from work if it was computed since the last weight update."""
     return make() if work is None else work.once(name, make)
 
@@ -157,5 +157,5 @@ def moments(op: str, x: np.ndarray, **arrays: np.ndarray) -> list[np.ndarray]:
                 f"{op} needs {name} as a float64 array, as channel_moments gives it, got "
                 f"{getattr(a, 'dtype', type(a).__name__)}"
             )
-        shaped(op, name, a, x.shape[1:])
+        check_shape(op, name, a, x.shape[1:])
     return [np.array(a) for a in arrays.values()]  # small; a copy spares a version for strides

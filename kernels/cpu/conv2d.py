@@ -6,7 +6,7 @@ from numba import prange
 from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
 from ..types import Array, Pair
 from ..workspace import Workspace
-from .checks import aligned, buffer, floats, gradient, shaped
+from .checks import aligned, buffer, check_float32, check_shape, gradient_target
 from .jit import parallel, tasks, threaded
 from .pack import packed, split
 from .tile import LANES, MAX_PIXELS, MAX_VECTORS, VECTORS, store_tile
@@ -15,7 +15,7 @@ CHUNK = 256  # positions summed in float32 before the sum goes to float64
 
 
 @threaded
-def _place(x, out, top, left, sh, sw):
+def _copy_strided(x, out, top, left, sh, sw):
     """Copy x into the zero-filled ``out`` at (top, left), its pixels (sh, sw) apart."""
     n, h, w, c = x.shape
     for task in prange(n * h):
@@ -35,7 +35,7 @@ def padded(x, pads, work, name, spread=(1, 1)):
     n, h, w, c = x.shape
     shape = (n, top + (h - 1) * spread[0] + 1 + bottom, left + (w - 1) * spread[1] + 1 + right, c)
     out = buffer(work, f"{name} {pads} {spread}", shape, fill=0)
-    _place(tasks(x.size), x, out, top, left, *spread)
+    _copy_strided(tasks(x.size), x, out, top, left, *spread)
     return out
 
 
@@ -167,10 +167,10 @@ def conv2d(
     1) * d + 1 pixels (Yu, Koltun 2016, arXiv:1511.07122). ``work`` keeps the padded input and the
     packed weights (call work.expire() after a change of w).
     """
-    x, w, b = floats("conv2d", x=x, w=w, b=b)
+    x, w, b = check_float32("conv2d", x=x, w=w, b=b)
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     shape = conv_output(x.shape, w.shape, stride, padding, dilation)
-    shaped("conv2d", "b", b, shape[3:])
+    check_shape("conv2d", "b", b, shape[3:])
     w = spread_taps(w, dilation)
     return _convolve(x, w, b, stride, conv_padding(x.shape, w.shape, stride, padding), shape, work)
 
@@ -208,13 +208,13 @@ def conv2d_backward(
     dx is the convolution of dy (its pixels ``stride`` apart) with the weights turned by 180
     degrees. dw and db are added to.
     """
-    dy, x, w = floats("conv2d_backward", dy=dy, x=x, w=w)
+    dy, x, w = check_float32("conv2d_backward", dy=dy, x=x, w=w)
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     shape = conv_output(x.shape, w.shape, stride, padding, dilation)
-    shaped("conv2d_backward", "dy", dy, shape)
+    check_shape("conv2d_backward", "dy", dy, shape)
     dw, db = (
-        gradient("conv2d_backward", "dw", dw, w.shape),
-        gradient("conv2d_backward", "db", db, w.shape[3:]),
+        gradient_target("conv2d_backward", "dw", dw, w.shape),
+        gradient_target("conv2d_backward", "db", db, w.shape[3:]),
     )
     w = spread_taps(w, dilation)
     pads = conv_padding(x.shape, w.shape, stride, padding)
@@ -272,10 +272,10 @@ def conv2d_transpose(
     where OH = H * s for "same" and H * s + max(KH - s, 0) for "valid", as in Keras (Dumoulin, Visin
     2016, arXiv:1603.07285, section 4).
     """
-    x, w, b = floats("conv2d_transpose", x=x, w=w, b=b)
+    x, w, b = check_float32("conv2d_transpose", x=x, w=w, b=b)
     stride = pair(stride, "stride")
     shape = conv_transpose_output(x.shape, w.shape, stride, padding)
-    shaped("conv2d_transpose", "b", b, shape[3:])
+    check_shape("conv2d_transpose", "b", b, shape[3:])
     return _input_gradient(
         x, shape, w, b, stride, conv_padding(shape, w.shape, stride, padding), work
     )
@@ -296,11 +296,11 @@ def conv2d_transpose_backward(
     (N, OH, OW, C_out), all float32. dx is conv2d of dy. dw and db are added to.
     """
     op = "conv2d_transpose_backward"
-    dy, x, w = floats(op, dy=dy, x=x, w=w)
+    dy, x, w = check_float32(op, dy=dy, x=x, w=w)
     stride = pair(stride, "stride")
     shape = conv_transpose_output(x.shape, w.shape, stride, padding)
-    shaped(op, "dy", dy, shape)
-    dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[2:3])
+    check_shape(op, "dy", dy, shape)
+    dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[2:3])
     pads = conv_padding(shape, w.shape, stride, padding)
     dw += _weight_sums(x, dy, w.shape, stride, pads, work)  # x is the output of that convolution
     db += channel_sums(dy.reshape(-1, shape[3]))

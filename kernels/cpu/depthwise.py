@@ -8,7 +8,7 @@ from numba import prange
 from ..shapes import conv_padding, depthwise_output, pair
 from ..types import Array, Pair
 from ..workspace import Workspace
-from .checks import floats, gradient, shaped
+from .checks import check_float32, check_shape, gradient_target
 from .conv2d import CHUNK, channel_sums
 from .jit import jit, tasks, threaded
 
@@ -123,10 +123,10 @@ def depthwise_conv2d(
     x (N, H, W, C), w (KH, KW, C, M), b (C * M,) -> y (N, OH, OW, C * M), all float32. Outside the
     image x is 0 (Chollet 2017, arXiv:1610.02357; the order of channels is Keras').
     """
-    x, w, b = floats("depthwise_conv2d", x=x, w=w, b=b)
+    x, w, b = check_float32("depthwise_conv2d", x=x, w=w, b=b)
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     shape = depthwise_output(x.shape, w.shape, stride, padding, dilation)
-    shaped("depthwise_conv2d", "b", b, shape[3:])
+    check_shape("depthwise_conv2d", "b", b, shape[3:])
     (top, _), (left, _) = conv_padding(x.shape, w.shape, stride, padding, dilation)
     kh, kw, _, each = w.shape
     y = np.empty(shape, np.float32)
@@ -151,11 +151,11 @@ def depthwise_conv2d_backward(
     (N, OH, OW, C * M), all float32. dw and db are added to.
     """
     op = "depthwise_conv2d_backward"
-    dy, x, w = floats(op, dy=dy, x=x, w=w)
+    dy, x, w = check_float32(op, dy=dy, x=x, w=w)
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     shape = n, oh, _, many = depthwise_output(x.shape, w.shape, stride, padding, dilation)
-    shaped(op, "dy", dy, shape)
-    dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, (many,))
+    check_shape(op, "dy", dy, shape)
+    dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, (many,))
     (top, _), (left, _) = conv_padding(x.shape, w.shape, stride, padding, dilation)
     kh, kw, _, each = w.shape
     geometry = each, *stride, *dilation, top, left

@@ -11,9 +11,9 @@ __all__ = [
     "CACHE",
     "POSITIVE",
     "_LockedCache",
+    "aligned_empty",
     "block",
     "jit",
-    "lines",
     "parallel",
     "tasks",
     "threaded",
@@ -39,7 +39,7 @@ def tasks(elements: int) -> int:
 
 
 @jit
-def lines(shape):
+def aligned_empty(shape):
     """An uninitialised float32 array from the start of a cache line, for compiled code; see
     checks.aligned.
     """

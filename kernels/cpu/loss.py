@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..types import Array
-from .checks import floats
+from .checks import check_float32
 
 
 def _labels(op, labels, p):
@@ -23,7 +23,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """Per-event loss -log p[label] with p = softmax(logits): returns (losses (N,), p (N, classes))
     float32; labels int (N,).
     """
-    logits = floats("softmax_cross_entropy", logits=logits)
+    logits = check_float32("softmax_cross_entropy", logits=logits)
     labels = _labels("softmax_cross_entropy", labels, logits)
     shifted = logits - logits.max(1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(1))
@@ -34,6 +34,6 @@ def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
     """Gradient of the *sum* of the losses with respect to the logits: p - one_hot(labels), (N,
     classes) float32.
     """
-    dlogits = floats("softmax_cross_entropy_backward", p=p).copy()
+    dlogits = check_float32("softmax_cross_entropy_backward", p=p).copy()
     dlogits[np.arange(len(p)), _labels("softmax_cross_entropy_backward", labels, p)] -= 1
     return dlogits

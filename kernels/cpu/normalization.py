@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from ..types import Array
-from .checks import check_last_axis, floats, gradient, moments, shaped
+from .checks import check_float32, check_last_axis, check_shape, gradient_target, moments
 from .jit import BLOCK, threaded
 
 
@@ -109,7 +109,7 @@ def channel_moments(x: Array) -> tuple[Array, Array]:
     """mean[c] and variance[c] (biased: divided by the number of positions) of x (..., C) float32
     over all axes but the last. Returns (mean (C,), variance (C,)), both float64.
     """
-    flat = check_last_axis("channel_moments", "x", floats("channel_moments", x=x), least=2)
+    flat = check_last_axis("channel_moments", "x", check_float32("channel_moments", x=x), least=2)
     if not flat.size:
         raise ValueError(f"channel_moments needs at least one number, got shape {x.shape}")
     rows, count = _rows(flat)
@@ -132,11 +132,11 @@ def normalize(
     With the moments of x itself this is batch normalisation (Ioffe, Szegedy 2015,
     arXiv:1502.03167).
     """
-    x, gamma, beta = floats("normalize", x=x, gamma=gamma, beta=beta)
+    x, gamma, beta = check_float32("normalize", x=x, gamma=gamma, beta=beta)
     flat = check_last_axis("normalize", "x", x, least=2)
     mean, variance = moments("normalize", flat, mean=mean, variance=variance)
-    shaped("normalize", "gamma", gamma, mean.shape)
-    shaped("normalize", "beta", beta, mean.shape)
+    check_shape("normalize", "gamma", gamma, mean.shape)
+    check_shape("normalize", "beta", beta, mean.shape)
     rows, count = _rows(flat)
     y = np.empty_like(x)
     scale = gamma / np.sqrt(variance + epsilon)
@@ -166,14 +166,14 @@ def normalize_backward(
     by way of them; else they are constants, and dx has no such sums.
     """
     op = "normalize_backward"
-    dy, x, gamma = floats(op, dy=dy, x=x, gamma=gamma)
+    dy, x, gamma = check_float32(op, dy=dy, x=x, gamma=gamma)
     flat = check_last_axis(op, "x", x, least=2)
     mean, variance = moments(op, flat, mean=mean, variance=variance)
-    shaped(op, "dy", dy, x.shape)
-    shaped(op, "gamma", gamma, mean.shape)
+    check_shape(op, "dy", dy, x.shape)
+    check_shape(op, "gamma", gamma, mean.shape)
     dgamma, dbeta = (
-        gradient(op, "dgamma", dgamma, gamma.shape),
-        gradient(op, "dbeta", dbeta, gamma.shape),
+        gradient_target(op, "dgamma", dgamma, gamma.shape),
+        gradient_target(op, "dbeta", dbeta, gamma.shape),
     )
     inverse, g = 1 / np.sqrt(variance + epsilon), dy.reshape(flat.shape)
     rows, count = _rows(flat)
@@ -209,10 +209,10 @@ def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Arr
     x (..., C), gamma and beta (C,) -> (y (..., C), mean (..., 1), inverse_deviation (..., 1)), all
     float32.
     """
-    x, gamma, beta = floats("layer_norm", x=x, gamma=gamma, beta=beta)
+    x, gamma, beta = check_float32("layer_norm", x=x, gamma=gamma, beta=beta)
     flat = check_last_axis("layer_norm", "x", x, least=1)
-    shaped("layer_norm", "gamma", gamma, flat.shape[1:])
-    shaped("layer_norm", "beta", beta, flat.shape[1:])
+    check_shape("layer_norm", "gamma", gamma, flat.shape[1:])
+    check_shape("layer_norm", "beta", beta, flat.shape[1:])
     y = np.empty_like(x)
     mean, inverse = (np.empty((*x.shape[:-1], 1), np.float32) for _ in range(2))
     rows, count = _rows(flat)
@@ -247,17 +247,17 @@ def layer_norm_backward(
         dx = inverse_deviation * (g - mean of g - x^ * mean of g * x^)
     """
     op = "layer_norm_backward"
-    dy, x, mean, inverse_deviation, gamma = floats(
+    dy, x, mean, inverse_deviation, gamma = check_float32(
         op, dy=dy, x=x, mean=mean, inverse_deviation=inverse_deviation, gamma=gamma
     )
     flat = check_last_axis(op, "x", x, least=1)
-    shaped(op, "dy", dy, x.shape)
-    shaped(op, "mean", mean, (*x.shape[:-1], 1))
-    shaped(op, "inverse_deviation", inverse_deviation, mean.shape)
-    shaped(op, "gamma", gamma, flat.shape[1:])
+    check_shape(op, "dy", dy, x.shape)
+    check_shape(op, "mean", mean, (*x.shape[:-1], 1))
+    check_shape(op, "inverse_deviation", inverse_deviation, mean.shape)
+    check_shape(op, "gamma", gamma, flat.shape[1:])
     dgamma, dbeta = (
-        gradient(op, "dgamma", dgamma, gamma.shape),
-        gradient(op, "dbeta", dbeta, gamma.shape),
+        gradient_target(op, "dgamma", dgamma, gamma.shape),
+        gradient_target(op, "dbeta", dbeta, gamma.shape),
     )
     rows, count = _rows(flat)
     sums = np.zeros((count, 2, flat.shape[1]))

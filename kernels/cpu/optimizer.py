@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from ..types import Array
-from .checks import floats, shaped
+from .checks import check_float32, check_shape
 from .jit import BLOCK, block, tasks, threaded
 
 LARGEST = np.finfo(np.float32).max
@@ -68,7 +68,7 @@ def _find_not_finite(a, found):
 
 def finite(a: Array) -> bool:
     """Return whether no element of ``a`` is NaN or infinite."""
-    a = floats("finite", a=a).reshape(-1)
+    a = check_float32("finite", a=a).reshape(-1)
     found = np.empty(tasks(a.size), np.bool_)
     _find_not_finite(found.size, a, found)
     return not found.any()
@@ -84,8 +84,8 @@ def _in_place(op, dw, inputs, out):
     shape = dw.shape
     out = tuple(np.empty(shape, np.float32) for _ in inputs) if out is None else out
     for name, a in {**inputs, **{f"out[{i}]": a for i, a in enumerate(out)}}.items():
-        shaped(op, name, a, shape)
-    dw, *given = floats(op, dw=dw, **inputs)
+        check_shape(op, name, a, shape)
+    dw, *given = check_float32(op, dw=dw, **inputs)
     for to in out:
         if to.dtype != np.float32 or not to.flags.c_contiguous:
             raise TypeError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from .checks import buffer, once
+from .checks import buffer, cached_until_update
 from .jit import tasks, threaded
 
 
@@ -22,7 +22,7 @@ def split(size, most):
 ROWS = 16  # of w that a task packs
 
 
-class Packed(NamedTuple):
+class PackedWeights(NamedTuple):
     """Weights by group of output channels: group g holds ``width[g]`` channels from ``start[g]``,
     as (KH * KW * C_in, width).
     """
@@ -48,7 +48,7 @@ def pack(w, unit, sizes, work=None, name="weights"):
         work, f"packed: {name}", (rows * int(width.sum()),), fill=0
     )  # zeros: channels that there are not
     _pack(tasks(w.size), np.ascontiguousarray(w).reshape(rows, co), start, width, out)
-    return Packed(out, start, width)
+    return PackedWeights(out, start, width)
 
 
 @threaded
@@ -64,4 +64,4 @@ def _pack(w, start, width, out):
 
 def packed(work, name, w, unit, sizes):
     """Return pack(w, unit, sizes), once per weight update where there is a Workspace."""
-    return once(work, name, lambda: pack(w, unit, sizes, work, name))
+    return cached_until_update(work, name, lambda: pack(w, unit, sizes, work, name))

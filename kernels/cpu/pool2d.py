@@ -7,7 +7,7 @@ from numba import prange
 
 from ..shapes import argmax_dtype, global_pool_check, pair, pool_output
 from ..types import Array, Pair, Shape
-from .checks import floats, plain, shaped
+from .checks import as_contiguous, check_float32, check_shape
 from .jit import tasks, threaded
 
 CHUNK = 256  # positions summed in float32 before the sum goes to float64
@@ -130,7 +130,7 @@ def maxpool2d(x: Array, size: Pair, stride: Pair | None = None) -> tuple[Array, 
     x (N, H, W, C) float32. Returns (y, argmax): argmax = a * PW + b of the first maximum in
     row-major order, uint8 (int32 above 256 positions).
     """
-    x = floats("maxpool2d", x=x)
+    x = check_float32("maxpool2d", x=x)
     size = pair(size, "pool size")
     stride = size if stride is None else pair(stride, "stride")
     shape = pool_output(x.shape, size, stride)
@@ -145,13 +145,13 @@ def maxpool2d_backward(
     """dx (x_shape): each dy (N, OH, OW, C) float32 is added at the position that was its window's
     maximum.
     """
-    dy = floats("maxpool2d_backward", dy=dy)
+    dy = check_float32("maxpool2d_backward", dy=dy)
     size = pair(size, "pool size")
     stride = size if stride is None else pair(stride, "stride")
-    shaped("maxpool2d_backward", "dy", dy, pool_output(x_shape, size, stride))
-    shaped("maxpool2d_backward", "argmax", argmax, dy.shape)
+    check_shape("maxpool2d_backward", "dy", dy, pool_output(x_shape, size, stride))
+    check_shape("maxpool2d_backward", "argmax", argmax, dy.shape)
     dx = np.empty(x_shape, np.float32)
-    argmax = plain(np.asarray(argmax, argmax_dtype(size)))
+    argmax = as_contiguous(np.asarray(argmax, argmax_dtype(size)))
     _maxpool2d_backward(tasks(dx.size), dy, argmax, *size, *stride, stride[0], dx)
     return dx
 
@@ -160,7 +160,7 @@ def avgpool2d(x: Array, size: Pair, stride: Pair | None = None) -> Array:
     """y[n, i, j, c] = mean of x[n, i*s + a, j*s + b, c] over 0 <= a < PH, 0 <= b < PW; windows that
     do not fit are dropped. x (N, H, W, C) float32 -> y (N, OH, OW, C).
     """
-    x = floats("avgpool2d", x=x)
+    x = check_float32("avgpool2d", x=x)
     size = pair(size, "pool size")
     stride = size if stride is None else pair(stride, "stride")
     y = np.empty(pool_output(x.shape, size, stride), np.float32)
@@ -172,10 +172,10 @@ def avgpool2d_backward(dy: Array, x_shape: Shape, size: Pair, stride: Pair | Non
     """dx (x_shape): each dy (N, OH, OW, C) float32 / (PH * PW) is added at all positions of its
     window.
     """
-    dy = floats("avgpool2d_backward", dy=dy)
+    dy = check_float32("avgpool2d_backward", dy=dy)
     size = pair(size, "pool size")
     stride = size if stride is None else pair(stride, "stride")
-    shaped("avgpool2d_backward", "dy", dy, pool_output(tuple(x_shape), size, stride))
+    check_shape("avgpool2d_backward", "dy", dy, pool_output(tuple(x_shape), size, stride))
     dx = np.empty(x_shape, np.float32)
     scale = np.float32(1 / (size[0] * size[1]))
     _avgpool2d_backward(tasks(dx.size), dy, *size, *stride, scale, dx)
@@ -186,7 +186,7 @@ def global_average_pool(x: Array) -> Array:
     """y[n, c] = mean of x[n, i, j, c] over all positions. x (N, H, W, C) float32 -> y (N, C) (Lin
     et al. 2014, arXiv:1312.4400).
     """
-    x = floats("global_average_pool", x=x)
+    x = check_float32("global_average_pool", x=x)
     global_pool_check("global_average_pool", x.shape)
     n, h, w, c = x.shape
     sums = np.empty((n, -(-h * w // CHUNK), c))
@@ -196,10 +196,10 @@ def global_average_pool(x: Array) -> Array:
 
 def global_average_pool_backward(dy: Array, x_shape: Shape) -> Array:
     """dx[n, i, j, c] = dy[n, c] / (H * W), of x_shape (N, H, W, C), float32."""
-    dy = floats("global_average_pool_backward", dy=dy)
+    dy = check_float32("global_average_pool_backward", dy=dy)
     global_pool_check("global_average_pool_backward", tuple(x_shape))
     n, h, w, c = x_shape
-    shaped("global_average_pool_backward", "dy", dy, (n, c))
+    check_shape("global_average_pool_backward", "dy", dy, (n, c))
     dx = np.empty(x_shape, np.float32)
     dx[...] = (dy / np.float32(h * w))[:, None, None]
     return dx
@@ -209,7 +209,7 @@ def global_max_pool(x: Array) -> tuple[Array, Array]:
     """y[n, c] = max of x[n, i, j, c] over all positions. x (N, H, W, C) float32 -> (y (N, C),
     argmax (N, C) int32): argmax = i * W + j of the first maximum in row-major order.
     """
-    x = floats("global_max_pool", x=x)
+    x = check_float32("global_max_pool", x=x)
     global_pool_check("global_max_pool", x.shape)
     n, h, w, c = x.shape
     shape = n, -(-h * w // SPAN), c
@@ -221,11 +221,11 @@ def global_max_pool(x: Array) -> tuple[Array, Array]:
 
 def global_max_pool_backward(dy: Array, argmax: Array, x_shape: Shape) -> Array:
     """dx (x_shape): dy[n, c] (float32) at the position of the maximum, 0 elsewhere."""
-    dy = floats("global_max_pool_backward", dy=dy)
+    dy = check_float32("global_max_pool_backward", dy=dy)
     global_pool_check("global_max_pool_backward", tuple(x_shape))
     n, h, w, c = x_shape
-    shaped("global_max_pool_backward", "dy", dy, (n, c))
-    shaped("global_max_pool_backward", "argmax", argmax, (n, c))
+    check_shape("global_max_pool_backward", "dy", dy, (n, c))
+    check_shape("global_max_pool_backward", "argmax", argmax, (n, c))
     dx = np.zeros((n, h * w, c), np.float32)
     np.put_along_axis(dx, np.asarray(argmax)[:, None], dy[:, None], 1)
     return dx.reshape(x_shape)

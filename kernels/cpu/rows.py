@@ -3,7 +3,7 @@ brings numbers into lanes.
 
 patches, add_rows          sums of a gradient times a piece of an image or of weights: short rows in registers, long ones in memory
 transpose, deinterleave    windows side by side, one to a lane
-announce                   memory that will soon be written
+prefetch_for_write         memory that will soon be written
 """
 
 from llvmlite import ir
@@ -248,7 +248,7 @@ def deinterleave(stride, address, count, out):
 
 
 @intrinsic
-def _announce(context, address):
+def _prefetch_for_write(context, address):
     def codegen(context, builder, signature, args):
         pointer = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
@@ -261,9 +261,9 @@ def _announce(context, address):
 
 
 @jit
-def announce(address, many):
+def prefetch_for_write(address, many):
     """Tell the processor that ``many`` bytes from ``address`` will soon be written: it fetches
     their cache lines in the meantime.
     """
     for k in range(0, many, 64):
-        _announce(address + k)
+        _prefetch_for_write(address + k)

@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from ..types import Array
-from .checks import check_last_axis, floats, shaped
+from .checks import check_float32, check_last_axis, check_shape
 from .elementary import exp
 from .jit import BLOCK, threaded
 
@@ -45,7 +45,7 @@ def softmax(x: Array) -> Array:
     """y = exp(x) / sum of exp(x) over the last axis, with the largest x subtracted first, so that
     nothing overflows. x (..., C) float32 -> y (..., C).
     """
-    x = floats("softmax", x=x)
+    x = check_float32("softmax", x=x)
     flat, rows = _rows("softmax", x)
     y = np.empty_like(x)
     _softmax(-(-len(flat) // rows), flat, rows, y.reshape(flat.shape))
@@ -54,8 +54,8 @@ def softmax(x: Array) -> Array:
 
 def softmax_backward(dy: Array, y: Array) -> Array:
     """dx = y * (dy - sum of dy * y over the last axis), for dy and y (..., C) float32."""
-    dy, y = floats("softmax_backward", dy=dy, y=y)
-    shaped("softmax_backward", "dy", dy, y.shape)
+    dy, y = check_float32("softmax_backward", dy=dy, y=y)
+    check_shape("softmax_backward", "dy", dy, y.shape)
     flat, rows = _rows("softmax_backward", y)
     dx = np.empty_like(y)
     _softmax_backward(

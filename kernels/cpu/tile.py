@@ -25,7 +25,7 @@ there are fewer channels than lanes, different pooling cells (x are vectors, w i
 same picture with the roles of x and w exchanged. At their end:
 
     "channels", pixels at equal distances     out[p][q] = acc[p][q]
-    "listed", channels too, pixels anywhere   the same; ``largest`` then takes the maximum over the positions of a cell
+    "listed", channels too, pixels anywhere   the same; ``max_of_rows`` then takes the maximum over the positions of a cell
     "cells"                                   best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
 
 Each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps:
@@ -312,11 +312,11 @@ def cells_tile(
     )
 
 
-def make_largest(sizes, lanes):
+def make_max_of_rows(sizes, lanes):
     """Return an intrinsic that finds the largest of each column of sums and where it is, with one
     body per number of ``vectors``:
 
-        largest(vectors, count, sums, row, where, best, at)
+        max_of_rows(vectors, count, sums, row, where, best, at)
 
     best[c] = the largest of sums[i * row + c] over i < count, at[c] = where[i] of the first that
     is: for c < lanes * vectors. All but the numbers are addresses: of float32; where of uint8, at
@@ -324,7 +324,7 @@ def make_largest(sizes, lanes):
     """
 
     @intrinsic
-    def largest(context, vectors, count, sums, row, where, best, at):
+    def max_of_rows(context, vectors, count, sums, row, where, best, at):
         def codegen(context, builder, signature, args):
             vectors, count, sums, row, where, best, at = args
             e, b = Emit(builder, lanes), builder
@@ -346,12 +346,12 @@ def make_largest(sizes, lanes):
 
         return types.void(*[types.int64] * 7), codegen
 
-    return largest
+    return max_of_rows
 
 
-_largest = make_largest(VECTORS, LANES)
+_max_of_rows = make_max_of_rows(VECTORS, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def largest(vectors, count, sums, row, where, best, at):
-    _largest(vectors, count, sums, row, where, best, at)
+def max_of_rows(vectors, count, sums, row, where, best, at):
+    _max_of_rows(vectors, count, sums, row, where, best, at)

@@ -3,14 +3,14 @@
 import numpy as np
 
 from ..types import Array, Kernels
-from .checks import contiguous, floats, shaped
+from .checks import check_float32, check_shape, contiguous
 
 
 def elu(kernels: Kernels, x: Array, alpha: float = 1.0) -> Array:
     """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha
     0 is relu. float32, any shape.
     """
-    x = floats(kernels, "elu", x=x)
+    x = check_float32(kernels, "elu", x=x)
     y = kernels.empty(x.shape)
     kernels.each("activations.cu", "elu", x.size, x, float(alpha), y)
     return y
@@ -20,8 +20,8 @@ def elu_backward(kernels: Kernels, dy: Array, y: Array, alpha: float = 1.0) -> A
     """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output.
     float32, any shape.
     """
-    dy, y = floats(kernels, "elu_backward", dy=dy, y=y)
-    shaped("elu_backward", "dy", dy, y.shape)
+    dy, y = check_float32(kernels, "elu_backward", dy=dy, y=y)
+    check_shape("elu_backward", "dy", dy, y.shape)
     dx = kernels.empty(dy.shape)
     kernels.each("activations.cu", "elu_backward", y.size, dy, y, float(alpha), dx)
     return dx
@@ -29,7 +29,7 @@ def elu_backward(kernels: Kernels, dy: Array, y: Array, alpha: float = 1.0) -> A
 
 def relu(kernels: Kernels, x: Array) -> Array:
     """y = max(x, 0). float32, any shape."""
-    x = floats(kernels, "relu", x=x)
+    x = check_float32(kernels, "relu", x=x)
     y = kernels.empty(x.shape)
     kernels.each("activations.cu", "relu", x.size, x, y)
     return y
@@ -37,8 +37,8 @@ def relu(kernels: Kernels, x: Array) -> Array:
 
 def relu_backward(kernels: Kernels, dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0. float32, any shape."""
-    dy, y = floats(kernels, "relu_backward", dy=dy, y=y)
-    shaped("relu_backward", "dy", dy, y.shape)
+    dy, y = check_float32(kernels, "relu_backward", dy=dy, y=y)
+    check_shape("relu_backward", "dy", dy, y.shape)
     dx = kernels.empty(dy.shape)
     kernels.each("activations.cu", "relu_backward", y.size, dy, y, dx)
     return dx
@@ -48,8 +48,8 @@ def dropout(kernels: Kernels, x: Array, keep: Array, rate: float) -> Array:
     """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own
     backward with dy for x.
     """
-    x = floats(kernels, "dropout", x=x)
-    shaped("dropout", "keep", keep, x.shape)
+    x = check_float32(kernels, "dropout", x=x)
+    check_shape("dropout", "keep", keep, x.shape)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout needs a rate from 0 to below 1, got {rate!r}")
     y = kernels.empty(x.shape)
@@ -98,7 +98,7 @@ def activation(kernels: Kernels, x: Array, function: str, alpha: float = 0.0) ->
     tanh        (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     softplus    log(1 + exp(x))                     (Dugas et al. 2001)
     """
-    x, constants = floats(kernels, "activation", x=x), _formulas("activation", function)
+    x, constants = check_float32(kernels, "activation", x=x), _formulas("activation", function)
     y = kernels.empty(x.shape)
     kernels.each("activation.cu", "activation", x.size, x, float(alpha), y, **constants)
     return y
@@ -109,9 +109,9 @@ def activation_backward(
 ) -> Array:
     """dx = dy * function'(x), where y = function(x); float32, any shape."""
     op = "activation_backward"
-    dy, x, y = floats(kernels, op, dy=dy, x=x, y=y)
-    shaped(op, "dy", dy, x.shape)
-    shaped(op, "y", y, x.shape)
+    dy, x, y = check_float32(kernels, op, dy=dy, x=x, y=y)
+    check_shape(op, "dy", dy, x.shape)
+    check_shape(op, "y", y, x.shape)
     constants, dx = _formulas(op, function), kernels.empty(x.shape)
     kernels.each(
         "activation.cu", "activation_backward", x.size, dy, x, y, float(alpha), dx, **constants

@@ -8,7 +8,7 @@ from functools import lru_cache
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from ..types import Array, Kernels, Pair
 from ..workspace import Workspace
-from .checks import floats, once, shaped
+from .checks import cached_until_update, check_float32, check_shape
 
 POSITIONS = 25  # pool positions of a thread: with 4 channels, 100 sums in registers
 MOST = (
@@ -103,7 +103,7 @@ def packed(kernels, w, channels, work):
         padded[..., :co] = w
         return padded
 
-    return once(work, f"packed {channels}", make)
+    return cached_until_update(work, f"packed {channels}", make)
 
 
 def aligned(kernels, x):
@@ -115,11 +115,11 @@ def check(kernels, op, x, w, b, pool, alpha, padding):
     """Check the arguments of the block; returns (x, w, b, pool, shape of y, shape of the
     convolution).
     """
-    x, w, b = floats(kernels, op, x=x, w=w, b=b)
+    x, w, b = check_float32(kernels, op, x=x, w=w, b=b)
     pool = pair(pool, "pool size")
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     shape = pool_output(z_shape, pool, pool)
-    shaped(op, "b", b, shape[3:])
+    check_shape(op, "b", b, shape[3:])
     if pool[0] * pool[1] > 256:
         raise ValueError(
             f"{op} keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; use the three ops"
@@ -174,7 +174,7 @@ def run_tensor_cores(kernels, x, cells, grid, w, b, pool, alpha, pads, y, argmax
             *grid,
             cells,
             n,
-            once(work, "fragments", fragments),
+            cached_until_update(work, "fragments", fragments),
             b,
             co,
             float(alpha),

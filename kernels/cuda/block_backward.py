@@ -9,7 +9,7 @@ from ..shapes import conv_output, conv_padding, pair, pool_output
 from ..types import Array, Kernels, Pair
 from ..workspace import Workspace
 from .block import RESERVE, aligned, largest_divisor, window_bytes, window_constants
-from .checks import contiguous, floats, gradient, once, shaped
+from .checks import cached_until_update, check_float32, check_shape, contiguous, gradient_target
 from .conv2d import add_parts
 
 SUMS, MORE = (
@@ -117,7 +117,7 @@ def window_gradients(kernels, dy, y, argmax, w, pool, alpha, work):
     kh, kw, ci, co = w.shape
     constants, shared = slice_constants((kh, kw), pool, ci, co)
     size = constants["SLICE"]
-    turned = once(
+    turned = cached_until_update(
         work,
         "turned",
         lambda: (
@@ -177,12 +177,12 @@ def conv2d_block_backward(
     need_dw=False.
     """
     op = "conv2d_block_backward"
-    dy, x, w, y = floats(kernels, op, dy=dy, x=x, w=w, y=y)
+    dy, x, w, y = check_float32(kernels, op, dy=dy, x=x, w=w, y=y)
     pool, alpha = pair(pool, "pool size"), float(alpha)
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     shape = n, oh, ow, co = pool_output(z_shape, pool, pool)
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
-        shaped(op, name, a, shape)
+        check_shape(op, name, a, shape)
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     how = dw_constants(kernels.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
     if how is None:  # windows too large for shared memory: as in the forward pass
@@ -194,7 +194,10 @@ def conv2d_block_backward(
     argmax = contiguous(argmax)
     flat = [a.reshape(-1, co) for a in (dy, y, argmax)]
     if need_dw:
-        dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, (co,))
+        dw, db = (
+            gradient_target(kernels, op, "dw", dw, w.shape),
+            gradient_target(kernels, op, "db", db, (co,)),
+        )
         add_dw(kernels, how, flat[0], x, None, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
     if not need_dx:
         return None, dw, db

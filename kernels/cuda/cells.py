@@ -14,7 +14,7 @@ from ..types import Array, Kernels, Pair, Shape
 from ..workspace import Workspace
 from .block import check, run_block, tile
 from .block_backward import add_dw, dw_constants, window_gradients
-from .checks import floats, gradient, integers, once, shaped
+from .checks import cached_until_update, check_float32, check_shape, gradient_target, integers
 
 SEGMENT = 1024  # as in cells.cu
 PARTS = 256  # partial sums over cells of the class sums: short loops, because each step waits for memory
@@ -46,7 +46,7 @@ def lit_pixels(
     """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
     ``background``; None if more than ``most``.
     """
-    x = floats(kernels, "lit_pixels", x=x)
+    x = check_float32(kernels, "lit_pixels", x=x)
     mask = kernels.empty((x.shape[0] * x.shape[1], x.shape[2]), np.uint8)
     kernels.each("cells.cu", "mark_pixels", mask.size, x, x.shape[3], float(background), mask)
     return _listed(kernels, mask, most)
@@ -92,7 +92,7 @@ def active_cells(
 
 def take_pixels(kernels: Kernels, x: Array, at: Array) -> Array:
     """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
-    x, at = floats(kernels, "take_pixels", x=x), integers(kernels, at)
+    x, at = check_float32(kernels, "take_pixels", x=x), integers(kernels, at)
     values = kernels.empty((len(at), x.shape[3]))
     kernels.each("cells.cu", "take_or_put", values.size, x, *x.shape[2:], at, values, False)
     return values
@@ -102,13 +102,13 @@ def put_pixels(kernels: Kernels, x: Array, at: Array, values: Array) -> Array:
     """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
     output and must be contiguous.
     """
-    values, at = floats(kernels, "put_pixels", values=values), integers(kernels, at)
-    shaped("put_pixels", "values", values, (len(at), x.shape[3]))
+    values, at = check_float32(kernels, "put_pixels", values=values), integers(kernels, at)
+    check_shape("put_pixels", "values", values, (len(at), x.shape[3]))
     kernels.each(
         "cells.cu",
         "take_or_put",
         values.size,
-        gradient(kernels, "put_pixels", "x", x, x.shape),
+        gradient_target(kernels, "put_pixels", "x", x, x.shape),
         *x.shape[2:],
         at,
         values,
@@ -125,8 +125,8 @@ def class_sums(
 
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
-    values, at = floats(kernels, "class_sums", values=values), integers(kernels, at)
-    shaped("class_sums", "at", at, (len(values), 2))
+    values, at = check_float32(kernels, "class_sums", values=values), integers(kernels, at)
+    check_shape("class_sums", "at", at, (len(values), 2))
     if not len(at):
         return kernels.zeros((*pairs, values.shape[1]), np.float64)
     rows, columns = (integers(kernels, c) for c in classes)
@@ -166,10 +166,10 @@ def cell_windows(
     """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0
     outside the image, in ``out``.
     """
-    x, cells = floats(kernels, "cell_windows", x=x), integers(kernels, cells)
+    x, cells = check_float32(kernels, "cell_windows", x=x), integers(kernels, cells)
     shape = len(cells), *(p + q - 1 for p, q in zip(pool, kernel)), x.shape[3]
     out = kernels.empty(shape) if out is None else out
-    shaped("cell_windows", "out", out, shape)
+    check_shape("cell_windows", "out", out, shape)
     oh, *rest = _geometry(x, kernel, pool, padding)
     kernels.each("cells.cu", "cell_windows", out.size, x, *x.shape[1:], oh, cells, *rest, out)
     return out
@@ -193,7 +193,7 @@ def fill_windows(
     """
     oh, *rest = _geometry(x, kernel, pool, padding)
     row_class, column_class = (integers(kernels, c) for c in classes)
-    values, cells = floats(kernels, "fill_windows", values=values), integers(kernels, cells)
+    values, cells = check_float32(kernels, "fill_windows", values=values), integers(kernels, cells)
     n = len(cells) * math.prod(p + q - 1 for p, q in zip(pool, kernel)) * x.shape[3]
     kernels.each(
         "cells.cu",
@@ -290,15 +290,18 @@ def conv2d_block_cells_backward(
     ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_cells_backward"
-    dy, x, w, y = floats(kernels, op, dy=dy, x=x, w=w, y=y)
+    dy, x, w, y = check_float32(kernels, op, dy=dy, x=x, w=w, y=y)
     pool, alpha = pair(pool, "pool size"), float(alpha)
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)[1:3]
     ci, co = w.shape[2:]
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
-        shaped(op, name, a, (len(cells), co))
+        check_shape(op, name, a, (len(cells), co))
     if need_dw:
-        dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, (co,))
+        dw, db = (
+            gradient_target(kernels, op, "dw", dw, w.shape),
+            gradient_target(kernels, op, "db", db, (co,)),
+        )
     cells, argmax = integers(kernels, cells), integers(kernels, argmax, np.uint8)
     how = dw_constants(kernels.runtime.shared_memory, w.shape[:2], pool, ci, co)
     if how is None:
@@ -314,7 +317,9 @@ def conv2d_block_cells_backward(
     )
     where = tuple(kernels.runtime.address(c) for c in (rows, columns))
     counts = (
-        once(work, ("classes", where), lambda: tuple(int(c.max()) + 1 for c in (rows, columns)))
+        cached_until_update(
+            work, ("classes", where), lambda: tuple(int(c.max()) + 1 for c in (rows, columns))
+        )
         if classes
         else (1, 1)
     )

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def floats(kernels, op, **arrays):
+def check_float32(kernels, op, **arrays):
     """Return the arrays C-contiguous; TypeError where one is no device array of float32."""
     out = []
     for name, a in arrays.items():
@@ -31,13 +31,13 @@ def integers(kernels, a, dtype=np.int32):
     return contiguous(kernels.asarray(a, dtype))
 
 
-def shaped(op, name, a, shape):
+def check_shape(op, name, a, shape):
     """Raise ValueError unless ``a`` has this shape."""
     if tuple(a.shape) != tuple(shape):
         raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(a.shape)}")
 
 
-def gradient(kernels, op, name, a, shape):
+def gradient_target(kernels, op, name, a, shape):
     """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
     if a is None:
         return kernels.zeros(shape)
@@ -46,7 +46,7 @@ def gradient(kernels, op, name, a, shape):
             f"{op} on the {kernels.name} backend adds to a float32 array on the device, but {name} is "
             f"{getattr(a, 'dtype', type(a).__name__)}"
         )
-    shaped(op, name, a, shape)
+    check_shape(op, name, a, shape)
     if not a.flags.c_contiguous:
         raise ValueError(
             f"{op} adds to {name} in place, so it must be C-contiguous, got strides {a.strides}"
@@ -54,7 +54,7 @@ def gradient(kernels, op, name, a, shape):
     return a
 
 
-def once(work, name, make):
+def cached_until_update(work, name, make):
     """Return ``make()``, from work if it was computed since the last weight update."""
     return make() if work is None else work.once(name, make)
 
@@ -81,5 +81,5 @@ def moments(kernels, op, x, **arrays):
                 f"{op} needs {name} as a float64 array on the device, as channel_moments gives it, "
                 f"got {getattr(a, 'dtype', type(a).__name__)}"
             )
-        shaped(op, name, a, x.shape[1:])
+        check_shape(op, name, a, x.shape[1:])
     return [contiguous(a) for a in arrays.values()]

@@ -5,7 +5,7 @@ import numpy as np
 from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
 from ..types import Array, Kernels, Pair
 from ..workspace import Workspace
-from .checks import floats, gradient, shaped
+from .checks import check_float32, check_shape, gradient_target
 from .sums import channel_sums
 
 CHUNK, PARTS = (
@@ -31,10 +31,10 @@ def conv2d(
     the image x is 0. ``dilation`` d is the distance of taps: the kernel reaches over (K - 1) * d + 1
     pixels (Yu, Koltun 2016, arXiv:1511.07122).
     """
-    x, w, b = floats(kernels, "conv2d", x=x, w=w, b=b)
+    x, w, b = check_float32(kernels, "conv2d", x=x, w=w, b=b)
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     shape = conv_output(x.shape, w.shape, stride, padding, dilation)
-    shaped("conv2d", "b", b, shape[3:])
+    check_shape("conv2d", "b", b, shape[3:])
     pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
     return _convolve(kernels, x, w, b, stride, dilation, pads, shape)
 
@@ -100,11 +100,14 @@ def conv2d_backward(
     OW, C_out); dw, db are added to.
     """
     op = "conv2d_backward"
-    dy, x, w = floats(kernels, op, dy=dy, x=x, w=w)
+    dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     shape = conv_output(x.shape, w.shape, stride, padding, dilation)
-    shaped(op, "dy", dy, shape)
-    dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, shape[3:])
+    check_shape(op, "dy", dy, shape)
+    dw, db = (
+        gradient_target(kernels, op, "dw", dw, w.shape),
+        gradient_target(kernels, op, "db", db, shape[3:]),
+    )
     pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
     _add_weight_gradient(kernels, dy, x, stride, dilation, pads, dw, db)
     dx = _input_gradient(kernels, dy, w, stride, dilation, pads, x.shape) if need_dx else None
@@ -127,10 +130,10 @@ def conv2d_transpose(
     = H * s for "same" and H * s + max(KH - s, 0) for "valid", as in Keras (Dumoulin, Visin 2016,
     arXiv:1603.07285, section 4).
     """
-    x, w, b = floats(kernels, "conv2d_transpose", x=x, w=w, b=b)
+    x, w, b = check_float32(kernels, "conv2d_transpose", x=x, w=w, b=b)
     stride = pair(stride, "stride")
     shape = conv_transpose_output(x.shape, w.shape, stride, padding)
-    shaped("conv2d_transpose", "b", b, shape[3:])
+    check_shape("conv2d_transpose", "b", b, shape[3:])
     pads = conv_padding(shape, w.shape, stride, padding)
     y = _input_gradient(kernels, x, w, stride, (1, 1), pads, shape)
     y += b
@@ -153,11 +156,14 @@ def conv2d_transpose_backward(
     (N, OH, OW, C_out). dx is conv2d of dy. dw and db are added to.
     """
     op = "conv2d_transpose_backward"
-    dy, x, w = floats(kernels, op, dy=dy, x=x, w=w)
+    dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
     stride = pair(stride, "stride")
     shape = conv_transpose_output(x.shape, w.shape, stride, padding)
-    shaped(op, "dy", dy, shape)
-    dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, shape[3:])
+    check_shape(op, "dy", dy, shape)
+    dw, db = (
+        gradient_target(kernels, op, "dw", dw, w.shape),
+        gradient_target(kernels, op, "db", db, shape[3:]),
+    )
     pads = conv_padding(shape, w.shape, stride, padding)
     # x is the output of that convolution; what its bias would get, the sum of x, is nobody's.
     _add_weight_gradient(kernels, x, dy, stride, (1, 1), pads, dw, kernels.zeros(x.shape[3:]))

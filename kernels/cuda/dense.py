@@ -2,7 +2,7 @@
 
 from ..types import Array, Kernels
 from ..workspace import Workspace
-from .checks import floats, gradient, shaped
+from .checks import check_float32, check_shape, gradient_target
 
 
 def _check(op, x, w):
@@ -14,9 +14,9 @@ def _check(op, x, w):
 
 def dense(kernels: Kernels, x: Array, w: Array, b: Array, work: Workspace | None = None) -> Array:
     """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32."""
-    x, w, b = floats(kernels, "dense", x=x, w=w, b=b)
+    x, w, b = check_float32(kernels, "dense", x=x, w=w, b=b)
     _check("dense", x, w)
-    shaped("dense", "b", b, w.shape[1:])
+    check_shape("dense", "b", b, w.shape[1:])
     return x @ w + b
 
 
@@ -34,10 +34,13 @@ def dense_backward(
     and db are added to.
     """
     op = "dense_backward"
-    dy, x, w = floats(kernels, op, dy=dy, x=x, w=w)
+    dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
     _check(op, x, w)
-    shaped(op, "dy", dy, (x.shape[0], w.shape[1]))
-    dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, w.shape[1:])
+    check_shape(op, "dy", dy, (x.shape[0], w.shape[1]))
+    dw, db = (
+        gradient_target(kernels, op, "dw", dw, w.shape),
+        gradient_target(kernels, op, "db", db, w.shape[1:]),
+    )
     dw += x.T @ dy
     db += dy.sum(0)
     return dy @ w.T if need_dx else None, dw, db

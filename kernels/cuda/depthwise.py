@@ -5,7 +5,7 @@ import numpy as np
 from ..shapes import conv_padding, depthwise_output, pair
 from ..types import Array, Kernels, Pair
 from ..workspace import Workspace
-from .checks import floats, gradient, shaped
+from .checks import check_float32, check_shape, gradient_target
 from .conv2d import CHUNK, PARTS, add_parts
 
 
@@ -25,9 +25,9 @@ def depthwise_conv2d(
     x (N, H, W, C), w (KH, KW, C, M), b (C * M,) float32 -> y (N, OH, OW, C * M). Outside the image
     x is 0 (Chollet 2017, arXiv:1610.02357; the order of channels is Keras').
     """
-    x, w, b = floats(kernels, "depthwise_conv2d", x=x, w=w, b=b)
+    x, w, b = check_float32(kernels, "depthwise_conv2d", x=x, w=w, b=b)
     shape, geometry = _geometry(x, w, stride, padding, dilation)
-    shaped("depthwise_conv2d", "b", b, shape[3:])
+    check_shape("depthwise_conv2d", "b", b, shape[3:])
     y = kernels.empty(shape)
     kernels.each("depthwise.cu", "depthwise", y.size, x, w, b, *geometry, y)
     return y
@@ -58,11 +58,14 @@ def depthwise_conv2d_backward(
     (N, OH, OW, C * M). dw and db are added to.
     """
     op = "depthwise_conv2d_backward"
-    dy, x, w = floats(kernels, op, dy=dy, x=x, w=w)
+    dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
     shape, geometry = _geometry(x, w, stride, padding, dilation)
-    shaped(op, "dy", dy, shape)
+    check_shape(op, "dy", dy, shape)
     n, oh, ow, many = shape
-    dw, db = gradient(kernels, op, "dw", dw, w.shape), gradient(kernels, op, "db", db, (many,))
+    dw, db = (
+        gradient_target(kernels, op, "dw", dw, w.shape),
+        gradient_target(kernels, op, "db", db, (many,)),
+    )
     pixels, taps = n * oh * ow, w.shape[0] * w.shape[1]
     if pixels:
         span = -(-pixels // (CHUNK * PARTS)) * CHUNK

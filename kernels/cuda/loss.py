@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..types import Array, Kernels
-from .checks import floats, integers
+from .checks import check_float32, integers
 
 
 def _labels(kernels, op, labels, p):
@@ -18,7 +18,7 @@ def softmax_cross_entropy(kernels: Kernels, logits: Array, labels: Array) -> tup
     """Per-event loss -log p[label] with p = softmax(logits): returns (losses (N,), p (N, classes))
     float32; labels int (N,), each from 0 to classes - 1, which is not checked again here.
     """
-    logits = floats(kernels, "softmax_cross_entropy", logits=logits)
+    logits = check_float32(kernels, "softmax_cross_entropy", logits=logits)
     labels = _labels(kernels, "softmax_cross_entropy", labels, logits)
     losses, p = kernels.empty(logits.shape[:1]), kernels.empty(logits.shape)
     kernels.launch(
@@ -35,7 +35,7 @@ def softmax_cross_entropy_backward(kernels: Kernels, p: Array, labels: Array) ->
     """Gradient of the *sum* of the losses with respect to the logits: p - one_hot(labels), (N,
     classes) float32.
     """
-    p = floats(kernels, "softmax_cross_entropy_backward", p=p)
+    p = check_float32(kernels, "softmax_cross_entropy_backward", p=p)
     labels = _labels(kernels, "softmax_cross_entropy_backward", labels, p)
     dlogits = kernels.empty(p.shape)
     kernels.launch(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..types import Array, Kernels
-from .checks import check_last_axis, floats, gradient, moments, shaped
+from .checks import check_float32, check_last_axis, check_shape, gradient_target, moments
 from .sums import add_spans, channel_sums, spans_of
 
 
@@ -40,7 +40,9 @@ def channel_moments(kernels: Kernels, x: Array) -> tuple[Array, Array]:
     """mean[c] and variance[c] (biased: divided by the number of positions) of x (..., C) float32
     over all axes but the last. Returns (mean (C,), variance (C,)), both float64.
     """
-    flat = check_last_axis("channel_moments", "x", floats(kernels, "channel_moments", x=x), least=2)
+    flat = check_last_axis(
+        "channel_moments", "x", check_float32(kernels, "channel_moments", x=x), least=2
+    )
     if not flat.size:
         raise ValueError(f"channel_moments needs at least one number, got shape {x.shape}")
     mean = channel_sums(kernels, flat) / len(flat)
@@ -62,11 +64,11 @@ def normalize(
     With the moments of x itself this is batch normalisation (Ioffe, Szegedy 2015,
     arXiv:1502.03167).
     """
-    x, gamma, beta = floats(kernels, "normalize", x=x, gamma=gamma, beta=beta)
+    x, gamma, beta = check_float32(kernels, "normalize", x=x, gamma=gamma, beta=beta)
     flat = check_last_axis("normalize", "x", x, least=2)
     mean, variance = moments(kernels, "normalize", flat, mean=mean, variance=variance)
-    shaped("normalize", "gamma", gamma, mean.shape)
-    shaped("normalize", "beta", beta, mean.shape)
+    check_shape("normalize", "gamma", gamma, mean.shape)
+    check_shape("normalize", "beta", beta, mean.shape)
     y = kernels.empty(x.shape)
     scale = gamma / np.sqrt(variance + epsilon)
     _each(kernels, "normalize", y.size, x, mean, scale, beta, x.shape[-1], y)
@@ -96,14 +98,14 @@ def normalize_backward(
     by way of them; else they are constants, and dx has no such sums.
     """
     op = "normalize_backward"
-    dy, x, gamma = floats(kernels, op, dy=dy, x=x, gamma=gamma)
+    dy, x, gamma = check_float32(kernels, op, dy=dy, x=x, gamma=gamma)
     flat = check_last_axis(op, "x", x, least=2)
     mean, variance = moments(kernels, op, flat, mean=mean, variance=variance)
-    shaped(op, "dy", dy, x.shape)
-    shaped(op, "gamma", gamma, mean.shape)
+    check_shape(op, "dy", dy, x.shape)
+    check_shape(op, "gamma", gamma, mean.shape)
     dgamma, dbeta = (
-        gradient(kernels, op, "dgamma", dgamma, gamma.shape),
-        gradient(kernels, op, "dbeta", dbeta, gamma.shape),
+        gradient_target(kernels, op, "dgamma", dgamma, gamma.shape),
+        gradient_target(kernels, op, "dbeta", dbeta, gamma.shape),
     )
     inverse = 1 / np.sqrt(variance + epsilon)
     sums = _gradient_sums(kernels, dy.reshape(flat.shape), flat, mean, inverse)
@@ -127,10 +129,10 @@ def layer_norm(
     x (..., C), gamma and beta (C,) -> (y (..., C), mean (..., 1), inverse_deviation (..., 1)), all
     float32.
     """
-    x, gamma, beta = floats(kernels, "layer_norm", x=x, gamma=gamma, beta=beta)
+    x, gamma, beta = check_float32(kernels, "layer_norm", x=x, gamma=gamma, beta=beta)
     rows, c = check_last_axis("layer_norm", "x", x, least=1).shape
-    shaped("layer_norm", "gamma", gamma, (c,))
-    shaped("layer_norm", "beta", beta, (c,))
+    check_shape("layer_norm", "gamma", gamma, (c,))
+    check_shape("layer_norm", "beta", beta, (c,))
     y = kernels.empty(x.shape)
     mean, inverse = (kernels.empty((*x.shape[:-1], 1)) for _ in range(2))
     _each(kernels, "layer_norm", rows, x, gamma, beta, c, float(epsilon), y, mean, inverse)
@@ -155,18 +157,18 @@ def layer_norm_backward(
         dx = inverse_deviation * (g - mean of g - x^ * mean of g * x^)
     """
     op = "layer_norm_backward"
-    dy, x, mean, inverse_deviation, gamma = floats(
+    dy, x, mean, inverse_deviation, gamma = check_float32(
         kernels, op, dy=dy, x=x, mean=mean, inverse_deviation=inverse_deviation, gamma=gamma
     )
     flat = check_last_axis(op, "x", x, least=1)
     rows, c = flat.shape
-    shaped(op, "dy", dy, x.shape)
-    shaped(op, "mean", mean, (*x.shape[:-1], 1))
-    shaped(op, "inverse_deviation", inverse_deviation, mean.shape)
-    shaped(op, "gamma", gamma, (c,))
+    check_shape(op, "dy", dy, x.shape)
+    check_shape(op, "mean", mean, (*x.shape[:-1], 1))
+    check_shape(op, "inverse_deviation", inverse_deviation, mean.shape)
+    check_shape(op, "gamma", gamma, (c,))
     dgamma, dbeta = (
-        gradient(kernels, op, "dgamma", dgamma, gamma.shape),
-        gradient(kernels, op, "dbeta", dbeta, gamma.shape),
+        gradient_target(kernels, op, "dgamma", dgamma, gamma.shape),
+        gradient_target(kernels, op, "dbeta", dbeta, gamma.shape),
     )
     sums = _gradient_sums(kernels, dy.reshape(flat.shape), flat, mean, inverse_deviation)
     dbeta += sums[0].astype(np.float32)

@@ -5,15 +5,15 @@ import math
 import numpy as np
 
 from ..types import Array, Kernels
-from .checks import floats, shaped
+from .checks import check_float32, check_shape
 
 
 def _outputs(kernels, op, w, others, out, count):
     """Return the vectors to write to, checked: ``out``, or new ones like w."""
     out = tuple(kernels.empty(w.shape) for _ in range(count)) if out is None else out
     for name, a in {**others, **{f"out[{i}]": a for i, a in enumerate(out)}}.items():
-        floats(kernels, op, **{name: a})
-        shaped(op, name, a, w.shape)
+        check_float32(kernels, op, **{name: a})
+        check_shape(op, name, a, w.shape)
     if not all(a.flags.c_contiguous for a in out):
         raise ValueError(f"{op} writes to contiguous vectors")
     return out
@@ -48,7 +48,7 @@ def sgd(
         "optimizer.cu",
         "sgd",
         w.size,
-        *floats(kernels, "sgd", w=w, dw=dw, velocity=velocity),
+        *check_float32(kernels, "sgd", w=w, dw=dw, velocity=velocity),
         float(learning_rate),
         float(momentum),
         bool(nesterov),
@@ -98,7 +98,7 @@ def adam(
         "optimizer.cu",
         "adam",
         w.size,
-        *floats(kernels, "adam", w=w, dw=dw, mean=mean, square=square),
+        *check_float32(kernels, "adam", w=w, dw=dw, mean=mean, square=square),
         *map(float, rates),
         *out,
     )
