@@ -57,9 +57,13 @@ def _sum_patches(kh, kc, count, g, address, row, out, out_row):
 
 @jit
 def sum_rows(count, g, address, row, first, rows, offset, floats, out, out_row):
-    """out[r, k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] +
-    offset + k], for r < rows and k < floats, and up to LANES - 1 more; g, address and row are
-    arrays, ``out`` is an address."""
+    """out[r, k] += sum over i < count of g[i] * patch i at (first + r, offset + k), for r < rows and
+    k < floats.
+
+    address[i] is the byte address of patch i, row[i] its row stride in floats; ``out`` is a byte
+    address, out_row its row stride in floats. Writes whole vectors: up to LANES - 1 floats beyond
+    ``floats`` in each row of out must be writable.
+    """
     vectors = (floats + LANES - 1) // LANES
     for i in range(0, count, MOST_ROWS):
         add_rows(

@@ -69,8 +69,8 @@ def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Ar
 
 @jit
 def _reach(pool, kernel):
-    """Return back (pool,): a pixel in row r of pool (one of PH) lies in the windows of its cell and
-    of back[r] cells before it.
+    """Return back (pool,): how many *preceding* cells also have a window that covers a pixel at
+    offset r within its cell's pooling area (windows overlap by kernel - 1).
     """
     back = np.empty(pool, np.int64)
     for r in range(pool):
@@ -83,7 +83,8 @@ def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
     """Mark the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH -
     2, columns likewise.
 
-    ends[i] comes as (OW, 0) and becomes the range of columns that has the marks of row i.
+    ends[i] = (first, end) of the marked columns in row i; the caller initialises it to the empty
+    range (OW, 0).
     """
     oh, ow = mask.shape
     up, back = _reach(ph, kh), _reach(pw, kw)
@@ -102,7 +103,7 @@ def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
             near, marks = ends[i & POSITIVE], mask[i & POSITIVE]
             near[0], near[1] = min(near[0], low), max(near[1], high)
             marks[low & POSITIVE] = marks[(high - 1) & POSITIVE] = (
-                True  # one or two, mostly: no branch to be foreseen
+                True  # usually one or two cells: both ends, instead of a branch that is mispredicted
             )
             for j in range(low + 1, high - 1):
                 marks[j & POSITIVE] = True

@@ -26,8 +26,9 @@ def _copy_strided(x, out, top, left, sh, sw):
 
 
 def padded(x, pads, work, name, spread=(1, 1)):
-    """Return x within zeros; ``spread`` puts its pixels that far apart. Only the inside of a kept
-    buffer is ever written.
+    """Return x with a border of zeros; with ``spread`` (sh, sw) also sh - 1 zero rows and sw - 1
+    zero columns between its pixels (transposed convolution). The buffer is kept in ``work``: its
+    zeros are made once and never written.
     """
     (top, bottom), (left, right) = pads
     if spread == (1, 1) and not any((top, bottom, left, right)):

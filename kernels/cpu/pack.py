@@ -44,9 +44,8 @@ def pack(w, unit, sizes, work=None, name="weights"):
         left -= columns[-1]
     width = np.array(columns, np.int64) * unit
     start = np.cumsum(width) - width
-    out = buffer(
-        work, f"packed: {name}", (rows * int(width.sum()),), fill=0
-    )  # zeros: channels that there are not
+    # Zero-filled, because a group's width is rounded up beyond the last real channel.
+    out = buffer(work, f"packed: {name}", (rows * int(width.sum()),), fill=0)
     _pack(tasks(w.size), np.ascontiguousarray(w).reshape(rows, co), start, width, out)
     return PackedWeights(out, start, width)
 

@@ -202,12 +202,21 @@ def make_tile(shapes, lanes, kind):
         last)
 
     sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row
-    * w_row + step * w_step + q]; x, w, out, where are addresses. The x strides count floats, in a
-    tile of cells vectors; w's count floats; q counts vectors, in a tile of cells floats. "listed":
-    x and x_row are addresses of int64 arrays, the address of each pixel and the floats from one of
-    its rows to the next; x_pixel is not used. "cells": out is best, ``last`` the position of pixel
-    0; else ``where`` is not used and ``last`` is the distance of two pixels in out. Keep the result
-    in a module's global: numba's disk cache never finds functions that reach it through a closure.
+    * w_row + step * w_step + q]. All operands are int64; x, w, out, where are byte addresses.
+
+        operand           "channels"            "listed"                         "cells"
+        x                 of pixel 0            of int64 (pixels,): addresses    of the first vector
+        x_row             floats                of int64 (pixels,): floats       vectors
+        x_step, x_pixel   floats                floats, not used                 vectors
+        w_row, w_step     floats                floats                           floats
+        q counts          vectors               vectors                          floats
+        out               sums                  sums                             best
+        where             not used              not used                         positions, int32
+        last              floats from pixel     floats from pixel                position of pixel 0
+                          to pixel in out       to pixel in out
+
+    Keep the result in a module's global: numba's disk cache has no name for an intrinsic in a
+    closure (kernels/jit.py).
     """
 
     @intrinsic

@@ -10,12 +10,14 @@ from ..types import Array, Kernels, Pair
 from ..workspace import Workspace
 from .checks import cached_until_update, check_float32, check_shape
 
-POSITIONS = 25  # pool positions of a thread: with 4 channels, 100 sums in registers
-MOST = (
-    128  # threads of a block: several small ones share a multiprocessor and hide each other's loads
-)
-RESERVE = 2 << 10  # bytes of shared memory for what is small
-WINDOWS = 100 << 10  # bytes of windows per block that leave room for a second one on large GPUs
+#: Pool positions of a thread, chosen by registers: with 4 channels that is 100 sums.
+POSITIONS = 25
+#: Threads of a block: several small blocks share a multiprocessor and hide each other's loads.
+MAX_THREADS = 128
+#: Bytes of shared memory for what is small.
+RESERVE = 2 << 10
+#: Bytes of windows per block, chosen by shared memory: a second block fits beside on large GPUs.
+WINDOWS = 100 << 10
 
 
 def largest_divisor(n, most):
@@ -82,12 +84,14 @@ def _tiles(shared_memory, kernel, pool, ci, co):
     room = min(WINDOWS, memory) // window or memory // window
     if room < 1:
         return None, None
-    many = constants(rows, 1, min(MOST // group, room))
-    split = min(pool[0] * pool[1] // columns, 8, 4 * MOST // group)
+    many = constants(rows, 1, min(MAX_THREADS // group, room))
+    split = min(pool[0] * pool[1] // columns, 8, 4 * MAX_THREADS // group)
     room = (memory - 256 * channels) // (
         window + 8 * group * split * channels
     )  # the parts of a pool meet in shared memory
-    return many, constants(1, split, max(1, min(MOST // (group * split), room))) if room else None
+    return many, constants(
+        1, split, max(1, min(MAX_THREADS // (group * split), room))
+    ) if room else None
 
 
 def packed(kernels, w, channels, work):

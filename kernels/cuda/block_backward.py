@@ -12,20 +12,20 @@ from .block import RESERVE, aligned, largest_divisor, window_bytes, window_const
 from .checks import cached_until_update, check_float32, check_shape, contiguous, gradient_target
 from .conv2d import add_parts
 
-SUMS, MORE = (
-    100,
-    64,
-)  # floats of a patch that a lane of block_dw adds up in registers; with several channels, of all
-WARPS, FEWER = (
-    16,
-    12,
-)  # of block_dw: fewer where a lane has more than MORE sums, for registers; 8 of window_gradients
-STAGE = 40 << 10  # bytes of windows that block_dw takes at a time
-CHUNK, CHUNKS = 256, 32  # cells summed in float32: at most 256, and few enough for 32 parts
-SLICE = (
-    100 << 10
-)  # bytes of weights that window_gradients works through for every cell: they stay in the L1 cache
-ROOM = 256 << 20  # bytes of window gradients that exist at a time
+#: Floats of a patch that a lane of block_dw adds up in registers, for one channel.
+MAX_SUMS_PER_LANE = 100
+#: The same for several channels, all of them together.
+MANY_SUMS = 64
+#: Warps of a block of block_dw; fewer, for registers, where a lane has more than MANY_SUMS sums.
+MAX_WARPS, WARPS_WITH_MANY_SUMS = 16, 12
+#: Bytes of windows that block_dw takes into shared memory at a time.
+STAGED_WINDOW_BYTES = 40 << 10
+#: Cells summed in float32, and the most parts of such sums.
+CHUNK, CHUNKS = 256, 32
+#: Bytes of weights that window_gradients works through for every cell: they stay in the L1 cache.
+WEIGHT_SLICE_BYTES = 100 << 10
+#: Bytes of window gradients that exist at a time.
+WINDOW_GRADIENT_BYTES = 256 << 20
 
 
 @lru_cache(maxsize=256)
@@ -35,17 +35,19 @@ def dw_constants(shared_memory, kernel, pool, ci, co):
     """
     row, window = kernel[1] * ci, window_bytes(kernel, pool, ci)
     if row >= 32:
-        lanes = min(-(-row // 32), SUMS)
-        rows = largest_divisor(kernel[0], max(1, SUMS // lanes))
+        lanes = min(-(-row // 32), MAX_SUMS_PER_LANE)
+        rows = largest_divisor(kernel[0], max(1, MAX_SUMS_PER_LANE // lanes))
         tiles_in_row = -(-row // (32 * lanes))
         tiles, pad = kernel[0] // rows * tiles_in_row, tiles_in_row * 32 * lanes - row
     else:
-        rows, lanes = 1, min(-(-kernel[0] * row // 32), SUMS)
+        rows, lanes = 1, min(-(-kernel[0] * row // 32), MAX_SUMS_PER_LANE)
         tiles, pad = -(-kernel[0] * row // (32 * lanes)), 0
-    channels = max(1, min(MORE // (rows * lanes), -(-co // WARPS)))
-    warps = min(WARPS if rows * lanes <= MORE else FEWER, -(-co // channels))
+    channels = max(1, min(MANY_SUMS // (rows * lanes), -(-co // MAX_WARPS)))
+    warps = min(
+        MAX_WARPS if rows * lanes <= MANY_SUMS else WARPS_WITH_MANY_SUMS, -(-co // channels)
+    )
     room = shared_memory - RESERVE
-    stage = min(max(1, STAGE // window), 64, room // (window + 8 * warps * channels))
+    stage = min(max(1, STAGED_WINDOW_BYTES // window), 64, room // (window + 8 * warps * channels))
     if stage < 1:
         return None
     constants = {
@@ -99,7 +101,7 @@ def add_dw(kernels, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
 @lru_cache(maxsize=256)
 def slice_constants(kernel, pool, ci, co):
     """Return the constants of window_gradients and the shared bytes of its block."""
-    most = max(1, SLICE // (4 * kernel[0] * kernel[1] * co))
+    most = max(1, WEIGHT_SLICE_BYTES // (4 * kernel[0] * kernel[1] * co))
     window = 4 * (pool[0] + kernel[0] - 1) * (pool[1] + kernel[1] - 1)
     size = largest_divisor(ci, max(1, min(most, (47 << 10) // window)))
     warps = max(1, min(8, (47 << 10) // (window * size)))
@@ -202,7 +204,9 @@ def conv2d_block_backward(
     if not need_dx:
         return None, dw, db
     dx = kernels.empty(x.shape)
-    events = max(1, ROOM // (oh * ow * window_bytes(w.shape[:2], pool, w.shape[2])))
+    events = max(
+        1, WINDOW_GRADIENT_BYTES // (oh * ow * window_bytes(w.shape[:2], pool, w.shape[2]))
+    )
     for e in range(0, n, events):
         these = slice(e * oh * ow, min(e + events, n) * oh * ow)
         dwindow, constants = window_gradients(

@@ -21,8 +21,8 @@ def conv2d_block(
 
     x (N, H, W, C_in) -> (y, argmax), both (N, OH // PH, OW // PW, C_out). Because ELU increases and
     b is constant in a window, maxpool(elu(z + b)) = elu(maxpool(z) + b): faster backends never
-    store z. alpha 0 makes it a ReLU block. ``distinct`` (cells, 2) is a promise of the caller that
-    the first so many rows and columns of a cell's pooling window hold all of its different sums, in
-    order of first appearance: a backend need not compute the others.
+    store z. alpha 0 makes it a ReLU block. ``distinct`` (cells, 2), a hint: the caller guarantees that
+    sums beyond the first distinct[t, 0] rows and distinct[t, 1] columns of cell t's pooling window
+    only repeat earlier ones, so that a backend may skip them (a maximum does not change).
     """
     return maxpool2d(elu(conv2d(x, w, b, 1, padding), alpha), pool)

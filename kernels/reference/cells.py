@@ -136,10 +136,10 @@ def conv2d_block_cells(
     (1, H, W, C_in).
 
     Bit for bit what conv2d_block gives there: the block applied to the m windows as m small images.
-    ``changed`` = (at, rows, columns) is a hint for faster backends: x differs from an image at rest
-    at the positions ``at`` (n, 2) alone, and at rest position (r, c) of cell (i, j)'s pooling
-    window sees the same as its earlier position (rows[i, r], columns[j, c]); uint8 (OH, PH), (OW,
-    PW).
+    ``changed`` = (lit, rows, columns), a hint: x equals the resting image except at the positions
+    lit (n, 2). In the resting image pooling position (r, c) of cell (i, j) has the same sum as
+    (rows[i, r], columns[j, c]); uint8 (OH, PH), (OW, PW). A backend may skip sums that neither see
+    a lit position nor differ at rest.
     """
     pool = pair(pool, "pool size")
     windows = cell_windows(x, cells, w.shape[:2], pool, padding)

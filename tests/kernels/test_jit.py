@@ -148,3 +148,33 @@ def test_a_user_without_a_home_or_an_entry_in_the_list_of_users(monkeypatch, tmp
     monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
     first = next(cache.bases())
     assert first.parent == tmp_path and first.name.startswith("minicnn-")
+
+
+@pytest.mark.parametrize("chosen, policy", [(None, "PASSIVE"), ("active", "ACTIVE")])
+def test_threads_sleep_between_parallel_regions(chosen, policy):
+    """What libgomp says when it is loaded; the variable is not left behind."""
+    pytest.importorskip("numba.np.ufunc.omppool")
+    code = "import os; from minicnn.kernels import jit; import numba.np.ufunc.omppool"
+    code += "; print(os.environ.get('OMP_WAIT_POLICY'))"
+    env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    env |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": chosen} if chosen else {})
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    if "GOMP" not in done.stderr and "_OPENMP" not in done.stderr:
+        pytest.skip("this OpenMP does not say what it uses")
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+    assert done.stdout.strip() == str(chosen)
+
+
+def test_what_a_closure_cannot_be_told_by_is_an_error():
+    def factory(value):
+        @jit.jit
+        def function(x):
+            return x + value[0]
+
+        return function
+
+    with pytest.raises(TypeError, match=r"has \(1, 2\) in its closure, .* a global of the module"):
+        factory((1, 2))(1)
+    inner = jit.jit(lambda x: x)
+    assert jit._closure((lambda a: lambda: a)(inner))[0][1].endswith("<lambda>")
+    assert jit._closure((lambda a: lambda: a)(2.5)) == (("float", "2.5"),)
