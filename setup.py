@@ -34,6 +34,7 @@ setup(
     install_requires=[
         "numpy>=2",
         "numba>=0.61",
+        "psutil>=5.9",
         "h5py>=3.10",
         "blosc>=1.11",
         "rich>=13",

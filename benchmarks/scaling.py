@@ -24,7 +24,7 @@ from pathlib import Path
 
 import minicnn as mc
 from minicnn.inspect.calibrate import measure
-from minicnn.inspect.performance import Calibration, Model, Setting
+from minicnn.inspect.performance import Calibration, ScalingModel, Setting
 from minicnn.parallel import agree, everywhere, threads_per_rank, world
 
 PARTS = ("throughput", "speedup", "gpus", "loss")
@@ -108,9 +108,9 @@ def main():
                 args.results.parent.mkdir(parents=True, exist_ok=True)
                 args.results.write_text(json.dumps(results, indent=1) + "\n")
                 print(f"{part} {one}: {time.perf_counter() - start:.0f} s", flush=True)
-    text = tables(results, Model(Calibration.load_file(args.calibration)))
+    text = tables(results, ScalingModel(Calibration.load_file(args.calibration)))
     print(text)
-    draw(args.out / "scaling.png", results, Model(Calibration.load_file(args.calibration)))
+    draw(args.out / "scaling.png", results, ScalingModel(Calibration.load_file(args.calibration)))
     (args.out / "scaling.md").write_text(PAGE.format(text=text))
     print(f"wrote {args.out}/scaling.md and {args.out}/scaling.png")
 

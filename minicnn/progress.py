@@ -2,6 +2,13 @@
 
 import sys
 import time
+from typing import Any
+
+
+def say(comm: Any, *words: Any) -> None:
+    """Print on rank 0 of ``comm`` (None: one process), at once."""
+    if not comm or comm.rank == 0:
+        print(*words, flush=True)
 
 
 class Meter:

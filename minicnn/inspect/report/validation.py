@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from ...files import atomic_write
+from .figures import save_figure
+
 PREFACE = """# The simulation, validated
 
 `minicnn.data.Simulator` makes events of one particle in a MicroBooNE-like LArTPC from physics, not from pictures: Bethe's energy loss
@@ -58,8 +61,7 @@ def draw_validation(validation, path):
     axes.set_title(validation.title, fontsize=11)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, frameon=False)
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)
 
 
 def write_page(path, validations, left_out=()):
@@ -88,7 +90,7 @@ def write_page(path, validations, left_out=()):
             "|---|---|---|---|---|---|",
         ]
         lines += ["| {} |".format(" | ".join(row)) for row in check_rows(validation)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    atomic_write(path, "\n".join(lines) + "\n")
     return path
 
 
