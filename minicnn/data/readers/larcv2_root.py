@@ -67,13 +67,7 @@ class Larcv2Root(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
-        self._file = _open(self.path)
-        try:
-            with naming(self.path):
-                self._open_trees(producer, label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(_open(self.path), self._open_trees, producer, label_of_pdg)
 
     def _open_trees(self, producer, label_of_pdg):
         names = sorted({key.split(";")[0] for key in self._file.keys()})
@@ -178,8 +172,6 @@ class Larcv2Root(Reader):
         return shapes
 
     def _read(self, i):
-        if self._file is None:
-            raise ValueError("the file is closed")
         pixels = _entry(self._image, i)
         shapes = self._shapes(i, pixels)
         images = []
@@ -201,11 +193,6 @@ class Larcv2Root(Reader):
         if self._particles:
             particles = _table({key: _entry(branch, i) for key, branch in self._particles.items()})
         return Event(merge(images), int(self.labels[i]), number, particles)
-
-    def close(self):
-        if self._file is not None:
-            self._file.close()
-        self._file = None
 
 
 def _open(path):

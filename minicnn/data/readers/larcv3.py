@@ -71,13 +71,7 @@ class Larcv3(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
-        self._file = open_hdf5(self.path)
-        try:
-            with naming(self.path):
-                self._open(producer, label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(open_hdf5(self.path), self._open, producer, label_of_pdg)
 
     def _open(self, producer, label_of_pdg):
         self.producer = self._choose(producer)
@@ -179,8 +173,6 @@ class Larcv3(Reader):
         check_labels(self.labels, self.class_names)
 
     def _read(self, i):
-        if not self._file:
-            raise ValueError("the file is closed")
         rows, meta = self._rows(i)
         images = []
         for channel, plane in enumerate(self.planes):
@@ -224,9 +216,6 @@ class Larcv3(Reader):
         return lit_pixels(
             number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel
         )
-
-    def close(self):
-        self._file.close()
 
 
 def _axes(meta):

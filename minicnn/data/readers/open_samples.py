@@ -84,13 +84,7 @@ class OpenSamples(Reader):
             )
         self.threshold, self.clip, self.tick_sum, self.crop = threshold, clip, tick_sum, crop
         self.image_shape = shrunk_shape((DETECTOR_SIZE, DETECTOR_SIZE, len(self.planes)), size)
-        self._file = open_hdf5(self.path)
-        try:
-            with naming(self.path):
-                self._open(label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(open_hdf5(self.path), self._open, label_of_pdg)
 
     def _open(self, label_of_pdg):
         self._wire = self._columns("wire_table", WIRE_COLUMNS)
@@ -160,8 +154,6 @@ class OpenSamples(Reader):
         return event, first
 
     def _read(self, i):
-        if not self._file:
-            raise ValueError("the file is closed")
         first, last = self._first[i : i + 2].tolist()
         plane = self._wire["local_plane"][first:last].reshape(-1)
         wire = self._wire["local_wire"][first:last].reshape(-1)
@@ -233,9 +225,6 @@ class OpenSamples(Reader):
             )
         particles["momentum"] = momentum
         return particles
-
-    def close(self):
-        self._file.close()
 
 
 def _table(column):

@@ -91,13 +91,7 @@ class Pilarnet(Reader):
             for some in names
         ]
         self.axes = placed(voxels, (extent, extent), self._edge, size)
-        self._file = open_hdf5(self.path)
-        try:
-            with naming(self.path):
-                self._open(label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(open_hdf5(self.path), self._open, label_of_pdg)
 
     def _open(self, label_of_pdg):
         self._flat = FLAT[0] in self._file
@@ -129,8 +123,6 @@ class Pilarnet(Reader):
         check_labels(self.labels, self.class_names)
 
     def _read(self, i):
-        if not self._file:
-            raise ValueError("the file is closed")
         xyz, energy = self._particle(i) if self._flat else self._points(i)
         if not np.isfinite(xyz).all() or ((xyz < 0) | (xyz >= self.extent)).any():
             bad = xyz[~((xyz >= 0) & (xyz < self.extent)).all(1)][0]
@@ -182,6 +174,3 @@ class Pilarnet(Reader):
             raise ValueError(f"has {len(point)} points, but its clusters count {size.sum()}")
         keep = ~np.isin(np.repeat(semantic, size), self._without)
         return point[keep, :3], point[keep, 3]
-
-    def close(self):
-        self._file.close()
