@@ -20,7 +20,7 @@ import numpy as np
 
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
-from .placement import canvas_edge, lit_pixels, merge, place
+from .placement import lit_pixels, merge, place
 from .reader import Reader, naming
 from .truth import check_labels, label_of, particle_table
 
@@ -108,10 +108,8 @@ class Larcv2Root(Reader):
             or len(set(self.planes)) != len(self.planes)
         ):
             raise ValueError(f"planes are 0 to {len(shapes) - 1}, each once; got {self.planes}")
-        self._edge = canvas_edge(
-            [max(shapes[p][axis] for p in self.planes) for axis in (0, 1)], self._size
-        )
-        self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        largest = [max(shapes[p][axis] for p in self.planes) for axis in (0, 1)]
+        self._set_canvas(largest, self._size, len(self.planes))
         self.axes = placed(
             (Axis("wire"), Axis("tick")), shapes[self.planes[0]], self._edge, self._size
         )

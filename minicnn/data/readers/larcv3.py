@@ -18,7 +18,7 @@ import numpy as np
 
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
-from .placement import canvas_edge, lit_pixels, merge, place
+from .placement import lit_pixels, merge, place
 from .reader import Reader, is_hdf5, naming, open_hdf5
 from .truth import check_labels, label_of, particle_table
 
@@ -105,8 +105,7 @@ class Larcv3(Reader):
             raise ValueError(f"planes are projections out of {known}, each once; got {self.planes}")
         wanted = np.isin(meta["projection_id"], self.planes)
         longest = meta["number_of_voxels"][wanted].max(0).tolist()
-        self._edge = canvas_edge(longest, self._size)
-        self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        self._set_canvas(longest, self._size, len(self.planes))
         self.axes = placed(_axes(meta[wanted][0]), longest, self._edge, self._size)
         self.labels = np.full(len(self._ids), -1, np.int32)
         self._open_particles(label_of_pdg)

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..axes import MICROBOONE, PLAIN, Axis
+from ..detector import DETECTOR_SIZE
 from ..event import PARTICLE, Event
 from ..sparse import SparseImage
-from .placement import DETECTOR_SIZE, shrink, shrink_labels, shrunk_shape
+from .placement import shrink, shrink_labels, shrunk_shape
 from .reader import Reader, is_hdf5, naming, open_hdf5
 
 FORMAT = "minicnn-events"

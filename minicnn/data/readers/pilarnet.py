@@ -16,7 +16,7 @@ import numpy as np
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
 from ..sparse import SparseImage
-from .placement import canvas_edge, place
+from .placement import place
 from .reader import Reader, is_hdf5, naming, open_hdf5
 from .truth import check_labels
 
@@ -78,9 +78,8 @@ class Pilarnet(Reader):
             )
         if extent < 1:
             raise ValueError(f"the extent of the cube is a positive number of voxels, got {extent}")
-        self.extent, self._without, self._size = extent, tuple(without), size
-        self._edge = canvas_edge((extent, extent), size)
-        self.image_shape = (size or self._edge,) * 2 + (len(self.planes),)
+        self.extent, self._without = extent, tuple(without)
+        self._set_canvas((extent, extent), size, len(self.planes))
         names = zip(*self.planes)  # of the rows, and of the columns, in every channel
         voxels = [
             Axis(

@@ -7,9 +7,6 @@ import numpy as np
 from ..event import IGNORED
 from ..sparse import SparseImage
 
-#: Edge of the full-resolution image: wires and columns.
-DETECTOR_SIZE = 3600
-
 
 def sum_ticks(image, block):
     """Add up blocks of ``block`` columns of a dense (rows, ticks) array: (rows, ticks // block)."""
