@@ -24,7 +24,7 @@ def particle_table(
     if not len(table):
         return table
     track, parent = np.asarray(track, np.int64), np.asarray(parent, np.int64)
-    row_of = {}
+    row_of: dict[int, int] = {}
     for row, number in enumerate(track.tolist()):
         row_of.setdefault(number, row)
     table["pdg"], table["momentum"] = pdg, 1000.0 * np.asarray(momentum, np.float64)
