@@ -34,7 +34,7 @@ __all__ = [
     "find_reader",
     "open_events",
 ]
-_HOME = {**{name: module for module, name in READERS}, "EventWriter": "minicnn_hdf5"}
+_HOME = {**{name: module for module, name in READERS}, "EventWriter": "event_writer"}
 
 
 def __getattr__(name):

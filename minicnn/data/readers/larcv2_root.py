@@ -20,7 +20,7 @@ import numpy as np
 
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
-from .placement import canvas_edge, lit_pixels, merge, place
+from .placement import lit_pixels, merge, place
 from .reader import Reader, naming
 from .truth import check_labels, label_of, particle_table
 
@@ -67,13 +67,7 @@ class Larcv2Root(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
-        self._file = _open(self.path)
-        try:
-            with naming(self.path):
-                self._open_trees(producer, label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(_open(self.path), self._open_trees, producer, label_of_pdg)
 
     def _open_trees(self, producer, label_of_pdg):
         names = sorted({key.split(";")[0] for key in self._file.keys()})
@@ -114,10 +108,8 @@ class Larcv2Root(Reader):
             or len(set(self.planes)) != len(self.planes)
         ):
             raise ValueError(f"planes are 0 to {len(shapes) - 1}, each once; got {self.planes}")
-        self._edge = canvas_edge(
-            [max(shapes[p][axis] for p in self.planes) for axis in (0, 1)], self._size
-        )
-        self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        largest = [max(shapes[p][axis] for p in self.planes) for axis in (0, 1)]
+        self._set_canvas(largest, self._size, len(self.planes))
         self.axes = placed(
             (Axis("wire"), Axis("tick")), shapes[self.planes[0]], self._edge, self._size
         )
@@ -178,8 +170,6 @@ class Larcv2Root(Reader):
         return shapes
 
     def _read(self, i):
-        if self._file is None:
-            raise ValueError("the file is closed")
         pixels = _entry(self._image, i)
         shapes = self._shapes(i, pixels)
         images = []
@@ -201,11 +191,6 @@ class Larcv2Root(Reader):
         if self._particles:
             particles = _table({key: _entry(branch, i) for key, branch in self._particles.items()})
         return Event(merge(images), int(self.labels[i]), number, particles)
-
-    def close(self):
-        if self._file is not None:
-            self._file.close()
-        self._file = None
 
 
 def _open(path):

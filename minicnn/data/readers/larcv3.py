@@ -18,7 +18,7 @@ import numpy as np
 
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
-from .placement import canvas_edge, lit_pixels, merge, place
+from .placement import lit_pixels, merge, place
 from .reader import Reader, is_hdf5, naming, open_hdf5
 from .truth import check_labels, label_of, particle_table
 
@@ -71,13 +71,7 @@ class Larcv3(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
-        self._file = open_hdf5(self.path)
-        try:
-            with naming(self.path):
-                self._open(producer, label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(open_hdf5(self.path), self._open, producer, label_of_pdg)
 
     def _open(self, producer, label_of_pdg):
         self.producer = self._choose(producer)
@@ -111,8 +105,7 @@ class Larcv3(Reader):
             raise ValueError(f"planes are projections out of {known}, each once; got {self.planes}")
         wanted = np.isin(meta["projection_id"], self.planes)
         longest = meta["number_of_voxels"][wanted].max(0).tolist()
-        self._edge = canvas_edge(longest, self._size)
-        self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        self._set_canvas(longest, self._size, len(self.planes))
         self.axes = placed(_axes(meta[wanted][0]), longest, self._edge, self._size)
         self.labels = np.full(len(self._ids), -1, np.int32)
         self._open_particles(label_of_pdg)
@@ -179,8 +172,6 @@ class Larcv3(Reader):
         check_labels(self.labels, self.class_names)
 
     def _read(self, i):
-        if not self._file:
-            raise ValueError("the file is closed")
         rows, meta = self._rows(i)
         images = []
         for channel, plane in enumerate(self.planes):
@@ -224,9 +215,6 @@ class Larcv3(Reader):
         return lit_pixels(
             number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel
         )
-
-    def close(self):
-        self._file.close()
 
 
 def _axes(meta):

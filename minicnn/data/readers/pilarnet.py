@@ -16,7 +16,7 @@ import numpy as np
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
 from ..sparse import SparseImage
-from .placement import canvas_edge, place
+from .placement import place
 from .reader import Reader, is_hdf5, naming, open_hdf5
 from .truth import check_labels
 
@@ -78,9 +78,8 @@ class Pilarnet(Reader):
             )
         if extent < 1:
             raise ValueError(f"the extent of the cube is a positive number of voxels, got {extent}")
-        self.extent, self._without, self._size = extent, tuple(without), size
-        self._edge = canvas_edge((extent, extent), size)
-        self.image_shape = (size or self._edge,) * 2 + (len(self.planes),)
+        self.extent, self._without = extent, tuple(without)
+        self._set_canvas((extent, extent), size, len(self.planes))
         names = zip(*self.planes)  # of the rows, and of the columns, in every channel
         voxels = [
             Axis(
@@ -91,13 +90,7 @@ class Pilarnet(Reader):
             for some in names
         ]
         self.axes = placed(voxels, (extent, extent), self._edge, size)
-        self._file = open_hdf5(self.path)
-        try:
-            with naming(self.path):
-                self._open(label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(open_hdf5(self.path), self._open, label_of_pdg)
 
     def _open(self, label_of_pdg):
         self._flat = FLAT[0] in self._file
@@ -129,8 +122,6 @@ class Pilarnet(Reader):
         check_labels(self.labels, self.class_names)
 
     def _read(self, i):
-        if not self._file:
-            raise ValueError("the file is closed")
         xyz, energy = self._particle(i) if self._flat else self._points(i)
         if not np.isfinite(xyz).all() or ((xyz < 0) | (xyz >= self.extent)).any():
             bad = xyz[~((xyz >= 0) & (xyz < self.extent)).all(1)][0]
@@ -182,6 +173,3 @@ class Pilarnet(Reader):
             raise ValueError(f"has {len(point)} points, but its clusters count {size.sum()}")
         keep = ~np.isin(np.repeat(semantic, size), self._without)
         return point[keep, :3], point[keep, 3]
-
-    def close(self):
-        self._file.close()

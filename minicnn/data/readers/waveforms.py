@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..axes import Axis, placed
+from ..detector import DETECTOR_SIZE
 from ..event import CLASSES, Event
-from .placement import DETECTOR_SIZE, canvas_edge, in_order, pad, shrink
+from .placement import in_order, pad, shrink
 from .reader import Reader, naming
 
 FEWEST_TICKS, FEWEST_IN_COMMON = 1000, 8
@@ -84,17 +85,14 @@ class Waveforms(Reader):
             tick_sum,
             threshold,
         )
-        self.bipolar, self.noisy, self._size, self.notes = bipolar, noisy, size, {}
+        self.bipolar, self.noisy, self.notes = bipolar, noisy, {}
         with naming(self.path):
             self.keys = _keys(self.path)
             if key is not None and key not in self.keys:
                 raise ValueError(f"has no array {key!r}, it has {', '.join(self.keys)}")
             self.keys = self.keys if key is None else [key]
         self.labels = np.full(len(self.keys), -1, np.int32)
-        self._edge = (
-            DETECTOR_SIZE if size is None else canvas_edge((DETECTOR_SIZE, DETECTOR_SIZE), size)
-        )
-        self.image_shape = (size or self._edge,) * 2 + (1,)
+        self._set_canvas((DETECTOR_SIZE, DETECTOR_SIZE), size, 1)
         with naming(self.path), _opened(self.path, self.keys[0]) as (_, shape, _):
             if len(shape) == 2:  # axes of the first event
                 block = tick_sum or -(-shape[1] // DETECTOR_SIZE)
