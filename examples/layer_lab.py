@@ -15,7 +15,9 @@ import minicnn as mc
 
 
 class PReLU(mc.Layer):
-    """y = x where x > 0, else slope[channel] * x (He et al. 2015). slope (C,) begins at ``start``."""
+    """y = x where x > 0, else slope[channel] * x (He et al. 2015). slope (C,) begins at
+    ``start``.
+    """
 
     prefix = "prelu"
 

@@ -60,7 +60,8 @@ def test_layers_know_nothing_of_training_data_or_ranks():
 def test_importing_minicnn_is_light():
     code = (
         "import sys, minicnn; "
-        "print([m for m in ('numba', 'cupy', 'mpi4py', 'h5py', 'matplotlib', 'blosc', 'rich') if m in sys.modules])"
+        "print([m for m in ('numba', 'cupy', 'mpi4py', 'h5py', 'matplotlib', 'blosc', 'rich') if m "
+        "in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -113,8 +114,10 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
     code = (
         "import sys; sys.path.append(sys.argv[1]); import minicnn as mc, numpy as np; "
-        "m = mc.models.microboone(size=50, device='reference'); mc.kernels.get_backend('cpu').elu(np.ones(3, 'f4')); "
-        "print(mc.__file__, mc.kernels.__file__, m.train_on_batch(np.ones((1, 50, 50, 1), 'f4'), np.array([1])))"
+        "m = mc.models.microboone(size=50, device='reference'); "
+        "mc.kernels.get_backend('cpu').elu(np.ones(3, 'f4')); "
+        "print(mc.__file__, mc.kernels.__file__, m.train_on_batch(np.ones((1, 50, 50, 1), 'f4'), "
+        "np.array([1])))"
     )
     done = subprocess.run(
         [tmp_path / "env/bin/python", "-c", code, libraries],

@@ -22,7 +22,8 @@ def resolve_device(device: str) -> tuple[Any, str]:
     if device == "cuda" or (device.startswith("cuda:") and device[5:].isdigit()):
         return _gpu(device)
     raise ValueError(
-        f'unknown device {device!r}: choose "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated"'
+        f'unknown device {device!r}: choose "auto", "cpu", "cuda", "cuda:K", "reference" or '
+        '"emulated"'
     )
 
 

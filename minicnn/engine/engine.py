@@ -95,7 +95,7 @@ class Engine:
             self._other_plans[key] = self._make_plan(backend, *key)
         return self._other_plans[key]
 
-    # ------------------------------------------------------------------------------ what it looks like
+    # --------------------------------------------------------------------------- what it looks like
     @property
     def layers(self) -> list[Layer]:
         """The layers, each once, in the order of their parameters."""
@@ -132,7 +132,7 @@ class Engine:
         """The loss of the first output."""
         return self.targets.losses[0]
 
-    # ------------------------------------------------------------------------------ forward, backward
+    # ---------------------------------------------------------------------------- forward, backward
     def weights_changed(self) -> None:
         """Tell the kernels that packed copies of the weights are stale; call it after writing to
         ``parameters`` by hand.
@@ -175,7 +175,8 @@ class Engine:
         batches = [x] if inputs == 1 else list(x)
         if len(batches) != inputs or len({len(batch) for batch in batches}) > 1:
             raise ValueError(
-                f"this model has {inputs} inputs: a batch is a tuple of {inputs} lists or arrays of "
+                f"this model has {inputs} inputs: a batch is a tuple of {inputs} lists or arrays "
+                "of "
                 f"equally many images, got {[len(batch) for batch in batches]}"
             )
         return batches
@@ -249,7 +250,7 @@ class Engine:
         except MemoryError as problem:
             raise plan.out_of_memory(events, problem) from problem
 
-    # ---------------------------------------------------------------------------------- a step's parts
+    # ------------------------------------------------------------------------------- a step's parts
     def clear_gradients(self) -> None:
         """Begin a step: set ``gradients`` and its tail to 0."""
         self.gradients[...] = 0
@@ -269,8 +270,8 @@ class Engine:
         """Run forward, loss and backward piece by piece, adding to ``gradients`` and its tail;
         returns the predictions of each output.
 
-        ``clear_gradients`` comes before, once per step. more: the step continues with another batch;
-        pending class sums are then left for the last one. progress(start) reports that
+        ``clear_gradients`` comes before, once per step. more: the step continues with another
+        batch; pending class sums are then left for the last one. progress(start) reports that
         gradients[start:P] are final. It is called with P (nothing final) after every piece but the
         last, with falling offsets during the last backward pass, and with 0 at the end.
         """

@@ -16,7 +16,9 @@ Event = SparseImage | np.ndarray
 
 
 def background_of(event: Event) -> float:
-    """Return the value of the pixels that an event does not list; 0 for an array, which lists all."""
+    """Return the value of the pixels that an event does not list; 0 for an array, which
+    lists all.
+    """
     return 0.0 if isinstance(event, np.ndarray) else event.background
 
 

@@ -28,9 +28,9 @@ class Model(Engine):
         x = mc.ELU()(mc.Conv2D(16, 3, padding="same")(inputs))
         model = mc.Model(inputs, mc.Dense(5)(mc.GlobalAveragePooling2D()(x)), seed=1)
 
-    ``options``: see Options. ``parameters`` (P,) holds every weight in layer order and ``gradients``
-    (P + tail) every gradient, *summed* over events, and behind them the number of events, the
-    summed loss, the loss's figures and a not-finite flag. ``weights["<layer>/w"]``,
+    ``options``: see Options. ``parameters`` (P,) holds every weight in layer order and
+    ``gradients`` (P + tail) every gradient, *summed* over events, and behind them the number of
+    events, the summed loss, the loss's figures and a not-finite flag. ``weights["<layer>/w"]``,
     ``weight_gradients`` and ``states`` are views.
     """
 
@@ -66,7 +66,9 @@ class Model(Engine):
         return float(np.sum(losses)) / max(len(losses), 1)
 
     def loss_results(self, x: Any, y: Any) -> Iterator[tuple[slice, list[Any], list[LossResult]]]:
-        """Yield (slice, checked targets, results of each output) piece by piece, without gradients."""
+        """Yield (slice, checked targets, results of each output) piece by piece, without
+        gradients.
+        """
         targets, _ = self.targets.check(y, None, len(self._per_input(x)[0]))
         for part, events, values in self.pieces(x):
             outputs, _ = self.run_forward(values)
@@ -123,7 +125,7 @@ class Model(Engine):
 
         return occlusion_map(self, image, target, size, stride)
 
-    # -------------------------------------------------------------------------- weights, description
+    # ------------------------------------------------------------------------- weights, description
     def get_weights(self) -> dict[str, np.ndarray]:
         """Return {"<layer>/w": copy, ...} as NumPy arrays, the states of layers among them."""
         return {
@@ -135,8 +137,8 @@ class Model(Engine):
         """Set all weights from a dictionary; raises ValueError for a name or shape that does not
         fit, and changes nothing then.
 
-        transfer: take what fits in name and shape and leave the rest as it is, as for another number
-        of classes. Returns the names that were left.
+        transfer: take what fits in name and shape and leave the rest as it is, as for another
+        number of classes. Returns the names that were left.
         """
         own = self.weights | self.states
         fits = {n for n in own if n in weights and np.shape(weights[n]) == own[n].shape}

@@ -19,8 +19,8 @@ class Options:
     """How a model runs and learns: the keyword arguments of Model and Sequential.
 
     device: "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated", see device.resolve_device.
-    seed: of the weights and of dropout. optimizer: for ``train_on_batch`` and ``fit``. loss: a Loss,
-    or one for each output. class_names: of a classifier's outputs. fuse: run
+    seed: of the weights and of dropout. optimizer: for ``train_on_batch`` and ``fit``. loss: a
+    Loss, or one for each output. class_names: of a classifier's outputs. fuse: run
     Conv2D-ELU-MaxPooling2D as one kernel where possible. dtype: "float32", or "float64" on the
     reference for checks. input_scale, input_knee: pixels are multiplied by the scale as they enter
     and compressed above the knee, see InputMap. zero_suppression: "auto" runs the blocks at an

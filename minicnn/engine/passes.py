@@ -16,7 +16,9 @@ from .stages import Stage
 
 @dataclass
 class Pass:
-    """What the forward pass number ``number`` of a model over ``events`` events left for backward."""
+    """What the forward pass number ``number`` of a model over ``events`` events left for
+    backward.
+    """
 
     plan: Plan
     number: int

@@ -40,7 +40,8 @@ class Plan:
     """The ``stages`` of a graph on one backend, in the order in which they run: layers, fused
     blocks, zero-suppressed blocks.
 
-    mode: zero_suppression, "auto", "always" or "never". fuse: Conv2D-ELU-MaxPooling2D as one kernel.
+    mode: zero_suppression, "auto", "always" or "never". fuse: Conv2D-ELU-MaxPooling2D as one
+    kernel.
     """
 
     def __init__(self, graph: Graph, buffers: Buffers, backend: tuple[Any, str]) -> None:
@@ -87,7 +88,7 @@ class Plan:
         }
         return self
 
-    # ------------------------------------------------------------------------------------ the stages
+    # ----------------------------------------------------------------------------------- the stages
     def _context(self, layer: Layer) -> Context:
         name = self.graph.names[layer]
         workspace = Workspace(partial(trace.span, "pack weights", name))
@@ -169,7 +170,7 @@ class Plan:
             if number not in self.graph.output_numbers:
                 stage.last_use_of.append(number)
 
-    # ---------------------------------------------------------------------------------- batch, memory
+    # -------------------------------------------------------------------------------- batch, memory
     def gradient_demand(self, inputs: bool) -> list[bool]:
         """Return for every node whether its gradient is needed: something that learns, or an input
         whose gradient is asked for, lies at it or before it.
@@ -225,7 +226,7 @@ class Plan:
             f"{advice} ({problem})"
         )
 
-    # -------------------------------------------------------------------------------------- the table
+    # ------------------------------------------------------------------------------------ the table
     def _row(self, nodes: list[Node], note: str) -> None:
         """Add a line to the table. Of a block only maxima have a gradient, so that each of its
         gradients costs 1 / pool^2 of its forward pass.

@@ -20,7 +20,9 @@ from ..nn.layers import ELU, Context, Conv2D, Layer, MaxPooling2D, ReLU
 
 
 class Stage:
-    """One step of a plan. contexts: of its layers. sources, output: numbers of the graph's nodes."""
+    """One step of a plan. contexts: of its layers. sources, output: numbers of the graph's
+    nodes.
+    """
 
     #: Whether forward takes the events of a model's input themselves, instead of a device array.
     takes_events = False
@@ -44,7 +46,9 @@ class Stage:
         raise NotImplementedError
 
     def finish(self, done: Callable[[int], None] | None = None) -> None:
-        """Add gradients that were kept as sums; ``done(i)`` tells that those of block i are there."""
+        """Add gradients that were kept as sums; ``done(i)`` tells that those of block i are
+        there.
+        """
 
     def weights_changed(self) -> None:
         """Forget what was derived from the weights."""

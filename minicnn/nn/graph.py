@@ -43,7 +43,9 @@ class InputLayer(Layer):
 
 @dataclass(eq=False, frozen=True)
 class Node:
-    """What ``layer`` gives for ``inputs``; ``shape`` is that of one event, without the batch axis."""
+    """What ``layer`` gives for ``inputs``; ``shape`` is that of one event, without the
+    batch axis.
+    """
 
     layer: Layer
     inputs: tuple[Node, ...]
@@ -172,7 +174,7 @@ class Graph:
         place = places.index(node) + 1
         return self.names[node.layer] + (f"#{place}" if place > 1 else "")
 
-    # ------------------------------------------------------------------------------ to JSON and back
+    # ----------------------------------------------------------------------------- to JSON and back
     def config(self) -> dict[str, Any]:
         """Return layers, nodes and ends as a JSON-ready dictionary; see ``from_config``."""
         layers = [*(node.layer for node in self.inputs), *self.layers]

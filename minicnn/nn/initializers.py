@@ -2,8 +2,8 @@
 
     INITIALIZERS["my_name"] = lambda rng, shape: ...        # adds one of your own
 
-An initializer is a function of a NumPy generator and a shape. Shapes are as in Keras,
-(*window, inputs, outputs): fan_in = inputs * window positions, fan_out = outputs * window positions.
+An initializer is a function of a NumPy generator and a shape. Shapes are as in Keras, (*window,
+inputs, outputs): fan_in = inputs * window positions, fan_out = outputs * window positions.
 """
 
 import math
@@ -61,7 +61,9 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def get(initializer: "str | Initializer") -> Initializer:
-    """Return the function of that name, or the function that is given; ValueError for another name."""
+    """Return the function of that name, or the function that is given; ValueError for
+    another name.
+    """
     if callable(initializer):
         return initializer
     if initializer not in INITIALIZERS:

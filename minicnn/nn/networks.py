@@ -77,8 +77,8 @@ def resnet(
     """Return a residual network: a 5 x 5 convolution, then for each of ``filters`` a residual block
     and a maximum over 2 x 2, then the average over the image and Dense ``classes``.
 
-    normalization: a class, LayerNormalization (per pixel) or BatchNormalization, or None. ``options`` go to
-    Model.
+    normalization: a class, LayerNormalization (per pixel) or BatchNormalization, or None.
+    ``options`` go to Model.
     """
     inputs = Input((size, size, channels))
     x = Conv2D(filters[0], 5, padding="same")(inputs)

@@ -109,7 +109,8 @@ def _communicator() -> Any:
     except ImportError as problem:
         if size > 1:
             raise RuntimeError(
-                f"started as {size} ranks by {launcher}, but mpi4py cannot be imported ({problem}): "
+                f"started as {size} ranks by {launcher}, but mpi4py cannot be imported "
+                f"({problem}): "
                 "pip install minicnn[mpi]"
             ) from None
         return ALONE
@@ -117,7 +118,8 @@ def _communicator() -> Any:
     if comm.size == 1 and size > 1:
         library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
         raise RuntimeError(
-            f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: this "
+            f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: "
+            "this "
             "mpiexec belongs to another MPI. Use the mpiexec of the environment that mpi4py is "
             "installed in, or build mpi4py against this MPI (pip install minicnn[mpi-system])"
         )

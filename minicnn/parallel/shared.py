@@ -32,8 +32,10 @@ class NodeMemory:
         problem = None
         if needed > free:
             problem = (
-                f"{socket.gethostname()}: {needed / 1e6:.1f} MB of events do not fit into its shared "
-                f"memory, /dev/shm has {free / 1e6:.1f} MB left: enlarge it (docker run --shm-size, "
+                f"{socket.gethostname()}: {needed / 1e6:.1f} MB of events do not fit into its "
+                "shared "
+                f"memory, /dev/shm has {free / 1e6:.1f} MB left: enlarge it (docker run "
+                "--shm-size, "
                 "mount -o remount,size=...), or let every rank keep its own events"
             )
         agree(comm, problem, error=MemoryError)

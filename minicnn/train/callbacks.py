@@ -136,7 +136,9 @@ class ModelCheckpoint(Callback):
 
 
 class EarlyStopping(Callback):
-    """Stops when ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs."""
+    """Stops when ``monitor`` has not improved by more than ``min_delta`` for ``patience``
+    epochs.
+    """
 
     def __init__(
         self,
@@ -246,7 +248,8 @@ class LedgerReport(Callback):
             write_timeline(self.folder / "timeline.json", ranks)
             draw_step(self.folder / "step.png", ranks)
             print(
-                f"timeline of {len(ranks)} rank{'s' * (len(ranks) > 1)} in {self.folder}/timeline.json (open it at "
+                f"timeline of {len(ranks)} rank{'s' * (len(ranks) > 1)} in "
+                f"{self.folder}/timeline.json (open it at "
                 f"https://ui.perfetto.dev), a typical step in {self.folder}/step.png",
                 file=self.file,
                 flush=True,

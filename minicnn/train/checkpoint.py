@@ -1,5 +1,5 @@
-"""Models on disk: one safetensors file with the weights, the states of layers, the optimizer's state
-and, as JSON, the architecture and all settings. Never a pickle.
+"""Models on disk: one safetensors file with the weights, the states of layers, the optimizer's
+state and, as JSON, the architecture and all settings. Never a pickle.
 
 The file is written beside its target, flushed to disk and renamed, so that a job killed at any
 moment leaves the old file or the new one; a digest over everything is checked on loading. Files of
@@ -88,8 +88,8 @@ def load_model(
 
 
 def model_from_config(config: dict[str, Any], device: str, optimizer: Optimizer | None) -> Model:
-    """Return the model that ``Model.config`` describes, with initial weights; a Sequential where the
-    graph is a chain.
+    """Return the model that ``Model.config`` describes, with initial weights; a Sequential where
+    the graph is a chain.
     """
     from ..engine.model import Model, Sequential
 
@@ -141,7 +141,9 @@ def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _digest(arrays: dict[str, np.ndarray], state: dict[str, Any] | None) -> str:
-    """Return the BLAKE2b digest of names, shapes, types and bytes of all arrays, and of the rest."""
+    """Return the BLAKE2b digest of names, shapes, types and bytes of all arrays, and of the
+    rest.
+    """
     h = hashlib.blake2b(digest_size=16)
     if state is not None:
         h.update(json.dumps(state, sort_keys=True).encode())

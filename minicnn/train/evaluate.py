@@ -15,8 +15,8 @@ def evaluate(model: Model, data: Any, batch_size: int = 1, comm: Any = None) -> 
     """Return the evaluation of a data set (given as to ``fit``), summed over all ranks; a rank may
     have no events.
 
-    What it is follows from the loss: of a classifier an Evaluation (loss, accuracy, confusion, ...).
-    For a model of several outputs a dictionary {output: evaluation}.
+    What it is follows from the loss: of a classifier an Evaluation (loss, accuracy, confusion,
+    ...). For a model of several outputs a dictionary {output: evaluation}.
     """
     comm = as_comm(comm)
     data = as_dataset(data, comm.rank, comm.size, 0)

@@ -28,16 +28,16 @@ class FitOptions:
     """The keyword arguments of ``fit``.
 
     validation_data: like ``train``. batch_size: per rank. optimizer: becomes the model's. comm: an
-    mpi4py communicator or None. sync: what ranks exchange, a mode of parallel.sync ("gradients": one
-    Allreduce per step; "overlap"; "weights": the mean of weights and optimizer state every
+    mpi4py communicator or None. sync: what ranks exchange, a mode of parallel.sync ("gradients":
+    one Allreduce per step; "overlap"; "weights": the mean of weights and optimizer state every
     ``sync_every`` steps, as MaTEx; ...) or what parallel.make_sync returned. accumulate: so many
     batches make one step, with one reduction and update. seed: of the order of events; every event
     is used once per epoch, in an order given by (seed, epoch, rank), or by the data set's own
     ``order(seed, epoch, events per step)``, as of a NodeStore. initial_epoch: the first to run, of
     ``epochs`` in all. steps_per_epoch: for data that are an iterator without end. prefetch: batches
-    that are read ahead. threads: per rank; by default the cores of the node are shared by its ranks,
-    and one process keeps what it has. ledger: a trace.Ledger(detail=True), or True for one, books
-    every step's time part by part, see trace; the history then has all parts.
+    that are read ahead. threads: per rank; by default the cores of the node are shared by its
+    ranks, and one process keeps what it has. ledger: a trace.Ledger(detail=True), or True for one,
+    books every step's time part by part, see trace; the history then has all parts.
     """
 
     validation_data: Any = None
@@ -223,7 +223,8 @@ class _Fit:
         several = f", {options.accumulate} of them per step" if options.accumulate > 1 else ""
         if options.batch_size < 1 or options.accumulate < 1:
             problem = (
-                f"batch size {options.batch_size}, {options.accumulate} of them per step: both must "
+                f"batch size {options.batch_size}, {options.accumulate} of them per step: both "
+                "must "
                 "be at least 1"
             )
         elif len(train) == 0:
@@ -259,7 +260,8 @@ def _as_sync(sync: Any, comm: Any, every: int) -> Any:
         return make_sync(sync, comm, every)
     if sync.comm is not comm or every != 1:
         raise ValueError(
-            "a sync that is made already takes its communicator and sync_every from make_sync: give "
+            "a sync that is made already takes its communicator and sync_every from make_sync: "
+            "give "
             "fit the same comm, and no sync_every"
         )
     return sync

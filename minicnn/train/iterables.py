@@ -61,8 +61,8 @@ class IterableData:
 
 
 def as_batch(batch: Any) -> tuple[Any, ...]:
-    """Return (images, targets[, weights]) with tensors of other libraries as NumPy arrays; ValueError
-    for anything that is no pair or triple.
+    """Return (images, targets[, weights]) with tensors of other libraries as NumPy arrays;
+    ValueError for anything that is no pair or triple.
     """
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise ValueError(

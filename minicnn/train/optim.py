@@ -32,8 +32,8 @@ class Optimizer:
     """A rule that turns the summed gradients of a step into new weights.
 
     learning_rate: a number, or a schedule (a function of the update count 0, 1, ...), see
-    schedules.py. weight_decay: for parameters that have decay, which biases, scales and offsets have
-    not. ``state`` holds what the rule remembers, {name: vector like the parameters}: it is
+    schedules.py. weight_decay: for parameters that have decay, which biases, scales and offsets
+    have not. ``state`` holds what the rule remembers, {name: vector like the parameters}: it is
     broadcast, averaged and saved with the weights. A subclass names its vectors in ``state_names``,
     keeps its arguments as attributes, and defines ``step``.
     """
@@ -267,10 +267,10 @@ class LARS(SGD):
     """SGD with a rate of its own for every layer, for batches so large that one rate does not fit
     all (You, Gitman, Ginsburg 2017).
 
-    For the parameters w of a layer, weights and bias together:
-    ratio = trust * |w| / (|g| + weight_decay * |w|), 1 where |w| or |g| is 0;
-    v = momentum * v + ratio * (g + weight_decay * w);  w -= learning_rate * v.
-    The step of a layer is thus learning_rate * trust of its norm, whatever the size of its gradient.
+    For the parameters w of a layer, weights and bias together: ratio = trust * |w| / (|g| +
+    weight_decay * |w|), 1 where |w| or |g| is 0; v = momentum * v + ratio * (g + weight_decay * w);
+    w -= learning_rate * v. The step of a layer is thus learning_rate * trust of its norm, whatever
+    the size of its gradient.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""Learning rates that change: objects called with the update count (0, 1, ...), so that a model file
-can hold them.
+"""Learning rates that change: objects called with the update count (0, 1, ...), so that a model
+file can hold them.
 
     Warmup(Cosine(0.001, steps=10_000), steps=500)
     PerEpoch(StepDecay(0.01, every=30))                 # counts epochs instead of updates
@@ -104,8 +104,8 @@ class LinearScaling(Schedule):
 
 
 class PerEpoch(Schedule):
-    """``schedule`` (a function of the epoch, 0, 1, ..., or a list of rates, the last of which stays)
-    for steps: fit says how many make an epoch.
+    """``schedule`` (a function of the epoch, 0, 1, ..., or a list of rates, the last of which
+    stays) for steps: fit says how many make an epoch.
     """
 
     def __init__(self, schedule: Any, steps_per_epoch: int | None = None) -> None:

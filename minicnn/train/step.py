@@ -38,10 +38,11 @@ def train_step(
 ) -> dict[str, float] | None:
     """Forward, loss, backward, allreduce, update for one batch of this rank (which may be empty).
 
-    more: an iterator of further batches, (x, y) or (x, y, sample weights), whose gradients are added
-    before the one reduction and update (gradient accumulation). Returns the reduced tail {"events",
-    "loss" (summed), figures of the loss, "not_finite"} over all ranks, or None where ``sync`` has
-    not reduced yet (weights mode between two averages, the first step of delayed mode).
+    more: an iterator of further batches, (x, y) or (x, y, sample weights), whose gradients are
+    added before the one reduction and update (gradient accumulation). Returns the reduced tail
+    {"events", "loss" (summed), figures of the loss, "not_finite"} over all ranks, or None where
+    ``sync`` has not reduced yet (weights mode between two averages, the first step of delayed
+    mode).
     """
     sync = sync or make_sync("gradients", None)
     ledger = ledger or trace.Ledger()
@@ -58,9 +59,9 @@ def train_step(
             model.accumulate(images, targets, rng, following is not None, progress, *weights)
             batch = following
         with trace.span("check finite"):
-            # A flag that is summed, instead of relying on NaN to spread: max pooling can drop a NaN,
-            # and so can reductions of MPI. The weights are looked at as well, because a NaN among
-            # them need not show in the gradients.
+            # A flag that is summed, instead of relying on NaN to spread: max pooling can drop a
+            # NaN, and so can reductions of MPI. The weights are looked at as well, because a NaN
+            # among them need not show in the gradients.
             if not (sync.finite(model) and model.kernels.finite(model.parameters)):
                 model.mark_not_finite()
     with ledger.span("allreduce"):

@@ -434,7 +434,8 @@ def test_out_of_memory_names_the_batch_that_fits():
     x, y = random_batch(8)
     with pytest.raises(
         MemoryError,
-        match=r"emulated: out of memory with 8 events at a time.*: a batch_size of 3 fits \(13376 bytes asked",
+        match=r"emulated: out of memory with 8 events at a time.*: a batch_size of 3 fits \(13376 "
+        r"bytes asked",
     ):
         model.train_on_batch(x, y)
     model.kernels.runtime.memory = one // 2

@@ -22,7 +22,9 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def small_model(device="reference", **options):
-    """A network with two fused blocks, one not divisible by its pool, that trains in milliseconds."""
+    """A network with two fused blocks, one not divisible by its pool, that trains in
+    milliseconds.
+    """
     layers = [
         mc.Conv2D(4, 3, padding="same"),
         mc.ELU(),

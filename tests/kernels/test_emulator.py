@@ -95,7 +95,8 @@ def test_shared_memory_is_nan_in_every_block():
         (
             "half_warp",
             (),
-            r"divergent barrier: of 64 threads 0 wait at __syncthreads, 16 at a warp barrier or shuffle",
+            r"divergent barrier: of 64 threads 0 wait at __syncthreads, 16 at a warp barrier or "
+            r"shuffle",
         ),
         ("beyond", (8,), r"shared array: place 8 of 8"),
         ("beyond", (-1,), r"shared array: place -1 of 8"),

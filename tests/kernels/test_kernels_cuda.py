@@ -1,5 +1,5 @@
-"""What the cuda backend promises beyond parity with the reference (test_ops.py): the fused block and
-its lists, tiles, tensor cores, errors; on the emulator in both orders of threads or, with
+"""What the cuda backend promises beyond parity with the reference (test_ops.py): the fused block
+and its lists, tiles, tensor cores, errors; on the emulator in both orders of threads or, with
 MINICNN_TEST_DEVICE=cuda (``make gpu-check``), on a GPU.
 """
 

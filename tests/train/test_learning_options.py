@@ -99,7 +99,7 @@ def test_mistakes_of_layers_are_found(tmp_path):
         mc.ELU(name="a/b")
 
 
-# ------------------------------------------------------------------------------------------ optimizers
+# --------------------------------------------------------------------------------------- optimizers
 OPTIMIZERS = [
     mc.SGD(0.003, momentum=0.9, nesterov=True, weight_decay=0.1),
     mc.Adam(mc.optim.Warmup(mc.optim.Cosine(0.003, 50, 1e-4), 5), beta2=0.99, weight_decay=0.1),
@@ -171,7 +171,7 @@ def test_options_belong_to_the_file_and_can_be_replaced(tmp_path):
         mc.load_model(path, colour="red")
 
 
-# ------------------------------------------------------------------------------------ what is learned
+# ---------------------------------------------------------------------------------- what is learned
 def test_frozen_layers_and_factors_of_the_rate():
     model = small_model(optimizer=mc.SGD(0.1))
     first, last = model.layers[0], model.layers[-1]
@@ -254,7 +254,7 @@ def test_statistics_of_layers():
     assert counts.sum() == model.weights["dense_1/w"].size
 
 
-# ------------------------------------------------------------------------------------------- the data
+# ----------------------------------------------------------------------------------------- the data
 def generated(x, y, batch=4):
     for i in range(0, len(y), batch):
         yield x[i : i + batch], y[i : i + batch]
@@ -356,5 +356,7 @@ def test_repr_of_what_a_notebook_shows():
     history = model.fit(random_batch(4), batch_size=2)
     assert "10 layers: 22 x 19 x 1 -> 3" in repr(model) and "reference" in repr(model)
     assert "History of 1 epochs: loss" in repr(history)
-    assert repr(mc.Conv2D(3, 5, padding="same")) == "Conv2D(filters=3, kernel_size=5, padding='same')"  # fmt: skip
+    assert (
+        repr(mc.Conv2D(3, 5, padding="same")) == "Conv2D(filters=3, kernel_size=5, padding='same')"
+    )
     assert repr(mc.Adam(0.1)).startswith("Adam(learning_rate=0.1, beta1=0.9")

@@ -1,5 +1,5 @@
-"""Exact zero suppression: the blocks at the input at a cost that follows the lit pixels; stage.py says
-how, classes.py what a class is.
+"""Exact zero suppression: the blocks at the input at a cost that follows the lit pixels; stage.py
+says how, classes.py what a class is.
 """
 
 from .classes import axis_classes, first_positions

@@ -4,8 +4,8 @@ A layer object holds its settings and nothing else: no arrays, no name of its ow
 given one, so it may be used several times in a model (its parameters are then shared) and in
 several models. It says
 
-    parameters(*shapes)     which arrays it learns            {"w": Parameter((3, 4)), ...}
-    state(*shapes)          which arrays it keeps             {"mean": Parameter((4,), "zeros"), ...}
+    parameters(*shapes)     which arrays it learns           {"w": Parameter((3, 4)), ...}
+    state(*shapes)          which arrays it keeps            {"mean": Parameter((4,), "zeros"), ...}
     output_shape(*shapes)   what comes out, without the batch axis
     forward(ctx, *xs)       -> (y, saved)
     backward(ctx, dy, saved) -> dx, or one dx per input; *adds* into ctx.grads["w"]
@@ -159,7 +159,9 @@ class Layer:
 
     # ------------------------------------------------------------------------- the same for all
     def __call__(self, inputs: Node | Sequence[Node]) -> Node:
-        """Return the node of a graph that applies this layer to a node, or to several; see Model."""
+        """Return the node of a graph that applies this layer to a node, or to several; see
+        Model.
+        """
         from ..graph import connect
 
         return connect(self, inputs)

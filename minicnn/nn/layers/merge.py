@@ -16,7 +16,8 @@ class Add(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         if len(inputs) < 2 or any(shape != inputs[0] for shape in inputs):
             raise ValueError(
-                f"{label(self)} needs at least two inputs of one shape, got {list(inputs)}: a 1 x 1 "
+                f"{label(self)} needs at least two inputs of one shape, got {list(inputs)}: a 1 x "
+                "1 "
                 "Conv2D gives a branch the channels of another"
             )
         return inputs[0]
@@ -127,7 +128,9 @@ class ZeroPadding2D(Layer):
 
 
 class Cropping2D(Layer):
-    """The image without its border: one number, (rows, columns), or ((top, bottom), (left, right))."""
+    """The image without its border: one number, (rows, columns), or ((top, bottom), (left,
+    right)).
+    """
 
     prefix = "cropping2d"
 

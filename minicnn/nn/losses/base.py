@@ -103,7 +103,7 @@ class Loss:
         """
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
-    # ---------------------------------------------------------------------- sensible for most losses
+    # --------------------------------------------------------------------- sensible for most losses
     def predict(self, kernels: Any, outputs: Array, events: Sequence[Any] | None = None) -> Any:
         """Return what the model predicts, on the host: by default the outputs themselves."""
         return np.array(kernels.to_host(outputs))
@@ -123,8 +123,8 @@ class Loss:
         return MeanLoss()
 
     def chance(self, shape: Shape) -> float | None:
-        """Return the mean loss of a network that has learned nothing but to be indifferent, if there
-        is such a figure.
+        """Return the mean loss of a network that has learned nothing but to be indifferent, if
+        there is such a figure.
         """
         return None
 
@@ -157,7 +157,9 @@ class Loss:
 
 
 def loss_from_config(config: Mapping[str, Any]) -> Loss:
-    """Return the loss {"type": class name, **arguments}; ValueError where there is no such class."""
+    """Return the loss {"type": class name, **arguments}; ValueError where there is no such
+    class.
+    """
     options = dict(config)
     kind = options.pop("type")
     if kind not in LOSSES:

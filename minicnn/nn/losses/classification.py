@@ -90,7 +90,8 @@ class SoftmaxCrossEntropy(Loss):
         losses, slope = -(target * log_p).sum(1), p - target
         if self.focal:
             # q = p[label], dq/dz = q (one_hot - p), and d/dq of -(1 - q)^g log q by the product
-            # rule. Where q = 1 the logarithm is 0, so that any finite value of rest^(g - 1) will do.
+            # rule. Where q = 1 the logarithm is 0, so that any finite value of rest^(g - 1) will
+            # do.
             q, g = p[rows, labels], self.focal
             rest, log_q = 1 - q, log_p[rows, labels]
             losses = -(rest**g) * log_q

@@ -97,7 +97,8 @@ class PixelCrossEntropy(Loss):
         for i, labels in enumerate(targets):
             place = _positions(labels, i, events, (height, width))
             rows.append(place + np.array([i * height, 0], place.dtype))
-        # All listed pixels, so that the scores are there to be shown; what is ignored gets weight 0.
+        # All listed pixels, so that the scores are there to be shown; what is ignored gets weight
+        # 0.
         at = np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 2), np.int32)
         flat = np.concatenate([t.ravel() for t in targets]) if targets else np.zeros(0, np.int64)
         counted = flat != IGNORED
@@ -160,7 +161,8 @@ def _positions(
     coords = getattr(events[number], "coords", None) if events is not None else None
     if labels.ndim != 1 or coords is None or len(coords) != len(labels):
         raise ValueError(
-            f"event {number} of the batch: pixel labels of shape {labels.shape} are neither those of "
+            f"event {number} of the batch: pixel labels of shape {labels.shape} are neither those "
+            "of "
             f"{'an array' if coords is None else f'its {len(coords)} listed pixels'} nor of an "
             f"image {size}"
         )

@@ -71,7 +71,9 @@ class Errors:
 
 
 class _Regression(Loss):
-    """A loss of the difference d = output - target / scale, averaged over the outputs of an event."""
+    """A loss of the difference d = output - target / scale, averaged over the outputs of an
+    event.
+    """
 
     figures = ("absolute_error",)
 

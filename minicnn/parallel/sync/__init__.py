@@ -44,8 +44,8 @@ def make_sync(
     mode: str, comm: Any, every: int = 1, bucket: int | None = None, transport: str = "mpi"
 ) -> Sync:
     """Return the sync of that name for ``comm`` (None: one rank); ``every`` is for "weights",
-    ``bucket`` (bytes) for "overlap", and ``transport`` "nccl" lets NCCL add up the device buffers of
-    "gradients" and "weights".
+    ``bucket`` (bytes) for "overlap", and ``transport`` "nccl" lets NCCL add up the device buffers
+    of "gradients" and "weights".
 
     Raises ValueError for an unknown mode, and for an option that the mode would ignore.
     """

@@ -15,8 +15,9 @@ from ...inspect import trace
 from .base import Sync
 
 #: Bytes of a bucket: in the talk's network four of the five buckets are already complete after the
-#: backward pass of the last block, and small ones cost little. benchmarks/allreduce.py measures sizes
-#: in real steps and prints the one to set; on one node, where ranks move data themselves, one piece.
+#: backward pass of the last block, and small ones cost little. benchmarks/allreduce.py measures
+#: sizes in real steps and prints the one to set; on one node, where ranks move data themselves, one
+#: piece.
 BUCKET = 1 << 20
 
 
