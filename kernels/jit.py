@@ -39,8 +39,9 @@ from numba.core.caching import FunctionCache
 
 from .cache import cache_folder, locked
 
+_settings: Any = numba.config
 #: The folder of numba's part of the cache.
-CACHE = cache_folder("numba", Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else None)
+CACHE = cache_folder("numba", Path(_settings.CACHE_DIR) if _settings.CACHE_DIR else None)
 
 
 def _wait_passively():
@@ -111,10 +112,10 @@ def _closure(function: Callable) -> tuple:
     """Return what identifies the contents of a function's closure in every process: the names of
     compiled functions with their own closures, and numbers.
     """
-    names = []
+    names: list[tuple] = []
     for cell in function.__closure__ or ():
         value = cell.cell_contents
-        if isinstance(getattr(value, "py_func", None), Callable):
+        if callable(getattr(value, "py_func", None)):
             inner = value.py_func
             names.append((inner.__module__, inner.__qualname__, _closure(inner)))
         elif isinstance(value, bool | int | float | str | np.number):
@@ -135,11 +136,11 @@ class _LockedCache(FunctionCache):
     compiling = None  # the lock, from a look-up in vain to the saving
 
     def __init__(self, function):
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(function_folder(function))
+        before, _settings.CACHE_DIR = _settings.CACHE_DIR, str(function_folder(function))
         try:
             super().__init__(function)
         finally:
-            numba.config.CACHE_DIR = before
+            _settings.CACHE_DIR = before
         # The folder's name says all that the file's date would: a checkout of the same text, which
         # has another date, need not be compiled again.
         if hasattr(self._cache_file, "_source_stamp"):
@@ -173,7 +174,7 @@ class _LockedCache(FunctionCache):
         self.compiling = None
 
 
-def jit(function: Callable | None = None, error_model: str = "numpy", **options: Any) -> Any:
+def jit(function: Callable | None = None, error_model: Any = "numpy", **options: Any) -> Any:
     """numba.njit that releases the GIL and keeps the machine code in our own cache folder; numba's
     settings stay the user's.
     """

@@ -6,6 +6,7 @@ asks.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from .types import Pair, Shape
 
 def pair(value: Pair, name: str = "value") -> tuple[int, int]:
     """Return ``value`` as two positive ints (rows, columns); one int stands for both."""
-    a, b = (value, value) if np.isscalar(value) else value
+    both: Any = (value, value) if np.isscalar(value) else value
+    a, b = both
     if int(a) != a or int(b) != b or min(a, b) < 1:
         raise ValueError(f"{name} must be one or two positive integers, got {value!r}")
     return int(a), int(b)
@@ -41,10 +43,11 @@ def conv_padding(
     dilation: tuple[int, int] = (1, 1),
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return ((top, bottom), (left, right)) for x (N, H, W, C_in) and w (KH, KW, C_in, C_out)."""
-    return tuple(
+    rows, columns = (
         same_or_valid(x_shape[1 + i], effective_kernel(w_shape[i], dilation[i]), stride[i], padding)
         for i in (0, 1)
     )
+    return rows, columns
 
 
 def effective_kernel(kernel: int, dilation: int) -> int:

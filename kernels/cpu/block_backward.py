@@ -403,7 +403,8 @@ def conv2d_block_backward(
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
         check_shape(op, name, a, shape)
     kh, kw, ci, co = w.shape
-    n, alpha = shape[0] * shape[1] * shape[2], np.float32(alpha)
+    n = shape[0] * shape[1] * shape[2]
+    alpha = np.float32(alpha)  # type: ignore[assignment]  # what compiled code takes
     at_cells = (
         dy.reshape(n, co),
         y.reshape(n, co),

@@ -125,8 +125,8 @@ def _list_and_clear(mask, ends, cells):
 def active_cells(
     active: Array,
     x_shape: Shape,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str = "same",
     work: Workspace | None = None,
 ) -> Array:
@@ -232,8 +232,8 @@ def _fill_windows(x, cells, ph, pw, kh, kw, top, left, values, row_class, column
 def fill_windows(
     x: Array,
     cells: Array,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str,
     values: Array,
     classes: tuple[Array, Array],
@@ -275,8 +275,8 @@ def _copy_windows(x, cells, ph, pw, top, left, out):
 def cell_windows(
     x: Array,
     cells: Array,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str = "same",
     out: Array | None = None,
     work: Workspace | None = None,
@@ -444,7 +444,8 @@ def conv2d_block_cells_backward(
         check_shape(op, name, a, (len(cells), co))
     if need_dw:
         dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[3:])
-    alpha, argmax = np.float32(alpha), np.ascontiguousarray(argmax, np.uint8)
+    argmax = np.ascontiguousarray(argmax, np.uint8)
+    alpha = np.float32(alpha)  # type: ignore[assignment]  # what compiled code takes
     if len(cells) and need_dw:
         add_dw(
             windows(x, cells, grid, pool, (kh, kw), pads, work),

@@ -39,7 +39,7 @@ def set_threads(n: int) -> None:
     """Use ``n`` threads in all functions of this backend, 1 <= n <= the threads that numba started
     with. Results do not change.
     """
-    most = numba.config.NUMBA_NUM_THREADS
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     if not isinstance(n, int | np.integer) or not 1 <= n <= most:
         raise ValueError(
             f"set_threads needs an integer from 1 to {most} (the cores, or NUMBA_NUM_THREADS), got {n!r}"

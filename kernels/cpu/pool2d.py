@@ -134,7 +134,8 @@ def maxpool2d(x: Array, size: Pair, stride: Pair | None = None) -> tuple[Array, 
     size = pair(size, "pool size")
     stride = size if stride is None else pair(stride, "stride")
     shape = pool_output(x.shape, size, stride)
-    y, argmax = np.empty(shape, np.float32), np.empty(shape, argmax_dtype(size))
+    y = np.empty(shape, np.float32)
+    argmax: Array = np.empty(shape, argmax_dtype(size))
     _maxpool2d(tasks(x.size), x, *size, *stride, y, argmax)
     return y, argmax
 

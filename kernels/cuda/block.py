@@ -249,7 +249,7 @@ def conv2d_block(
     computed, also those that ``distinct`` would spare.
     """
     x, w, b, pool, shape = check(kernels, "conv2d_block", x, w, b, pool, alpha, padding)
-    constants = tile(kernels, w.shape[:2], pool, *w.shape[2:], math.prod(shape[:3]))
+    constants = tile(kernels, w.shape[:2], pool, w.shape[2], w.shape[3], math.prod(shape[:3]))
     if constants is None:
         return kernels.maxpool2d(kernels.elu(kernels.conv2d(x, w, b, 1, padding), alpha), pool)
     y, argmax = kernels.empty(shape), kernels.empty(shape, "uint8")

@@ -209,8 +209,9 @@ def conv2d_block_backward(
     )
     for e in range(0, n, events):
         these = slice(e * oh * ow, min(e + events, n) * oh * ow)
+        dy_part, y_part, argmax_part = (a[these] for a in flat)
         dwindow, constants = window_gradients(
-            kernels, *(a[these] for a in flat), w, pool, alpha, work
+            kernels, dy_part, y_part, argmax_part, w, pool, alpha, work
         )
         part = dx[e : e + events]
         kernels.each(

@@ -56,8 +56,8 @@ def active_cells(
     kernels: Kernels,
     active: Array,
     x_shape: Shape,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str = "same",
     work: Workspace | None = None,
 ) -> Array:
@@ -157,8 +157,8 @@ def cell_windows(
     kernels: Kernels,
     x: Array,
     cells: Array,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str = "same",
     out: Array | None = None,
     work: Workspace | None = None,
@@ -179,8 +179,8 @@ def fill_windows(
     kernels: Kernels,
     x: Array,
     cells: Array,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str,
     values: Array,
     classes: tuple[Array, Array],
@@ -239,7 +239,7 @@ def conv2d_block_cells(
     would spare. Raises ValueError where a window does not fit into shared memory.
     """
     x, w, b, pool, shape = check(kernels, "conv2d_block_cells", x, w, b, pool, alpha, padding)
-    constants = tile(kernels, w.shape[:2], pool, *w.shape[2:], len(cells))
+    constants = tile(kernels, w.shape[:2], pool, w.shape[2], w.shape[3], len(cells))
     if constants is None:
         raise _too_large("conv2d_block_cells", w, pool)
     y, argmax = (

@@ -24,8 +24,8 @@ def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Ar
 def active_cells(
     active: Array,
     x_shape: Shape,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str = "same",
     work: Workspace | None = None,
 ) -> Array:
@@ -80,8 +80,8 @@ def class_sums(
 def cell_windows(
     x: Array,
     cells: Array,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str = "same",
     out: Array | None = None,
     work: Workspace | None = None,
@@ -101,8 +101,8 @@ def cell_windows(
 def fill_windows(
     x: Array,
     cells: Array,
-    kernel: Pair,
-    pool: Pair,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
     padding: str,
     values: Array,
     classes: tuple[Array, Array],
@@ -194,7 +194,7 @@ def conv2d_block_cells_backward(
     rows, columns = classes or (np.zeros(h, int), np.zeros(width, int))
     dx = np.zeros((top + h + pool[0] + w.shape[0], left + width + pool[1] + w.shape[1], x.shape[3]))
     if len(cells):
-        for (i, j), d in zip(cells * pool, dwin):
+        for (i, j), d in zip(cells * pool, np.asarray(dwin)):
             dx[i : i + d.shape[0], j : j + d.shape[1]] += d
     dx = dx[top : top + h, left : left + width]
     sums = np.zeros((rows.max() + 1, columns.max() + 1, x.shape[3]))

@@ -80,7 +80,7 @@ def conv2d_backward(
     shape = conv_output(x.shape, w.shape, stride, padding, dilation)
     pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
     xp = zero_padded(x, pads)
-    dxp = np.zeros_like(xp) if need_dx else None
+    dxp: Array = np.zeros_like(xp) if need_dx else None
     dw = np.zeros_like(w) if dw is None else dw
     db = np.zeros(w.shape[3], w.dtype) if db is None else db
     for ky, kx, rows, columns in taps(w.shape, stride, dilation, shape):

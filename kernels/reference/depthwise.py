@@ -51,7 +51,7 @@ def depthwise_conv2d_backward(
     shape = depthwise_output(x.shape, w.shape, stride, padding, dilation)
     pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
     xp = zero_padded(x, pads)
-    dxp = np.zeros_like(xp) if need_dx else None
+    dxp: Array = np.zeros_like(xp) if need_dx else None
     dw = np.zeros_like(w) if dw is None else dw
     db = np.zeros(shape[3], w.dtype) if db is None else db
     g = dy.reshape(*shape[:3], *w.shape[2:])
