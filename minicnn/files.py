@@ -106,7 +106,7 @@ def describe_machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "node": platform.machine(),
         "system": platform.platform(),
@@ -116,7 +116,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     """Return the processor's name as its maker writes it, the architecture where it is not told."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         from ..inspect.calibrate import calibrate
 
-        calibration = calibrate(results, args.size, args.batch_size, args.threads)
+        calibration = calibrate(results, _measure_options(args))
     if args.save:
         calibration.save(args.save)
     question = Question(
@@ -158,15 +159,14 @@ def _measure(comm: Any, args: argparse.Namespace) -> dict[str, Any]:
         if path is None:
             path = Path(comm.bcast(folder) if comm else folder) / "events.h5"
             _simulate(comm, args, path, ranks)
-        return measure(
-            comm,
-            path,
-            args.size,
-            args.batch_size,
-            args.threads,
-            args.events_per_rank,
-            computing=not args.worker or have_cores or ranks == min(args.ranks),
-        )
+        computing = not args.worker or have_cores or ranks == min(args.ranks)
+        return measure(comm, path, replace(_measure_options(args), computing=computing))
+
+
+def _measure_options(args: argparse.Namespace) -> Any:
+    from ..inspect.calibrate import MeasureOptions
+
+    return MeasureOptions(args.size, args.batch_size, args.threads, args.events_per_rank)
 
 
 def _simulate(comm: Any, args: argparse.Namespace, path: Path, ranks: int) -> None:

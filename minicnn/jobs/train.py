@@ -16,6 +16,7 @@ from .. import data, parallel
 from ..engine.model import Sequential
 from ..files import atomic_write, describe_machine
 from ..inspect import report, trace
+from ..inspect.report.ledger import LedgerReport
 from ..parallel.machine import peak_memory_bytes
 from ..progress import Meter, say
 from ..train import callbacks
@@ -290,7 +291,7 @@ class TrainingJob:
             callbacks.ModelCheckpoint(self.folder.model),
         ]
         if self.options.ledger:
-            chosen.insert(1, callbacks.LedgerReport(ledger, self.folder.path))
+            chosen.insert(1, LedgerReport(ledger, self.folder.path))
         model.fit(
             training,
             validation_data=validation,
