@@ -1,4 +1,6 @@
-"""Images made by code that keeps the rules by construction are checked in the tests all the same."""
+"""Images made by code that keeps the rules by construction are checked in the tests all the
+same.
+"""
 
 import os
 

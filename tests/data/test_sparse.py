@@ -1,4 +1,6 @@
-"""SparseImage: types of pixels, images made without checks, single planes, what a notebook shows."""
+"""SparseImage: types of pixels, images made without checks, single planes, what a notebook
+shows.
+"""
 
 import numpy as np
 import pytest

@@ -56,7 +56,8 @@ def test_event_depends_on_seed_and_number_only(source, events):
 
 def test_same_bits_in_another_process(events):
     code = (
-        "from zlib import crc32; from minicnn.simulate import Simulator; e = Simulator(seed=7).read(42);"
+        "from zlib import crc32; from minicnn.simulate import Simulator; e = "
+        "Simulator(seed=7).read(42);"
         "print(*map(crc32, (e.image.coords, e.image.values, e.particles.tobytes())))"
     )
     there = subprocess.run(

@@ -1,12 +1,15 @@
 """PILArNet and PILArNet-M HDF5 files: 3-D points with charge, projected onto a plane. Two layouts,
 one entry per event:
 
-    vlen   point      8 numbers per point: x, y, z, energy, ?, time, electrons, dx      (DeepLearnPhysics/PoLAr-MAE)
-           cluster    5 numbers per cluster: size, fragment, group, interaction, semantic class; points follow in this order
-    flat   coordinates i2 (N, 3), charge f2 (N,), labels (PDG) with start_indices and end_indices (n,): one *particle* per entry
-                                                                                        (OmarAlterkait/pilarnet_w_larcv1)
-x, y, z are voxel numbers of a cube, 768 voxels of 3 mm a side in the published files. Semantic classes: 0 shower, 1 track,
-2 Michel electron, 3 delta ray, 4 low-energy deposit.
+    vlen (DeepLearnPhysics/PoLAr-MAE)
+        point     8 numbers per point: x, y, z, energy, ?, time, electrons, dx
+        cluster   5 numbers per cluster: size, fragment, group, interaction, semantic class; the
+                  points follow in this order
+    flat (OmarAlterkait/pilarnet_w_larcv1), one *particle* per entry
+        coordinates i2 (N, 3), charge f2 (N,), labels (PDG), with start_indices, end_indices (n,)
+
+x, y, z are voxel numbers of a cube, 768 voxels of 3 mm a side in the published files. Semantic
+classes: 0 shower, 1 track, 2 Michel electron, 3 delta ray, 4 low-energy deposit.
 """
 
 from pathlib import Path
@@ -14,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..axes import Axis, placed
-from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, PIXEL_CLASSES, Event
 from ..sparse import SparseImage
 from .placement import place
 from .reader import Reader, is_hdf5, naming, open_hdf5
@@ -26,6 +29,14 @@ VLEN, FLAT = (
 )
 PLANES = ("zx", "yx", "zy")
 VOXEL_CM = 0.3
+#: Semantic class -> pixel class: Michel electrons and delta rays are showers (see PIXEL_CLASSES), a
+#: low-energy deposit, and a class that is not known, is neither.
+PIXEL_CLASS = {
+    0: PIXEL_CLASSES.index("shower"),
+    1: PIXEL_CLASSES.index("track"),
+    2: PIXEL_CLASSES.index("shower"),
+    3: PIXEL_CLASSES.index("shower"),
+}
 
 
 class Pilarnet(Reader):
@@ -126,7 +137,8 @@ class Pilarnet(Reader):
         if not np.isfinite(xyz).all() or ((xyz < 0) | (xyz >= self.extent)).any():
             bad = xyz[~((xyz >= 0) & (xyz < self.extent)).all(1)][0]
             raise ValueError(
-                f"has a point at {tuple(bad.tolist())}, outside the cube of {self.extent} voxels; is extent= right?"
+                f"has a point at {tuple(bad.tolist())}, outside the cube of {self.extent} voxels; "
+                "is extent= right?"
             )
         voxel = xyz.astype(np.int64)
         rows, columns, values = [], [], []
@@ -165,7 +177,8 @@ class Pilarnet(Reader):
         point, cluster = self._data["point"][i], self._data["cluster"][i]
         if len(point) % 8 or len(cluster) % 5:
             raise ValueError(
-                f"has {len(point)} numbers for its points and {len(cluster)} for its clusters: no multiples of 8, 5"
+                f"has {len(point)} numbers for its points and {len(cluster)} for its clusters: no "
+                "multiples of 8, 5"
             )
         point, cluster = point.reshape(-1, 8), cluster.reshape(-1, 5)
         size, semantic = cluster[:, 0].astype(np.int64), cluster[:, 4].astype(np.int64)

@@ -48,7 +48,8 @@ def validate(name, simulator, folder=None):
     path = Path(folder or ".") / file
     if folder is None or not path.exists():
         raise FileNotFoundError(
-            f"{name} is compared with {file}, which is not {'given' if folder is None else f'in {folder}'}"
+            f"{name} is compared with {file}, which is not "
+            f"{'given' if folder is None else f'in {folder}'}"
         )
     result = function(simulator, path)
     result.file = file
