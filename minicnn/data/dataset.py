@@ -12,11 +12,12 @@ from .event import Event
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Events that can be fetched in batches: EventStore, NodeStore, ArrayDataset, Augmented, Planes.
-
+    """Events that can be fetched in batches: EventStore, NodeStore, ArrayDataset, Augmented,
+    Planes.
     Optional members, which only the functions of this module look for:
 
-    - ``epoch``: set before each epoch, where what is drawn for an event depends on it (begin_epoch).
+    - ``epoch``: set before each epoch, where what is drawn for an event depends on it
+      (begin_epoch).
     - ``order(seed, epoch, events per step)``: the indices of an epoch, where the data set deals the
       events itself (epoch_order).
     - ``node_events``: how many events ``batch`` can fetch, where these are more than ``len``
@@ -83,7 +84,9 @@ def fetchable_events(dataset: Any) -> int:
 
 
 def file_indices_of(dataset: Any) -> np.ndarray:
-    """Return int64 (fetchable events,): the number of each event in its file, by default its index."""
+    """Return int64 (fetchable events,): the number of each event in its file, by default its
+    index.
+    """
     known = getattr(dataset, "file_indices", None)
     return np.arange(fetchable_events(dataset)) if known is None else np.asarray(known)
 

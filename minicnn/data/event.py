@@ -1,4 +1,6 @@
-"""What an event is: its image, its class, the class of each pixel and the particles that made it."""
+"""What an event is: its image, its class, the class of each pixel and the particles that made
+it.
+"""
 
 from __future__ import annotations
 

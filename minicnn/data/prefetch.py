@@ -1,4 +1,6 @@
-"""Work that is begun before its result is needed, by threads or processes; results keep their order."""
+"""Work that is begun before its result is needed, by threads or processes; results keep their
+order.
+"""
 
 from __future__ import annotations
 

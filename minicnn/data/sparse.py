@@ -11,8 +11,8 @@ import numpy as np
 
 from ..kernels.types import Shape
 
-#: Whether images made by ``SparseImage.trusted`` are checked like all others: MINICNN_CHECK_IMAGES=1
-#: in the environment, or this flag. The tests have it on.
+#: Whether images made by ``SparseImage.trusted`` are checked like all others:
+#: MINICNN_CHECK_IMAGES=1 in the environment, or this flag. The tests have it on.
 CHECK_TRUSTED = os.environ.get("MINICNN_CHECK_IMAGES", "0") not in ("", "0")
 
 

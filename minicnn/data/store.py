@@ -56,7 +56,8 @@ class EventStore:
     target: what is learned, "label" (the class), "momentum" (MeV/c of the primary), "direction",
     "pixel_labels", or a function of the Event, called once when it is loaded; see data.targets for
     the kinds. Labels of pixels are compressed with them; the dense form gives them back as (H, W),
-    255 where nothing is lit. weights: a function of the Event that gives its sample weight, or None.
+    255 where nothing is lit. weights: a function of the Event that gives its sample weight, or
+    None.
 
     labels int64 (n,): the classes, -1 where unknown, whatever the target is. targets: int64 (n,) or
     float32 (n, D), None for labels of pixels. file_indices int64 (n,): each event's number in its

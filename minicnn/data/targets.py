@@ -54,8 +54,8 @@ def read_target(event: Event, target: Target, classes: int, origin: str) -> tupl
     if target == "pixel_labels":
         if event.pixel_labels is None:
             raise EventError(
-                f"{origin} has no pixel labels: Simulator(pixel_truth=True) makes them, and event "
-                "files of version 2 hold them"
+                f"{origin} has no pixel labels: Simulator(pixel_truth=True) makes them, event "
+                "files of version 2 hold them, and PILArNet's with pixel_labels=True"
             )
         return "pixels", event.pixel_labels
     value = np.atleast_1d(np.asarray(getattr(event, str(target)), np.float32))

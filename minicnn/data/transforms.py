@@ -2,7 +2,7 @@
 SparseImage``.
 
     from minicnn.data import transforms as tr
-    pipeline = tr.Compose([tr.MirrorWire(), tr.MirrorTime(), tr.Shift(50, 100), tr.GainJitter(0.05)])
+    pipeline = tr.Compose([tr.MirrorWire(), tr.MirrorTime(), tr.Shift(50, 100)])
     image = pipeline(image, tr.event_rng(seed, epoch, number))
     image, labels = pipeline.apply(image, labels, rng)       # labels of the pixels go along
 

@@ -63,7 +63,9 @@ def emit_particle(world, pdg, row, qx, qy, qz, e, bx, by, bz, x, y, z, time):
 
 @jit
 def pair(rng, world, m, pdg1, pdg2, row, bx, by, bz, x, y, z, time):
-    """Decay a mass ``m`` that moves with velocity b into two particles, isotropically in its frame."""
+    """Decay a mass ``m`` that moves with velocity b into two particles, isotropically in its
+    frame.
+    """
     m1, m2 = mass(pdg1), mass(pdg2)
     q = two_body(m, m1, m2)
     ux, uy, uz = isotropic(rng)
@@ -103,7 +105,9 @@ def pair(rng, world, m, pdg1, pdg2, row, bx, by, bz, x, y, z, time):
 
 @jit
 def triple(rng, world, m, pdg1, pdg2, pdg3, row, bx, by, bz, x, y, z, time):
-    """Decay a mass ``m`` that moves with velocity b into three particles, uniformly in phase space."""
+    """Decay a mass ``m`` that moves with velocity b into three particles, uniformly in phase
+    space.
+    """
     m1, m2, m3 = mass(pdg1), mass(pdg2), mass(pdg3)
     ax, ay, az, cx, cy, cz, dx, dy, dz = three_body(rng, m, m1, m2, m3)
     emit_particle(

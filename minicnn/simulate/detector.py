@@ -252,7 +252,9 @@ def add_noise(rng, tiles, sigma):
 
 @jit
 def tail(rng, threshold):
-    """Draw a standard normal number above ``threshold`` > 0 (Robert, Stat. Comput. 5 (1995) 121)."""
+    """Draw a standard normal number above ``threshold`` > 0 (Robert, Stat. Comput. 5 (1995)
+    121).
+    """
     rate = 0.5 * (threshold + math.sqrt(threshold * threshold + 4.0))
     while True:
         v = threshold + rng.standard_exponential() / rate

@@ -69,7 +69,9 @@ def diffract(rng, p, ux, uy, uz):
 
 @jit
 def knock_out(world, pdg, row, px, py, pz, x, y, z, time):
-    """Emit a nucleon after it has climbed out of the nuclear potential; too slow ones stay inside."""
+    """Emit a nucleon after it has climbed out of the nuclear potential; too slow ones stay
+    inside.
+    """
     m = mass(pdg)
     p = math.sqrt(px * px + py * py + pz * pz)
     kinetic = math.sqrt(p * p + m * m) - m - 2.0 * ARGON_BINDING

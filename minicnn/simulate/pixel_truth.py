@@ -1,5 +1,5 @@
-"""Which class of particles made a pixel: the charge of showers and of tracks apart, through the same
-response as the image.
+"""Which class of particles made a pixel: the charge of showers and of tracks apart, through the
+same response as the image.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def class_charges(
     dead: np.ndarray,
     tiles: Tiles,
 ) -> np.ndarray:
-    """Return float32 (n, classes): for each pixel ``coords`` (n, 2) of a plane of the full image the
-    sum of |charge| in ADC counts that the deposits of each pixel class left there.
+    """Return float32 (n, classes): for each pixel ``coords`` (n, 2) of a plane of the full image
+    the sum of |charge| in ADC counts that the deposits of each pixel class left there.
 
     steps (m, 6), classes uint8 (m,): the deposits, see record.World. pulses, response, dead: as
     ``detector.charge`` takes them. tiles: scratch memory of its own.

@@ -117,7 +117,8 @@ def emit(world, pdg, parent, px, py, pz, x, y, z, time, least):
     """Put a new particle on the stack and, if it has ``least`` MeV of kinetic energy, into the
     truth table.
 
-    parent: the row of the parent as the parent knows it (see row_known_to_parent), -1 for the primary.
+    parent: the row of the parent as the parent knows it (see row_known_to_parent), -1 for the
+    primary.
     """
     k, r = world.n[2], world.n[1]
     if k >= STACK or r >= TRUTH:

@@ -74,7 +74,9 @@ def photon_tables():
 
 @jit
 def narrow(rng, energy, ux, uy, uz):
-    """Return a direction at an angle of order m / E: density of u = theta E / m as u / (1 + u^2)^2."""
+    """Return a direction at an angle of order m / E: density of u = theta E / m as u / (1 +
+    u^2)^2.
+    """
     r = rng.random()
     theta = min(ELECTRON / energy * math.sqrt(r / (1.0 - r)), math.pi)
     return deflect(ux, uy, uz, math.cos(theta), 2.0 * math.pi * rng.random())

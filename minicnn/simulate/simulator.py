@@ -30,19 +30,19 @@ class Simulator:
     """An endless source of simulated LArTPC events of one particle; event i depends on (seed, i)
     and on nothing else.
 
-    seed: a non-negative integer. shape: (height, width, planes) of the image; (height, width) is one
-    plane, and a number the edge of a square one. 3600 x 3600 is one pixel per wire and microsecond;
-    a smaller size sums the full image's lit pixels over blocks, so the picture stays the same. One
-    plane is the collection plane; three are collection, induction at +60 and at -60 degrees, in
-    this order. classes: names out of ``CLASSES``. An event's label indexes them; each is equally
-    probable, independently per event. length: what ``len()`` says, for readers that want an end.
-    momentum: (low, high) in MeV/c instead of the classes' own ranges. dead_wires: fraction of wires
-    without signal, the same ones in every event of a seed. full_noise: draw the noise of every
-    pixel instead of that near charge and the expected number elsewhere; slow. pixel_truth: events
-    come with ``pixel_labels``, the class (shower or track) that left most charge in each lit pixel,
-    over all planes where there are several; IGNORED where noise made more than half of it. The
-    images are the same bit for bit; it takes half as long again. Other keywords set the numbers of the
-    readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
+    seed: a non-negative integer. shape: (height, width, planes) of the image; (height, width) is
+    one plane, and a number the edge of a square one. 3600 x 3600 is one pixel per wire and
+    microsecond; a smaller size sums the full image's lit pixels over blocks, so the picture stays
+    the same. One plane is the collection plane; three are collection, induction at +60 and at -60
+    degrees, in this order. classes: names out of ``CLASSES``. An event's label indexes them; each
+    is equally probable, independently per event. length: what ``len()`` says, for readers that want
+    an end. momentum: (low, high) in MeV/c instead of the classes' own ranges. dead_wires: fraction
+    of wires without signal, the same ones in every event of a seed. full_noise: draw the noise of
+    every pixel instead of that near charge and the expected number elsewhere; slow. pixel_truth:
+    events come with ``pixel_labels``, the class (shower or track) that left most charge in each lit
+    pixel, over all planes where there are several; IGNORED where noise made more than half of it.
+    The images are the same bit for bit; it takes half as long again. Other keywords set the numbers
+    of the readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
 
     Primaries are isotropic, uniform in the TPC and in momentum: 100-1000 MeV/c (photons and
     electrons: MeV), kaons from 300. An event with fewer than 10 lit pixels of charge in the full
@@ -86,7 +86,8 @@ class Simulator:
             )
         if self.image_shape[2] not in (1, 3):
             raise ValueError(
-                f"the planes are 1 (collection) or 3 (and two inductions), got {self.image_shape[2]}"
+                "the planes are 1 (collection) or 3 (and two inductions), got "
+                f"{self.image_shape[2]}"
             )
         self.class_names = tuple(classes)
         unknown = [name for name in self.class_names if name not in PRIMARIES]
@@ -353,7 +354,8 @@ def _image_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
         numbers.append(1)
     if len(numbers) != 3:
         raise ValueError(
-            f"the shape is (height, width, planes), or the edge of a square image of one plane, got "
+            "the shape is (height, width, planes), or the edge of a square image of one plane, "
+            "got "
             f"{shape}"
         )
     return tuple(numbers)

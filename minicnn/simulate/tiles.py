@@ -79,7 +79,9 @@ def clear(tiles):
 
 @jit
 def charge_at(tiles, coords, out):
-    """Write the values of the pixels ``coords`` (n, 2) into ``out`` (n,): 0 where there is no tile."""
+    """Write the values of the pixels ``coords`` (n, 2) into ``out`` (n,): 0 where there is no
+    tile.
+    """
     for n in range(len(coords)):
         row, column = coords[n, 0], coords[n, 1]
         k = tiles.number[row // TILE_ROWS, column // TILE_COLUMNS]

@@ -384,7 +384,10 @@ def test_readers_keep_the_protocol():
 
 
 def test_importing_readers_loads_no_h5py():
-    code = "import sys, minicnn.data.readers; sys.exit('h5py' in sys.modules or 'matplotlib' in sys.modules)"
+    code = (
+        "import sys, minicnn.data.readers; "
+        "sys.exit('h5py' in sys.modules or 'matplotlib' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

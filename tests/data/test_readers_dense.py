@@ -1,5 +1,5 @@
-"""Dense NumPy images and their placement on the network's image; the real MicroBooNE
-preview event.
+"""Dense NumPy images and their placement on the network's image; the real MicroBooNE preview
+event.
 """
 
 from pathlib import Path

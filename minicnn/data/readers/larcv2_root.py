@@ -4,10 +4,14 @@
 Read here, for images of a producer NAME and particles of any (layout: DeepLearnPhysics/larcv2,
 larcv/core/DataFormat):
 
-    image2d_NAME_tree    _image_v._img                          a vector of pixels per plane: flat[wire * ticks + tick]
-                         _image_v._meta._row_count, _col_count  ticks and wires of each plane
-                         _run, _subrun, _event
-    particle_*_tree      _part_v._pdg, _px, _py, _pz (GeV/c), _trackid, _parent_trackid, _process, _vtx._x, _end_pt._x ... (cm)
+    image2d_NAME_tree
+        _image_v._img                           a vector of pixels per plane:
+                                                flat[wire * ticks + tick]
+        _image_v._meta._row_count, _col_count   ticks and wires of each plane
+        _run, _subrun, _event
+    particle_*_tree
+        _part_v._pdg, _px, _py, _pz (GeV/c), _trackid, _parent_trackid, _process,
+        _part_v._vtx._x, _end_pt._x ... (cm)
 
 "mctruth" is taken where there are several particle trees. Without the counts of rows and columns
 images are taken for square.
@@ -79,7 +83,8 @@ class Larcv2Root(Reader):
         chosen = [name for name in images if producer in (None, name)]
         if not images:
             raise ValueError(
-                f"this ROOT file has no tree image2d_*_tree, it has {', '.join(names) or 'nothing'}; of ROOT files "
+                "this ROOT file has no tree image2d_*_tree, it has "
+                f"{', '.join(names) or 'nothing'}; of ROOT files "
                 "minicnn reads larcv2 images"
             )
         if len(chosen) != 1:
@@ -194,19 +199,23 @@ class Larcv2Root(Reader):
 
 
 def _open(path):
-    """The ROOT file, opened by uproot; EventError where uproot is missing or the file is damaged."""
+    """The ROOT file, opened by uproot; EventError where uproot is missing or the file is
+    damaged.
+    """
     try:
         import uproot
     except ImportError as error:
         raise EventError(
-            f"{path}: ROOT files are read through uproot, which is missing (pip install minicnn[root])"
+            f"{path}: ROOT files are read through uproot, which is missing (pip install "
+            "minicnn[root])"
         ) from error
     try:
         return uproot.open(path)
     except Exception as error:  # uproot has exceptions of its own for damaged files
         reason = str(error).strip().split("\n")[0]
         raise EventError(
-            f"{path}: this ROOT file cannot be opened, it is truncated or damaged ({reason}); copy or make it again"
+            f"{path}: this ROOT file cannot be opened, it is truncated or damaged ({reason}); copy "
+            "or make it again"
         ) from error
 
 

@@ -8,8 +8,10 @@ Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv
                              voxel_extents       first, N, ID: rows in voxels of one projection
                              image_meta          projection_id, number_of_voxels (wires, ticks)
                              voxels              id = wire * ticks + tick, value
-    Data/image2d_NAME_group/extents, image_extents, image_meta, images      the same; images are flat [wire, tick] pixels
-    Data/particle_NAME_group/extents, particles  pdg, trackid, parent_trackid, process, px, py, pz (GeV/c), vtx, end_pt (cm)
+    Data/image2d_NAME_group/extents, image_extents, image_meta, images
+                                                 the same; images are flat [wire, tick] pixels
+    Data/particle_NAME_group/extents, particles  pdg, trackid, parent_trackid, process,
+                                                 px, py, pz (GeV/c), vtx, end_pt (cm)
 """
 
 from pathlib import Path
@@ -138,7 +140,8 @@ class Larcv3(Reader):
         rows, meta = self._projections[first : first + count], self._meta[first : first + count]
         if not count or len(rows) != count or len(meta) != count:
             raise ValueError(
-                f"has {len(rows)} projections and {len(meta)} descriptions, the event should have {max(count, 1)}"
+                f"has {len(rows)} projections and {len(meta)} descriptions, the event should have "
+                f"{max(count, 1)}"
             )
         return rows, meta
 
@@ -152,13 +155,15 @@ class Larcv3(Reader):
         first, count = extents["first"].astype(np.int64), extents["N"].astype(np.int64)
         if len(extents) != len(self) or (len(first) and (first + count).max() > len(table)):
             raise ValueError(
-                f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file has {len(table)} "
+                f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file "
+                f"has {len(table)} "
                 f"particles and {len(self)} events"
             )
         missing = [name for name in FIELDS if name not in table.dtype.names]
         if missing:
             raise ValueError(
-                f"{groups[0]}/particles has no field {', '.join(missing)}, it has {', '.join(table.dtype.names)}"
+                f"{groups[0]}/particles has no field {', '.join(missing)}, it has "
+                f"{', '.join(table.dtype.names)}"
             )
         self._particles = (table, first, count)
         for start in range(0, len(self), EVENTS_AT_A_TIME):
@@ -202,7 +207,8 @@ class Larcv3(Reader):
         if pixels.dtype.names is None:
             if count != wires * ticks:
                 raise ValueError(
-                    f"projection {meta['projection_id']} has {count} pixels for an image of {wires} x {ticks}"
+                    f"projection {meta['projection_id']} has {count} pixels for an image of "
+                    f"{wires} x {ticks}"
                 )
             image = pixels.reshape(wires, ticks)
             lit = np.nonzero(image)
@@ -210,7 +216,8 @@ class Larcv3(Reader):
         number = pixels["id"].astype(np.int64)
         if count and not 0 <= number.min() <= number.max() < wires * ticks:
             raise ValueError(
-                f"projection {meta['projection_id']} has the pixel id {number.max()} in an image of {wires} x {ticks}"
+                f"projection {meta['projection_id']} has the pixel id {number.max()} in an image "
+                f"of {wires} x {ticks}"
             )
         return lit_pixels(
             number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel

@@ -156,7 +156,8 @@ class EventFile(Reader):
         for table in tables:
             if len(self._data[table]) != offset[-1]:
                 raise ValueError(
-                    f"{name!r} ends at {offset[-1]}, but {table!r} has {len(self._data[table])} rows"
+                    f"{name!r} ends at {offset[-1]}, but {table!r} has {len(self._data[table])} "
+                    "rows"
                 )
         return offset
 

@@ -2,9 +2,12 @@
 
 Read here, N rows per table, every scalar column stored as (N, 1):
 
-    wire_table/local_plane, local_wire, adc (N, 6400)       planes 0, 1 (induction, 2400 wires), 2 (collection, 3456)
-    particle_table/g4_id, g4_pdg, parent_id, momentum (GeV/c), start_position, end_position (N, 3; cm)
-    */event_id (N, 3) = run, subrun, event;  */event_id.seq_cnt (events, 2) = event index, number of rows
+    wire_table/local_plane, local_wire, adc (N, 6400)
+        planes 0, 1 (induction, 2400 wires), 2 (collection, 3456)
+    particle_table/g4_id, g4_pdg, parent_id, momentum, start_position, end_position
+        momentum in GeV/c; positions (N, 3) in cm
+    */event_id (N, 3)                 run, subrun, event
+    */event_id.seq_cnt (events, 2)    event index, number of rows
 
 Image: ticks summed by ``tick_sum``, pixels below ``threshold`` dropped, capped at ``clip``, then
 centred on 3600 x 3600 (6400 ticks by 2 = 3200, 200 a side; 3456 wires, 72 a side) and summed in
@@ -179,7 +182,8 @@ class OpenSamples(Reader):
         known = (wires == np.floor(wires)) & (wires >= 0) & (wires < WIRES_OF_PLANE[plane])
         if not known.all():
             raise ValueError(
-                f"plane {plane} has a wire {wires[~known][0]}, expected 0 to {WIRES_OF_PLANE[plane] - 1}"
+                f"plane {plane} has a wire {wires[~known][0]}, expected 0 to "
+                f"{WIRES_OF_PLANE[plane] - 1}"
             )
         names, times = np.unique(wires, return_counts=True)
         if (times > 1).any():
@@ -191,7 +195,8 @@ class OpenSamples(Reader):
             adc = sum_ticks(adc.astype(np.float32), self.tick_sum)
             if not np.isfinite(adc).all():
                 raise ValueError(
-                    f"wire {wire[some][~np.isfinite(adc).all(1)][0]:.0f} of plane {plane} is not finite"
+                    f"wire {wire[some][~np.isfinite(adc).all(1)][0]:.0f} of plane {plane} is not "
+                    "finite"
                 )
             lit = np.argwhere(
                 adc != 0 if self.threshold is None else (adc >= self.threshold) & (adc != 0)

@@ -105,7 +105,8 @@ def merge(images):
 def _zero_background(image):
     if image.background != 0:
         raise ValueError(
-            f"only images with background 0 can be padded or shrunk, this one has {image.background}"
+            "only images with background 0 can be padded or shrunk, this one has "
+            f"{image.background}"
         )
 
 

@@ -97,7 +97,8 @@ class Reader:
     axes: Sequence[Axis] = PLAIN
     unit = ""
     concurrent = False  # whether several threads may read at once
-    #: The open file, an object with ``close``; None before, after, and where each event has its own.
+    #: The open file, an object with ``close``; None before, after, and where each event has its
+    #: own.
     _file: Any = None
     _is_closed = False
 

@@ -1,4 +1,6 @@
-"""From a file's particles to minicnn's table of particles, and from that to the label of the event."""
+"""From a file's particles to minicnn's table of particles, and from that to the label of the
+event.
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ class Waveforms(Reader):
             or not noisy > 0
         ):
             raise ValueError(
-                f"group, tick_sum, threshold and noisy are positive, got {group}, {tick_sum}, {threshold}, {noisy}"
+                f"group, tick_sum, threshold and noisy are positive, got {group}, {tick_sum}, "
+                f"{threshold}, {noisy}"
             )
         self.pedestal, self.group, self.tick_sum, self.threshold = (
             pedestal,
@@ -116,7 +117,8 @@ class Waveforms(Reader):
                 raw = file.read(count * ticks * 2)
                 if len(raw) != count * ticks * 2:
                     raise ValueError(
-                        f"ends within channel {first + len(raw) // (2 * ticks)} of {channels}; the file is damaged"
+                        f"ends within channel {first + len(raw) // (2 * ticks)} of {channels}; the "
+                        "file is damaged"
                     )
                 adc, bad = self._clean(np.frombuffer(raw, dtype).reshape(count, ticks))
                 left_out += (first + np.flatnonzero(bad)).tolist()
@@ -127,7 +129,8 @@ class Waveforms(Reader):
         if left_out:
             array = f"of {self.keys[i]} " if self.keys[i] else ""
             self.notes[i] = (
-                f"channels {_ranges(left_out)} {array}left out: noise above {self.noisy:g} ADC, or none"
+                f"channels {_ranges(left_out)} {array}left out: noise above {self.noisy:g} ADC, or "
+                "none"
             )
         image = in_order(
             np.concatenate(coords), np.concatenate(values)[:, None], (channels, columns, 1)
