@@ -220,42 +220,6 @@ class LayerStatistics(Callback):
             self.histograms.setdefault(name, []).append(counts)
 
 
-class LedgerReport(Callback):
-    """Prints the ledger's table after every epoch; at the end writes ``timeline.json`` and
-    ``step.png`` of all ranks into ``folder``.
-    """
-
-    def __init__(self, ledger, folder, file=None):
-        if not ledger.detail:
-            raise ValueError("a LedgerReport needs a Ledger(detail=True)")
-        self.ledger, self.folder, self.file = ledger, Path(folder), file
-
-    def on_epoch_end(self, epoch, logs):
-        if self.rank == 0:
-            from ..inspect.report import ledger_table
-
-            print(
-                f"\n{ledger_table(self.ledger.summaries[-1], f'where the time went in epoch {epoch + 1}')}\n",
-                file=self.file,
-                flush=True,
-            )
-
-    def on_train_end(self):
-        ranks = self.ledger.gather(self.comm)
-        if self.rank == 0:
-            from ..inspect.report import draw_step, write_timeline
-
-            write_timeline(self.folder / "timeline.json", ranks)
-            draw_step(self.folder / "step.png", ranks)
-            print(
-                f"timeline of {len(ranks)} rank{'s' * (len(ranks) > 1)} in "
-                f"{self.folder}/timeline.json (open it at "
-                f"https://ui.perfetto.dev), a typical step in {self.folder}/step.png",
-                file=self.file,
-                flush=True,
-            )
-
-
 class Progress(Callback):
     """A live bar on a terminal, plain lines elsewhere; after each epoch one line with loss, figures
     and rate. Rank 0 only.
@@ -312,7 +276,7 @@ class Progress(Callback):
 
     def close(self) -> None:
         if self.meter is not None:
-            self.meter.__exit__()
+            self.meter.close()
             self.meter = None
 
 
