@@ -43,7 +43,7 @@ bench: install
 CUDA ?= 13
 gpu-check: install
 	$(BIN)/python -m pip install --quiet --editable ".[cuda$(CUDA)]"
-	MINICNN_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/test_kernels_cuda.py tests/test_cuda_model.py $(ARGS)
+	MINICNN_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels/test_ops.py tests/kernels/test_kernels_cuda.py tests/engine/test_cuda_model.py $(ARGS)
 	$(BIN)/python benchmarks/gpu.py --cpu --json benchmarks/results
 
 clean:

@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT
 
 HEAVY = {
-    "numba": ("kernels/cpu", "minicnn/simulate"),
+    "numba": ("kernels/cpu", "kernels/jit.py", "minicnn/simulate"),
     "cupy": ("kernels/cuda",),
     "mpi4py": ("minicnn/parallel",),
     "pickle": (),

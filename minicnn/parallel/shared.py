@@ -40,10 +40,8 @@ class NodeMemory:
             )
         agree(comm, problem, error=MemoryError)
         self.window = MPI.Win.Allocate_shared(nbytes, 1, comm=self.node)
-        self.pieces = [
-            memoryview(self.window.Shared_query(rank)[0]).cast("B")
-            for rank in range(self.node.size)
-        ]
+        memories: list[Any] = [self.window.Shared_query(r)[0] for r in range(self.node.size)]
+        self.pieces = [memoryview(memory).cast("B") for memory in memories]
 
     def seal(self) -> None:
         """Wait until every rank of the node has filled its piece; from here on all pieces are

@@ -34,10 +34,11 @@ def pixel_classes(simulator: Any) -> Validation:
         charge, pixels, count = np.zeros(2), np.zeros(2), np.zeros(2)
         for i in range(EVENTS):
             event = source.simulate(i, pdg, momentum, CENTRE)
-            values = event.image.values[:, 0]
+            values, labels = event.image.values[:, 0], event.pixel_labels
+            assert labels is not None  # this simulator keeps the truth of pixels
             for k in range(len(PIXEL_CLASSES)):
-                pixels[k] += values[event.pixel_labels == k].sum()
-            count += np.array([(event.pixel_labels > 1).sum(), event.image.nnz])
+                pixels[k] += values[labels == k].sum()
+            count += np.array([(labels > 1).sum(), event.image.nnz])
             steps, _ = source.deposits(i, pdg, momentum, CENTRE)
             survival = [detector.survival(loss) for loss in steps[:, 4] / steps[:, 5]]
             classes = source._scratch.world.classes[: len(steps)]
