@@ -27,7 +27,7 @@ import minicnn as mc
 from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.jobs.recipe import Recipe
 from minicnn.parallel import MODES, make_sync, ordered, threads_per_rank, world
-from minicnn.train.fit import flush, train_step
+from minicnn.train.step import flush, train_step
 
 BUCKETS = (64 << 10, 256 << 10, 1 << 20, 2 << 20, 4 << 20, 8 << 20)
 
@@ -98,7 +98,7 @@ def alone(comm, size):
 
         def exchange(sync=sync):
             sync.reduce_gradients(model)
-            sync.outstanding(model)  # of delayed mode
+            sync.collect_pending(model)  # of delayed mode
 
         def fill():
             model.gradients[:] = mine

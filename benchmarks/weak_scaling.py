@@ -24,7 +24,7 @@ import minicnn as mc
 from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.jobs.recipe import Recipe
 from minicnn.parallel import MODES, make_sync, ordered, world
-from minicnn.train.fit import flush, train_step
+from minicnn.train.step import flush, train_step
 
 
 class Events:

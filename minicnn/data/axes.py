@@ -1,6 +1,19 @@
 """What the rows and columns of an image are in the detector: the axes of event displays."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from .detector import (
+    COLLECTION_WIRES,
+    DETECTOR_SIZE,
+    DRIFT_VELOCITY,
+    FIRST_WIRE_CM,
+    TICK_US,
+    TRIGGER_TICK,
+    WIRE_PITCH_CM,
+)
 
 
 class Axis(NamedTuple):
@@ -18,11 +31,11 @@ class Axis(NamedTuple):
     cm: float = 0.0
     origin: float = 0.0
 
-    def summed(self, block):
+    def summed(self, block: float) -> Axis:
         """Return the axis after ``block`` pixels have been added up to one."""
         return self._replace(step=self.step * block, cm=self.cm * block)
 
-    def padded(self, pixels):
+    def padded(self, pixels: float) -> Axis:
         """Return the axis after ``pixels`` have been put before the first one."""
         return self._replace(
             start=self.start - pixels * self.step, origin=self.origin - pixels * self.cm
@@ -31,15 +44,19 @@ class Axis(NamedTuple):
 
 #: of an image whose detector is not known
 PLAIN = (Axis("row"), Axis("column"))
-#: rows and columns of a MicroBooNE-like image of 3600 x 3600: 3456 collection wires in the middle,
-#: pairs of ticks of 0.5 us
+_MARGIN = (DETECTOR_SIZE - COLLECTION_WIRES) // 2  # rows on either side of the wires
+_COLUMN = 2 * TICK_US * DRIFT_VELOCITY  # cm of drift per column
+#: rows and columns of a MicroBooNE-like image of 3600 x 3600: the collection wires in the middle,
+#: pairs of ticks
 MICROBOONE = (
-    Axis("wire", 1.0, -72.0, "z", 0.3, 0.1 - 72 * 0.3),
-    Axis("tick", 2.0, 0.0, "x", 0.1098, -400 * 0.1098),
+    Axis("wire", 1.0, -_MARGIN, "z", WIRE_PITCH_CM, FIRST_WIRE_CM - _MARGIN * WIRE_PITCH_CM),
+    Axis("tick", 2.0, 0.0, "x", _COLUMN, -TRIGGER_TICK // 2 * _COLUMN),
 )
 
 
-def placed(axes, shape, edge, size=None):
+def placed(
+    axes: Sequence[Axis], shape: Sequence[int], edge: int, size: int | None = None
+) -> tuple[Axis, ...]:
     """Return the axes of an image of ``shape`` that is centred on ``edge`` x ``edge`` and summed to
     ``size`` x ``size``.
     """

@@ -2,46 +2,129 @@
 one is learned.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..inspect import trace
-from .ahead import ahead
+from .dataset import Dataset
+from .prefetch import ordered_map
 from .shard import shard
 
 
 class ArrayDataset:
-    """Images and labels in memory: x (N, H, W, C) or a list of images, y (N,) int."""
+    """Images and targets in memory.
 
-    def __init__(self, x, y):
-        if len(x) != len(y):
-            raise ValueError(f"{len(x)} images, but {len(y)} labels")
-        self.x, self.labels = x, np.asarray(y)
+    x: (N, H, W, C) or a list of N images; a tuple of these for a model of several inputs. y: int
+    (N,), float (N, D), or a list of N integer arrays, labels of the lit pixels of each image; a
+    tuple of these for a model of several outputs. weights: sample weights (N,) or None.
+    """
 
-    def __len__(self):
-        return len(self.labels)
+    def __init__(self, x: Any, y: Any, weights: Any = None) -> None:
+        self.x = x
+        self.inputs = list(x) if _is_several(x, 4) else [x]
+        self.outputs = [_as_targets(part) for part in (y if _is_several(y, 1) else [y])]
+        self._several_inputs, self._several_outputs = _is_several(x, 4), _is_several(y, 1)
+        self.weights = None if weights is None else np.asarray(weights, np.float32)
+        for part in self.inputs[1:]:
+            if len(part) != len(self.inputs[0]):
+                raise ValueError(
+                    f"inputs of {' and '.join(str(len(p)) for p in self.inputs)} images: every "
+                    "event needs one of each"
+                )
+        for part in self.outputs:
+            if len(part) != len(self):
+                raise ValueError(f"{len(self)} images, but {len(part)} labels")
+        if self.weights is not None and self.weights.shape != (len(self),):
+            raise ValueError(
+                f"{len(self)} images, but sample weights of shape {self.weights.shape}"
+            )
 
-    def batch(self, indices):
-        """Return (list of images, labels) of the given events."""
-        return [self.x[i] for i in indices], self.labels[indices]
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    @property
+    def targets(self) -> Any:
+        """All targets; a tuple for several outputs."""
+        return tuple(self.outputs) if self._several_outputs else self.outputs[0]
+
+    @property
+    def labels(self) -> Any:
+        """The targets, under the name that classifiers use."""
+        return self.targets
+
+    def batch(self, indices: Any) -> tuple[Any, ...]:
+        """Return (images, targets), and sample weights if there are any, of the given events."""
+        images = tuple([part[i] for i in indices] for part in self.inputs)
+        targets = tuple(_take(part, indices) for part in self.outputs)
+        batch = (
+            images if self._several_inputs else images[0],
+            targets if self._several_outputs else targets[0],
+        )
+        return batch if self.weights is None else (*batch, self.weights[np.asarray(indices, int)])
+
+    def __repr__(self) -> str:
+        return f"ArrayDataset({len(self):,} events)"
 
 
-def as_dataset(data, rank=0, ranks=1, seed=0):
-    """Return ``data`` if it has ``batch``; of a pair (x, y), equal on all ranks, this rank's share."""
-    if hasattr(data, "batch"):
+def _is_several(part: Any, depth: int) -> bool:
+    """Tell whether ``part`` is a tuple of several inputs (or outputs): of lists, or of arrays of at
+    least ``depth`` dimensions.
+    """
+    return (
+        isinstance(part, tuple)
+        and bool(part)
+        and all(
+            isinstance(item, list) or (isinstance(item, np.ndarray) and item.ndim >= depth)
+            for item in part
+        )
+    )
+
+
+def _as_targets(y: Any) -> Any:
+    """Return targets that can be indexed: an array, or a list of label arrays."""
+    if isinstance(y, list) and y and all(np.ndim(item) for item in y):
+        arrays = [np.asarray(item) for item in y]
+        if all(array.dtype.kind in "iu" for array in arrays):
+            return arrays
+    return np.asarray(y)
+
+
+def _take(targets: Any, indices: Any) -> Any:
+    if isinstance(targets, list):
+        return [targets[i] for i in indices]
+    return targets[np.asarray(indices, np.int64)]
+
+
+def as_dataset(data: Any, rank: int = 0, ranks: int = 1, seed: int = 0) -> Any:
+    """Return ``data`` if it is a data set; of (x, y) or (x, y, sample weights), equal on all ranks,
+    this rank's share.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(data, Dataset):
         return data
-    x, y = data
-    if len(x) != len(y):
-        raise ValueError(f"{len(x)} images, but {len(y)} labels")
-    mine = shard(len(y), ranks, rank, seed) if ranks > 1 else range(len(y))
-    return ArrayDataset([x[i] for i in mine], np.asarray(y)[mine])
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise ValueError(
+            "data are a data set (with len and batch(indices)), (x, y) or (x, y, sample weights), "
+            f"got a {type(data).__name__}" + f" of {len(data)}" * hasattr(data, "__len__")
+        )
+    whole = ArrayDataset(*data)
+    if ranks == 1:
+        return whole
+    return ArrayDataset(*whole.batch(shard(len(whole), ranks, rank, seed)))
 
 
-def batches(dataset, order, batch_size, steps, prefetch=1):
-    """Yield exactly ``steps`` batches (images, labels) of ``dataset`` in the given order; the last
-    ones may be short or empty.
+def batches(
+    dataset: Any, order: Any, batch_size: int, steps: int, prefetch: int = 1
+) -> Iterator[tuple[Any, ...]]:
+    """Yield exactly ``steps`` batches of ``dataset``, as its ``batch`` returns them, in the given
+    order; the last ones may be short or empty.
 
     ``prefetch`` batches are read and decompressed ahead by one thread (0: none). An error there is
     raised here, in its place.
@@ -52,9 +135,9 @@ def batches(dataset, order, batch_size, steps, prefetch=1):
             yield _fetch(dataset, part)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
-        yield from ahead(partial(_fetch, dataset), parts, pool=pool, most=prefetch)
+        yield from ordered_map(partial(_fetch, dataset), parts, pool=pool, limit=prefetch)
 
 
-def _fetch(dataset, part):
+def _fetch(dataset: Any, part: Any) -> tuple[Any, ...]:
     with trace.span("read"):  # less what has spans of its own: decompress, augment
         return dataset.batch(part)

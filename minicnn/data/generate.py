@@ -2,17 +2,30 @@
 killed job stopped.
 """
 
-import shutil
-from pathlib import Path
+from __future__ import annotations
 
-from ..parallel import ordered
-from .event import EventError
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..parallel import agree, ordered
+from .event import PIXEL_CLASSES, Event, EventError
 from .readers import EventFile, EventWriter
 
-BLOCK = 16  # events a rank makes between two gatherings
+#: Events that each rank makes between two gatherings.
+EVENTS_PER_GATHERING = 16
 
 
-def generate(path, events, simulator, comm=None, progress=None, part=1000):
+def generate(
+    path: str | Path,
+    events: int,
+    simulator: Any,
+    comm: Any = None,
+    progress: Callable[[int, int], Any] | None = None,
+    part: int = 1000,
+) -> int:
     """Write events 0 to ``events`` - 1 of ``simulator`` to ``path``; every rank makes a share, the
     file is the same for any number.
 
@@ -30,6 +43,11 @@ def generate(path, events, simulator, comm=None, progress=None, part=1000):
             f"the numbers of events and of events per part are positive, got {events} and {part}"
         )
     folder, metadata = parts_folder(path), _metadata(simulator)
+
+    def report(before: int, written: int) -> None:
+        if progress:
+            progress(before + written, events)
+
     if events <= part:
         _write(
             path,
@@ -37,54 +55,66 @@ def generate(path, events, simulator, comm=None, progress=None, part=1000):
             simulator,
             metadata,
             comm,
-            lambda done: progress and progress(done, events),
+            partial(report, 0),
         )
         return 0
     ordered(comm, lambda: folder.mkdir(exist_ok=True))
     ranges = [range(first, min(first + part, events)) for first in range(0, events, part)]
-    files = [folder / f"events-{some.start:09d}.h5" for some in ranges]
+    files = [folder / f"events-{numbers.start:09d}.h5" for numbers in ranges]
     present = ordered(
-        comm, lambda: [_is_part(file, some, simulator) for file, some in zip(files, ranges)]
+        comm, lambda: [_is_part(file, numbers, simulator) for file, numbers in zip(files, ranges)]
     )
-    done = there = sum(len(some) for some, has in zip(ranges, present) if has)
-    for file, some, has in zip(files, ranges, present):
+    done = there = sum(len(numbers) for numbers, has in zip(ranges, present) if has)
+    for file, numbers, has in zip(files, ranges, present):
         if not has:
             _write(
                 file,
-                some,
+                numbers,
                 simulator,
                 metadata,
                 comm,
-                lambda n, before=done: progress and progress(before + n, events),
+                partial(report, done),
             )
-            done += len(some)
+            done += len(numbers)
     ordered(comm, lambda: _merge(path, files, simulator, metadata))
     ordered(comm, lambda: shutil.rmtree(folder))
     return there
 
 
-def parts_folder(path):
+def parts_folder(path: str | Path) -> Path:
     """Return the folder that holds the parts of an unfinished file."""
     path = Path(path)
     return path.with_name(path.name + ".parts")
 
 
-def _metadata(simulator):
+def _metadata(simulator: Any) -> dict[str, Any]:
     usual = type(simulator.response)()._asdict()
     readout = {
         name: value for name, value in simulator.response._asdict().items() if value != usual[name]
     }
-    return {
+    metadata = {
         "creator": "minicnn simulate",
         "seed": simulator.seed,
         "readout": readout,
         "units": simulator.unit,
         "axes": [list(axis) for axis in simulator.axes],
     }
+    if simulator.pixel_truth:
+        metadata["pixel_classes"] = list(PIXEL_CLASSES)
+    return metadata
 
 
-def _write(path, numbers, simulator, metadata, comm, progress):
-    """Write the events of the given numbers (a range) to ``path``."""
+def _write(
+    path: Path,
+    numbers: range,
+    simulator: Any,
+    metadata: dict[str, Any],
+    comm: Any,
+    progress: Callable[[int], Any],
+) -> None:
+    """Write the events of the given numbers to ``path``."""
+    # The one place here that looks at the communicator itself; with parallel/comm.py (Alone) it
+    # becomes comm.rank and comm.size, and ``agree`` comm.allgather.
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     writer = None
     try:
@@ -92,13 +122,13 @@ def _write(path, numbers, simulator, metadata, comm, progress):
             writer = EventWriter(
                 path, simulator.image_shape, simulator.class_names, metadata=metadata
             )
-        for start in range(numbers.start, numbers.stop, BLOCK * ranks):
-            mine = range(start + rank, min(start + BLOCK * ranks, numbers.stop), ranks)
-            made = [simulator.read(i) for i in mine]
-            everyones = comm.gather(made) if comm else [made]
+        for start in range(numbers.start, numbers.stop, EVENTS_PER_GATHERING * ranks):
+            stop = min(start + EVENTS_PER_GATHERING * ranks, numbers.stop)
+            made = [simulator.read(i) for i in range(start + rank, stop, ranks)]
+            per_rank = comm.gather(made) if comm else [made]
             if writer is not None:
-                for i in range(max(map(len, everyones))):
-                    for share in everyones:
+                for i in range(max(map(len, per_rank))):
+                    for share in per_rank:
                         if i < len(share):
                             writer.append(share[i])
                 progress(len(writer))
@@ -108,8 +138,7 @@ def _write(path, numbers, simulator, metadata, comm, progress):
         if writer is not None:
             writer.abort()
         raise
-    if comm:
-        comm.Barrier()  # nobody opens the file before it is there
+    agree(comm)  # nobody opens the file before it is there
 
 
 def _is_part(path, numbers, simulator):
@@ -127,18 +156,23 @@ def _is_part(path, numbers, simulator):
         )
         if not (same and _equal(part.read(0), simulator.read(numbers.start))):
             raise EventError(
-                f"{path} holds events of another simulation (other options, seed or version): to go on with it, give "
-                f"its options; to start again, delete the folder {path.parent}"
+                f"{path} holds events of another simulation (other options, seed or version): to "
+                "go "
+                f"on with it, give its options; to start again, delete the folder {path.parent}"
             )
     return True
 
 
-def _equal(a, b):
+def _equal(a: Event, b: Event) -> bool:
+    def labels(event: Event) -> bytes | None:
+        return None if event.pixel_labels is None else event.pixel_labels.tobytes()
+
     return (
         a.label == b.label
         and a.image.coords.tobytes() == b.image.coords.tobytes()
         and a.image.values.tobytes() == b.image.values.tobytes()
         and a.particles.tobytes() == b.particles.tobytes()
+        and labels(a) == labels(b)
     )
 
 

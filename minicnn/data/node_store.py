@@ -1,9 +1,15 @@
 """NodeStore: the events of all ranks of a node, each kept once and in reach of all of them."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
+from ..parallel import agree
 from ..parallel.shared import NodeMemory
-from .store import EventStore, Packed
+from .event import EventError
+from .store import CompressedEvent, EventStore, no_targets
 
 #: What is known of an event beside its bytes.
 ENTRY = np.dtype(
@@ -22,19 +28,19 @@ ENTRY = np.dtype(
 
 
 class SharedEvents:
-    """{index: Packed} of a node: a row of ``table`` each, because Python objects for all events in
-    every rank would outweigh the data.
+    """{index: CompressedEvent} of a node: a row of ``table`` each, because Python objects for all
+    events in every rank would outweigh the data.
     """
 
-    def __init__(self, pieces, table, sources):
+    def __init__(self, pieces: list[Any], table: np.ndarray, sources: list[list[str]]) -> None:
         self.pieces, self.table, self.sources = pieces, table, sources
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> CompressedEvent:
         rank, start, size, digest, pixels, background, source, number, _ = self.table[i].item()
-        return Packed(
+        return CompressedEvent(
             self.pieces[rank][start : start + size],
             digest,
             pixels,
@@ -49,31 +55,31 @@ class NodeStore(EventStore):
 
     store: this rank's EventStore, filled with its shard; its events move into the shared memory and
     leave it empty. comm: all ranks. Events 0 to ``len`` - 1 are this rank's own, as before; events
-    ``len`` to ``reach`` - 1 are those of the node's other ranks, next one first. ``numbers`` and
-    ``labels`` (reach,) are in this order.
+    ``len`` to ``node_events`` - 1 are those of the node's other ranks, next one first. ``labels``,
+    ``targets``, ``weights`` and ``file_indices`` (node_events, ...) are in this order.
 
     ``order`` gives this rank's events of an epoch. It mixes all events of the node anew and deals
     every step's batch so that the ranks have about equally many lit pixels, hence equal work; over
     the ranks of a node each event still comes exactly once per epoch. Raises MemoryError on all
-    ranks where a node has too little shared memory.
+    ranks where a node has too little shared memory, EventError where their targets differ.
     """
 
-    def __init__(self, store, comm):
-        super().__init__(store.codec, store.level, store.form)
+    def __init__(self, store: EventStore, comm: Any) -> None:
+        super().__init__(store.codec, store.level, store.form, store.target, store.weight_of)
         self.image_shape, self.class_names = store.image_shape, store.class_names
         self.seconds, self.dense_bytes = store.seconds, store.dense_bytes
         self.memory = NodeMemory(comm, store.nbytes)
-        node, mine = self.memory.node, self.memory.pieces[self.memory.node.rank]
-        entries, sources, at = np.zeros(len(store), ENTRY), {}, 0
+        node, own_piece = self.memory.node, self.memory.pieces[self.memory.node.rank]
+        entries, offset = np.zeros(len(store), ENTRY), 0
+        sources: dict[str, int] = {}
         for i in range(len(store)):
-            packed = store.events.pop(
-                i
-            )  # given back at once, so that memory holds no second copy of all
+            # An event is given back as soon as it is copied: memory never holds all of them twice.
+            packed = store.events.pop(i)
             size = len(packed.data)
-            mine[at : at + size] = packed.data
+            own_piece[offset : offset + size] = packed.data
             entries[i] = (
                 node.rank,
-                at,
+                offset,
                 size,
                 packed.digest,
                 packed.pixels,
@@ -82,63 +88,93 @@ class NodeStore(EventStore):
                 packed.number,
                 store.labels[i],
             )
-            at += size
+            offset += size
         self.memory.seal()
-        parts = node.allgather((entries, list(sources), comm.rank))
-        self.ranks, self.rank, self.number = (
-            node.size,
-            node.rank,
-            min(first_rank for _, _, first_rank in parts),
-        )
-        self.own, self.first = len(entries), sum(len(part[0]) for part in parts[: node.rank])
-        table = np.concatenate([part[0] for part in parts[node.rank :] + parts[: node.rank]])
-        self.events = SharedEvents(self.memory.pieces, table, [part[1] for part in parts])
-        self.labels, self.numbers = table["label"], table["number"]
+        # NodeMemory is what needs a communicator; parallel.collective takes None as well.
+        part = (entries, list(sources), comm.rank, store.kind, store.targets, store.weights)
+        parts = node.allgather(part)
+        self.ranks, self.rank = node.size, node.rank
+        self.number = min(first_rank for _, _, first_rank, *_ in parts)
+        self.own, self.first = len(entries), sum(len(p[0]) for p in parts[: node.rank])
+        ordered = parts[node.rank :] + parts[: node.rank]
+        table = np.concatenate([p[0] for p in ordered])
+        self.events = SharedEvents(self.memory.pieces, table, [p[1] for p in parts])
+        self.labels, self.file_indices = table["label"], table["number"]
+        self.kind, self.targets = _joined_targets(ordered, comm)
+        if self.weights is not None:
+            self.weights = np.concatenate([p[5] for p in ordered])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.own
 
     @property
-    def reach(self):
-        """Number of events of the node."""
+    def node_events(self) -> int:
+        """Number of events of the node: what ``batch`` can fetch."""
         return len(self.events)
 
-    def load(self, source, indices=None, progress=None):
+    @property
+    def reach(self) -> int:
+        """The former name of ``node_events``."""
+        return self.node_events
+
+    def load(self, *args: Any, **options: Any) -> EventStore:
         """Refused: a shared store is complete when it is made."""
         raise TypeError(
             "a NodeStore cannot take more events: load them into the EventStore that it is made of"
         )
 
-    def order(self, seed, epoch, batch_size):
+    def order(self, seed: int, epoch: int, batch_size: int) -> np.ndarray:
         """Return the indices of this rank's events in an epoch, batch by batch.
 
         A permutation of the node's events, given by (seed, epoch, node), is cut into the node's
         batches of ranks * batch_size events. Each is sorted by lit pixels and dealt to and fro (0 1
         2 2 1 0 0 ...): the same events make up the step, evenly spread.
         """
-        pixels = np.roll(
-            self.events.table["pixels"], self.first
-        )  # from here on the node's numbering
-        shuffled = np.random.default_rng([seed, epoch, self.number]).permutation(self.reach)
-        places = np.arange(batch_size * self.ranks)
-        back, place = np.divmod(places, self.ranks)
-        receiver = np.where(back % 2, self.ranks - 1 - place, place)
-        mine = []
-        for start in range(0, self.reach, len(places)):
-            batch = shuffled[start : start + len(places)]
+        # In the node's numbering, which is the same on all of its ranks: rank 0's events first.
+        pixels = np.roll(self.events.table["pixels"], self.first)
+        generator = np.random.default_rng([seed, epoch, self.number])
+        shuffled = generator.permutation(self.node_events)
+        dealt = np.arange(batch_size * self.ranks)
+        turn, position = np.divmod(dealt, self.ranks)
+        receiver = np.where(turn % 2, self.ranks - 1 - position, position)
+        own = []
+        for start in range(0, self.node_events, len(dealt)):
+            batch = shuffled[start : start + len(dealt)]
             batch = batch[np.argsort(-pixels[batch], kind="stable")]
-            mine.append(batch[receiver[: len(batch)] == self.rank])
-        return (np.concatenate(mine) - self.first) % self.reach
+            own.append(batch[receiver[: len(batch)] == self.rank])
+        return (np.concatenate(own) - self.first) % self.node_events
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of this rank's own compressed events."""
         return int(self.events.table["size"][: self.own].sum())
 
-    def close(self):
+    def close(self) -> None:
         """Give the memory back; all ranks of the node call it together, when none of them needs
         events any more.
         """
         self.memory.pieces.clear()
         self.memory.window.Free()
         self.memory.node.Free()
+
+
+def _joined_targets(parts: list[Any], comm: Any) -> tuple[str | None, np.ndarray | None]:
+    """Return (kind, targets) of the ranks' (entries, _, _, kind, targets, _); ranks without events
+    count for nothing. EventError on all ranks of ``comm`` where they differ within a node.
+    """
+    filled = [(kind, targets) for entries, _, _, kind, targets, _ in parts if len(entries)]
+    kinds = {
+        f"{kind} of {targets.shape[1]}" if kind == "vector" else kind for kind, targets in filled
+    }
+    problem = None
+    if len(kinds) > 1:
+        problem = (
+            f"the ranks of a node have targets of different kinds, {' and '.join(sorted(kinds))}: "
+            "load all stores with the same target"
+        )
+    agree(comm, problem, error=EventError)
+    if not filled:
+        kind = parts[0][3]
+        return kind, no_targets(kind)
+    kind = filled[0][0]
+    return kind, None if kind == "pixels" else np.concatenate([t for _, t in filled])

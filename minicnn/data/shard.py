@@ -28,7 +28,8 @@ def split(events, train, validation, seed=0):
     """
     if train < 1 or validation < 0 or train + validation > events:
         raise ValueError(
-            f"{train} training and {validation} validation events cannot be taken from {events} events"
+            f"{train} training and {validation} validation events cannot be taken from {events} "
+            "events"
         )
     order = np.random.default_rng([seed, events, 1]).permutation(events)
     return order[:train], order[train : train + validation]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import data, parallel
-from ..engine.model import Sequential
+from ..engine.model import Model
 from ..files import atomic_file
 from ..inspect import report
 from ..progress import Meter, say
@@ -88,7 +88,7 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
     print(f"scores in {folder.predictions}, pictures in {folder.predicted('*')}", flush=True)
 
 
-def names_of_classes(model: Sequential) -> tuple[str, ...]:
+def names_of_classes(model: Model) -> tuple[str, ...]:
     """Return the names of a model's classes: its own, or those of the five particles where it has
     as many, or else numbers.
     """
@@ -101,7 +101,7 @@ def names_of_classes(model: Sequential) -> tuple[str, ...]:
 
 
 def _classify(
-    comm: Any, model: Sequential, source: Any, path: Path, folder: RunFolder
+    comm: Any, model: Model, source: Any, path: Path, folder: RunFolder
 ) -> list[Prediction]:
     """Return the Predictions of this rank's events of a file; draw those among the first few."""
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..data import transforms
 from ..data.event import CLASSES
-from ..engine.model import Sequential
+from ..engine.model import Model
 from ..nn import networks
 from ..train import optim
 
@@ -138,9 +138,9 @@ class Recipe:
         made.share(SHARED_LAYER, self.epochs_with_shared_weights * steps // self.epochs)
         return made
 
-    def build_model(self, optimizer: optim.Optimizer | None = None, **options: Any) -> Sequential:
+    def build_model(self, optimizer: optim.Optimizer | None = None, **options: Any) -> Model:
         """Return the talk's network with weights drawn from ``seed``; ``options`` (device,
-        precision, ...) go to Sequential.
+        precision, ...) go to Model.
         """
         return networks.microboone(
             self.size,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import data, parallel
-from ..engine.model import Sequential
+from ..engine.model import Model
 from ..files import atomic_write, describe_machine
 from ..inspect import report, trace
 from ..inspect.report.ledger import LedgerReport
@@ -178,7 +178,9 @@ class TrainingJob:
         codec, _, level = self.options.codec.partition(":")
         if level and not level.isdecimal():
             raise ValueError(f"codec {self.options.codec}: give NAME or NAME:LEVEL, as in zstd:5")
-        chosen = {"level": int(level)} if level else {}  # without: the store's default
+        chosen: dict[str, Any] = (
+            {"level": int(level)} if level else {}
+        )  # without: the store's default
         return data.EventStore(codec, form=self.options.store, **chosen)
 
     def load(self, source: Any) -> tuple[Any, Any]:
@@ -228,7 +230,7 @@ class TrainingJob:
         return shared
 
     # ----------------------------------------------------------------------------------- model
-    def build_model(self, source: Any) -> Sequential:
+    def build_model(self, source: Any) -> Model:
         """Return the network for the events of ``source``, new or with the weights that the options
         name; print it, and what will run.
         """
@@ -245,7 +247,7 @@ class TrainingJob:
         )
         return model
 
-    def _new_model(self, source: Any) -> Sequential:
+    def _new_model(self, source: Any) -> Model:
         options = self.options
         optimizer = self.recipe.build_optimizer(self.steps_per_epoch, self.ranks)
         if self.weights is None:
@@ -266,7 +268,7 @@ class TrainingJob:
     # -------------------------------------------------------------------------------- training
     def fit(
         self,
-        model: Sequential,
+        model: Model,
         training: Any,
         validation: Any,
         extra_callbacks: Sequence[callbacks.Callback] = (),
@@ -308,7 +310,7 @@ class TrainingJob:
         )
         self.history = table.rows
 
-    def evaluate(self, model: Sequential, validation: Any) -> Any:
+    def evaluate(self, model: Model, validation: Any) -> Any:
         """Return the Evaluation of the validation events of all ranks."""
         return model.evaluate(validation, comm=self.comm)
 

@@ -54,7 +54,7 @@ def michel_energy(rng):
 
 
 @jit
-def launch(world, pdg, row, qx, qy, qz, e, bx, by, bz, x, y, z, time):
+def emit_particle(world, pdg, row, qx, qy, qz, e, bx, by, bz, x, y, z, time):
     """Emit a daughter of momentum q and energy e in the parent's frame, unless it is a neutrino."""
     if abs(pdg) != 12 and abs(pdg) != 14 and pdg != 0:
         px, py, pz = boost(qx, qy, qz, e, bx, by, bz)
@@ -63,11 +63,13 @@ def launch(world, pdg, row, qx, qy, qz, e, bx, by, bz, x, y, z, time):
 
 @jit
 def pair(rng, world, m, pdg1, pdg2, row, bx, by, bz, x, y, z, time):
-    """Decay a mass ``m`` that moves with velocity b into two particles, isotropically in its frame."""
+    """Decay a mass ``m`` that moves with velocity b into two particles, isotropically in its
+    frame.
+    """
     m1, m2 = mass(pdg1), mass(pdg2)
     q = two_body(m, m1, m2)
     ux, uy, uz = isotropic(rng)
-    launch(
+    emit_particle(
         world,
         pdg1,
         row,
@@ -83,7 +85,7 @@ def pair(rng, world, m, pdg1, pdg2, row, bx, by, bz, x, y, z, time):
         z,
         time,
     )
-    launch(
+    emit_particle(
         world,
         pdg2,
         row,
@@ -103,10 +105,12 @@ def pair(rng, world, m, pdg1, pdg2, row, bx, by, bz, x, y, z, time):
 
 @jit
 def triple(rng, world, m, pdg1, pdg2, pdg3, row, bx, by, bz, x, y, z, time):
-    """Decay a mass ``m`` that moves with velocity b into three particles, uniformly in phase space."""
+    """Decay a mass ``m`` that moves with velocity b into three particles, uniformly in phase
+    space.
+    """
     m1, m2, m3 = mass(pdg1), mass(pdg2), mass(pdg3)
     ax, ay, az, cx, cy, cz, dx, dy, dz = three_body(rng, m, m1, m2, m3)
-    launch(
+    emit_particle(
         world,
         pdg1,
         row,
@@ -122,7 +126,7 @@ def triple(rng, world, m, pdg1, pdg2, pdg3, row, bx, by, bz, x, y, z, time):
         z,
         time,
     )
-    launch(
+    emit_particle(
         world,
         pdg2,
         row,
@@ -138,7 +142,7 @@ def triple(rng, world, m, pdg1, pdg2, pdg3, row, bx, by, bz, x, y, z, time):
         z,
         time,
     )
-    launch(
+    emit_particle(
         world,
         pdg3,
         row,
@@ -167,7 +171,9 @@ def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
         e_rest = michel_energy(rng)
         q = math.sqrt(e_rest * e_rest - ELECTRON * ELECTRON)
         ux, uy, uz = isotropic(rng)
-        launch(world, sign * 11, row, q * ux, q * uy, q * uz, e_rest, bx, by, bz, x, y, z, time)
+        emit_particle(
+            world, sign * 11, row, q * ux, q * uy, q * uz, e_rest, bx, by, bz, x, y, z, time
+        )
     elif abs(pdg) == 211:  # pi+ (211) to mu+ (-13)
         pair(rng, world, m, -13 * sign, 14, row, bx, by, bz, x, y, z, time)
     elif pdg == 111:

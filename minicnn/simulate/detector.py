@@ -17,12 +17,20 @@ import numpy as np
 from ._jit import jit
 from .geometry import DRIFT_VELOCITY, FIELD, FULL, PITCH, PLANES, TRIGGER, X_MAX, wire_lengths
 from .material import DENSITY
+from .tiles import (
+    GRID_COLUMNS,
+    GRID_ROWS,
+    TILE_COLUMNS,
+    TILE_ROWS,
+    Tiles,
+    add_pulse,
+    clear,
+    tile,
+)
 
 ELECTRONS_PER_MEV = 1e6 / 23.6
 BOX_ALPHA, BOX_BETA = 0.93, 0.212 / (DENSITY * FIELD)  # ArgoNeuT's fit, beta in cm/MeV
 SLOWEST_LOSS = 1.0  # MeV/cm: the fit does not hold below
-TILE_ROWS, TILE_COLUMNS = 8, 24  # 3600 / 8 = 450, 3600 / 24 = 150
-GRID_ROWS, GRID_COLUMNS = FULL // TILE_ROWS, FULL // TILE_COLUMNS
 REACH = 3.5  # sigmas of a charge cloud drawn along the pitch
 DRIFT_BINS, PHASES = 24, 16  # of the pulses: drift, arrival within a column
 BEFORE, PULSE = 6, 16  # columns before the arrival, columns in all
@@ -100,30 +108,6 @@ def pulses(response):
     return out
 
 
-class Tiles(NamedTuple):
-    """Pixels that were touched: number[tile row, tile column] is a tile's place in ``pixels``, -1
-    where there is none.
-
-    pixels float32 (n, TILE_ROWS, TILE_COLUMNS) in ADC; used (n, 2): tile row and column; n: one
-    number, the tiles in use.
-    """
-
-    number: np.ndarray
-    pixels: np.ndarray
-    used: np.ndarray
-    n: np.ndarray
-
-
-def new_tiles(capacity=8000):
-    """Return empty Tiles with room for ``capacity``; one event needs a few hundred."""
-    return Tiles(
-        np.full((GRID_ROWS, GRID_COLUMNS), -1, np.int32),
-        np.zeros((capacity, TILE_ROWS, TILE_COLUMNS), np.float32),
-        np.zeros((capacity, 2), np.int32),
-        np.zeros(1, np.int64),
-    )
-
-
 class Noise(NamedTuple):
     """Noise of a plane: sigma float64 (FULL,), its RMS per row, 0 where there is no live wire;
     threshold float64 (FULL,): of each row; expected float64 (FULL,): the mean number of noise
@@ -171,46 +155,6 @@ def survival(loss):
     """
     xi = BOX_BETA * max(loss, SLOWEST_LOSS)
     return math.log(BOX_ALPHA + xi) / xi
-
-
-@jit
-def tile(tiles, i, j):
-    """Return the place of the tile in row i and column j of the grid; make it if need be (a full
-    pool reuses one).
-    """
-    k = tiles.number[i, j]
-    if k < 0:
-        k = min(tiles.n[0], len(tiles.pixels) - 1)
-        if k == tiles.n[0]:
-            tiles.n[0] = k + 1
-            tiles.number[i, j] = k
-            tiles.used[k, 0], tiles.used[k, 1] = i, j
-        tiles.pixels[k] = 0.0
-    return k
-
-
-@jit
-def add_pulse(tiles, row, column, q, pulse):
-    """Add q times a pulse, at most one tile long, to a row, from ``column`` on."""
-    i, j = row // TILE_ROWS, column // TILE_COLUMNS
-    k = tile(tiles, i, j)
-    split = min((j + 1) * TILE_COLUMNS - column, len(pulse))
-    out = tiles.pixels[k, row - i * TILE_ROWS]
-    for n in range(split):
-        out[column - j * TILE_COLUMNS + n] += q * pulse[n]
-    if split < len(pulse):
-        k = tile(tiles, i, j + 1)
-        out = tiles.pixels[k, row - i * TILE_ROWS]
-        for n in range(split, len(pulse)):
-            out[n - split] += q * pulse[n]
-
-
-@jit
-def clear(tiles):
-    """Forget all tiles."""
-    for k in range(tiles.n[0]):
-        tiles.number[tiles.used[k, 0], tiles.used[k, 1]] = -1
-    tiles.n[0] = 0
 
 
 @jit
@@ -308,7 +252,9 @@ def add_noise(rng, tiles, sigma):
 
 @jit
 def tail(rng, threshold):
-    """Draw a standard normal number above ``threshold`` > 0 (Robert, Stat. Comput. 5 (1995) 121)."""
+    """Draw a standard normal number above ``threshold`` > 0 (Robert, Stat. Comput. 5 (1995)
+    121).
+    """
     rate = 0.5 * (threshold + math.sqrt(threshold * threshold + 4.0))
     while True:
         v = threshold + rng.standard_exponential() / rate

@@ -15,7 +15,7 @@ from ._jit import jit
 from .kinematics import boost, deflect, isotropic, three_body, two_body
 from .material import ATOMS
 from .particles import ARGON_BINDING, KAON, NUCLEON, PION
-from .record import MINOR, emit, ends, in_argon, mass
+from .record import MIN_RECORDED_ENERGY_MEV, emit, ends, in_argon, mass
 
 MB = 1e-27 * ATOMS  # 1/cm of one millibarn
 GRID = 20.0  # MeV between the entries of the curves below
@@ -69,7 +69,9 @@ def diffract(rng, p, ux, uy, uz):
 
 @jit
 def knock_out(world, pdg, row, px, py, pz, x, y, z, time):
-    """Emit a nucleon after it has climbed out of the nuclear potential; too slow ones stay inside."""
+    """Emit a nucleon after it has climbed out of the nuclear potential; too slow ones stay
+    inside.
+    """
     m = mass(pdg)
     p = math.sqrt(px * px + py * py + pz * pz)
     kinetic = math.sqrt(p * p + m * m) - m - 2.0 * ARGON_BINDING
@@ -88,7 +90,7 @@ def evaporate(rng, world, row, count, temperature, x, y, z, time):
         kinetic = temperature * (rng.standard_exponential() + rng.standard_exponential())
         p = math.sqrt(kinetic * (kinetic + 2.0 * NUCLEON))
         ux, uy, uz = isotropic(rng)
-        emit(world, pdg, row, p * ux, p * uy, p * uz, x, y, z, time, MINOR)
+        emit(world, pdg, row, p * ux, p * uy, p * uz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
 
 
 @jit
@@ -248,6 +250,18 @@ def neutron(rng, world, row, px, py, pz, x, y, z, time):
         if rng.random() < 0.5:
             kinetic -= 1.46
             gx, gy, gz = isotropic(rng)
-            emit(world, 22, row, 1.46 * gx, 1.46 * gy, 1.46 * gz, x, y, z, time, MINOR)
+            emit(
+                world,
+                22,
+                row,
+                1.46 * gx,
+                1.46 * gy,
+                1.46 * gz,
+                x,
+                y,
+                z,
+                time,
+                MIN_RECORDED_ENERGY_MEV,
+            )
         kinetic *= 0.95
     ends(world, row, x, y, z)

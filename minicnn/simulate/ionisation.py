@@ -8,7 +8,7 @@ from ._jit import jit
 from .kinematics import deflect
 from .material import RADIATION_LENGTH, XI
 from .particles import ELECTRON
-from .record import MINOR, emit
+from .record import MIN_RECORDED_ENERGY_MEV, emit
 
 DELTA_CUT = 0.5  # MeV: harder knock-on electrons are followed (1 mm of range)
 HARD = 12.0  # mean number of collisions per step that are drawn one by one
@@ -48,7 +48,7 @@ def collisions(rng, world, row, mean, step, beta2, t_max, budget, x, y, z, ux, u
         p_max = math.sqrt(t_max * (t_max + 2.0 * ELECTRON))
         c = min(1.0, t * p_max / (p * t_max))  # two-body kinematics (PDG review, section 34.2.6)
         vx, vy, vz = deflect(ux, uy, uz, c, 2.0 * math.pi * rng.random())
-        emit(world, 11, row, p * vx, p * vy, p * vz, x, y, z, time, MINOR)
+        emit(world, 11, row, p * vx, p * vy, p * vz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
 
 
 @jit

@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.event import PIXEL_CLASSES
 from . import material
 from ._jit import jit
 from .geometry import MARGIN, X_MAX, Y_MAX, Z_MAX
 from .particles import ELECTRON, KAON, KAON0, MUON, NEUTRON, PION, PION0, PROTON
 
-MINOR = 10.0  # MeV: softer shower particles, deltas, nucleons: no truth row
+#: MeV of kinetic energy: softer shower particles, delta rays and nucleons get no row in the truth.
+MIN_RECORDED_ENERGY_MEV = 10.0
+#: Pixel classes of the deposits: of electrons and positrons, and of heavier charged particles.
+SHOWER, TRACK = PIXEL_CLASSES.index("shower"), PIXEL_CLASSES.index("track")
 STEPS, TRUTH, STACK = 1 << 16, 1 << 13, 1 << 13  # capacities; one event needs a tenth
 
 
@@ -21,13 +25,15 @@ class World(NamedTuple):
 
     stopping (species, 2, grid): dE/dx and range. photons (3, grid): pair production, Compton
     scattering, photo effect per cm. steps (n, 6): x, y, z (cm), time (us), energy (MeV), length
-    (cm). truth (n, 11): pdg, parent, momentum, start, end. stack (n, 9): pdg, row, momentum
-    (MeV/c), position, time. n: how many of each are filled.
+    (cm). classes uint8 (n,): SHOWER or TRACK, of each step. truth (n, 11): pdg, parent, momentum,
+    start, end. stack (n, 9): pdg, row, momentum (MeV/c), position, time. n: how many steps, truth
+    rows and stack rows are filled.
     """
 
     stopping: np.ndarray
     photons: np.ndarray
     steps: np.ndarray
+    classes: np.ndarray
     truth: np.ndarray
     stack: np.ndarray
     n: np.ndarray
@@ -39,6 +45,7 @@ def new_world(stopping, photons):
         stopping,
         photons,
         np.empty((STEPS, 6)),
+        np.empty(STEPS, np.uint8),
         np.empty((TRUTH, 11)),
         np.empty((STACK, 9)),
         np.zeros(3, np.int64),
@@ -85,19 +92,20 @@ def in_argon(x, y, z):
 
 
 @jit
-def deposit(world, x, y, z, time, energy, length):
+def deposit(world, x, y, z, time, energy, length, pixel_class):
     """Write down ``energy`` MeV left along ``length`` cm around a point, if charge from there is
-    read out.
+    read out; pixel_class: SHOWER or TRACK.
     """
     k = world.n[0]
     if energy > 0.0 and inside(x, y, z, 0.0) and k < STEPS:
         s = world.steps[k]
         s[0], s[1], s[2], s[3], s[4], s[5] = x, y, z, time, energy, max(length, 1e-4)
+        world.classes[k] = pixel_class
         world.n[0] = k + 1
 
 
 @jit
-def known_row(row):
+def row_known_to_parent(row):
     """Return a particle's truth row or, where it has none, that of its nearest ancestor r that has
     (written -2 - r).
     """
@@ -109,12 +117,13 @@ def emit(world, pdg, parent, px, py, pz, x, y, z, time, least):
     """Put a new particle on the stack and, if it has ``least`` MeV of kinetic energy, into the
     truth table.
 
-    parent: the row of the parent as the parent knows it (see known_row), -1 for the primary.
+    parent: the row of the parent as the parent knows it (see row_known_to_parent), -1 for the
+    primary.
     """
     k, r = world.n[2], world.n[1]
     if k >= STACK or r >= TRUTH:
         return
-    up = known_row(parent) if parent != -1 else -1
+    up = row_known_to_parent(parent) if parent != -1 else -1
     m = mass(pdg)
     if math.sqrt(px * px + py * py + pz * pz + m * m) - m >= least:
         q = world.truth[r]

@@ -15,7 +15,7 @@ from .ionisation import collisions, scatter
 from .kinematics import deflect, isotropic
 from .material import ATOMS, ELECTRONS, RADIATION_LENGTH, XI, Z
 from .particles import ELECTRON
-from .record import MINOR, deposit, emit, ends, in_argon, lookup
+from .record import MIN_RECORDED_ENERGY_MEV, SHOWER, deposit, emit, ends, in_argon, lookup
 
 STEP = 0.15  # cm
 ELECTRON_CUT, PHOTON_CUT, BREMS_CUT = (
@@ -74,7 +74,9 @@ def photon_tables():
 
 @jit
 def narrow(rng, energy, ux, uy, uz):
-    """Return a direction at an angle of order m / E: density of u = theta E / m as u / (1 + u^2)^2."""
+    """Return a direction at an angle of order m / E: density of u = theta E / m as u / (1 +
+    u^2)^2.
+    """
     r = rng.random()
     theta = min(ELECTRON / energy * math.sqrt(r / (1.0 - r)), math.pi)
     return deflect(ux, uy, uz, math.cos(theta), 2.0 * math.pi * rng.random())
@@ -129,22 +131,58 @@ def electron(rng, world, pdg, row, px, py, pz, x, y, z, time):
                 k = min(y_ * kinetic, max(kinetic - local - carried, 0.0))
                 if k > 0.0:
                     gx, gy, gz = narrow(rng, e, ux, uy, uz)
-                    emit(world, 22, row, k * gx, k * gy, k * gz, hx, hy, hz, time, MINOR)
+                    emit(
+                        world,
+                        22,
+                        row,
+                        k * gx,
+                        k * gy,
+                        k * gz,
+                        hx,
+                        hy,
+                        hz,
+                        time,
+                        MIN_RECORDED_ENERGY_MEV,
+                    )
                     carried += k
         local = min(local, max(kinetic - carried, 0.0))
-        deposit(world, hx, hy, hz, time, local, step)
+        deposit(world, hx, hy, hz, time, local, step, SHOWER)
         kinetic -= local + carried
         x, y, z, ux, uy, uz = x + mx, y + my, z + mz, vx, vy, vz
         if not in_argon(x, y, z):
             ends(world, row, x, y, z)
             return
     if kinetic > 0.0:
-        deposit(world, x, y, z, time, kinetic, lookup(ranges, max(kinetic, 2e-3)))
+        deposit(world, x, y, z, time, kinetic, lookup(ranges, max(kinetic, 2e-3)), SHOWER)
     ends(world, row, x, y, z)
     if pdg < 0:  # annihilation at rest
         gx, gy, gz = isotropic(rng)
-        emit(world, 22, row, ELECTRON * gx, ELECTRON * gy, ELECTRON * gz, x, y, z, time, MINOR)
-        emit(world, 22, row, -ELECTRON * gx, -ELECTRON * gy, -ELECTRON * gz, x, y, z, time, MINOR)
+        emit(
+            world,
+            22,
+            row,
+            ELECTRON * gx,
+            ELECTRON * gy,
+            ELECTRON * gz,
+            x,
+            y,
+            z,
+            time,
+            MIN_RECORDED_ENERGY_MEV,
+        )
+        emit(
+            world,
+            22,
+            row,
+            -ELECTRON * gx,
+            -ELECTRON * gy,
+            -ELECTRON * gz,
+            x,
+            y,
+            z,
+            time,
+            MIN_RECORDED_ENERGY_MEV,
+        )
 
 
 @jit
@@ -190,7 +228,9 @@ def photon(rng, world, row, px, py, pz, x, y, z, time):
                 e = f * energy if pdg > 0 else (1.0 - f) * energy
                 p = math.sqrt(max(e * e - ELECTRON * ELECTRON, 1e-8))
                 vx, vy, vz = narrow(rng, e, ux, uy, uz)
-                emit(world, pdg, row, p * vx, p * vy, p * vz, x, y, z, time, MINOR)
+                emit(
+                    world, pdg, row, p * vx, p * vy, p * vz, x, y, z, time, MIN_RECORDED_ENERGY_MEV
+                )
             return
         if r < pairs + scatters:
             left, c = compton(rng, energy)
@@ -202,10 +242,17 @@ def photon(rng, world, row, px, py, pz, x, y, z, time):
                     energy * uy - left * vy,
                     energy * uz - left * vz,
                 )
-                emit(world, 11, row, qx, qy, qz, x, y, z, time, MINOR)
+                emit(world, 11, row, qx, qy, qz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
             else:
                 deposit(
-                    world, x, y, z, time, kinetic, lookup(world.stopping[0, 1], max(kinetic, 2e-3))
+                    world,
+                    x,
+                    y,
+                    z,
+                    time,
+                    kinetic,
+                    lookup(world.stopping[0, 1], max(kinetic, 2e-3)),
+                    SHOWER,
                 )
             energy, ux, uy, uz = left, vx, vy, vz
             continue
@@ -214,6 +261,8 @@ def photon(rng, world, row, px, py, pz, x, y, z, time):
     if energy > ELECTRON_CUT:  # photo effect: one electron
         p = math.sqrt(energy * (energy + 2.0 * ELECTRON))
         vx, vy, vz = isotropic(rng)
-        emit(world, 11, row, p * vx, p * vy, p * vz, x, y, z, time, MINOR)
+        emit(world, 11, row, p * vx, p * vy, p * vz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
     else:
-        deposit(world, x, y, z, time, energy, lookup(world.stopping[0, 1], max(energy, 2e-3)))
+        deposit(
+            world, x, y, z, time, energy, lookup(world.stopping[0, 1], max(energy, 2e-3)), SHOWER
+        )

@@ -1,8 +1,12 @@
 """The reader of simulated events: ``Simulator(seed).read(i)``."""
 
+from __future__ import annotations
+
 import math
 import operator
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,16 +30,19 @@ class Simulator:
     """An endless source of simulated LArTPC events of one particle; event i depends on (seed, i)
     and on nothing else.
 
-    seed: a non-negative integer. shape: (height, width, planes) of the image. 3600 x 3600 is one
-    pixel per wire and microsecond; a smaller size sums the full image's lit pixels over blocks, so
-    the picture stays the same. One plane is the collection plane; three are collection, induction
-    at +60 and at -60 degrees, in this order. classes: names out of ``CLASSES``. An event's label
-    indexes them; each is equally probable, independently per event. length: what ``len()`` says,
-    for readers that want an end. momentum: (low, high) in MeV/c instead of the classes' own ranges.
-    dead_wires: fraction of wires without signal, the same ones in every event of a seed.
-    full_noise: draw the noise of every pixel instead of that near charge and the expected number
-    elsewhere; slow. Other keywords set the numbers of the readout by name, see
-    ``detector.Response``: ``noise=0``, ``threshold=20``, ...
+    seed: a non-negative integer. shape: (height, width, planes) of the image; (height, width) is
+    one plane, and a number the edge of a square one. 3600 x 3600 is one pixel per wire and
+    microsecond; a smaller size sums the full image's lit pixels over blocks, so the picture stays
+    the same. One plane is the collection plane; three are collection, induction at +60 and at -60
+    degrees, in this order. classes: names out of ``CLASSES``. An event's label indexes them; each
+    is equally probable, independently per event. length: what ``len()`` says, for readers that want
+    an end. momentum: (low, high) in MeV/c instead of the classes' own ranges. dead_wires: fraction
+    of wires without signal, the same ones in every event of a seed. full_noise: draw the noise of
+    every pixel instead of that near charge and the expected number elsewhere; slow. pixel_truth:
+    events come with ``pixel_labels``, the class (shower or track) that left most charge in each lit
+    pixel, over all planes where there are several; IGNORED where noise made more than half of it.
+    The images are the same bit for bit; it takes half as long again. Other keywords set the numbers
+    of the readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
 
     Primaries are isotropic, uniform in the TPC and in momentum: 100-1000 MeV/c (photons and
     electrons: MeV), kaons from 300. An event with fewer than 10 lit pixels of charge in the full
@@ -50,16 +57,17 @@ class Simulator:
 
     def __init__(
         self,
-        seed=0,
-        shape=(3600, 3600, 1),
-        classes=CLASSES,
+        seed: int = 0,
+        shape: int | Sequence[int] = (3600, 3600, 1),
+        classes: Sequence[str] = CLASSES,
         *,
-        length=None,
-        momentum=None,
-        dead_wires=0.0,
-        full_noise=False,
-        **response,
-    ):
+        length: int | None = None,
+        momentum: tuple[float, float] | None = None,
+        dead_wires: float = 0.0,
+        full_noise: bool = False,
+        pixel_truth: bool = False,
+        **response: float,
+    ) -> None:
         # numba loads here, not with the package
         from . import detector, geometry, material, record, showers, transport
 
@@ -67,18 +75,19 @@ class Simulator:
         self.seed = operator.index(seed)
         if self.seed < 0:
             raise ValueError(f"the seed is a non-negative integer, got {seed}")
-        self.image_shape = tuple(operator.index(n) for n in shape)
+        self.image_shape = _image_shape(shape)
         self.axes = tuple(
             axis.summed(geometry.FULL / max(n, 1)) for axis, n in zip(MICROBOONE, self.image_shape)
         )
         full = geometry.FULL
-        if len(self.image_shape) != 3 or not all(1 <= n <= full for n in self.image_shape[:2]):
+        if not all(1 <= n <= full for n in self.image_shape[:2]):
             raise ValueError(
                 f"the shape is (height, width, planes), height and width 1 to {full}, got {shape}"
             )
         if self.image_shape[2] not in (1, 3):
             raise ValueError(
-                f"the planes are 1 (collection) or 3 (and two inductions), got {self.image_shape[2]}"
+                "the planes are 1 (collection) or 3 (and two inductions), got "
+                f"{self.image_shape[2]}"
             )
         self.class_names = tuple(classes)
         unknown = [name for name in self.class_names if name not in PRIMARIES]
@@ -88,8 +97,12 @@ class Simulator:
             )
         wrong = sorted(set(response) - set(detector.Response._fields))
         if wrong:
+            named = "; the size of the images is shape=(height, width, planes)"
             raise ValueError(
-                f"no setting {', '.join(wrong)}; the readout has {', '.join(detector.Response._fields)}"
+                f"no setting {', '.join(wrong)}; the readout has "
+                f"{', '.join(detector.Response._fields)}"
+                + named
+                * bool({"size", "image_shape", "height", "width"} & set(wrong))
             )
         self.response = detector.Response(
             **{name: float(value) for name, value in response.items()}
@@ -97,11 +110,11 @@ class Simulator:
         for name, value in self.response._asdict().items():
             least = 0.0 if name in ("noise", "longitudinal", "transverse", "padding") else 1e-6
             if not least <= value < math.inf:
-                raise ValueError(
-                    f"{name} is a {'non-negative' if least == 0 else 'positive'} number, got {value}"
-                )
+                sign = "non-negative" if least == 0 else "positive"
+                raise ValueError(f"{name} is a {sign} number, got {value}")
         self.momentum = None if momentum is None else (float(momentum[0]), float(momentum[1]))
         self.length, self.full_noise = length, bool(full_noise)
+        self.pixel_truth = bool(pixel_truth)
         self._pulses = detector.pulses(self.response)
         self._dead = self._dead_rows(float(dead_wires))
         self._noise = [
@@ -111,40 +124,51 @@ class Simulator:
         self._stopping, self._photons = material.tables(), showers.photon_tables()
         self._scratch = threading.local()
 
-    def __repr__(self):
-        return f"Simulator(seed={self.seed}, shape={self.image_shape}, classes={self.class_names})"
+    def __repr__(self) -> str:
+        length = "" if self.length is None else f", length={self.length}"
+        return (
+            f"Simulator(seed={self.seed}, shape={self.image_shape}, classes={self.class_names}"
+            f"{length}{', pixel_truth=True' * self.pixel_truth})"
+        )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {
             key: value
             for key, value in self.__dict__.items()
             if key not in ("_scratch", "_modules")
         }
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         from . import detector, geometry, record, transport
 
-        self.__dict__.update(state)
+        self.__dict__.update({"pixel_truth": False, **state})
         self._modules, self._scratch = (detector, geometry, record, transport), threading.local()
 
-    def __len__(self):
+    def __len__(self) -> int:
         if self.length is None:
             raise TypeError("a Simulator has no end; give it length=")
         return self.length
 
-    def read(self, i):
+    def read(self, i: int) -> Event:
         """Return event ``i`` (>= 0); ValueError if a hundred attempts give fewer than 10 lit pixels
         (the threshold is too high).
         """
         event, signal = self._make(i, None, None, None, None)
         if signal < FEWEST_LIT:
             raise ValueError(
-                f"event {i}: no particle of a hundred lights {FEWEST_LIT} pixels above a threshold of "
-                f"{self.response.threshold} ADC; lower the threshold"
+                f"event {i}: no particle of a hundred lights {FEWEST_LIT} pixels above a threshold "
+                f"of {self.response.threshold} ADC; lower the threshold"
             )
         return event
 
-    def simulate(self, i, pdg=None, momentum=None, position=None, direction=None):
+    def simulate(
+        self,
+        i: int,
+        pdg: int | None = None,
+        momentum: float | None = None,
+        position: Any = None,
+        direction: Any = None,
+    ) -> Event:
         """Return event ``i`` with some of its primary fixed: PDG code, momentum (MeV/c), position
         (cm), direction.
 
@@ -154,7 +178,14 @@ class Simulator:
         """
         return self._make(i, pdg, momentum, position, direction)[0]
 
-    def deposits(self, i, pdg=None, momentum=None, position=None, direction=None):
+    def deposits(
+        self,
+        i: int,
+        pdg: int | None = None,
+        momentum: float | None = None,
+        position: Any = None,
+        direction: Any = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return (deposits, particles) of event ``i`` before the detector, for studies of the
         physics.
 
@@ -170,10 +201,12 @@ class Simulator:
         rng, label, draw = self._begin(i, pdg, momentum, position, direction)
         for _ in range(100):
             steps, particles = self._follow(rng, *draw())
-            image, signal = self._expose(rng, i, steps)
+            planes, signal = self._expose(rng, i, steps)
             if signal >= FEWEST_LIT:
                 break
-        return Event(image, label, (1, 0, int(i)), particles), signal
+        image, *pixels = self._image(planes)
+        labels = self._pixel_labels(steps, planes, image, *pixels) if self.pixel_truth else None
+        return Event(image, label, (1, 0, int(i)), particles, labels), signal
 
     def _begin(self, i, pdg, momentum, position, direction):
         """Return (the event's random numbers, its label, a function that draws the primary)."""
@@ -230,15 +263,15 @@ class Simulator:
         return world.steps[: world.n[0]], particles
 
     def _expose(self, rng, i, steps):
-        """Return (image of the deposits, lit pixels of the full collection plane that are not noise
-        far from any charge).
+        """Return ([(coords, values) of the lit pixels of each full plane], lit pixels of the
+        collection plane that are not noise far from any charge).
         """
-        detector, geometry = self._modules[:2]
+        detector = self._modules[0]
         if not hasattr(self._scratch, "tiles"):
+            from . import tiles
+
             every = detector.GRID_ROWS * detector.GRID_COLUMNS
-            self._scratch.tiles = (
-                detector.new_tiles(every) if self.full_noise else detector.new_tiles()
-            )
+            self._scratch.tiles = tiles.new_tiles(every) if self.full_noise else tiles.new_tiles()
         planes = []
         for plane in range(self.image_shape[2]):
             # the collection plane goes on with the event's random numbers, so it is the same with
@@ -261,21 +294,47 @@ class Simulator:
                     self.full_noise,
                 )
             )
-        signal = planes[0][2]
+        return [plane[:2] for plane in planes], planes[0][2]
+
+    def _image(self, planes):
+        """Return (image, rows, columns): the image of the planes' lit pixels, and where each of
+        these pixels lies on it, one plane after the other.
+        """
+        full = self._modules[1].FULL
         height, width, _ = self.image_shape
-        if self.image_shape == (geometry.FULL, geometry.FULL, 1):
-            return SparseImage(*planes[0][:2], self.image_shape), signal
-        coords = np.concatenate([coords for coords, _, _ in planes])
+        coords = np.concatenate([coords for coords, _ in planes])
+        rows, columns = coords[:, 0] * height // full, coords[:, 1] * width // full
+        if self.image_shape == (full, full, 1):
+            return SparseImage(*planes[0], self.image_shape), rows, columns
         values = np.zeros((len(coords), len(planes)), np.float32)
         start = 0
-        for channel, (_, value, _) in enumerate(planes):
+        for channel, (_, value) in enumerate(planes):
             values[start : start + len(value), channel] = value
             start += len(value)
-        rows, columns = (
-            coords[:, 0] * height // geometry.FULL,
-            coords[:, 1] * width // geometry.FULL,
-        )
-        return SparseImage.from_pixels(rows, columns, values, self.image_shape), signal
+        return SparseImage.from_pixels(rows, columns, values, self.image_shape), rows, columns
+
+    def _pixel_labels(self, steps, planes, image, rows, columns):
+        """Return uint8 (n,): the class of each lit pixel of ``image``, see pixel_truth."""
+        from . import pixel_truth
+        from .tiles import new_tiles
+
+        if not hasattr(self._scratch, "class_tiles"):
+            self._scratch.class_tiles = new_tiles()
+        classes = self._scratch.world.classes[: len(steps)]
+        charges = [
+            pixel_truth.class_charges(
+                coords,
+                steps,
+                classes,
+                plane,
+                self.response,
+                self._pulses,
+                self._dead[plane],
+                self._scratch.class_tiles,
+            )
+            for plane, (coords, _) in enumerate(planes)
+        ]
+        return pixel_truth.pixel_labels(image, rows, columns, np.concatenate(charges))
 
     def _dead_rows(self, fraction):
         """Return bool (3, full): rows of each plane that read nothing."""
@@ -283,3 +342,20 @@ class Simulator:
             raise ValueError(f"dead_wires is a fraction of 0 to 1, got {fraction}")
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, 0, 1])))
         return rng.random((3, self._modules[1].FULL)) < fraction
+
+
+def _image_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    """Return (height, width, planes) of a number, (height, width) or all three."""
+    try:
+        numbers = [operator.index(n) for n in shape]  # type: ignore[union-attr]
+    except TypeError:
+        numbers = [shape, shape] if isinstance(shape, (int, np.integer)) else []
+    if len(numbers) == 2:
+        numbers.append(1)
+    if len(numbers) != 3:
+        raise ValueError(
+            "the shape is (height, width, planes), or the edge of a square image of one plane, "
+            "got "
+            f"{shape}"
+        )
+    return tuple(numbers)

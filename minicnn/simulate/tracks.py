@@ -8,7 +8,7 @@ from . import decays, hadrons
 from ._jit import jit
 from .ionisation import collisions, scatter
 from .particles import ELECTRON
-from .record import deposit, ends, in_argon, lookup, mass
+from .record import TRACK, deposit, ends, in_argon, lookup, mass
 
 STEP = 0.15  # cm; the image has columns of 0.11 cm and wires every 0.3 cm
 STOPPED = 0.02  # cm of range left: the rest of the energy stays here
@@ -32,7 +32,7 @@ def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
     while True:
         left = lookup(ranges, kinetic)
         if left < STOPPED:
-            deposit(world, x, y, z, time, kinetic, left)
+            deposit(world, x, y, z, time, kinetic, left, TRACK)
             ends(world, row, x, y, z)
             decays.at_rest(rng, world, pdg, row, x, y, z, time)
             return
@@ -70,7 +70,7 @@ def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
         local, carried = collisions(
             rng, world, row, mean, step, beta2, t_max, kinetic, hx, hy, hz, ux, uy, uz, time
         )
-        deposit(world, hx, hy, hz, time, local, step)
+        deposit(world, hx, hy, hz, time, local, step, TRACK)
         kinetic = max(kinetic - local - carried, 1e-3)
         x, y, z, ux, uy, uz = x + mx, y + my, z + mz, vx, vy, vz
         if not in_argon(x, y, z):

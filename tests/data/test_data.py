@@ -143,7 +143,7 @@ def test_threads_load_the_same_store(threads, concurrent):
     with pytest.raises(EventError, match="event 17 has the label -1"):
         store.load(source, threads=threads)
     assert len(store) == 1 and len(store.labels) == 1  # as it was before
-    assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("ordered_map")]
 
 
 def test_images_of_more_pixels_than_an_int32_counts():

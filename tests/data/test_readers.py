@@ -305,8 +305,8 @@ def set_at(name, place, value):
     "change, message",
     [
         (
-            lambda f: f.attrs.update(version=2),
-            "has version 2 of the event format, this minicnn reads version 1",
+            lambda f: f.attrs.update(version=3),
+            "has version 3 of the event format, this minicnn reads versions 1 and 2",
         ),
         (lambda f: f.__delitem__("pixels/coords"), "'pixels/coords' is missing"),
         (lambda f: f.attrs.__delitem__("image_shape"), "image_shape"),
@@ -384,7 +384,10 @@ def test_readers_keep_the_protocol():
 
 
 def test_importing_readers_loads_no_h5py():
-    code = "import sys, minicnn.data.readers; sys.exit('h5py' in sys.modules or 'matplotlib' in sys.modules)"
+    code = (
+        "import sys, minicnn.data.readers; "
+        "sys.exit('h5py' in sys.modules or 'matplotlib' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

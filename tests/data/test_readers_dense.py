@@ -1,4 +1,6 @@
-"""Dense NumPy images and their placement on the network's image; the real MicroBooNE preview event."""
+"""Dense NumPy images and their placement on the network's image; the real MicroBooNE preview
+event.
+"""
 
 from pathlib import Path
 

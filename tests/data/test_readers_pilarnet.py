@@ -102,6 +102,33 @@ def test_flat(tmp_path):
         assert reader.labels.tolist() == [-1, 0, -1]
 
 
+def test_semantic_classes_are_labels_of_pixels(tmp_path):
+    """A pixel has the class of most energy; a low-energy deposit (4) has none."""
+    events = [
+        [
+            (1, [(1, 2, 3, 0.5), (9, 0, 9, 1.0)]),
+            (0, [(1, 7, 3, 0.25)]),  # in zx on the first point: less energy
+            (2, [(9, 0, 9, 3.0)]),  # a Michel electron on the end of the track
+            (3, [(20, 0, 20, 1.0)]),
+            (4, [(30, 0, 30, 1.0)]),
+        ]
+    ]
+    path = write_vlen(tmp_path / "a.h5", events)
+    expected = {(3, 1): 1, (9, 9): 0, (20, 20): 0, (30, 30): 255}
+    with open_events(path, pixel_labels=True) as reader:
+        event = reader.read(0)
+    found = zip(map(tuple, event.image.coords.tolist()), event.pixel_labels.tolist())
+    assert dict(found) == expected
+    with open_events(path, pixel_labels=True, size=24, planes=(0, 1)) as reader:
+        event = reader.read(0)
+        assert len(event.pixel_labels) == event.image.nnz and event.pixel_labels[0] == 0
+    with open_events(path) as reader:
+        assert reader.read(0).pixel_labels is None
+    flat = write_flat(tmp_path / "b.h5", PARTICLES)
+    with pytest.raises(EventError, match="pixel_labels= needs semantic classes"):
+        open_events(flat, pixel_labels=True)
+
+
 def test_wrong_options(tmp_path):
     path = write_flat(tmp_path / "a.h5", PARTICLES)
     for options, message in (

@@ -1,15 +1,18 @@
-"""What test_parallel.py runs of stores that the ranks of a node share, like mpi_cases.py: python
-tests/mpi_store_cases.py CASE.
+"""What tests/parallel/test_parallel.py runs of stores that the ranks of a node share, like
+mpi_cases.py: PYTHONPATH=tests mpiexec -n 2 python tests/helpers/mpi_store_cases.py CASE.
 """
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 
 import minicnn as mc
 from helpers import Source, small_model
 from helpers.mpi_cases import failing, run, same_everywhere, two_nodes
+
+mc.data.sparse.CHECK_TRUSTED = True
 
 
 def sparse_source(n):
@@ -27,8 +30,8 @@ def sparse_source(n):
     return Source(events, (22, 19, 1))
 
 
-def node_store(comm, source, form="sparse"):
-    store = mc.data.EventStore("lz4", form=form)
+def node_store(comm, source, form="sparse", **options):
+    store = mc.data.EventStore("lz4", form=form, **options)
     store.load(source, mc.data.shard(len(source), comm.size, comm.rank))
     shared = mc.data.NodeStore(store, comm)
     assert len(store) == 0
@@ -45,32 +48,39 @@ def case_node_store(comm):
             two_nodes(comm)
         store = node_store(comm, source, ("sparse", "dense")[nodes - 1])
         own = mc.data.shard(len(source), comm.size, comm.rank)
-        assert len(store) == len(own) and np.array_equal(store.numbers[: len(own)], own)
-        assert sorted(store.numbers) == sorted(np.concatenate(store.memory.node.allgather(own)))
-        images, labels = store.batch(range(store.reach))
-        for number, image, label in zip(store.numbers, images, labels):
+        assert len(store) == len(own) and np.array_equal(store.file_indices[: len(own)], own)
+        assert sorted(store.file_indices) == sorted(
+            np.concatenate(store.memory.node.allgather(own))
+        )
+        images, labels = store.batch(range(store.node_events))
+        for number, image, label in zip(store.file_indices, images, labels):
             event = source.read(number)
             same = image.to_dense() if store.form == "sparse" else image
             assert np.array_equal(same, event.image.to_dense()) and label == event.label
         for epoch in range(3):
             mine = store.order(5, epoch, 4)
-            assert sorted(store.memory.node.allreduce(list(store.numbers[mine]))) == sorted(
-                store.numbers
+            assert sorted(store.memory.node.allreduce(list(store.file_indices[mine]))) == sorted(
+                store.file_indices
             )
-            assert sorted(comm.allreduce(list(store.numbers[mine]))) == list(range(len(source)))
+            assert sorted(comm.allreduce(list(store.file_indices[mine]))) == list(
+                range(len(source))
+            )
             steps = comm.allreduce(-(-len(mine) // 4), max)
             assert steps == -(-max(comm.allgather(len(store))) // 4), (
                 "more steps than fit agreed on"
             )
             for step in range(steps):
                 lit = store.memory.node.allgather(
-                    [source.read(n).image.nnz for n in store.numbers[mine[4 * step : 4 * step + 4]]]
+                    [
+                        source.read(n).image.nnz
+                        for n in store.file_indices[mine[4 * step : 4 * step + 4]]
+                    ]
                 )
                 assert max(map(len, lit)) - min(map(len, lit)) <= 1
                 there_and_back = [
                     sorted(column, reverse=turn % 2 == 0) for turn, column in enumerate(zip(*lit))
                 ]
-                assert [sorted(some, reverse=True) for some in lit] == lit and list(
+                assert [sorted(counts, reverse=True) for counts in lit] == lit and list(
                     zip(*lit)
                 ) == list(map(tuple, there_and_back))
         assert comm.size == 1 or not np.array_equal(store.order(5, 0, 4), store.order(5, 1, 4))
@@ -85,6 +95,46 @@ def case_node_store(comm):
             else:
                 raise AssertionError("a shared store was written to")
         store.close()
+    every_kind_of_target(comm, source)
+
+
+def every_kind_of_target(comm, source):
+    """Targets and sample weights of the other ranks' events are in the same order as the events."""
+    source.events = [
+        replace(event, pixel_labels=(event.image.values[:, 0] > 1).astype(np.uint8))
+        for event in source.events
+    ]
+
+    def lit(event):
+        return [float(event.image.nnz), float(event.label)]
+
+    def events_of(store):
+        return [source.read(number) for number in store.file_indices]
+
+    store = node_store(comm, source, target=lit, weights=lambda event: event.label + 0.5)
+    images, targets, weights = store.batch(range(store.node_events))
+    assert [[image.nnz, e.label] for image, e in zip(images, events_of(store))] == targets.tolist()
+    assert weights.tolist() == [event.label + 0.5 for event in events_of(store)]
+    store.close()
+    for form in ("sparse", "dense"):
+        store = node_store(comm, source, form, target="pixel_labels")
+        _, targets = store.batch(range(store.node_events))
+        for labels, event in zip(targets, events_of(store)):
+            if form == "dense":
+                labels = labels[tuple(event.image.coords.T)]
+            assert np.array_equal(labels, event.pixel_labels)
+        weights = mc.data.class_weights(store, comm)
+        counts = np.bincount(np.concatenate([e.pixel_labels for e in source.events]))
+        assert np.allclose([weights[0], weights[1]], counts.sum() / (2 * counts))
+        store.close()
+    if comm.size > 2:  # with 2 ranks on two nodes there is no other rank to differ from
+        kinds = (lambda event: 1, lambda event: 1.0)
+        try:
+            node_store(comm, source, target=kinds[comm.rank >= comm.size - 1])
+        except mc.data.EventError as problem:
+            assert "different kinds, class and vector of 1" in str(problem)
+        else:
+            raise AssertionError("ranks with different targets share a store")
 
 
 def case_node_store_fit(comm):
@@ -92,7 +142,7 @@ def case_node_store_fit(comm):
     store = node_store(comm, source)
     flip = mc.data.transforms
     data = flip.Augmented(store, flip.GainJitter(0.01))
-    assert np.array_equal(data.numbers, store.numbers)
+    assert np.array_equal(data.file_indices, store.file_indices)
     model = small_model("cpu", seed=comm.rank)
     history = model.fit(
         data, validation_data=store, epochs=4, batch_size=5, comm=comm, optimizer=mc.SGD(0.02, 0.9)
@@ -102,7 +152,7 @@ def case_node_store_fit(comm):
     )
     assert model.evaluate(store, comm=comm).events == len(source)
     empty = mc.data.NodeStore(mc.data.EventStore(), comm)
-    assert len(empty) == empty.reach == 0 and model.evaluate(empty, comm=comm).events == 0
+    assert len(empty) == empty.node_events == 0 and model.evaluate(empty, comm=comm).events == 0
 
 
 def case_node_store_damaged(comm):
@@ -114,12 +164,12 @@ def case_node_store_damaged(comm):
     if comm.rank == 0:
         memoryview(store.memory.window.Shared_query(0)[0]).cast("B")[3] ^= 16
     store.memory.window.Fence()
-    damaged = (-store.first) % store.reach  # rank 0's first event, as this rank counts
-    for i in range(store.reach):
+    damaged = (-store.first) % store.node_events  # rank 0's first event, as this rank counts
+    for i in range(store.node_events):
         try:
             store.image(i)
         except mc.data.EventError as problem:
-            assert i == damaged and f"event {store.numbers[i]}:" in str(problem), problem
+            assert i == damaged and f"event {store.file_indices[i]}:" in str(problem), problem
         else:
             assert i != damaged
 
@@ -137,7 +187,7 @@ def case_killed_on_rank_1(comm):
     failing(comm)
     if comm.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    store.batch(range(store.reach))
+    store.batch(range(store.node_events))
     comm.Barrier()
 
 

@@ -16,6 +16,7 @@ from helpers import SHARED
 from minicnn.data import CLASS_OF_PDG, PARTICLE, SparseImage
 from minicnn.simulate import Simulator, detector, geometry, ionisation, kinematics, material
 from minicnn.simulate import particles as P
+from minicnn.simulate.tiles import new_tiles
 from minicnn.simulate.validation import readout
 
 DATA = SHARED
@@ -55,7 +56,8 @@ def test_event_depends_on_seed_and_number_only(source, events):
 
 def test_same_bits_in_another_process(events):
     code = (
-        "from zlib import crc32; from minicnn.simulate import Simulator; e = Simulator(seed=7).read(42);"
+        "from zlib import crc32; from minicnn.simulate import Simulator; e = "
+        "Simulator(seed=7).read(42);"
         "print(*map(crc32, (e.image.coords, e.image.values, e.particles.tobytes())))"
     )
     there = subprocess.run(
@@ -154,7 +156,9 @@ def test_bad_arguments_are_named():
     for arguments, words in (
         ({"shape": (3600, 3600, 2)}, "got 2"),
         ({"shape": (7200, 3600, 1)}, "3600"),
-        ({"shape": (10, 10)}, "planes"),
+        ({"shape": (10, 10, 1, 1)}, "planes"),
+        ({"shape": "big"}, "edge of a square"),
+        ({"size": 256}, r"no setting size.*shape=\(height, width, planes\)"),
         ({"classes": ("tau",)}, "tau"),
         ({"gain": 2}, "gain"),
         ({"seed": -1}, "seed"),
@@ -328,7 +332,7 @@ def test_point_charge_drifts_to_its_pixel():
     """
     source = Simulator(seed=0, noise=0.0, threshold=1e-3, lifetime=8000.0)
     dead, quiet = np.zeros(3600, bool), source._noise[0]
-    tiles = detector.new_tiles()
+    tiles = new_tiles()
     sums, widths = [], []
     for x in (1.0, 255.0):
         steps = np.array([[x, 10.0, 400.0, 0.0, 2.0, 0.3]])

@@ -88,8 +88,8 @@ def test_command(tmp_path, capsys, monkeypatch):
     assert main(arguments) == 0
     text = capsys.readouterr().out
     assert (
-        "not compared: noise is compared with microboone_run3493_raw_waveforms.npz, which is not given"
-        in text
+        "not compared: noise is compared with microboone_run3493_raw_waveforms.npz, which is not "
+        "given" in text
     )
     assert (
         "5 of 5 checks hold" in text and (tmp_path / "out/simulation/michel_spectrum.png").exists()

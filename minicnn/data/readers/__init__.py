@@ -34,7 +34,7 @@ __all__ = [
     "find_reader",
     "open_events",
 ]
-_HOME = {**{name: module for module, name in READERS}, "EventWriter": "minicnn_hdf5"}
+_HOME = {**{name: module for module, name in READERS}, "EventWriter": "event_writer"}
 
 
 def __getattr__(name):
@@ -55,7 +55,8 @@ def open_events(path, **options):
     unknown = [name for name in options if name not in known]
     if unknown:
         raise EventError(
-            f"{path}: the format {reader.name} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+            f"{path}: the format {reader.name} has no option {', '.join(unknown)}; it has "
+            f"{', '.join(known)}"
         )
     return reader(path, **options)
 
@@ -86,7 +87,8 @@ def find_reader(path):
             names = list(file)
         if "pstep" in names:
             raise EventError(
-                f"{path}: this file holds the steps of Geant4 particles, which are not event images; it can check the "
+                f"{path}: this file holds the steps of Geant4 particles, which are not event "
+                "images; it can check the "
                 "simulation, not train a network"
             )
         also = f"; this HDF5 file has {', '.join(names[:12]) or 'nothing in it'}"

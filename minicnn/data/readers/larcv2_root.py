@@ -4,10 +4,14 @@
 Read here, for images of a producer NAME and particles of any (layout: DeepLearnPhysics/larcv2,
 larcv/core/DataFormat):
 
-    image2d_NAME_tree    _image_v._img                          a vector of pixels per plane: flat[wire * ticks + tick]
-                         _image_v._meta._row_count, _col_count  ticks and wires of each plane
-                         _run, _subrun, _event
-    particle_*_tree      _part_v._pdg, _px, _py, _pz (GeV/c), _trackid, _parent_trackid, _process, _vtx._x, _end_pt._x ... (cm)
+    image2d_NAME_tree
+        _image_v._img                           a vector of pixels per plane:
+                                                flat[wire * ticks + tick]
+        _image_v._meta._row_count, _col_count   ticks and wires of each plane
+        _run, _subrun, _event
+    particle_*_tree
+        _part_v._pdg, _px, _py, _pz (GeV/c), _trackid, _parent_trackid, _process,
+        _part_v._vtx._x, _end_pt._x ... (cm)
 
 "mctruth" is taken where there are several particle trees. Without the counts of rows and columns
 images are taken for square.
@@ -20,7 +24,7 @@ import numpy as np
 
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
-from .placement import canvas_edge, lit_pixels, merge, place
+from .placement import lit_pixels, merge, place
 from .reader import Reader, naming
 from .truth import check_labels, label_of, particle_table
 
@@ -67,13 +71,7 @@ class Larcv2Root(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
-        self._file = _open(self.path)
-        try:
-            with naming(self.path):
-                self._open_trees(producer, label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(_open(self.path), self._open_trees, producer, label_of_pdg)
 
     def _open_trees(self, producer, label_of_pdg):
         names = sorted({key.split(";")[0] for key in self._file.keys()})
@@ -85,7 +83,8 @@ class Larcv2Root(Reader):
         chosen = [name for name in images if producer in (None, name)]
         if not images:
             raise ValueError(
-                f"this ROOT file has no tree image2d_*_tree, it has {', '.join(names) or 'nothing'}; of ROOT files "
+                "this ROOT file has no tree image2d_*_tree, it has "
+                f"{', '.join(names) or 'nothing'}; of ROOT files "
                 "minicnn reads larcv2 images"
             )
         if len(chosen) != 1:
@@ -114,10 +113,8 @@ class Larcv2Root(Reader):
             or len(set(self.planes)) != len(self.planes)
         ):
             raise ValueError(f"planes are 0 to {len(shapes) - 1}, each once; got {self.planes}")
-        self._edge = canvas_edge(
-            [max(shapes[p][axis] for p in self.planes) for axis in (0, 1)], self._size
-        )
-        self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        largest = [max(shapes[p][axis] for p in self.planes) for axis in (0, 1)]
+        self._set_canvas(largest, self._size, len(self.planes))
         self.axes = placed(
             (Axis("wire"), Axis("tick")), shapes[self.planes[0]], self._edge, self._size
         )
@@ -178,8 +175,6 @@ class Larcv2Root(Reader):
         return shapes
 
     def _read(self, i):
-        if self._file is None:
-            raise ValueError("the file is closed")
         pixels = _entry(self._image, i)
         shapes = self._shapes(i, pixels)
         images = []
@@ -202,26 +197,25 @@ class Larcv2Root(Reader):
             particles = _table({key: _entry(branch, i) for key, branch in self._particles.items()})
         return Event(merge(images), int(self.labels[i]), number, particles)
 
-    def close(self):
-        if self._file is not None:
-            self._file.close()
-        self._file = None
-
 
 def _open(path):
-    """The ROOT file, opened by uproot; EventError where uproot is missing or the file is damaged."""
+    """The ROOT file, opened by uproot; EventError where uproot is missing or the file is
+    damaged.
+    """
     try:
         import uproot
     except ImportError as error:
         raise EventError(
-            f"{path}: ROOT files are read through uproot, which is missing (pip install minicnn[root])"
+            f"{path}: ROOT files are read through uproot, which is missing (pip install "
+            "minicnn[root])"
         ) from error
     try:
         return uproot.open(path)
     except Exception as error:  # uproot has exceptions of its own for damaged files
         reason = str(error).strip().split("\n")[0]
         raise EventError(
-            f"{path}: this ROOT file cannot be opened, it is truncated or damaged ({reason}); copy or make it again"
+            f"{path}: this ROOT file cannot be opened, it is truncated or damaged ({reason}); copy "
+            "or make it again"
         ) from error
 
 

@@ -8,8 +8,10 @@ Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv
                              voxel_extents       first, N, ID: rows in voxels of one projection
                              image_meta          projection_id, number_of_voxels (wires, ticks)
                              voxels              id = wire * ticks + tick, value
-    Data/image2d_NAME_group/extents, image_extents, image_meta, images      the same; images are flat [wire, tick] pixels
-    Data/particle_NAME_group/extents, particles  pdg, trackid, parent_trackid, process, px, py, pz (GeV/c), vtx, end_pt (cm)
+    Data/image2d_NAME_group/extents, image_extents, image_meta, images
+                                                 the same; images are flat [wire, tick] pixels
+    Data/particle_NAME_group/extents, particles  pdg, trackid, parent_trackid, process,
+                                                 px, py, pz (GeV/c), vtx, end_pt (cm)
 """
 
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
-from .placement import canvas_edge, lit_pixels, merge, place
+from .placement import lit_pixels, merge, place
 from .reader import Reader, is_hdf5, naming, open_hdf5
 from .truth import check_labels, label_of, particle_table
 
@@ -71,13 +73,7 @@ class Larcv3(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
-        self._file = open_hdf5(self.path)
-        try:
-            with naming(self.path):
-                self._open(producer, label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(open_hdf5(self.path), self._open, producer, label_of_pdg)
 
     def _open(self, producer, label_of_pdg):
         self.producer = self._choose(producer)
@@ -111,8 +107,7 @@ class Larcv3(Reader):
             raise ValueError(f"planes are projections out of {known}, each once; got {self.planes}")
         wanted = np.isin(meta["projection_id"], self.planes)
         longest = meta["number_of_voxels"][wanted].max(0).tolist()
-        self._edge = canvas_edge(longest, self._size)
-        self.image_shape = (self._size or self._edge,) * 2 + (len(self.planes),)
+        self._set_canvas(longest, self._size, len(self.planes))
         self.axes = placed(_axes(meta[wanted][0]), longest, self._edge, self._size)
         self.labels = np.full(len(self._ids), -1, np.int32)
         self._open_particles(label_of_pdg)
@@ -145,7 +140,8 @@ class Larcv3(Reader):
         rows, meta = self._projections[first : first + count], self._meta[first : first + count]
         if not count or len(rows) != count or len(meta) != count:
             raise ValueError(
-                f"has {len(rows)} projections and {len(meta)} descriptions, the event should have {max(count, 1)}"
+                f"has {len(rows)} projections and {len(meta)} descriptions, the event should have "
+                f"{max(count, 1)}"
             )
         return rows, meta
 
@@ -159,13 +155,15 @@ class Larcv3(Reader):
         first, count = extents["first"].astype(np.int64), extents["N"].astype(np.int64)
         if len(extents) != len(self) or (len(first) and (first + count).max() > len(table)):
             raise ValueError(
-                f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file has {len(table)} "
+                f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file "
+                f"has {len(table)} "
                 f"particles and {len(self)} events"
             )
         missing = [name for name in FIELDS if name not in table.dtype.names]
         if missing:
             raise ValueError(
-                f"{groups[0]}/particles has no field {', '.join(missing)}, it has {', '.join(table.dtype.names)}"
+                f"{groups[0]}/particles has no field {', '.join(missing)}, it has "
+                f"{', '.join(table.dtype.names)}"
             )
         self._particles = (table, first, count)
         for start in range(0, len(self), EVENTS_AT_A_TIME):
@@ -179,8 +177,6 @@ class Larcv3(Reader):
         check_labels(self.labels, self.class_names)
 
     def _read(self, i):
-        if not self._file:
-            raise ValueError("the file is closed")
         rows, meta = self._rows(i)
         images = []
         for channel, plane in enumerate(self.planes):
@@ -211,7 +207,8 @@ class Larcv3(Reader):
         if pixels.dtype.names is None:
             if count != wires * ticks:
                 raise ValueError(
-                    f"projection {meta['projection_id']} has {count} pixels for an image of {wires} x {ticks}"
+                    f"projection {meta['projection_id']} has {count} pixels for an image of "
+                    f"{wires} x {ticks}"
                 )
             image = pixels.reshape(wires, ticks)
             lit = np.nonzero(image)
@@ -219,14 +216,12 @@ class Larcv3(Reader):
         number = pixels["id"].astype(np.int64)
         if count and not 0 <= number.min() <= number.max() < wires * ticks:
             raise ValueError(
-                f"projection {meta['projection_id']} has the pixel id {number.max()} in an image of {wires} x {ticks}"
+                f"projection {meta['projection_id']} has the pixel id {number.max()} in an image "
+                f"of {wires} x {ticks}"
             )
         return lit_pixels(
             number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel
         )
-
-    def close(self):
-        self._file.close()
 
 
 def _axes(meta):

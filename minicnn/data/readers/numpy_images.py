@@ -17,9 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from ..axes import Axis, placed
+from ..detector import (
+    COLLECTION_WIRES,
+    DETECTOR_SIZE,
+    FIRST_WIRE_CM,
+    MEASURED_CM_PER_TICK,
+    TRIGGER_TICK,
+    WIRE_PITCH_CM,
+)
 from ..event import CLASSES, Event, EventError
 from ..sparse import SparseImage
-from .placement import DETECTOR_SIZE, pad, repeat_ticks, shrink, shrunk_shape
+from .placement import pad, repeat_ticks, shrink, shrunk_shape
 from .reader import Reader, naming
 
 SUFFIXES = (".npy", ".npz")
@@ -39,16 +47,25 @@ FOLDER_NAMES = {
     "k+": 4,
     "kaon": 4,
 }
-#: of the preview on its canvas: 3456 wires, 3 x 1067 pairs of ticks; x is 0 at tick 800
+#: of the preview: wires and sums of 6 ticks
+PREVIEW_SHAPE = (COLLECTION_WIRES, 1067)
+#: of the preview on its canvas, at two ticks a column; x is 0 at the trigger's tick
 PREVIEW_AXES = placed(
     (
-        Axis("wire", length="z", cm=0.3, origin=0.1),
-        Axis("tick", 2.0, 0.0, "x", 0.109793, -800 * 0.0548965),
+        Axis("wire", length="z", cm=WIRE_PITCH_CM, origin=FIRST_WIRE_CM),
+        Axis(
+            "tick",
+            2.0,
+            0.0,
+            "x",
+            2 * MEASURED_CM_PER_TICK,
+            -TRIGGER_TICK * MEASURED_CM_PER_TICK,
+        ),
     ),
-    (3456, 3201),
+    (COLLECTION_WIRES, 3 * PREVIEW_SHAPE[1]),
     DETECTOR_SIZE,
 )
-PREVIEW = {"img": ((3456, 1067), np.dtype("u1")), "label": ((3456, 1067), np.dtype("i1"))}
+PREVIEW = {"img": (PREVIEW_SHAPE, np.dtype("u1")), "label": (PREVIEW_SHAPE, np.dtype("i1"))}
 
 
 class NumpyImages(Reader):

@@ -2,9 +2,12 @@
 
 Read here, N rows per table, every scalar column stored as (N, 1):
 
-    wire_table/local_plane, local_wire, adc (N, 6400)       planes 0, 1 (induction, 2400 wires), 2 (collection, 3456)
-    particle_table/g4_id, g4_pdg, parent_id, momentum (GeV/c), start_position, end_position (N, 3; cm)
-    */event_id (N, 3) = run, subrun, event;  */event_id.seq_cnt (events, 2) = event index, number of rows
+    wire_table/local_plane, local_wire, adc (N, 6400)
+        planes 0, 1 (induction, 2400 wires), 2 (collection, 3456)
+    particle_table/g4_id, g4_pdg, parent_id, momentum, start_position, end_position
+        momentum in GeV/c; positions (N, 3) in cm
+    */event_id (N, 3)                 run, subrun, event
+    */event_id.seq_cnt (events, 2)    event index, number of rows
 
 Image: ticks summed by ``tick_sum``, pixels below ``threshold`` dropped, capped at ``clip``, then
 centred on 3600 x 3600 (6400 ticks by 2 = 3200, 200 a side; 3456 wires, 72 a side) and summed in
@@ -16,11 +19,19 @@ from pathlib import Path
 import numpy as np
 
 from ..axes import Axis, placed
+from ..detector import (
+    DETECTOR_SIZE,
+    FIRST_WIRE_CM,
+    MEASURED_CM_PER_TICK,
+    TRIGGER_TICK,
+    WIRE_PITCH_CM,
+    WIRES_OF_PLANE,
+)
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
-from .placement import DETECTOR_SIZE, in_order, merge, pad, shrink, shrunk_shape, sum_ticks
+from .placement import in_order, merge, pad, shrink, shrunk_shape, sum_ticks
 from .reader import Reader, is_hdf5, naming, open_hdf5
+from .truth import check_labels, label_of_primary, particle_table
 
-WIRES = (2400, 2400, 3456)
 ROWS_AT_A_TIME = 256
 WIRE_COLUMNS = ("event_id", "event_id.seq_cnt", "local_plane", "local_wire", "adc")
 PARTICLE_COLUMNS = (
@@ -84,13 +95,7 @@ class OpenSamples(Reader):
             )
         self.threshold, self.clip, self.tick_sum, self.crop = threshold, clip, tick_sum, crop
         self.image_shape = shrunk_shape((DETECTOR_SIZE, DETECTOR_SIZE, len(self.planes)), size)
-        self._file = open_hdf5(self.path)
-        try:
-            with naming(self.path):
-                self._open(label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(open_hdf5(self.path), self._open, label_of_pdg)
 
     def _open(self, label_of_pdg):
         self._wire = self._columns("wire_table", WIRE_COLUMNS)
@@ -100,15 +105,14 @@ class OpenSamples(Reader):
             raise ValueError(
                 f"wire_table/adc has shape {self._wire['adc'].shape}, expected (rows, ticks)"
             )
-        wires, columns = (
-            Axis("wire", length="z", cm=0.3, origin=0.1),
-            Axis("tick", self.tick_sum, 0, "x", 0.0548965 * self.tick_sum, -800 * 0.0548965),
-        )
+        cm = MEASURED_CM_PER_TICK
+        wires = Axis("wire", length="z", cm=WIRE_PITCH_CM, origin=FIRST_WIRE_CM)
+        columns = Axis("tick", self.tick_sum, 0, "x", cm * self.tick_sum, -TRIGGER_TICK * cm)
         if (
-            len({WIRES[plane] for plane in self.planes}) > 1 or self.planes[0] != 2
+            len({WIRES_OF_PLANE[plane] for plane in self.planes}) > 1 or self.planes[0] != 2
         ):  # z is not along induction wires' pitch
             wires = wires._replace(cm=0.0)
-        shape = (WIRES[self.planes[0]], ticks[0] // self.tick_sum)
+        shape = (WIRES_OF_PLANE[self.planes[0]], ticks[0] // self.tick_sum)
         self.axes = placed((wires, columns), shape, DETECTOR_SIZE, self.image_shape[0])
         self.labels = np.full(len(self._event), -1, np.int32)
         self._particle, self._particle_rows = None, {}
@@ -124,14 +128,9 @@ class OpenSamples(Reader):
             pdg, parent, momentum = (
                 _table(self._particle[name][rows]) for name in ("g4_pdg", "parent_id", "momentum")
             )
-            size = np.where(parent[:, 0] == 0, np.linalg.norm(momentum, axis=1), -1)
-            if len(size) and size.max() >= 0:
-                self.labels[k] = label_of_pdg.get(int(pdg[size.argmax(), 0]), -1)
-        if not ((self.labels >= -1) & (self.labels < len(self.class_names))).all():
-            raise ValueError(
-                f"label_of_pdg gives labels {sorted(set(self.labels.tolist()))} for "
-                f"{len(self.class_names)} classes ({', '.join(self.class_names)})"
-            )
+            size = np.linalg.norm(momentum.astype(np.float64), axis=1)
+            self.labels[k] = label_of_primary(pdg[:, 0], size, parent[:, 0] == 0, label_of_pdg)
+        check_labels(self.labels, self.class_names)
 
     def _columns(self, table, names):
         for name in names:
@@ -160,8 +159,6 @@ class OpenSamples(Reader):
         return event, first
 
     def _read(self, i):
-        if not self._file:
-            raise ValueError("the file is closed")
         first, last = self._first[i : i + 2].tolist()
         plane = self._wire["local_plane"][first:last].reshape(-1)
         wire = self._wire["local_wire"][first:last].reshape(-1)
@@ -182,10 +179,11 @@ class OpenSamples(Reader):
         in the event.
         """
         plane, wires = self.planes[channel], wire[rows]
-        known = (wires == np.floor(wires)) & (wires >= 0) & (wires < WIRES[plane])
+        known = (wires == np.floor(wires)) & (wires >= 0) & (wires < WIRES_OF_PLANE[plane])
         if not known.all():
             raise ValueError(
-                f"plane {plane} has a wire {wires[~known][0]}, expected 0 to {WIRES[plane] - 1}"
+                f"plane {plane} has a wire {wires[~known][0]}, expected 0 to "
+                f"{WIRES_OF_PLANE[plane] - 1}"
             )
         names, times = np.unique(wires, return_counts=True)
         if (times > 1).any():
@@ -197,7 +195,8 @@ class OpenSamples(Reader):
             adc = sum_ticks(adc.astype(np.float32), self.tick_sum)
             if not np.isfinite(adc).all():
                 raise ValueError(
-                    f"wire {wire[some][~np.isfinite(adc).all(1)][0]:.0f} of plane {plane} is not finite"
+                    f"wire {wire[some][~np.isfinite(adc).all(1)][0]:.0f} of plane {plane} is not "
+                    "finite"
                 )
             lit = np.argwhere(
                 adc != 0 if self.threshold is None else (adc >= self.threshold) & (adc != 0)
@@ -209,33 +208,27 @@ class OpenSamples(Reader):
         coords, value = np.concatenate(coords), np.concatenate(values)
         values = np.zeros((len(value), len(self.planes)), np.float32)
         values[:, channel] = value
-        shape = (WIRES[plane], self._wire["adc"].shape[1] // self.tick_sum, len(self.planes))
+        shape = (
+            WIRES_OF_PLANE[plane],
+            self._wire["adc"].shape[1] // self.tick_sum,
+            len(self.planes),
+        )
         return pad(in_order(coords, values, shape), DETECTOR_SIZE, DETECTOR_SIZE, self.crop)
 
     def _particles(self, i):
         rows = self._particle_rows.get(int(self._event[i]), slice(0, 0))
-        particles = np.zeros(rows.stop - rows.start, PARTICLE)
-        if not len(particles):
-            return particles
+        if rows.stop == rows.start:
+            return np.zeros(0, PARTICLE)
         column = {name: _table(self._particle[name][rows]) for name in PARTICLE_COLUMNS[1:]}
-        row_of = {int(g4): k for k, g4 in enumerate(column["g4_id"][:, 0])}
-        particles["pdg"] = column["g4_pdg"][:, 0]
-        particles["parent"] = [
-            row_of.get(int(parent), -1) if parent else -1 for parent in column["parent_id"][:, 0]
-        ]
-        particles["start"], particles["end"] = column["start_position"], column["end_position"]
-        momentum = 1000.0 * column["momentum"].astype(np.float64)
-        if momentum.shape[1] == 1:
-            path = particles["end"].astype(np.float64) - particles["start"]
+        start, end = column["start_position"], column["end_position"]
+        momentum = column["momentum"].astype(np.float64)
+        if momentum.shape[1] == 1:  # only its size: along the way from start to end
+            path = end.astype(np.float64) - start
             length = np.linalg.norm(path, axis=1, keepdims=True)
-            momentum = momentum * np.where(
-                length > 0, path / np.where(length > 0, length, 1), [0, 0, 1]
-            )
-        particles["momentum"] = momentum
-        return particles
-
-    def close(self):
-        self._file.close()
+            way = np.where(length > 0, path / np.where(length > 0, length, 1), [0, 0, 1])
+            momentum = momentum * way
+        track, parent = column["g4_id"][:, 0], column["parent_id"][:, 0]
+        return particle_table(column["g4_pdg"][:, 0], track, parent, momentum, start, end)
 
 
 def _table(column):

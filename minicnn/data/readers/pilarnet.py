@@ -1,12 +1,15 @@
 """PILArNet and PILArNet-M HDF5 files: 3-D points with charge, projected onto a plane. Two layouts,
 one entry per event:
 
-    vlen   point      8 numbers per point: x, y, z, energy, ?, time, electrons, dx      (DeepLearnPhysics/PoLAr-MAE)
-           cluster    5 numbers per cluster: size, fragment, group, interaction, semantic class; points follow in this order
-    flat   coordinates i2 (N, 3), charge f2 (N,), labels (PDG) with start_indices and end_indices (n,): one *particle* per entry
-                                                                                        (OmarAlterkait/pilarnet_w_larcv1)
-x, y, z are voxel numbers of a cube, 768 voxels of 3 mm a side in the published files. Semantic classes: 0 shower, 1 track,
-2 Michel electron, 3 delta ray, 4 low-energy deposit.
+    vlen (DeepLearnPhysics/PoLAr-MAE)
+        point     8 numbers per point: x, y, z, energy, ?, time, electrons, dx
+        cluster   5 numbers per cluster: size, fragment, group, interaction, semantic class; the
+                  points follow in this order
+    flat (OmarAlterkait/pilarnet_w_larcv1), one *particle* per entry
+        coordinates i2 (N, 3), charge f2 (N,), labels (PDG), with start_indices, end_indices (n,)
+
+x, y, z are voxel numbers of a cube, 768 voxels of 3 mm a side in the published files. Semantic
+classes: 0 shower, 1 track, 2 Michel electron, 3 delta ray, 4 low-energy deposit.
 """
 
 from pathlib import Path
@@ -14,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from ..axes import Axis, placed
-from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from ..event import CLASS_OF_PDG, CLASSES, IGNORED, PARTICLE, PIXEL_CLASSES, Event
 from ..sparse import SparseImage
-from .placement import canvas_edge, place
+from .placement import pad, shrink, shrink_labels
 from .reader import Reader, is_hdf5, naming, open_hdf5
 from .truth import check_labels
 
@@ -26,6 +29,14 @@ VLEN, FLAT = (
 )
 PLANES = ("zx", "yx", "zy")
 VOXEL_CM = 0.3
+#: Semantic class -> pixel class: Michel electrons and delta rays are showers (see PIXEL_CLASSES), a
+#: low-energy deposit, and a class that is not known, is neither.
+PIXEL_CLASS = {
+    0: PIXEL_CLASSES.index("shower"),
+    1: PIXEL_CLASSES.index("track"),
+    2: PIXEL_CLASSES.index("shower"),
+    3: PIXEL_CLASSES.index("shower"),
+}
 
 
 class Pilarnet(Reader):
@@ -41,6 +52,8 @@ class Pilarnet(Reader):
 
     Labels: of the flat layout by ``label_of_pdg`` (PDG code -> index into ``class_names``), -1
     where that knows none; the vlen layout has events of several particles and no PDG codes, so -1.
+    pixel_labels: give each pixel the class, shower or track, with most energy in it, by the
+    semantic classes of the vlen layout; IGNORED where low-energy deposits have most.
     """
 
     unit = "MeV"
@@ -62,6 +75,7 @@ class Pilarnet(Reader):
         extent=768,
         without=(),
         size=None,
+        pixel_labels=False,
         label_of_pdg=CLASS_OF_PDG,
         class_names=CLASSES,
     ):
@@ -78,9 +92,9 @@ class Pilarnet(Reader):
             )
         if extent < 1:
             raise ValueError(f"the extent of the cube is a positive number of voxels, got {extent}")
-        self.extent, self._without, self._size = extent, tuple(without), size
-        self._edge = canvas_edge((extent, extent), size)
-        self.image_shape = (size or self._edge,) * 2 + (len(self.planes),)
+        self.extent, self._without = extent, tuple(without)
+        self._labelled = bool(pixel_labels)
+        self._set_canvas((extent, extent), size, len(self.planes))
         names = zip(*self.planes)  # of the rows, and of the columns, in every channel
         voxels = [
             Axis(
@@ -91,13 +105,7 @@ class Pilarnet(Reader):
             for some in names
         ]
         self.axes = placed(voxels, (extent, extent), self._edge, size)
-        self._file = open_hdf5(self.path)
-        try:
-            with naming(self.path):
-                self._open(label_of_pdg)
-        except BaseException:
-            self.close()
-            raise
+        self._begin(open_hdf5(self.path), self._open, label_of_pdg)
 
     def _open(self, label_of_pdg):
         self._flat = FLAT[0] in self._file
@@ -108,9 +116,10 @@ class Pilarnet(Reader):
         self.labels = np.full(next(iter(entries.values())), -1, np.int32)
         if not self._flat:
             return
-        if self._without:
+        if self._without or self._labelled:
+            what = "without= leaves out" if self._without else "pixel_labels= needs"
             raise ValueError(
-                "without= leaves out semantic classes, which this file (flat layout) does not have"
+                f"{what} semantic classes, which this file (flat layout) does not have"
             )
         self._pdg = self._data["labels"][:].astype(np.int64)
         self._first, self._end = (
@@ -129,13 +138,12 @@ class Pilarnet(Reader):
         check_labels(self.labels, self.class_names)
 
     def _read(self, i):
-        if not self._file:
-            raise ValueError("the file is closed")
-        xyz, energy = self._particle(i) if self._flat else self._points(i)
+        xyz, energy, semantic = self._particle(i) if self._flat else self._points(i)
         if not np.isfinite(xyz).all() or ((xyz < 0) | (xyz >= self.extent)).any():
             bad = xyz[~((xyz >= 0) & (xyz < self.extent)).all(1)][0]
             raise ValueError(
-                f"has a point at {tuple(bad.tolist())}, outside the cube of {self.extent} voxels; is extent= right?"
+                f"has a point at {tuple(bad.tolist())}, outside the cube of {self.extent} voxels; "
+                "is extent= right?"
             )
         voxel = xyz.astype(np.int64)
         rows, columns, values = [], [], []
@@ -156,32 +164,48 @@ class Pilarnet(Reader):
             else np.where(image.values >= self.threshold, image.values, 0)
         )
         lit = (values != 0).any(1)
+        labels = self._pixel_labels(image, rows, columns, energy, semantic)[lit]
         image = SparseImage(image.coords[lit], values[lit], image.shape)
         particles = np.zeros(int(self._flat), PARTICLE)
         if self._flat:
             particles["pdg"], particles["parent"] = self._pdg[i], -1
-        return Event(
-            place(image, self._edge, self._size), int(self.labels[i]), (0, 0, i), particles
-        )
+        padded = pad(image, self._edge, self._edge)
+        small = shrink(padded, self.image_shape)
+        known = shrink_labels(labels, padded, small) if self._labelled else None
+        return Event(small, int(self.labels[i]), (0, 0, i), particles, known)
+
+    def _pixel_labels(self, image, rows, columns, energy, semantic):
+        """Return uint8 (n,): the class of each pixel of ``image``, from the points (m,) of each of
+        its planes; all IGNORED where nobody asked.
+        """
+        labels = np.full(image.nnz, IGNORED, np.uint8)
+        if not self._labelled:
+            return labels
+        other = len(PIXEL_CLASSES)
+        kind = np.array([PIXEL_CLASS.get(int(k), other) for k in semantic], np.int64)
+        sums = np.zeros((image.nnz, other + 1))
+        for of_plane in zip(rows, columns):
+            np.add.at(sums, (image.index_of(*of_plane), kind), energy)
+        most = sums.argmax(1)
+        labels[most < other] = most[most < other]
+        return labels
 
     def _particle(self, i):
-        some = slice(int(self._first[i]), int(self._end[i]))
-        return self._data["coordinates"][some].reshape(-1, 3), self._data["charge"][some].astype(
-            np.float32
-        )
+        points = slice(int(self._first[i]), int(self._end[i]))
+        energy = self._data["charge"][points].astype(np.float32)
+        return self._data["coordinates"][points].reshape(-1, 3), energy, None
 
     def _points(self, i):
         point, cluster = self._data["point"][i], self._data["cluster"][i]
         if len(point) % 8 or len(cluster) % 5:
             raise ValueError(
-                f"has {len(point)} numbers for its points and {len(cluster)} for its clusters: no multiples of 8, 5"
+                f"has {len(point)} numbers for its points and {len(cluster)} for its clusters: no "
+                "multiples of 8, 5"
             )
         point, cluster = point.reshape(-1, 8), cluster.reshape(-1, 5)
         size, semantic = cluster[:, 0].astype(np.int64), cluster[:, 4].astype(np.int64)
         if (size < 0).any() or size.sum() != len(point):
             raise ValueError(f"has {len(point)} points, but its clusters count {size.sum()}")
-        keep = ~np.isin(np.repeat(semantic, size), self._without)
-        return point[keep, :3], point[keep, 3]
-
-    def close(self):
-        self._file.close()
+        semantic = np.repeat(semantic, size)
+        keep = ~np.isin(semantic, self._without)
+        return point[keep, :3], point[keep, 3], semantic[keep]

@@ -4,10 +4,8 @@ lit pixels.
 
 import numpy as np
 
+from ..event import IGNORED
 from ..sparse import SparseImage
-
-#: Edge of the full-resolution image: wires and columns.
-DETECTOR_SIZE = 3600
 
 
 def sum_ticks(image, block):
@@ -76,6 +74,21 @@ def shrink(image, shape):
     return SparseImage.from_pixels(rows, columns, image.values, shape)
 
 
+def shrink_labels(labels, image, small):
+    """Return the labels uint8 (m,) of ``small``, which ``shrink`` made of ``image`` with pixel
+    labels uint8 (n,): of each block the label with the largest sum of magnitudes of its pixels,
+    IGNORED where none is known.
+    """
+    if small is image:
+        return labels
+    block = image.shape[0] // small.shape[0]
+    index = small.index_of(*(image.coords // block).T)
+    sums = np.zeros((small.nnz, IGNORED + 1), np.float64)
+    np.add.at(sums, (index, labels), np.abs(image.values).sum(1, dtype=np.float64))
+    known = sums[:, :IGNORED]
+    return np.where(known.any(1), known.argmax(1), IGNORED).astype(np.uint8)
+
+
 def merge(images):
     """Add up images of one shape: a pixel is lit where it is in any of them."""
     if len(images) == 1:
@@ -92,7 +105,8 @@ def merge(images):
 def _zero_background(image):
     if image.background != 0:
         raise ValueError(
-            f"only images with background 0 can be padded or shrunk, this one has {image.background}"
+            "only images with background 0 can be padded or shrunk, this one has "
+            f"{image.background}"
         )
 
 

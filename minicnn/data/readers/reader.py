@@ -1,15 +1,23 @@
 """What all readers share: the protocol, the index check, and errors that name file and event."""
 
+from __future__ import annotations
+
 import operator
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from ..axes import PLAIN
-from ..event import EventError
+import numpy as np
+
+from ...kernels.types import Shape
+from ..axes import PLAIN, Axis
+from ..event import Event, EventError
+from .placement import canvas_edge
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: What damaged files make h5py, numpy and zipfile raise.
@@ -33,7 +41,7 @@ BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager
-def naming(where):
+def naming(where: Any) -> Iterator[None]:
     """Turn every failure inside into an EventError whose message starts with ``where``, a file and
     an event.
     """
@@ -49,7 +57,7 @@ def naming(where):
         raise EventError(f"{where}: {reason}{hint}") from error
 
 
-def is_hdf5(path):
+def is_hdf5(path: str | Path) -> bool:
     """Tell whether ``path`` is a file that begins as HDF5 does (it may still be truncated)."""
     if not Path(path).is_file():
         return False
@@ -57,7 +65,7 @@ def is_hdf5(path):
         return file.read(8) == HDF5_SIGNATURE
 
 
-def open_hdf5(path):
+def open_hdf5(path: str | Path) -> Any:
     """Open an HDF5 file for reading; EventError where it is missing, truncated or damaged."""
     import h5py
 
@@ -77,33 +85,73 @@ class Reader:
     what rows and columns are, two of data.axes.Axis; unit: of the pixels' values, "" where it is
     not known. A subclass sets these and writes ``recognizes(path)``, static and cheap, and
     ``_read(i) -> Event``. ``recognizes`` returns a bool and looks at the content, not the name; it
-    raises EventError for a file of the right container that is damaged.
+    raises EventError for a file of the right container that is damaged. Where one file stays open,
+    the subclass hands it to ``_begin``; ``close`` and the error of a closed file come from here.
     """
 
     name = "?"
-    class_names = ()
-    axes, unit = PLAIN, ""
+    path: Path
+    labels: np.ndarray
+    image_shape: Shape
+    class_names: tuple[str, ...] = ()
+    axes: Sequence[Axis] = PLAIN
+    unit = ""
     concurrent = False  # whether several threads may read at once
+    #: The open file, an object with ``close``; None before, after, and where each event has its
+    #: own.
+    _file: Any = None
+    _is_closed = False
 
-    def __len__(self):
+    def _begin(self, file: Any, prepare: Callable[..., None], *arguments: Any) -> None:
+        """Keep the open ``file`` and call prepare(*arguments), which looks at its content; where
+        that fails the file is closed, and the error names it.
+        """
+        self._file = file
+        try:
+            with naming(self.path):
+                prepare(*arguments)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_canvas(self, shape: Sequence[int], size: int | None, channels: int) -> None:
+        """Set ``image_shape`` for images up to ``shape`` that are centred on a square and summed to
+        ``size`` (see placement.place); ``_edge``: that of the square.
+        """
+        self._edge, self._size = canvas_edge(shape, size), size
+        self.image_shape = (size or self._edge, size or self._edge, channels)
+
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, i):
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.image_shape))
+        return f"{type(self).__name__}({str(self.path)!r}, {len(self):,} events of {shape})"
+
+    def read(self, i: int) -> Event:
         """Return event ``i`` as an Event; EventError naming file and event where it is damaged."""
         i = operator.index(i)
         if not 0 <= i < len(self):
             raise IndexError(f"{self.path} has events 0 to {len(self) - 1}, asked for {i}")
         with naming(f"{self.path}, event {i}"):
+            if self._is_closed:
+                raise ValueError("the file is closed")
             return self._read(i)
 
-    def __iter__(self):
+    def _read(self, i: int) -> Event:
+        raise NotImplementedError(f"{type(self).__name__}._read")
+
+    def __iter__(self) -> Iterator[Event]:
         return (self.read(i) for i in range(len(self)))
 
-    def close(self):
+    def close(self) -> None:
         """Give the file back; reading is over."""
+        if self._file is not None:
+            self._file.close()
+            self._file, self._is_closed = None, True
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.close()

@@ -1,11 +1,20 @@
-"""From a file's particles to minicnn's table of particles, and from that to the label of the event."""
+"""From a file's particles to minicnn's table of particles, and from that to the label of the
+event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..event import PARTICLE
 
 
-def particle_table(pdg, track, parent, momentum, start, end, process=None):
+def particle_table(
+    pdg: Any, track: Any, parent: Any, momentum: Any, start: Any, end: Any, process: Any = None
+) -> np.ndarray:
     """Return the PARTICLE rows of one event.
 
     pdg, track, parent (n,): PDG code, track number and that of the parent. momentum (n, 3) in
@@ -17,7 +26,7 @@ def particle_table(pdg, track, parent, momentum, start, end, process=None):
     if not len(table):
         return table
     track, parent = np.asarray(track, np.int64), np.asarray(parent, np.int64)
-    row_of = {}
+    row_of: dict[int, int] = {}
     for row, number in enumerate(track.tolist()):
         row_of.setdefault(number, row)
     table["pdg"], table["momentum"] = pdg, 1000.0 * np.asarray(momentum, np.float64)
@@ -37,21 +46,28 @@ def particle_table(pdg, track, parent, momentum, start, end, process=None):
     return table
 
 
-def label_of(particles, label_of_pdg):
+def label_of(particles: np.ndarray, label_of_pdg: Mapping[int, int]) -> int:
     """Return the label of the primary of highest momentum by ``label_of_pdg`` (PDG code -> label),
     -1 where that knows none.
     """
     momentum = np.linalg.norm(particles["momentum"].astype(np.float64), axis=1)
-    size = np.where(particles["parent"] == -1, momentum, -1)
+    return label_of_primary(particles["pdg"], momentum, particles["parent"] == -1, label_of_pdg)
+
+
+def label_of_primary(
+    pdg: np.ndarray, momentum: np.ndarray, primary: np.ndarray, label_of_pdg: Mapping[int, int]
+) -> int:
+    """Return the same of columns (n,): PDG codes, sizes of momenta and which are primary."""
+    size = np.where(primary, momentum, -1)
     if not len(size) or not size.max() >= 0:
         return -1
-    return label_of_pdg.get(int(particles["pdg"][size.argmax()]), -1)
+    return label_of_pdg.get(int(pdg[size.argmax()]), -1)
 
 
-def check_labels(labels, class_names):
+def check_labels(labels: np.ndarray, class_names: Sequence[str]) -> None:
     """Raise ValueError where a label is neither -1 nor an index into ``class_names``."""
     if not ((labels >= -1) & (labels < len(class_names))).all():
         raise ValueError(
-            f"label_of_pdg gives labels {sorted(set(labels.tolist()))} for {len(class_names)} classes "
-            f"({', '.join(class_names)})"
+            f"label_of_pdg gives labels {sorted(set(labels.tolist()))} for {len(class_names)} "
+            f"classes ({', '.join(class_names)})"
         )

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..axes import Axis, placed
+from ..detector import DETECTOR_SIZE
 from ..event import CLASSES, Event
-from .placement import DETECTOR_SIZE, canvas_edge, in_order, pad, shrink
+from .placement import in_order, pad, shrink
 from .reader import Reader, naming
 
 FEWEST_TICKS, FEWEST_IN_COMMON = 1000, 8
@@ -76,7 +77,8 @@ class Waveforms(Reader):
             or not noisy > 0
         ):
             raise ValueError(
-                f"group, tick_sum, threshold and noisy are positive, got {group}, {tick_sum}, {threshold}, {noisy}"
+                f"group, tick_sum, threshold and noisy are positive, got {group}, {tick_sum}, "
+                f"{threshold}, {noisy}"
             )
         self.pedestal, self.group, self.tick_sum, self.threshold = (
             pedestal,
@@ -84,17 +86,14 @@ class Waveforms(Reader):
             tick_sum,
             threshold,
         )
-        self.bipolar, self.noisy, self._size, self.notes = bipolar, noisy, size, {}
+        self.bipolar, self.noisy, self.notes = bipolar, noisy, {}
         with naming(self.path):
             self.keys = _keys(self.path)
             if key is not None and key not in self.keys:
                 raise ValueError(f"has no array {key!r}, it has {', '.join(self.keys)}")
             self.keys = self.keys if key is None else [key]
         self.labels = np.full(len(self.keys), -1, np.int32)
-        self._edge = (
-            DETECTOR_SIZE if size is None else canvas_edge((DETECTOR_SIZE, DETECTOR_SIZE), size)
-        )
-        self.image_shape = (size or self._edge,) * 2 + (1,)
+        self._set_canvas((DETECTOR_SIZE, DETECTOR_SIZE), size, 1)
         with naming(self.path), _opened(self.path, self.keys[0]) as (_, shape, _):
             if len(shape) == 2:  # axes of the first event
                 block = tick_sum or -(-shape[1] // DETECTOR_SIZE)
@@ -118,7 +117,8 @@ class Waveforms(Reader):
                 raw = file.read(count * ticks * 2)
                 if len(raw) != count * ticks * 2:
                     raise ValueError(
-                        f"ends within channel {first + len(raw) // (2 * ticks)} of {channels}; the file is damaged"
+                        f"ends within channel {first + len(raw) // (2 * ticks)} of {channels}; the "
+                        "file is damaged"
                     )
                 adc, bad = self._clean(np.frombuffer(raw, dtype).reshape(count, ticks))
                 left_out += (first + np.flatnonzero(bad)).tolist()
@@ -129,7 +129,8 @@ class Waveforms(Reader):
         if left_out:
             array = f"of {self.keys[i]} " if self.keys[i] else ""
             self.notes[i] = (
-                f"channels {_ranges(left_out)} {array}left out: noise above {self.noisy:g} ADC, or none"
+                f"channels {_ranges(left_out)} {array}left out: noise above {self.noisy:g} ADC, or "
+                "none"
             )
         image = in_order(
             np.concatenate(coords), np.concatenate(values)[:, None], (channels, columns, 1)

@@ -4,7 +4,7 @@ by ``python -m minicnn validate``.
 
 from pathlib import Path
 
-from . import readout, showers, tracks
+from . import pixels, readout, showers, tracks
 from .base import Check, Figure, Series, Validation
 
 #: Name -> (function, reference file that it needs or None), in the order of the page.
@@ -33,6 +33,7 @@ VALIDATIONS = {
         "microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz",
     ),
     "lit_fractions": (readout.lit_fractions, None),
+    "pixel_classes": (pixels.pixel_classes, None),
 }
 
 __all__ = ["VALIDATIONS", "Check", "Figure", "Series", "Validation", "validate"]
@@ -48,7 +49,8 @@ def validate(name, simulator, folder=None):
     path = Path(folder or ".") / file
     if folder is None or not path.exists():
         raise FileNotFoundError(
-            f"{name} is compared with {file}, which is not {'given' if folder is None else f'in {folder}'}"
+            f"{name} is compared with {file}, which is not "
+            f"{'given' if folder is None else f'in {folder}'}"
         )
     result = function(simulator, path)
     result.file = file

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...data.event import CLASSES
 from .. import detector, geometry
+from ..tiles import new_tiles
 from .base import Check, Figure, Series, Validation, histogram, relative
 
 
@@ -121,7 +122,8 @@ def pulse_shape(simulator, path):
         "pulse_shape",
         "Pulse of a point charge",
         "A semi-Gaussian shaper folded with two Gaussians, and with "
-        "MicroBooNE's computed field response of the collection plane, summed over impact positions.",
+        "MicroBooNE's computed field response of the collection plane, summed over impact "
+        "positions.",
         Figure(
             "time from the peak (us)",
             "two ticks, per ADC of charge",
@@ -147,7 +149,7 @@ def correlation(stretches, most=6):
 
 def noise_image(simulator, plane=0):
     """Return (FULL, FULL) of noise alone, in every pixel."""
-    tiles = detector.new_tiles(detector.GRID_ROWS * detector.GRID_COLUMNS)
+    tiles = new_tiles(detector.GRID_ROWS * detector.GRID_COLUMNS)
     for i in range(detector.GRID_ROWS):
         for j in range(detector.GRID_COLUMNS):
             detector.tile(tiles, i, j)
@@ -217,7 +219,8 @@ def noise(simulator, path):
     return Validation(
         "noise",
         "Noise",
-        "Amplitude spectrum of the noise of pairs of ticks: simulated, and on real collection wires after "
+        "Amplitude spectrum of the noise of pairs of ticks: simulated, and on real collection "
+        "wires after "
         "the noise that they have in common is subtracted.",
         Figure(
             "frequency (MHz)",
@@ -317,7 +320,8 @@ def pulse_length(simulator, path, n=40):
         "pulse_length",
         "Length of pulses",
         "Lit cells in a row on a wire, ticks summed by 6 and 10 ADC or more. Longer runs "
-        "are tracks along the drift, of which cosmic rays have fewer than particles of any direction; single "
+        "are tracks along the drift, of which cosmic rays have fewer than particles of any "
+        "direction; single "
         "cells are mostly noise.",
         Figure("cells in a row", "runs per run of two or more", series),
         checks,
@@ -351,17 +355,23 @@ def lit_fractions(simulator, n=500):
         "lit_fractions",
         "Lit fraction",
         "Pixels above the threshold of 15 ADC, about five times the noise, in % of 3600 x "
-        "3600. A track of 1 m crosses a few hundred wires and lights 8 columns (8 us) on each, so that one particle below "
-        "1 GeV/c lights 0.01 to 0.05 %. The real event of the Open Samples agrees: 0.41 % of its cells (6 ticks) are lit by "
-        "20 or so cosmic rays and one neutrino, 0.040 % by the neutrino's particles together. More is lit with lower "
-        "thresholds (10 ADC: 0.08 %, most of it noise), kept neighbours (`padding=8`: 0.03 %) or cosmic rays.",
+        "3600. A track of 1 m crosses a few hundred wires and lights 8 columns (8 us) on each, so "
+        "that one particle below "
+        "1 GeV/c lights 0.01 to 0.05 %. The real event of the Open Samples agrees: 0.41 % of its "
+        "cells (6 ticks) are lit by "
+        "20 or so cosmic rays and one neutrino, 0.040 % by the neutrino's particles together. More "
+        "is lit with lower "
+        "thresholds (10 ADC: 0.08 %, most of it noise), kept neighbours (`padding=8`: 0.03 %) or "
+        "cosmic rays.",
         Figure("lit (%)", "events", series, True),
         checks,
     )
 
 
 def expected_noise_pixels(simulator):
-    """Return the mean number of noise pixels above threshold in an image of the collection plane."""
+    """Return the mean number of noise pixels above threshold in an image of the collection
+    plane.
+    """
     return (
         3456
         * geometry.FULL

@@ -229,7 +229,8 @@ def shower_start(simulator, n=200):
         "shower_start",
         "Electron or photon",
         "Energy in the first 3 cm of electrons, and of photons from where they "
-        f"convert, at 400 MeV: the way to tell them. A cut at {cut:.1f} MeV/cm on this truth is right for "
+        f"convert, at 400 MeV: the way to tell them. A cut at {cut:.1f} MeV/cm on this truth is "
+        "right for "
         f"{told.mean():.0%} of {2 * n}.",
         Figure("dE/dx (MeV/cm)", "density", series),
         checks,
@@ -293,10 +294,14 @@ def one_plane(simulator, n=600):
         for colour, ((name, view), values) in enumerate(found.items())
     ]
     text = (
-        f"Charge, as the energy that escapes recombination, in the first 3 cm of {n} electrons and {n} photons of 400 MeV in all "
-        "directions, their start given. The collection plane does not see how far they go along its wires: 3 cm in its picture are "
-        f"3 cm / sin in space. The best cut is right for {right['in space'].mean():.0%} where the length is known and for "
-        f"{right['in the picture'].mean():.0%} in the picture: {right['in the picture'][~steep].mean():.0%} where the sine is above "
+        f"Charge, as the energy that escapes recombination, in the first 3 cm of {n} electrons and "
+        f"{n} photons of 400 MeV in all "
+        "directions, their start given. The collection plane does not see how far they go along "
+        "its wires: 3 cm in its picture are "
+        f"3 cm / sin in space. The best cut is right for {right['in space'].mean():.0%} where the "
+        "length is known and for "
+        f"{right['in the picture'].mean():.0%} in the picture: "
+        f"{right['in the picture'][~steep].mean():.0%} where the sine is above "
         f"0.6, {right['in the picture'][steep].mean():.0%} below."
     )
     return Validation(

@@ -138,7 +138,8 @@ def energy_loss(simulator, n=150):
         "energy_loss",
         "Energy loss along the track",
         "Mean energy left on the track per cm of stopping mu, pi and K "
-        f"against Bethe's equation without the knock-on electrons above {ionisation.DELTA_CUT} MeV, which have tracks "
+        f"against Bethe's equation without the knock-on electrons above {ionisation.DELTA_CUT} "
+        "MeV, which have tracks "
         "of their own.",
         Figure("residual range (cm)", "dE/dx (MeV/cm)", series, True),
         checks,
@@ -342,15 +343,18 @@ def pion_ends(simulator, n=2000):
             np.mean(in_flight),
             0.012,
             "",
-            "in flight alone: integral of m / (p c tau) along straight tracks; at rest argon captures them",
+            "in flight alone: integral of m / (p c tau) along straight tracks; at rest argon "
+            "captures them",
         )
     ]
     return Validation(
         "pion_ends",
         "Pions end",
         f"What becomes of {n} pions of both charges in all directions from anywhere in the TPC, at "
-        f"100 to 1000 MeV/c: {share['leave the TPC']:.0%} leave it and {share['decay']:.0%} decay, most of them at rest, "
-        "into a muon of 1 mm and its electron. But for their energy loss, which is almost that of muons, these look like "
+        f"100 to 1000 MeV/c: {share['leave the TPC']:.0%} leave it and {share['decay']:.0%} decay, "
+        "most of them at rest, "
+        "into a muon of 1 mm and its electron. But for their energy loss, which is almost that of "
+        "muons, these look like "
         f"muons; the other {share[of[0]]:.0%} interact in flight or are captured at rest.",
         Figure(
             "momentum (MeV/c)",

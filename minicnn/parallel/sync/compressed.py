@@ -1,14 +1,16 @@
 """Gradients in half precision between ranks, with error feedback."""
 
+from typing import Any
+
 import numpy as np
 
-from ..inspect import trace
-from .sync import GradientSync
+from ...inspect import trace
+from .base import Sync
 
 FP16_MOST = 65504 / 2
 
 
-class CompressedSync(GradientSync):
+class CompressedSync(Sync):
     """Sum gradients that travel as 2 bytes each; what rounding took away is added to the next
     step's (error feedback).
 
@@ -24,11 +26,11 @@ class CompressedSync(GradientSync):
     Allreduce: it halves the bytes and costs passes over the buffer.
     """
 
-    def __init__(self, comm, form="fp16"):
+    def __init__(self, comm: Any, form: str = "fp16") -> None:
         super().__init__(comm)
         self.form, self.error, self.owner_error = form, None, None
 
-    def reduce_gradients(self, model):
+    def reduce_gradients(self, model: Any) -> bool:
         """Sum gradients and tail over all ranks before the update; gradients approximately."""
         if self.size > 1:
             host = model.kernels.to_host(model.gradients)  # what follows is NumPy's work
@@ -52,11 +54,11 @@ class CompressedSync(GradientSync):
             mine = np.concatenate(
                 [buffer[size:], [largest, np.abs(self.owner_error).max()]]
             ).astype(np.float32)
-        everyone = np.empty((ranks, mine.size), np.float32)
+        per_rank = np.empty((ranks, mine.size), np.float32)
         with trace.collective("allreduce"):
-            self.comm.Allgather(mine, everyone)
-        buffer[size:] = everyone[:, :-2].sum(0, dtype=np.float64)
-        largest, owner_largest = everyone[:, -2], everyone[:, -1].max()
+            self.comm.Allgather(mine, per_rank)
+        buffer[size:] = per_rank[:, :-2].sum(0, dtype=np.float64)
+        largest, owner_largest = per_rank[:, -2], per_rank[:, -1].max()
         if not np.isfinite(largest).all() or buffer[-1]:
             self.error[...] = 0  # the step is an error on all ranks: nothing to keep
             return

@@ -7,18 +7,21 @@ thread of its own would take a core from the kernels, and needs an MPI that allo
 What is left to wait for in the end is exposed; the ledger books the two apart.
 """
 
+from typing import Any
+
 import numpy as np
 
-from ..inspect import trace
-from .sync import GradientSync
+from ...inspect import trace
+from .base import Sync
 
-#: Bytes of a bucket: of the talk's network four of five pieces are complete when its last block is,
-#: and the small ones cost little. benchmarks/allreduce.py measures sizes in real steps and prints
-#: the one to set; on one node, where ranks move data themselves, one piece.
+#: Bytes of a bucket: in the talk's network four of the five buckets are already complete after the
+#: backward pass of the last block, and small ones cost little. benchmarks/allreduce.py measures
+#: sizes in real steps and prints the one to set; on one node, where ranks move data themselves, one
+#: piece.
 BUCKET = 1 << 20
 
 
-class OverlapSync(GradientSync):
+class OverlapSync(Sync):
     """The gradients as contiguous pieces of the one buffer, the last layers' first, each reduced as
     soon as it is complete.
 
@@ -28,23 +31,21 @@ class OverlapSync(GradientSync):
     another order for another size (to about 1e-6, relative in norm).
     """
 
-    def __init__(self, comm, bucket=BUCKET):
+    options = ("bucket",)
+
+    def __init__(self, comm: Any, bucket: int = BUCKET) -> None:
         super().__init__(comm)
         if bucket < 4:
             raise ValueError(f"a bucket holds at least one float32, 4 bytes, got {bucket}")
         self.bucket = bucket
-        self.requests, self.unsent, self.all_finite, self.host, self.since = (
-            [],
-            None,
-            True,
-            None,
-            None,
-        )
+        self.requests: list[Any] = []
+        self.unsent = -1  # parameters that are not under way yet; -1 between steps
+        self.all_finite, self.since = True, 0.0
 
-    def progress(self, model, start):
+    def on_gradients_ready(self, model: Any, start: int) -> None:
         """Send what is complete, gradients[start:P], and let MPI move what is under way."""
         size, count = model.parameters.size, max(self.bucket // model.gradients.itemsize, 1)
-        if self.unsent is None:
+        if self.unsent < 0:
             self.unsent, self.all_finite = size, True
         while self.unsent > 0 and (self.unsent - 1) // count * count >= start:
             begin = (self.unsent - 1) // count * count  # pieces end at multiples of the bucket
@@ -71,16 +72,16 @@ class OverlapSync(GradientSync):
                     (mine, host, self.comm.Iallreduce(MPI.IN_PLACE, host, MPI.SUM))
                 )
 
-    def finite(self, model):
+    def finite(self, model: Any) -> bool:
         """Tell whether this rank's own gradients of the step are finite; what is under way holds
         sums already.
         """
-        self.progress(model, 0)
+        self.on_gradients_ready(model, 0)
         return self.all_finite
 
-    def reduce_gradients(self, model):
+    def reduce_gradients(self, model: Any) -> bool:
         """Wait for all pieces, and sum the tail."""
-        self.progress(model, 0)
+        self.on_gradients_ready(model, 0)
         if self.size > 1:
             from mpi4py import MPI
 
@@ -95,11 +96,11 @@ class OverlapSync(GradientSync):
             for buffer, host, _ in self.requests:
                 if host is not buffer:
                     buffer[...] = model.kernels.asarray(host)
-        self.requests, self.unsent = [], None
+        self.requests, self.unsent = [], -1
         return True
 
 
-class DelayedSync(GradientSync):
+class DelayedSync(Sync):
     """The sums of step t are waited for, and applied, at the end of step t + 1: w(t + 1) = w(t) -
     rate * update(G(w(t - 1))).
 
@@ -108,17 +109,19 @@ class DelayedSync(GradientSync):
     and a not-finite error come one step late.
     """
 
-    def __init__(self, comm):
+    def __init__(self, comm: Any) -> None:
         super().__init__(comm)
-        self.buffers, self.request, self.under_way, self.since = None, None, False, None
+        self.buffers: Any = None
+        self.request: Any = None
+        self.under_way, self.since = False, 0.0
 
-    def progress(self, model, start):
+    def on_gradients_ready(self, model: Any, start: int) -> None:
         """Let MPI move what is under way."""
         if self.request:
             with trace.span("exposed communication", "progress"):
                 self.request.Test()
 
-    def reduce_gradients(self, model):
+    def reduce_gradients(self, model: Any) -> bool:
         """Start this step's sums and put the last step's into the buffer; tells whether there were
         any.
         """
@@ -128,7 +131,7 @@ class DelayedSync(GradientSync):
             ]
         arriving, leaving = self.buffers
         leaving[...] = model.kernels.to_host(model.gradients)
-        ready = self.outstanding(model)
+        ready = self.collect_pending(model)
         self.since = trace.now()
         if self.size > 1:
             from mpi4py import MPI
@@ -137,10 +140,12 @@ class DelayedSync(GradientSync):
         self.buffers, self.under_way = [leaving, arriving], True
         return ready
 
-    def outstanding(self, model):
+    def collect_pending(self, model: Any) -> bool:
         if not self.under_way:
             return False
-        if self.request is not None:  # one that is done is false, yet all ranks book it
+        # A completed request of mpi4py is falsy, so compare with None: every rank must record the
+        # collective in the ledger.
+        if self.request is not None:
             trace.hidden("allreduce", self.since, trace.now())
             with trace.collective("exposed communication"):
                 self.request.Wait()

@@ -1,0 +1,127 @@
+"""What training takes as a data set, what readers give to stores, and wrappers of data sets."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ..kernels.types import Shape
+from .event import Event
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Events that can be fetched in batches: EventStore, NodeStore, ArrayDataset, Augmented,
+    Planes.
+    Optional members, which only the functions of this module look for:
+
+    - ``epoch``: set before each epoch, where what is drawn for an event depends on it
+      (begin_epoch).
+    - ``order(seed, epoch, events per step)``: the indices of an epoch, where the data set deals the
+      events itself (epoch_order).
+    - ``node_events``: how many events ``batch`` can fetch, where these are more than ``len``
+      (fetchable_events).
+    - ``file_indices`` (node_events,): the number of each event in its file, where a rank holds a
+      share (file_indices_of).
+    - ``image_shape`` (H, W, C), ``class_names``, ``labels`` (node_events,): for reports.
+    """
+
+    def __len__(self) -> int:
+        """Number of events of this rank."""
+        ...
+
+    def batch(self, indices: Any) -> tuple[Any, ...]:
+        """Return (images, targets), or (images, targets, sample weights), of the given events.
+
+        images: a list of SparseImage or float32 (H, W, C) arrays; for a model of several inputs a
+        tuple of such lists. targets: int (N,), float (N, D) or a list of label arrays, one per
+        event, in the order of its lit pixels; for several outputs a tuple of these. sample weights:
+        float32 (N,).
+        """
+        ...
+
+
+@runtime_checkable
+class EventSource(Protocol):
+    """Events that can be read one by one: all readers, and the Simulator.
+
+    Optional members: ``path``, for messages; ``concurrent``: whether several threads may read at
+    once; ``labels`` int32 (n,), -1 where unknown, ``axes`` and ``unit`` for reports.
+    """
+
+    image_shape: Shape
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of events."""
+        ...
+
+    def read(self, i: int) -> Event:
+        """Return event ``i``; EventError naming file and event where it is damaged."""
+        ...
+
+
+def begin_epoch(dataset: Any, epoch: int) -> None:
+    """Tell a data set which epoch is next, if it asks for it by an attribute ``epoch``."""
+    if hasattr(dataset, "epoch"):
+        dataset.epoch = epoch
+
+
+def epoch_order(dataset: Any, seed: int, epoch: int, rank: int, events_per_step: int) -> np.ndarray:
+    """Return the indices of a rank's events in an epoch: the data set's own ``order``, if it has
+    one, else a permutation given by (seed, epoch, rank).
+    """
+    own = getattr(dataset, "order", None)
+    if own is not None:
+        return own(seed, epoch, events_per_step)
+    return np.random.default_rng([seed, epoch, rank]).permutation(len(dataset))
+
+
+def fetchable_events(dataset: Any) -> int:
+    """Return how many events ``dataset.batch`` can fetch: those of the node, or of this rank."""
+    return int(getattr(dataset, "node_events", len(dataset)))
+
+
+def file_indices_of(dataset: Any) -> np.ndarray:
+    """Return int64 (fetchable events,): the number of each event in its file, by default its
+    index.
+    """
+    known = getattr(dataset, "file_indices", None)
+    return np.arange(fetchable_events(dataset)) if known is None else np.asarray(known)
+
+
+class DatasetWrapper:
+    """A data set that changes what another one fetches. Attributes that it does not have are those
+    of the inner one, ``order``, ``labels``, ``class_names`` and so on; ``epoch`` goes to both.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        if not isinstance(dataset, Dataset):
+            raise ValueError(
+                f"{type(self).__name__} takes a data set (with len and batch(indices)), got a "
+                f"{type(dataset).__name__}"
+            )
+        self.dataset = dataset
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that events are fetched for."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        begin_epoch(self.dataset, epoch)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # while an object is unpickled it has no attributes yet
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.dataset!r})"

@@ -1,0 +1,206 @@
+"""EventWriter: minicnn's own event files, written event by event; docs/format.md has the layout."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..event import CLASSES, IGNORED, PARTICLE, Event
+from . import minicnn_hdf5 as event_format
+from .reader import naming
+
+
+def _write_text(attributes, name, text):
+    """Write a text or several: of fixed length, so that it is kept, and checked, with the
+    attribute.
+    """
+    import h5py
+
+    encoded = np.char.encode(np.array(text, dtype=np.str_), "utf-8")
+    attributes.create(
+        name, encoded, dtype=h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize))
+    )
+
+
+class EventWriter:
+    """Write a minicnn event file, event by event: ``with EventWriter(path, (3600, 3600, 1)) as w:
+    w.append(event)``.
+
+    image_shape (H, W, C), class_names and background hold for all events; metadata is a dict that
+    JSON can hold, and can be changed until the file is closed. The first event with pixel labels
+    makes the file one of version 2: pixels of events without them have the label IGNORED, also of
+    those before it. The file appears under its name only when the ``with`` block ends well; after
+    an error, or a kill, it does not. Raises EventError for an event that does not fit, naming file
+    and event number; the writer stays usable then.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        image_shape: Iterable[int],
+        class_names: Iterable[str] = CLASSES,
+        background: float = 0.0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        import h5py
+
+        self.path = Path(path)
+        self.image_shape = tuple(int(n) for n in image_shape)
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise ValueError(
+                f"{path}: an image shape is (height, width, channels), got {tuple(image_shape)}"
+            )
+        self.class_names, self.background = tuple(class_names), float(np.float32(background))
+        if not self.class_names:
+            raise ValueError(f"{path}: class_names is empty")
+        self.metadata = dict(metadata or {})
+        texts = {"format": event_format.FORMAT, "class_names": self.class_names}
+        self._layout = event_format.layout(self.image_shape[2])
+        self._rows: dict[str, list[Any]] = {name: [] for name in self._layout}
+        self._count = self._buffered = 0
+        self._ends = {"events/offset": 0, "particles/offset": 0}
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(
+                f"{self.path}: there is no folder {self.path.parent}; make it first"
+            )
+        self._file = h5py.File(
+            self._partial, "w", libver=("v110", "v110")
+        )  # checksums on its own structures too
+        attributes = self._file.attrs
+        for name, text in texts.items():
+            _write_text(attributes, name, text)
+        json.dumps(self.metadata)  # what JSON cannot hold is an error here, not at the end
+        attributes["version"] = event_format.PLAIN_VERSION
+        attributes["image_shape"] = np.array(self.image_shape, "i8")
+        attributes["background"] = np.float32(background)
+        for name, (dtype, row, chunk) in self._layout.items():
+            self._file.create_dataset(
+                name,
+                (0, *row),
+                dtype,
+                maxshape=(None, *row),
+                chunks=(chunk, *row),
+                **event_format.FILTERS,
+            )
+        self._labelled = False
+        for name in self._ends:
+            self._rows[name].append([0])
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, event: Event) -> None:
+        """Add one Event; EventError where its shape, background, label or particles do not fit this
+        file.
+        """
+        if not self._file:
+            raise ValueError(f"{self.path}: the writer is closed")
+        image = event.image
+        particles = np.asarray(event.particles, PARTICLE).reshape(-1)
+        with naming(f"{self.path}, event {self._count}"):
+            if image.shape != self.image_shape:
+                raise ValueError(
+                    f"the image has shape {image.shape}, this file holds {self.image_shape}"
+                )
+            if np.float32(image.background) != np.float32(self.background):
+                raise ValueError(
+                    f"the background is {image.background}, this file has {self.background}"
+                )
+            if event.label != int(event.label) or not -1 <= event.label < len(self.class_names):
+                raise ValueError(event_format.wrong_label(event.label, self.class_names))
+            if ((particles["parent"] < -1) | (particles["parent"] >= len(particles))).any():
+                raise ValueError(
+                    f"a particle's parent is none of the {len(particles)} particles, nor -1"
+                )
+            event_id = np.array(event.id, "i8").reshape(1, 3)
+            image.check()  # arrays can be written to after the image was made
+        self._ends["events/offset"] += image.nnz
+        self._ends["particles/offset"] += len(particles)
+        rows = {
+            "events/label": [event.label],
+            "events/id": event_id,
+            "pixels/coords": image.coords.copy(),
+            "pixels/values": image.values.copy(),
+            "particles/table": particles.copy(),
+            **{name: [end] for name, end in self._ends.items()},
+        }
+        if event.pixel_labels is not None and not self._labelled:
+            self._begin_pixel_labels()
+        if self._labelled:
+            known = event.pixel_labels
+            labels = np.full(image.nnz, IGNORED, np.uint8) if known is None else known.copy()
+            rows[event_format.PIXEL_LABELS] = labels
+        for name, row in rows.items():
+            self._rows[name].append(row)
+        self._count += 1
+        self._buffered += image.nbytes + particles.nbytes + 64
+        if self._buffered >= event_format.BUFFER_BYTES:
+            self._flush()
+
+    def _begin_pixel_labels(self) -> None:
+        """Make the file one of version 2; pixels that are there already are IGNORED."""
+        self._flush()
+        dtype, row, chunk = event_format.layout(self.image_shape[2], labelled=True)[
+            event_format.PIXEL_LABELS
+        ]
+        self._file.create_dataset(
+            event_format.PIXEL_LABELS,
+            (len(self._file["pixels/coords"]), *row),
+            dtype,
+            maxshape=(None, *row),
+            chunks=(chunk, *row),
+            fillvalue=IGNORED,
+            **event_format.FILTERS,
+        )
+        self._rows[event_format.PIXEL_LABELS] = []
+        self._file.attrs["version"] = event_format.LABELLED_VERSION
+        self._labelled = True
+
+    def _flush(self) -> None:
+        for name, rows in self._rows.items():
+            if rows:
+                data, new = self._file[name], np.concatenate(rows)
+                data.resize(len(data) + len(new), 0)
+                data[len(data) - len(new) :] = new
+                rows.clear()
+        self._buffered = 0
+
+    def close(self) -> None:
+        """Write what is buffered and give the file its name. After an error the file is removed
+        instead.
+        """
+        if not self._file:
+            return
+        try:
+            self._flush()
+            _write_text(self._file.attrs, "metadata", json.dumps(self.metadata))
+            self._file.close()
+            with open(self._partial, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(self._partial, self.path)
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Remove the unfinished file; whatever was at ``path`` before stays as it was."""
+        self._rows = {name: [] for name in self._rows}
+        try:
+            self._file.close()
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
