@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from ..data.detector import DETECTOR_SIZE
 from ..data.event import CLASSES
 from ..text import bytes_text, classes_text
 from .common import output, status_of
@@ -21,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--events", type=int, required=True, help="number of events")
     add("--out", required=True, metavar="FILE.h5", help="event file to write")
-    add("--size", type=int, default=3600, help="edge of the images in pixels")
+    add("--size", type=int, default=DETECTOR_SIZE, help="edge of the images in pixels")
     add("--seed", type=int, default=0, help="another seed, other events")
     add(
         "--planes",

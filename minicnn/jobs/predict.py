@@ -92,9 +92,8 @@ def names_of_classes(model: Model) -> tuple[str, ...]:
     """Return the names of a model's classes: its own, or those of the five particles where it has
     as many, or else numbers.
     """
-    known = getattr(model, "class_names", None)
-    if known:
-        return tuple(known)
+    if model.class_names:
+        return model.class_names
     if model.classes == len(data.CLASSES):
         return tuple(data.CLASSES)
     return tuple(f"class {k}" for k in range(model.classes))

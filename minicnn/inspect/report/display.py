@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...data.axes import MICROBOONE, Axis
+from ...data.detector import DETECTOR_SIZE
 from ...data.event import CLASSES, Event
 from ...data.sparse import SparseImage
 from ...files import StrPath
 from .figures import save_figure
 
-FULL = 3600  # rows and columns of an image with MICROBOONE's axes
 #: Cells along an axis of a panel: fewer than its pixels, or lit cells would vanish between them;
 #: thin tracks get wider.
 CELLS, GRID_CELLS = 300, 180
@@ -202,7 +202,7 @@ def _colour_limits(values):
 
 
 def _microboone(shape):
-    return tuple(axis.summed(FULL / n) for axis, n in zip(MICROBOONE, shape))
+    return tuple(axis.summed(DETECTOR_SIZE / n) for axis, n in zip(MICROBOONE, shape))
 
 
 def _extent(region, axes):
