@@ -15,7 +15,7 @@ from ..files import atomic_file
 from ..inspect import report
 from ..progress import Meter, say
 from ..train.checkpoint import load_model
-from ..train.metrics import Evaluation
+from ..nn.losses.evaluation import Evaluation
 from .run_folder import RunFolder
 
 EVENTS_DRAWN, EVENTS_PRINTED = 6, 20  # of each file
