@@ -18,7 +18,8 @@ COMMANDS = {
     "predict": "classify events with a trained model: scores, pictures, how many are right",
     "simulate": "make a file of simulated single-particle events",
     "convert": "turn files of any known format into a minicnn event file",
-    "inspect": "say what is in a file of events, a model or the folder of a run, and whether it is whole",
+    "inspect": "say what is in a file of events, a model or the folder of a run, and "
+    "whether it is whole",
     "display": "draw an event to a picture",
     "doctor": "check MPI, cores, memory, GPU and a data set before training, and say what to do",
     "model": "predict step and epoch times for thousands of ranks from measurements here",

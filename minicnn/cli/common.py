@@ -110,8 +110,8 @@ def _threshold(text: str) -> float | None:
 
 
 def _value(text: str) -> Any:
-    """Return a number, none, true or false where the text says so, several where commas separate them,
-    else the text.
+    """Return a number, None, True or False where the text says so, several of them where commas
+    separate them, else the text.
     """
     if "," in text:
         return tuple(_value(part) for part in text.split(","))

@@ -80,15 +80,38 @@ def run(args: argparse.Namespace) -> int:
     return job.report()
 
 
+@dataclass(frozen=True)
+class Condition:
+    """One --select: ``wants`` says whether an event is to be written.
+
+    of_numbers: the condition is about the event's number in its input, so that the event need not
+    be read to know; else about the event itself.
+    """
+
+    text: str
+    wants: Callable[[Any, Sequence[str]], bool]
+    of_numbers: bool = False
+
+
 class Job:
     """One conversion: the writer, which starts with the first file that can be opened, and what is
     to be reported.
     """
 
-    def __init__(self, path, args, selection, label_map):
+    def __init__(
+        self,
+        path: Path,
+        args: argparse.Namespace,
+        selection: list[Condition],
+        label_map: tuple[dict[int, int], tuple[str, ...]] | None,
+    ) -> None:
         self.path, self.args, self.selection, self.label_map = path, args, selection, label_map
-        self.options, self.writer, self.labels = reader_options(args), None, []
-        self.rejects, self.notes, self.unselected = [], [], 0
+        self.options = reader_options(args)
+        self.writer: Any = None
+        self.labels: list[int] = []
+        self.rejects: list[str] = []
+        self.notes: list[str] = []
+        self.unselected = 0
 
     def __enter__(self):
         return self
@@ -101,14 +124,15 @@ class Job:
         else:
             self.writer.abort()
 
-    def add(self, source, title):
+    def add(self, source: str, title: str) -> None:
         """Write the events of one input."""
         from ..progress import Meter
 
         try:
             reader = self._open(source)
         except EventError as problem:
-            return self._reject(problem, f"{source}: ")
+            self._reject(problem, f"{source}: ")
+            return
         with reader, Meter(f"converting {title}", len(reader)) as meter:
             wanted = [
                 i
@@ -228,7 +252,7 @@ class Job:
             raise EventError(f"{text} (--strict: nothing was written)") from problem
         self.rejects.append(text)
 
-    def report(self):
+    def report(self) -> int:
         """Print what became of the events; return the exit status."""
         import numpy as np
 
@@ -297,9 +321,10 @@ def _above(image, threshold):
     return SparseImage(image.coords[lit], values[lit], image.shape, image.background)
 
 
-def _label_map(text):
+def _label_map(text: str) -> tuple[dict[int, int], tuple[str, ...]]:
     """({PDG code: label}, class names in the order in which they appear) of "13=mu,-13=mu"."""
-    labels, names = {}, []
+    labels: dict[int, int] = {}
+    names: list[str] = []
     for part in text.split(","):
         pdg, equals, name = (piece.strip() for piece in part.partition("="))
         if not equals or not name or not re.fullmatch(r"[+-]?\d+", pdg):
@@ -309,19 +334,6 @@ def _label_map(text):
         names += [name] * (name not in names)
         labels[int(pdg)] = names.index(name)
     return labels, tuple(names)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One --select: ``wants`` says whether an event is to be written.
-
-    of_numbers: the condition is about the event's number in its input, so that the event need not
-    be read to know; else about the event itself.
-    """
-
-    text: str
-    wants: Callable[[Any, Sequence[str]], bool]
-    of_numbers: bool = False
 
 
 def _condition(text: str) -> Condition:

@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..inspect.report import draw_event
+    from ..inspect.report import View, draw_event
 
     one_process("display")
     with open_reader(args.file, reader_options(args)) as events:
@@ -36,11 +36,9 @@ def run(args: argparse.Namespace) -> int:
             event,
             out,
             title=f"{Path(args.file).name}, event {args.event}",
-            class_names=events.class_names,
-            zoom=not args.no_zoom,
-            channel=args.channel,
-            axes=events.axes,
-            unit=events.unit,
+            view=View(
+                events.class_names, args.channel, not args.no_zoom, tuple(events.axes), events.unit
+            ),
         )
         truth = events.class_names[event.label] if event.label >= 0 else "unknown"
         print(

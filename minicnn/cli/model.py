@@ -12,6 +12,7 @@ from typing import Any
 
 from ..files import atomic_write, read_json, write_json
 from ..inspect.extrapolation import Question
+from ..jobs.recipe import FULL_SIZE
 from ..progress import Meter
 from ..text import counted
 
@@ -40,7 +41,7 @@ def _measuring_arguments(parser: argparse.ArgumentParser) -> None:
         help="rank counts to measure (those without cores of their own are marked)",
     )
     add("--threads", type=int, default=1, help="threads per rank")
-    add("--size", type=int, default=3600, help="side of the images in pixels")
+    add("--size", type=int, default=FULL_SIZE, help="side of the images in pixels")
     add("--events-per-rank", type=int, default=128, help="events that each rank measures with")
     add("--events", type=Path, help="file to take them from (default: simulate them)")
     add(

@@ -4,7 +4,9 @@ after a kill.
 
 import argparse
 import time
+from pathlib import Path
 
+from ..data.detector import DETECTOR_SIZE
 from ..data.event import CLASSES
 from ..text import bytes_text, classes_text
 from .common import output, status_of
@@ -20,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--events", type=int, required=True, help="number of events")
     add("--out", required=True, metavar="FILE.h5", help="event file to write")
-    add("--size", type=int, default=3600, help="edge of the images in pixels")
+    add("--size", type=int, default=DETECTOR_SIZE, help="edge of the images in pixels")
     add("--seed", type=int, default=0, help="another seed, other events")
     add(
         "--planes",
@@ -80,7 +82,7 @@ def _run(args):
     with world() as comm:
         quiet = bool(comm and comm.rank)
 
-        def prepare():
+        def prepare() -> tuple[Path, bool]:
             path = output(args.out, args.overwrite)
             if args.events < 1:
                 raise ValueError(f"--events must be positive, got {args.events}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..data import EventStore, open_events
 from ..files import StrPath
-from ..jobs.recipe import Recipe
+from ..jobs.recipe import FULL_SIZE, Recipe
 from ..kernels.cpu.machine import describe
 from ..parallel import agree, everywhere, threads_per_rank
 from ..parallel.machine import allreduce_seconds
@@ -34,7 +34,7 @@ class MeasureOptions:
     of the training; the first does not count.
     """
 
-    size: int = 3600
+    size: int = FULL_SIZE
     batch: int = 32
     threads: int = 1
     events_per_rank: int = 128

@@ -8,7 +8,7 @@ from ..files import StrPath
 
 
 def open_reader(path: StrPath, options: dict[str, Any]) -> Any:
-    """Open a file of events; a value that its reader refuses is an EventError that names the file."""
+    """Open a file of events; EventError naming the file where its reader refuses an option."""
     from ..data.readers import open_events
 
     try:

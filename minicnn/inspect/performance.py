@@ -14,11 +14,12 @@ P. Patarasuk, X. Yuan, J. Parallel Distrib. Comput. 69, 2009.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from ..files import read_json, write_json
+from ..files import StrPath, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,19 @@ class Link:
     gamma: float = 0.0
 
 
-def log2ceil(p):
+def log2ceil(p: int) -> int:
     """Return the smallest k with 2^k >= p."""
     return (p - 1).bit_length()
 
 
-def ring(p, n, link):
+def ring(p: int, n: float, link: Link) -> float:
     """2 (p - 1) messages of n / p bytes: 2 (p-1) alpha + 2 (p-1)/p n beta + (p-1)/p n gamma."""
     return 2 * (p - 1) * link.alpha + (p - 1) / p * n * (2 * link.beta + link.gamma)
 
 
-def recursive_doubling(p, n, link, inner=None, per_node=1):
+def recursive_doubling(
+    p: int, n: float, link: Link, inner: Link | None = None, per_node: int = 1
+) -> float:
     """ceil(log2 p) exchanges of all n bytes; the ranks beyond a power of two first add theirs to a
     neighbour's and get the result last.
 
@@ -53,7 +56,9 @@ def recursive_doubling(p, n, link, inner=None, per_node=1):
     return _exchanges(steps, steps, link, inner, per_node) + _fold(p, n, link)
 
 
-def rabenseifner(p, n, link, inner=None, per_node=1):
+def rabenseifner(
+    p: int, n: float, link: Link, inner: Link | None = None, per_node: int = 1
+) -> float:
     """Recursive halving (a reduce-scatter), then doubling (an allgather): 2 log2 p alpha + 2
     (p-1)/p n beta + (p-1)/p n gamma.
     """
@@ -67,7 +72,7 @@ def rabenseifner(p, n, link, inner=None, per_node=1):
     )
 
 
-def hierarchical(p, n, link, inner, per_node):
+def hierarchical(p: int, n: float, link: Link, inner: Link, per_node: int) -> float:
     """Reduce to one leader per node, Allreduce between leaders by the better of ring and
     Rabenseifner, broadcast within the node.
     """
@@ -77,7 +82,14 @@ def hierarchical(p, n, link, inner, per_node):
     return within + (min(ring(nodes, n, link), rabenseifner(nodes, n, link)) if nodes > 1 else 0.0)
 
 
-def _exchanges(sizes, added, link, inner, per_node, near_last=False):
+def _exchanges(
+    sizes: Sequence[float],
+    added: Sequence[float],
+    link: Link,
+    inner: Link | None,
+    per_node: int,
+    near_last: bool = False,
+) -> float:
     """Return the time of a chain of pairwise exchanges; the log2(per_node) nearest ones stay on the
     node.
     """
@@ -85,7 +97,9 @@ def _exchanges(sizes, added, link, inner, per_node, near_last=False):
     total = 0.0
     for k, (n, plus) in enumerate(zip(sizes, added)):
         local = k >= len(sizes) - near if near_last else k < near
-        path, share = (inner, 1) if local else (link, per_node if inner else 1)
+        path, share = link, per_node if inner else 1
+        if local and inner:
+            path, share = inner, 1
         total += path.alpha + n * path.beta * share + plus * path.gamma
     return total
 
@@ -98,7 +112,9 @@ def _fold(p, n, link):
 ALGORITHMS = ("ring", "recursive doubling", "rabenseifner", "hierarchical")
 
 
-def allreduce(algorithm, p, n, link, inner=None, per_node=1):
+def allreduce(
+    algorithm: str, p: int, n: float, link: Link, inner: Link | None = None, per_node: int = 1
+) -> float:
     """Return the seconds of an Allreduce of n bytes over p ranks, ``per_node`` on each node and
     connected there by ``inner``.
 
@@ -126,7 +142,7 @@ def allreduce(algorithm, p, n, link, inner=None, per_node=1):
     raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)} or best, got {algorithm!r}")
 
 
-def expected_maximum(sample, ranks):
+def expected_maximum(sample: Sequence[float] | np.ndarray, ranks: int) -> float:
     """Return E[max of ``ranks`` independent draws] from the sample's empirical distribution,
     exactly: sum x_(i) ((i/M)^N - ((i-1)/M)^N).
     """
@@ -135,7 +151,7 @@ def expected_maximum(sample, ranks):
     return float(x @ np.diff(edges))
 
 
-def fit_link(points, p, gamma):
+def fit_link(points: Sequence[tuple[int, float]], p: int, gamma: float) -> Link:
     """Return the Link whose Rabenseifner Allreduce on p ranks fits the measured [(bytes, seconds)]
     best, by relative least squares.
     """
@@ -164,7 +180,7 @@ class Calibration:
     size: int
     batch: int
     parameters: int
-    events: list  # seconds of single events, forward and backward
+    events: list[float]  # seconds of single events, forward and backward
     fixed: float  # seconds once per update
     backward: (
         float  # seconds of one event's backward pass and the resting tables: hide communication
@@ -172,30 +188,32 @@ class Calibration:
     load: float  # seconds to fetch and decompress an event
     gamma: float  # seconds to add a byte of gradients
     memory_bandwidth: float  # bytes/s of a copy, read and written
-    slowdown: dict = field(default_factory=dict)
+    slowdown: dict[int, float] = field(default_factory=dict)
     alpha: float = 2e-6  # between ranks of a node
     beta: float = 2e-10
-    allreduce: dict = field(default_factory=dict)  # {ranks: [(bytes, seconds)]}, as measured
-    measured: dict = field(
+    allreduce: dict[int, list[tuple[int, float]]] = field(
+        default_factory=dict
+    )  # {ranks: [(bytes, seconds)]}, as measured
+    measured: dict[int, dict[str, float]] = field(
         default_factory=dict
     )  # {ranks: {"step", "compute", "wait", "communication"}} of real training
 
     @property
-    def inner(self):
+    def inner(self) -> Link:
         """The Link between ranks of a node."""
         return Link(self.alpha, self.beta, self.gamma)
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """Bytes of the gradient buffer."""
         return 4 * (self.parameters + 4)
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Write JSON, all at once."""
         write_json(path, asdict(self))
 
     @classmethod
-    def load_file(cls, path):
+    def load_file(cls, path: StrPath) -> "Calibration":
         """Read what ``save`` wrote; raises ValueError where it is something else."""
         try:
             values = read_json(path)
@@ -239,12 +257,12 @@ class Step:
     exposed: float
 
     @property
-    def total(self):
+    def total(self) -> float:
         """Duration of the step."""
         return self.compute + self.wait + self.exposed
 
     @property
-    def rate(self):
+    def rate(self) -> float:
         """Events per second of all ranks."""
         return self.ranks * self.batch / self.total
 
@@ -254,10 +272,11 @@ class ScalingModel:
     (seeded).
     """
 
-    def __init__(self, calibration, draws=100_000, seed=0):
-        self.calibration, self.draws, self.seed, self._sums = calibration, draws, seed, {}
+    def __init__(self, calibration: Calibration, draws: int = 100_000, seed: int = 0) -> None:
+        self.calibration, self.draws, self.seed = calibration, draws, seed
+        self._sums: dict[int, np.ndarray] = {}  # by batch size
 
-    def compute(self, batch, ranks_on_node=1, cores=0):
+    def compute(self, batch: int, ranks_on_node: int = 1, cores: int = 0) -> np.ndarray:
         """Return (draws,) seconds of computing a step of ``batch`` events on a node with so many
         ranks; too few cores are shared.
         """
@@ -280,7 +299,7 @@ class ScalingModel:
             + loading
         )
 
-    def slowdown(self, ranks):
+    def slowdown(self, ranks: float) -> float:
         """Return the slowdown by ``ranks`` on one node: as measured, between and beyond these
         points linear, then constant.
         """
@@ -288,7 +307,7 @@ class ScalingModel:
         at = sorted(known)
         return float(np.interp(ranks, at, [known[r] for r in at]))
 
-    def step(self, ranks, batch, setting):
+    def step(self, ranks: int, batch: int, setting: Setting) -> Step:
         """Return the Step of ``ranks`` with ``batch`` events each."""
         on_node = min(ranks, setting.per_node)
         times = self.compute(batch, on_node, setting.cores)
@@ -307,23 +326,23 @@ class ScalingModel:
         )
         return Step(ranks, batch, mean, max(last - mean, 0.0), communication, exposed)
 
-    def weak(self, counts, batch, setting):
+    def weak(self, counts: Sequence[int], batch: int, setting: Setting) -> list[Step]:
         """Return the Steps for each rank count at ``batch`` events per rank."""
         return [self.step(n, batch, setting) for n in counts]
 
-    def strong(self, counts, total, setting):
+    def strong(self, counts: Sequence[int], total: int, setting: Setting) -> list[Step]:
         """Return the Steps for each rank count that divides the events of an update, ``total``,
         evenly.
         """
         return [self.step(n, total // n, setting) for n in counts if n <= total and total % n == 0]
 
 
-def efficiency(steps):
+def efficiency(steps: Sequence[Step]) -> list[float]:
     """Return events per second and rank of each Step, relative to the first."""
     return [(s.rate / s.ranks) / (steps[0].rate / steps[0].ranks) for s in steps]
 
 
-def epoch_seconds(step, events):
+def epoch_seconds(step: Step, events: int) -> float:
     """Return the seconds of an epoch of so many training events: whole steps of all ranks."""
     return math.ceil(events / (step.ranks * step.batch)) * step.total
 

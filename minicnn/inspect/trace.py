@@ -14,56 +14,30 @@ books that time under WAIT, what is left is the reduction itself.
 """
 
 import socket
-import statistics
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from threading import get_ident
-from typing import TypeAlias
+from typing import Any
 
-#: {(part, layer): seconds}.
-Books: TypeAlias = dict[tuple[str, str], float]
-WAIT, OTHER = "wait for the slowest rank", "other"
-#: Parts in the order of a step; the layers of a part come in the order in which they ran.
-ORDER = (
-    "wait for data",
-    "read",
-    "decompress",
-    "augment",
-    "transfer",
-    "clear gradients",
-    "pack weights",
-    "forward",
-    "loss",
-    "backward",
-    "forward+backward",
-    "between layers",
-    "check finite",
-    "pack",
-    WAIT,
-    "allreduce",
-    "exposed communication",
-    "update",
-    "callbacks",
-    OTHER,
-)
-COMMUNICATION = ("allreduce", "exposed communication")
+from .parts import COMMUNICATION, OTHER, WAIT, Books, Summary, summarize
+
 _NOTHING = nullcontext()
 PIECES = 20_000  # of a rank's timeline: viewers choke on millions
-_open = None  # the ledger that inner spans go to
+_open: "Ledger | None" = None  # the ledger that inner spans go to
 
 
-def span(name, layer=""):
+def span(name: str, layer: str = "") -> AbstractContextManager[Any]:
     """``with span("forward", "block1_conv1"): ...`` books the block under that part of the open
     ledger.
     """
     return _NOTHING if _open is None else _Span(_open, (name, layer))
 
 
-def collective(name="allreduce", layer=""):
+def collective(name: str = "allreduce", layer: str = "") -> AbstractContextManager[Any]:
     """A span in which this rank waits for the others: its start is this rank's arrival. All ranks
     open the same ones in the same order.
 
@@ -73,14 +47,16 @@ def collective(name="allreduce", layer=""):
     return _NOTHING if _open is None else _Span(_open, (name, layer), arrival=True)
 
 
-def hidden(name, start, end, layer="", lane="communication"):
+def hidden(
+    name: str, start: float, end: float, layer: str = "", lane: str = "communication"
+) -> None:
     """Book work from ``start`` to ``end`` (``now``) that ran beside the main thread without a
     Python thread of its own; the pieces of one lane of the timeline must not overlap."""
     if _open is not None:
         _open.book_hidden((name, layer), start, end, lane)
 
 
-def now():
+def now() -> float:
     """Return the open ledger's clock in seconds, 0.0 without one: for ``hidden``."""
     return 0.0 if _open is None else _open.clock()
 
@@ -92,7 +68,7 @@ class _Span:
 
     __slots__ = ("account", "arrival", "inner", "ledger", "outer", "part", "start")
 
-    def __init__(self, ledger, part, arrival=False):
+    def __init__(self, ledger: "Ledger", part: tuple[str, str], arrival: bool = False) -> None:
         self.ledger, self.part, self.arrival, self.inner = ledger, part, arrival, 0.0
 
     def __enter__(self):
@@ -146,37 +122,9 @@ class Piece:
     end: float
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Name and layer in one."""
         return f"{self.name} {self.layer}".strip()
-
-
-@dataclass
-class Summary:
-    """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank
-    that worked longest, without waiting and communication; ``wall`` and ``wall_slowest`` are the
-    step's duration by the clock."""
-
-    ranks: int
-    steps: int
-    wall: float
-    mean: dict
-    hidden: dict
-    slowest: int
-    wall_slowest: float
-    parts_slowest: dict
-    hidden_slowest: dict
-
-    def logs(self):
-        """Return the flat figures of the history, in seconds of the whole epoch: mean over ranks,
-        slowest rank, hidden work (mean).
-        """
-        columns = {"seconds": self.mean, "slowest rank": self.parts_slowest, "hidden": self.hidden}
-        return {
-            f"{title}: {' '.join(part).strip()}": s * self.steps
-            for title, parts in columns.items()
-            for part, s in parts.items()
-        }
 
 
 @dataclass
@@ -201,13 +149,18 @@ class Ledger:
     read of the main thread, so that work on a device is booked where it was asked for.
     """
 
-    def __init__(self, detail=False, keep=8, clock=time.perf_counter):
+    def __init__(
+        self, detail: bool = False, keep: int = 8, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.detail, self.keep, self.clock = detail, keep, clock
-        self.synchronize, self.accounts, self.epoch = None, {}, _Epoch()
+        self.synchronize: Callable[[], None] | None = None
+        self.accounts: dict[int, _Account] = {}
+        self.epoch = _Epoch()
         self.steps, self.begun, self.recording = 0, 0.0, False
-        self.offsets, self.uncertainty = [], 0.0  # [(own clock, seconds to rank 0's clock)]
-        self.timeline = []  # Pieces of this rank
-        self.summaries = []
+        self.offsets: list[tuple[float, float]] = []  # (own clock, seconds to rank 0's clock)
+        self.uncertainty = 0.0
+        self.timeline: list[Piece] = []
+        self.summaries: list[Summary] = []
 
     def __repr__(self):
         kind = "every part" if self.detail else "the parts of train_step"
@@ -217,7 +170,7 @@ class Ledger:
         )
 
     # -------------------------------------------------------------------------------------- booking
-    def span(self, name, layer=""):
+    def span(self, name: str, layer: str = "") -> _Span:
         """``with ledger.span("update"): ...`` books the time until the end of the block, less the
         spans inside it.
         """
@@ -236,19 +189,19 @@ class Ledger:
         global _open
         _open = None
 
-    def join(self):
+    def join(self) -> _Account:
         """Open an account for a thread that has spans without having opened the ledger."""
         account = _Account(threading.current_thread().name, self.epoch.hidden)
         self.accounts[get_ident()] = account
         return account
 
-    def book_hidden(self, part, start, end, lane):
+    def book_hidden(self, part: tuple[str, str], start: float, end: float, lane: str) -> None:
         """See ``hidden``."""
         self.epoch.hidden[part] = self.epoch.hidden.get(part, 0.0) + end - start
         if self.recording:
             self.epoch.pieces.append((part, lane, self.steps, start, end))
 
-    def step(self):
+    def step(self) -> None:
         """End the step: the next one begins at this very moment."""
         if self.synchronize:
             self.synchronize()
@@ -267,7 +220,7 @@ class Ledger:
         pieces = len(self.timeline) + len(self.epoch.pieces)
         self.recording = self.detail and len(self.epoch.walls) < self.keep and pieces < PIECES
 
-    def line(self):
+    def line(self) -> str:
         """Return where this rank's time went since the epoch began, in a few words."""
         seconds = self.epoch.seconds
         share = {
@@ -286,7 +239,7 @@ class Ledger:
         )
 
     # -------------------------------------------------------------------------------- between ranks
-    def align(self, comm):
+    def align(self, comm: Any) -> None:
         """Measure how far this rank's clock is from rank 0's; all ranks together, before and after
         an epoch.
         """
@@ -296,7 +249,7 @@ class Ledger:
             offset, self.uncertainty = clock_offset(comm, self.clock)
             self.offsets.append((self.clock(), offset))
 
-    def aligned(self, t):
+    def aligned(self, t: float) -> float:
         """Return a time of this rank's clock on rank 0's; between two measurements the offset is
         interpolated.
         """
@@ -308,7 +261,7 @@ class Ledger:
         share = 0.0 if t1 == t0 else min(max((t - t0) / (t1 - t0), 0.0), 1.0)
         return t + o0 + (o1 - o0) * share
 
-    def close(self, comm):
+    def close(self, comm: Any) -> dict[str, float]:
         """End an epoch and return its figures for the history: with details those of its Summary
         over all ranks (all ranks call this together), which joins ``summaries``; without, this
         rank's."""
@@ -320,10 +273,12 @@ class Ledger:
         self.align(comm)
         self._split_waiting(comm, epoch)
         self.timeline += [
-            Piece(*part, lane, step, self.aligned(start), self.aligned(end))
-            for part, lane, step, start, end in epoch.pieces
+            Piece(name, layer, lane, step, self.aligned(start), self.aligned(end))
+            for (name, layer), lane, step, start, end in epoch.pieces
         ]
-        self.summaries.append(_summarize(comm, epoch))
+        self.summaries.append(
+            summarize(comm, len(epoch.walls), sum(epoch.walls), epoch.seconds, epoch.hidden)
+        )
         return self.summaries[-1].logs()
 
     def _split_waiting(self, comm, epoch):
@@ -344,7 +299,7 @@ class Ledger:
                 epoch.pieces[place[id(piece)]] = (part, lane, step, until, end)
                 epoch.pieces.append(((WAIT, ""), lane, step, start, until))
 
-    def gather(self, comm, ranks=32):
+    def gather(self, comm: Any, ranks: int = 32) -> list[tuple[int, str, list[Piece]]]:
         """Return on rank 0 [(rank, host, Pieces)] of at most so many ranks, evenly spread; an empty
         list elsewhere.
         """
@@ -353,51 +308,3 @@ class Ledger:
         mine = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
         per_rank = comm.gather(mine) if comm else [mine]
         return [timeline for timeline in per_rank or [] if timeline]
-
-
-def _summarize(comm, epoch):
-    """Return the Summary over all ranks, made on rank 0 and sent to all."""
-    mine = (len(epoch.walls), sum(epoch.walls), epoch.seconds, epoch.hidden)
-    per_rank = comm.gather(mine) if comm else [mine]
-    summary = _summary(per_rank) if per_rank else None
-    return comm.bcast(summary) if comm else summary
-
-
-def _summary(per_rank):
-    """Return the Summary of [(steps, wall time, seconds, hidden)] of all ranks."""
-    step_counts, walls, seconds, hidden = zip(*per_rank)
-    steps = max(step_counts[0], 1)
-    own = [
-        sum(s for (name, _), s in book.items() if name not in (WAIT, *COMMUNICATION))
-        for book in seconds
-    ]
-    slowest = own.index(max(own))
-
-    def mean_per_step(books, parts):
-        """Return {part: mean over the books, per step}."""
-        return {
-            part: sum(book.get(part, 0.0) for book in books) / len(books) / steps for part in parts
-        }
-
-    parts, hidden_parts = _ordered_parts(seconds), _ordered_parts(hidden)
-    return Summary(
-        len(per_rank),
-        step_counts[0],
-        statistics.fmean(walls) / steps,
-        mean_per_step(seconds, parts),
-        mean_per_step(hidden, hidden_parts),
-        slowest,
-        walls[slowest] / steps,
-        mean_per_step([seconds[slowest]], parts),
-        mean_per_step([hidden[slowest]], hidden_parts),
-    )
-
-
-def _ordered_parts(books):
-    """Return the parts in the books of all ranks in the order of a step; those that ORDER does not
-    name come before "other".
-    """
-    place = {name: number for number, name in enumerate(ORDER)}
-    unnamed = place[OTHER] - 0.5
-    parts = dict.fromkeys(part for book in books for part in book)
-    return sorted(parts, key=lambda part: place.get(part[0], unnamed))

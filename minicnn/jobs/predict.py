@@ -92,9 +92,8 @@ def names_of_classes(model: Model) -> tuple[str, ...]:
     """Return the names of a model's classes: its own, or those of the five particles where it has
     as many, or else numbers.
     """
-    known = getattr(model, "class_names", None)
-    if known:
-        return tuple(known)
+    if model.class_names:
+        return model.class_names
     if model.classes == len(data.CLASSES):
         return tuple(data.CLASSES)
     return tuple(f"class {k}" for k in range(model.classes))
@@ -103,7 +102,7 @@ def names_of_classes(model: Model) -> tuple[str, ...]:
 def _classify(
     comm: Any, model: Model, source: Any, path: Path, folder: RunFolder
 ) -> list[Prediction]:
-    """Return the Predictions of this rank's events of a file, and draw those among the first few."""
+    """Return the Predictions of this rank's events of a file; draw those among the first few."""
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     numbers, done = range(rank, len(source), ranks), []
     with Meter(f"classifying {path.name}", len(numbers), silent=rank > 0) as meter:
@@ -126,7 +125,7 @@ def _classify(
                     folder.predicted(f"{path.stem}-{number}"),
                     title=f"{path.name}, event {number}",
                     scores=scores,
-                    class_names=names_of_classes(model),
+                    view=report.View(names_of_classes(model)),
                 )
             meter.update(len(done))
     return done

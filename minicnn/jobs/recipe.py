@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import transforms
+from ..data.detector import DETECTOR_SIZE
 from ..data.event import CLASSES
 from ..engine.model import Model
 from ..nn import networks
@@ -17,7 +18,7 @@ SCHEDULES = ("cosine", "constant")
 SIMULATED_TRAINING, SIMULATED_VALIDATION = 3500, 500
 ONE_VALIDATES_IN = 6
 #: Side in pixels of the images that the numbers below are meant for: MicroBooNE's, one wire a row.
-FULL_SIZE = 3600
+FULL_SIZE = DETECTOR_SIZE
 #: Parameters of the network at FULL_SIZE, with one plane and five classes.
 FULL_SIZE_PARAMETERS = 1_245_705
 #: At FULL_SIZE pixels are multiplied by INPUT_SCALE, after values above INPUT_KNEE (ADC) have been
@@ -113,7 +114,7 @@ class Recipe:
         return self.batch_size * self.accumulate * ranks
 
     def steps_per_epoch(self, events: int, ranks: int = 1) -> int:
-        """Return the steps of an epoch of so many training events, as the rank with most has them."""
+        """Return the steps of an epoch of so many training events: of the rank with the most."""
         events_of_rank = -(-events // ranks)
         return -(-events_of_rank // self.events_per_step())
 

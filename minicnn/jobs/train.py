@@ -178,9 +178,7 @@ class TrainingJob:
         codec, _, level = self.options.codec.partition(":")
         if level and not level.isdecimal():
             raise ValueError(f"codec {self.options.codec}: give NAME or NAME:LEVEL, as in zstd:5")
-        chosen: dict[str, Any] = (
-            {"level": int(level)} if level else {}
-        )  # without: the store's default
+        chosen: dict[str, Any] = {"level": int(level)} if level else {}  # else the store's default
         return data.EventStore(codec, form=self.options.store, **chosen)
 
     def load(self, source: Any) -> tuple[Any, Any]:
@@ -194,7 +192,7 @@ class TrainingJob:
             report.draw_events(
                 [source.read(int(number)) for number in drawn],
                 self.folder.event_pictures,
-                class_names=self.class_names,
+                view=report.View(self.class_names),
             )
         return self.recipe.augmented(training), validation
 
@@ -248,21 +246,27 @@ class TrainingJob:
         return model
 
     def _new_model(self, source: Any) -> Model:
-        options = self.options
+        options, names = self.options, self.class_names
         optimizer = self.recipe.build_optimizer(self.steps_per_epoch, self.ranks)
+        where = {"device": options.device, "precision": options.precision}
         if self.weights is None:
-            return self.recipe.build_model(
-                optimizer, device=options.device, precision=options.precision
-            )
-        model = load_model(self.weights, device=options.device, optimizer=optimizer)
-        if self._starts_from_weights:  # not the updates that led to them
-            model.updates, optimizer.steps, optimizer.state = 0, 0, {}
-        if (model.input_shape, model.classes) != (source.image_shape, self.recipe.classes):
+            return self.recipe.build_model(optimizer, class_names=names, **where)
+        model = load_model(self.weights, optimizer=optimizer, **where)
+        if (model.input_shape, model.classes) != (source.image_shape, len(names)):
             raise ValueError(
                 f"{self.weights} takes images of {model.input_shape} in {model.classes} classes; "
                 f"the events have --size {self.recipe.size}, {self.recipe.planes} planes and "
-                f"{self.recipe.classes} classes"
+                f"{len(names)} classes"
             )
+        if model.class_names != names:
+            if options.resume and model.class_names:
+                raise ValueError(
+                    f"{self.weights} knows the classes {', '.join(model.class_names)}, the events "
+                    f"are of {', '.join(names)}: --resume needs the events that the run began with"
+                )
+            model = load_model(self.weights, optimizer=optimizer, class_names=names, **where)
+        if self._starts_from_weights:  # not the updates that led to them
+            model.updates, optimizer.steps, optimizer.state = 0, 0, {}
         return model
 
     # -------------------------------------------------------------------------------- training

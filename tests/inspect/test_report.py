@@ -13,6 +13,7 @@ from minicnn.data.event import CLASSES, PARTICLE, Event
 from minicnn.data.readers import open_events
 from minicnn.data.sparse import SparseImage
 from minicnn.inspect.report import (
+    View,
     draw_accuracy,
     draw_confusion,
     draw_event,
@@ -165,9 +166,12 @@ def test_history_picture(tmp_path):
     "event, options",
     [
         (track(), {"scores": [0.1, 0, 0.7, 0.2, 0], "title": "an event"}),
-        (track().image, {"zoom": False}),
-        (track((64, 48, 2)), {"channel": 1}),
-        (track((64, 48, 1)).image.to_dense()[..., 0], {"scores": np.full(5, 0.2), "zoom": False}),
+        (track().image, {"view": View(zoom=False)}),
+        (track((64, 48, 2)), {"view": View(channel=1)}),
+        (
+            track((64, 48, 1)).image.to_dense()[..., 0],
+            {"scores": np.full(5, 0.2), "view": View(zoom=False)},
+        ),
         (Event(SparseImage.from_dense(np.zeros((64, 64))), -1), {}),
     ],
 )
@@ -178,7 +182,7 @@ def test_event_picture(tmp_path, event, options):
 def test_a_single_lit_pixel_can_be_seen(tmp_path):
     for row, column in ((0, 3599), (1799, 2711)):
         event = SparseImage(np.array([(row, column)]), np.ones((1, 1)), (3600, 3600, 1))
-        pixels = look(draw_event(event, tmp_path / "a.png", zoom=False))
+        pixels = look(draw_event(event, tmp_path / "a.png", view=View(zoom=False)))
         red, green, blue = np.moveaxis(
             pixels[:, : int(0.8 * pixels.shape[1])], -1, 0
         )  # left of the colour bar
@@ -224,7 +228,7 @@ def test_the_enlarged_region_holds_the_track():
 def test_grid_picture(tmp_path):
     events = [track(label=k) for k in range(4)]
     look(draw_events(events, tmp_path / "a.png", scores=np.eye(5)[:4], titles=list("abcd")))
-    look(draw_events(events[:1], tmp_path / "b.png", zoom=False))
+    look(draw_events(events[:1], tmp_path / "b.png", view=View(zoom=False)))
     with pytest.raises(ValueError, match="4 events with 1 titles and no scores"):
         draw_events(events, tmp_path / "c.png", titles=["x"])
     with pytest.raises(ValueError, match="0 events"):
@@ -237,7 +241,7 @@ def test_what_cannot_be_drawn(tmp_path):
     ):
         draw_event(track(), tmp_path / "a.png", scores=[1, 2, 3])
     with pytest.raises(ValueError, match="channels 0 to 0, asked for 2"):
-        draw_event(track(), tmp_path / "a.png", channel=2)
+        draw_event(track(), tmp_path / "a.png", view=View(channel=2))
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the MicroBooNE preview event is not on this machine")

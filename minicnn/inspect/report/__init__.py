@@ -7,11 +7,12 @@ matplotlib loads with the first picture, not with the import.
 
 from .confusion import draw_accuracy, draw_confusion, talk_table, write_confusion_csv
 from .curves import draw_history
-from .display import draw_event, draw_events
+from .display import View, draw_event, draw_events
 from .timeline import draw_step, ledger_table, write_timeline
 from .validation import draw_validation, write_page
 
 __all__ = [
+    "View",
     "draw_accuracy",
     "draw_confusion",
     "draw_event",

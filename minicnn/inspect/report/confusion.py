@@ -4,14 +4,18 @@ Everywhere row = truth, column = prediction, both in the order of ``class_names`
 """
 
 import csv
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ...files import atomic_file
+from ...files import StrPath, atomic_file
 from .figures import save_figure
 
 
-def talk_table(scores_sum, correct, counts, class_names):
+def talk_table(
+    scores_sum: ArrayLike, correct: ArrayLike, counts: ArrayLike, class_names: Sequence[str]
+) -> str:
     """Return the talk's validation table as text.
 
     The first line counts the events of each class. Then, a line per truth class: the softmax score
@@ -41,7 +45,9 @@ def talk_table(scores_sum, correct, counts, class_names):
     return "\n".join(lines)
 
 
-def write_confusion_csv(path, confusion, scores_sum, class_names):
+def write_confusion_csv(
+    path: StrPath, confusion: ArrayLike, scores_sum: ArrayLike, class_names: Sequence[str]
+) -> StrPath:
     """Write a CSV file with a line per truth class; returns ``path``.
 
     Columns: truth, events, correct, efficiency, purity, then per class the number of events for
@@ -78,7 +84,9 @@ def write_confusion_csv(path, confusion, scores_sum, class_names):
     return path
 
 
-def draw_confusion(path, confusion, class_names, title=None):
+def draw_confusion(
+    path: StrPath, confusion: ArrayLike, class_names: Sequence[str], title: str | None = None
+) -> StrPath:
     """Draw a confusion matrix (C, C) to ``path``: colour is the fraction of the row; returns
     ``path``.
 
@@ -125,7 +133,14 @@ def draw_confusion(path, confusion, class_names, title=None):
     return save_figure(figure, path)
 
 
-def draw_accuracy(path, quantities, labels, predicted, class_names, bins=8):
+def draw_accuracy(
+    path: StrPath,
+    quantities: Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    predicted: ArrayLike,
+    class_names: Sequence[str],
+    bins: int = 8,
+) -> StrPath:
     """Draw against each quantity, class by class, what fraction of the events was recognised;
     returns ``path``.
 
@@ -194,7 +209,7 @@ def _percent(fraction):
     return f"{100 * fraction:.1f} %" if np.isfinite(fraction) else "-"
 
 
-def _checked(class_names, matrix, *more):
+def _checked(class_names: Sequence[str], matrix: ArrayLike, *more: ArrayLike) -> list[np.ndarray]:
     """All as float64 arrays; ValueError where a shape does not go with the class names."""
     n = len(class_names)
     arrays = [np.asarray(array, np.float64) for array in (matrix, *more)]

@@ -1,11 +1,14 @@
 """Learning curves."""
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from ...files import StrPath
 from .figures import save_figure
 
 
-def draw_history(rows, path):
+def draw_history(rows: Iterable[Mapping[str, Any]], path: StrPath) -> StrPath:
     """Draw loss and accuracy against epoch, training and validation, to ``path`` (.png, .pdf ...);
     returns ``path``.
 

@@ -1,56 +1,73 @@
 """Event displays: wire against tick, as a physicist looks at an event."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...data.axes import MICROBOONE, Axis
+from ...data.detector import DETECTOR_SIZE
 from ...data.event import CLASSES, Event
 from ...data.sparse import SparseImage
+from ...files import StrPath
 from .figures import save_figure
 
-FULL = 3600  # rows and columns of an image with MICROBOONE's axes
 #: Cells along an axis of a panel: fewer than its pixels, or lit cells would vanish between them;
 #: thin tracks get wider.
 CELLS, GRID_CELLS = 300, 180
 
 
-def draw_event(
-    event,
-    path,
-    title=None,
-    scores=None,
-    class_names=CLASSES,
-    zoom=True,
-    channel=0,
-    axes=None,
-    unit="ADC",
-):
-    """Draw an event to ``path`` (.png, .pdf ...): the whole image, the lit region enlarged, and the
-    scores.
+@dataclass(frozen=True)
+class View:
+    """How an event is drawn. channel: which plane. zoom: with the lit region enlarged. axes: of
+    rows and columns, as a reader has them; None: the image is taken for a MicroBooNE-like one of
+    3600 x 3600, or what was summed from it. unit: of the pixels.
+    """
 
-    event: an Event, a SparseImage or a dense (H, W) or (H, W, C) array; ``channel`` is drawn.
-    scores (classes,) are softmax scores, as from ``predict``. zoom: with the enlarged panel. axes:
-    of rows and columns, as a reader has them; without, the image is taken for a MicroBooNE-like one
-    of 3600 x 3600, or what was summed from it. Rows of other channels than the first are counted,
-    not named: their wires are others. Every lit pixel shows: a cell of the drawing has the largest
-    pixel in it. The colour scale, in ``unit``, ends at the 99.5th percentile of the lit pixels.
-    Returns ``path``.
+    class_names: Sequence[str] = CLASSES
+    channel: int = 0
+    zoom: bool = True
+    axes: tuple[Axis, Axis] | None = None
+    unit: str = "ADC"
+
+
+MICROBOONE_VIEW = View()
+
+
+def draw_event(
+    event: Any,
+    path: StrPath,
+    title: str | None = None,
+    scores: ArrayLike | None = None,
+    view: View = MICROBOONE_VIEW,
+) -> StrPath:
+    """Draw an event to ``path`` (.png, .pdf ...): the whole image, the lit region enlarged, and the
+    scores; returns ``path``.
+
+    event: an Event, a SparseImage or a dense (H, W) or (H, W, C) array. scores (classes,) are
+    softmax scores, as from ``predict``. Rows of other channels than the first are counted, not
+    named: their wires are others. Every lit pixel shows: a cell of the drawing has the largest
+    pixel in it. The colour scale ends at the 99.5th percentile of the lit pixels.
     """
     from matplotlib.figure import Figure
 
     image, label, particles = _parts(event)
-    _check(scores, class_names)
-    rows, columns, values = _lit(image, channel)
-    widths = [1] + [1] * bool(zoom) + [0.42] * (scores is not None)
+    _check(scores, view.class_names)
+    rows, columns, values = _lit(image, view.channel)
+    widths = [1] + [1] * bool(view.zoom) + [0.42] * (scores is not None)
     figure = Figure(figsize=(1 + 5.6 * sum(widths), 5.6), dpi=120, layout="constrained")
     panels = list(figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0])
     h, w, _ = image.shape
     limits = _colour_limits(values)
-    axes = axes or _microboone(image.shape)
-    if channel:  # of another plane, whose wires are not those of the first
+    axes = view.axes or _microboone(image.shape)
+    if view.channel:  # of another plane, whose wires are not those of the first
         axes = (Axis("row", axes[0].step), axes[1])
     picture = _draw_region(panels[0], rows, columns, values, (0, h, 0, w), limits, CELLS, axes)
     _label_axes(panels[0], axes)
-    if zoom:
+    if view.zoom:
         region = _busy_region(rows, columns, values, h, w)
         _draw_region(panels[1], rows, columns, values, region, limits, CELLS, axes)
         _label_axes(panels[1], axes)
@@ -73,25 +90,34 @@ def draw_event(
         fontsize=10,
     )
     figure.colorbar(
-        picture, ax=panels[1 if zoom else 0], label=unit or "value", pad=0.02, extend="max"
+        picture,
+        ax=panels[1 if view.zoom else 0],
+        label=view.unit or "value",
+        pad=0.02,
+        extend="max",
     )
     if scores is not None:
-        _draw_scores(panels[-1], scores, class_names, label)
+        _draw_scores(panels[-1], np.asarray(scores), view.class_names, label)
     heading = [title] if title else []
     figure.suptitle(
-        ", ".join(heading + _truth(label, particles, class_names)) or "event", fontsize=12
+        ", ".join(heading + _truth(label, particles, view.class_names)) or "event", fontsize=12
     )
     return save_figure(figure, path)
 
 
 def draw_events(
-    events, path, titles=None, scores=None, class_names=CLASSES, columns=None, zoom=True, channel=0
-):
+    events: Iterable[Any],
+    path: StrPath,
+    titles: Sequence[str] | None = None,
+    scores: Sequence[ArrayLike] | None = None,
+    view: View = MICROBOONE_VIEW,
+    columns: int | None = None,
+) -> StrPath:
     """Draw several events to ``path`` as a grid with one colour scale; returns ``path``.
 
-    events as for ``draw_event``; scores (N, classes) or None. zoom: each panel is the lit region,
-    else the whole image. Raises ValueError without events, or where titles or scores differ from
-    them in number.
+    events as for ``draw_event``; scores (N, classes) or None. A panel is the lit region, or without
+    view.zoom the whole image; axes and unit are MicroBooNE's. Raises ValueError without events, or
+    where titles or scores differ from them in number.
     """
     from matplotlib.figure import Figure
 
@@ -110,18 +136,23 @@ def draw_events(
     lines = -(-n // columns)
     figure = Figure(figsize=(1.2 + 3.4 * columns, 0.4 + 3.4 * lines), dpi=120, layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    pixels = [_lit(image, channel) for image, _, _ in parts]
+    pixels = [_lit(image, view.channel) for image, _, _ in parts]
     limits = _colour_limits(np.concatenate([values for _, _, values in pixels]))
-    for k, (axes, (image, label, particles), lit) in enumerate(zip(panels, parts, pixels)):
+    for k, (axes, (image, label, particles), (wires, ticks, values)) in enumerate(
+        zip(panels, parts, pixels)
+    ):
         h, w, _ = image.shape
-        region = _busy_region(*lit, h, w) if zoom else (0, h, 0, w)
+        region = _busy_region(wires, ticks, values, h, w) if view.zoom else (0, h, 0, w)
         scales = _microboone(image.shape)
-        picture = _draw_region(axes, *lit, region, limits, GRID_CELLS, scales)
-        text = ([titles[k]] if titles is not None else []) + _truth(label, particles, class_names)
+        picture = _draw_region(axes, wires, ticks, values, region, limits, GRID_CELLS, scales)
+        text = ([titles[k]] if titles is not None else []) + _truth(
+            label, particles, view.class_names
+        )
         if scores is not None:
-            _check(scores[k], class_names)
-            best = int(np.argmax(scores[k]))
-            text.append(f"taken for {class_names[best]} ({scores[k][best]:.2f})")
+            _check(scores[k], view.class_names)
+            of_event = np.asarray(scores[k])
+            best = int(of_event.argmax())
+            text.append(f"taken for {view.class_names[best]} ({of_event[best]:.2f})")
         axes.set_title("\n".join(text), fontsize=9)
         axes.tick_params(labelsize=7)
         axes.locator_params(nbins=5)
@@ -147,7 +178,8 @@ def _parts(event):
 def _check(scores, class_names):
     if scores is not None and np.shape(scores) != (len(class_names),):
         raise ValueError(
-            f"{len(class_names)} classes ({', '.join(class_names)}) need as many scores, got an array of "
+            f"{len(class_names)} classes ({', '.join(class_names)}) need as many scores, got an "
+            "array of "
             f"shape {np.shape(scores)}"
         )
 
@@ -170,7 +202,7 @@ def _colour_limits(values):
 
 
 def _microboone(shape):
-    return tuple(axis.summed(FULL / n) for axis, n in zip(MICROBOONE, shape))
+    return tuple(axis.summed(DETECTOR_SIZE / n) for axis, n in zip(MICROBOONE, shape))
 
 
 def _extent(region, axes):
@@ -236,19 +268,24 @@ def _label_axes(panel, axes):
     for edge, axis in (("top", axes[0]), ("right", axes[1])):
         if not axis.cm:
             continue
-        functions = (
-            lambda u, a=axis: a.origin + a.cm * (u - a.start) / a.step,
-            lambda c, a=axis: a.start + a.step * (c - a.origin) / a.cm,
-        )
-        secondary = (
-            panel.secondary_xaxis(edge, functions)
-            if edge == "top"
-            else panel.secondary_yaxis(edge, functions)
-        )
-        getattr(secondary, f"set_{'x' if edge == 'top' else 'y'}label")(
-            f"{axis.length} (cm)".strip(), fontsize=9, color="dimgrey"
-        )
+        functions = (partial(_to_cm, axis), partial(_from_cm, axis))
+        name = f"{axis.length} (cm)".strip()
+        if edge == "top":
+            secondary = panel.secondary_xaxis(edge, functions)
+            secondary.set_xlabel(name, fontsize=9, color="dimgrey")
+        else:
+            secondary = panel.secondary_yaxis(edge, functions)
+            secondary.set_ylabel(name, fontsize=9, color="dimgrey")
         secondary.tick_params(labelsize=8, colors="dimgrey")
+
+
+def _to_cm(axis, units):
+    """Return the place in cm of a wire or tick number."""
+    return axis.origin + axis.cm * (units - axis.start) / axis.step
+
+
+def _from_cm(axis, cm):
+    return axis.start + axis.step * (cm - axis.origin) / axis.cm
 
 
 def _busy_region(rows, columns, values, h, w):

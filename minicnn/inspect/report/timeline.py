@@ -3,10 +3,14 @@ picture of one step.
 """
 
 import json
+import math
 import statistics
+from typing import Any, NamedTuple, TypeAlias
 
-from ...files import atomic_file
-from ..trace import COMMUNICATION, OTHER, WAIT
+from ...files import StrPath, atomic_file
+from ...text import counted
+from ..parts import COMMUNICATION, OTHER, WAIT, Summary
+from ..trace import Piece
 from .figures import save_figure
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -30,9 +34,12 @@ COLOURS = {
     "exposed communication": "#b279a2",
 }
 REST = "#bab0ac"
+RANKS_DRAWN = 8
+#: What Ledger.gather returns: (rank, host, Pieces).
+Timelines: TypeAlias = list[tuple[int, str, list[Piece]]]
 
 
-def ledger_table(summary, title):
+def ledger_table(summary: Summary, title: str) -> str:
     """Return the epoch's trace.Summary as text: ms per step and share of every part, mean over
     ranks and slowest rank, then hidden work.
 
@@ -48,10 +55,12 @@ def ledger_table(summary, title):
     width = max(len(label) for label, *_ in (*rows, *hidden, (WAIT,)))
     rule = "  " + "-" * (width + (45 if several else 21))
 
-    def line(label, mean, share="", bar="", slowest=""):
-        return f"  {label:<{width}}{mean:>10}{share:>9}  {bar:<10}{slowest if several else '':>14}".rstrip()
+    def line(label: str, mean: str, share: str = "", bar: str = "", slowest: str = "") -> str:
+        return (
+            f"  {label:<{width}}{mean:>10}{share:>9}  {bar:<10}{slowest if several else '':>14}"
+        ).rstrip()
 
-    def lines(rows):
+    def lines(rows: list[tuple[str, float, float]]) -> list[str]:
         return [
             line(
                 label,
@@ -65,8 +74,8 @@ def ledger_table(summary, title):
 
     rank = f"rank {summary.slowest} *"
     out = [
-        f"{title}: {summary.steps} step{'s' * (summary.steps != 1)} of {1e3 * summary.wall:.2f} ms on {summary.ranks} "
-        f"rank{'s' * several}",
+        f"{title}: {counted(summary.steps, 'step')} of {1e3 * summary.wall:.2f} ms on "
+        f"{counted(summary.ranks, 'rank')}",
         line("", "ms/step", "share", "", rank),
         *lines(rows),
         rule,
@@ -94,8 +103,8 @@ def ledger_table(summary, title):
         )
         out += [
             "",
-            f"  exposed communication {100 * exposed / total:.2f} % of the step, waiting for the slowest rank "
-            f"{100 * waited / total:.2f} %",
+            f"  exposed communication {100 * exposed / total:.2f} % of the step, waiting for the "
+            f"slowest rank {100 * waited / total:.2f} %",
             "  * the rank that worked longest, without waiting and communication",
         ]
     return "\n".join(out)
@@ -114,9 +123,9 @@ def _rows(mean, slowest, total):
         ]
         rows.append((name, sum(s for _, s, _ in layers), sum(s for *_, s in layers)))
         if len(layers) > 1 or layers[0][0]:
-            small = [one for one in layers if one[1] < 0.001 * total]
+            small = [layer for layer in layers if layer[1] < 0.001 * total]
             if len(small) > 1:
-                layers = [one for one in layers if one not in small]
+                layers = [layer for layer in layers if layer not in small]
                 layers.append(
                     (
                         f"{len(small)} small ones",
@@ -133,7 +142,7 @@ def _bar(share, width=10):
     return ("█" * (eighths // 8) + BLOCKS[eighths % 8]).strip()
 
 
-def write_timeline(path, ranks):
+def write_timeline(path: StrPath, ranks: Timelines) -> StrPath:
     """Write ``timeline.json`` in the Chrome trace format from Ledger.gather: a process per rank, a
     track per thread; returns ``path``.
 
@@ -193,7 +202,7 @@ def _lanes(pieces):
     }
 
 
-def typical_step(ranks):
+def typical_step(ranks: Timelines) -> int:
     """Return the number of the step whose duration on the first rank is the (lower) median;
     ValueError where no step was kept.
     """
@@ -204,7 +213,7 @@ def typical_step(ranks):
     return next(step for step, wall in walls.items() if wall == middle)
 
 
-def draw_step(path, ranks, step=None):
+def draw_step(path: StrPath, ranks: Timelines, step: int | None = None) -> StrPath:
     """Draw one step (default: a typical one) from Ledger.gather to ``path``: a row per thread, of
     at most 8 ranks, time to the right, each part in its colour, innermost parts on top; returns
     ``path``."""
@@ -212,83 +221,111 @@ def draw_step(path, ranks, step=None):
     from matplotlib.patches import Patch
 
     step = typical_step(ranks) if step is None else step
-    ranks = ranks[:: -(-len(ranks) // 8)]
-    rows = [
-        (rank, lane, [p for p in pieces if p.lane == lane])
-        for rank, _, pieces in ranks
-        for lane in _lanes(pieces)
-    ]
-    spans = [p for _, lane, pieces in rows for p in pieces if lane == "main" and p.step == step]
-    if not spans:
+    every = max(1, math.ceil(len(ranks) / RANKS_DRAWN))
+    ranks = ranks[::every]
+    rows = _rows_of_step(ranks, step)
+    if not rows:
         raise ValueError(f"{path}: the timeline holds nothing of step {step}")
-    begin, end = min(p.start for p in spans), max(p.end for p in spans)
-    rows = [
-        (rank, lane, [p for p in pieces if p.end > begin and p.start < end])
-        for rank, lane, pieces in rows
-    ]
-    rows = [row for row in rows if row[2]]
+    begin = min(row.begin for row in rows)
+    end = max(row.end for row in rows)
     figure = Figure(figsize=(13, 1.6 + 0.55 * len(rows)), dpi=110, layout="constrained")
-    axes, used, parts = figure.subplots(), {}, []
-    for row, (_, lane, pieces) in enumerate(rows):
-        height = 0.8 if lane == "main" else 0.45
-        parts.append(
-            f"rank {rows[row][0]}" + ("" if lane == "main" else f", {lane.replace('_', ' ')}")
-        )
-        for piece in sorted(pieces, key=lambda p: p.start - p.end):  # the longest below
-            if piece.name == "step":
-                continue
-            colour = COLOURS.get(piece.name, REST)
-            name = piece.name if piece.name in COLOURS else OTHER
-            used.setdefault(name, colour)
-            left, right = max(piece.start, begin), min(piece.end, end)
-            axes.barh(
-                row,
-                1e3 * (right - left),
-                left=1e3 * (left - begin),
-                height=height,
-                color=colour,
-                edgecolor="white",
-                linewidth=0.3,
-            )
-            inner = any(
-                piece.start <= other.start and other.end <= piece.end and other is not piece
-                for other in pieces
-            )
-            words = [
-                *([piece.name] if not piece.layer or right - left > 0.08 * (end - begin) else []),
-                *piece.layer.split("_")[:1],
-            ]
-            if (
-                right - left > 0.01 * (end - begin) * max(map(len, words)) * 0.7
-                and lane == "main"
-                and not inner
-            ):
-                axes.text(
-                    1e3 * ((left + right) / 2 - begin),
-                    row,
-                    "\n".join(words),
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color="white",
-                    clip_on=True,
-                )
-    axes.set_yticks(range(len(rows)), parts)
+    axes = figure.subplots()
+    used: dict[str, str] = {}
+    for place, row in enumerate(rows):
+        for piece in sorted(row.pieces, key=lambda p: p.start - p.end):  # the longest below
+            if piece.name != "step":
+                name = piece.name if piece.name in COLOURS else OTHER
+                used[name] = COLOURS.get(name, REST)
+                _draw_piece(axes, place, piece, row, (begin, end))
+    axes.set_yticks(range(len(rows)), [row.title for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 1e3 * (end - begin))
     axes.set_xlabel("ms since the first rank began the step")
-    axes.set_title(
-        f"one training step on {len(ranks)} rank{'s' * (len(ranks) > 1)} (step {step})", loc="left"
-    )
+    axes.set_title(f"one training step on {counted(len(ranks), 'rank')} (step {step})", loc="left")
     order = [name for name in (*COLOURS, OTHER) if name in used]
+    below = (0.5, -0.6 / (0.35 + 0.55 * len(rows)))
     axes.legend(
         handles=[Patch(color=used[name], label=name) for name in order],
         ncols=min(len(order), 6),
         fontsize=8,
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.6 / (0.35 + 0.55 * len(rows))),
+        bbox_to_anchor=below,
         frameon=False,
     )
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     return save_figure(figure, path)
+
+
+class _Row(NamedTuple):
+    """A thread of a rank: its pieces of the step, and when the step begins and ends."""
+
+    rank: int
+    lane: str
+    pieces: list[Piece]
+    begin: float
+    end: float
+
+    @property
+    def title(self) -> str:
+        thread = "" if self.lane == "main" else f", {self.lane.replace('_', ' ')}"
+        return f"rank {self.rank}{thread}"
+
+
+def _rows_of_step(ranks: Timelines, step: int) -> list[_Row]:
+    """Return the rows of a step: the threads that do something between its begin on the first and
+    its end on the last rank.
+    """
+    main_pieces = [
+        piece
+        for _, _, pieces in ranks
+        for piece in pieces
+        if piece.lane == "main" and piece.step == step
+    ]
+    if not main_pieces:
+        return []
+    begin, end = min(p.start for p in main_pieces), max(p.end for p in main_pieces)
+    rows = []
+    for rank, _, pieces in ranks:
+        for lane in _lanes(pieces):
+            inside = [p for p in pieces if p.lane == lane and p.end > begin and p.start < end]
+            if inside:
+                rows.append(_Row(rank, lane, inside, begin, end))
+    return rows
+
+
+def _draw_piece(
+    axes: Any, place: int, piece: Piece, row: _Row, limits: tuple[float, float]
+) -> None:
+    """Draw a piece in the row at ``place``, with its name where there is room for it."""
+    begin, end = limits
+    left, right = max(piece.start, begin), min(piece.end, end)
+    axes.barh(
+        place,
+        1e3 * (right - left),
+        left=1e3 * (left - begin),
+        height=0.8 if row.lane == "main" else 0.45,
+        color=COLOURS.get(piece.name, REST),
+        edgecolor="white",
+        linewidth=0.3,
+    )
+    share = (right - left) / (end - begin)
+    words = piece.layer.split("_")[:1] if piece.layer else []
+    if not piece.layer or share > 0.08:
+        words = [piece.name, *words]
+    holds_others = any(
+        piece.start <= other.start and other.end <= piece.end and other is not piece
+        for other in row.pieces
+    )
+    has_room = share > 0.007 * max(map(len, words))
+    if has_room and row.lane == "main" and not holds_others:
+        axes.text(
+            1e3 * ((left + right) / 2 - begin),
+            place,
+            "\n".join(words),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white",
+            clip_on=True,
+        )

@@ -1,8 +1,10 @@
 """The validation page of the simulator: a picture and a table for each validation."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ...files import atomic_write
+from ...files import StrPath, atomic_write
 from .figures import save_figure
 
 PREFACE = """# The simulation, validated
@@ -26,7 +28,7 @@ induction pulses (induction planes are taken as deconvolved), neutrinos and cosm
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def draw_validation(validation, path):
+def draw_validation(validation: Any, path: StrPath) -> StrPath:
     """Draw the figure of a Validation to ``path``; returns ``path``."""
     import numpy as np
     from matplotlib.figure import Figure
@@ -67,7 +69,7 @@ def draw_validation(validation, path):
     return save_figure(figure, path)
 
 
-def write_page(path, validations, left_out=()):
+def write_page(path: StrPath, validations: Sequence[Any], left_out: Sequence[str] = ()) -> Path:
     """Write the page ``path`` (.md) and its pictures into the folder of its name beside it; returns
     ``path``.
 
@@ -97,7 +99,7 @@ def write_page(path, validations, left_out=()):
     return path
 
 
-def check_rows(validation):
+def check_rows(validation: Any) -> list[tuple[str, ...]]:
     """Return (what, simulated, reference, tolerance, verdict, source) of every check, as texts."""
     return [
         (
