@@ -1,6 +1,6 @@
 # make microboone   the main job on 2 ranks: simulate, load, train, validate; results in runs/microboone
 # make test         all tests, those on 2, 3 and 4 MPI ranks included
-# make lint         ruff: rules and format
+# make lint         ruff: rules and format; mypy: types
 # make format       write all files in the format of the house
 # make gpu-check    on a machine with a GPU: the parity tests on the device, and its figures into benchmarks/results/ (docs/gpu.md)
 # make bench        the benchmarks that need nothing but this machine
@@ -28,6 +28,7 @@ test: install
 lint: install
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 format: install
 	$(BIN)/python -m ruff check --fix --quiet .
@@ -42,7 +43,7 @@ bench: install
 CUDA ?= 13
 gpu-check: install
 	$(BIN)/python -m pip install --quiet --editable ".[cuda$(CUDA)]"
-	MINICNN_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/test_kernels_cuda.py tests/test_cuda_model.py $(ARGS)
+	MINICNN_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels/test_ops.py tests/kernels/test_kernels_cuda.py tests/engine/test_cuda_model.py $(ARGS)
 	$(BIN)/python benchmarks/gpu.py --cpu --json benchmarks/results
 
 clean:

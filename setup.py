@@ -24,7 +24,7 @@ mpi = ["mpi4py>=4", "mpich>=4"]
 setup(
     name="minicnn",
     version=VERSION,
-    description="A from-scratch CNN engine for full-resolution LArTPC event images, data-parallel over MPI",
+    description="A from-scratch CNN engine for full-resolution LArTPC images, data-parallel over MPI",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
@@ -34,11 +34,14 @@ setup(
     install_requires=[
         "numpy>=2",
         "numba>=0.61",
+        "psutil>=5.9",
         "h5py>=3.10",
         "blosc>=1.11",
         "rich>=13",
         "matplotlib>=3.8",
         "safetensors>=0.4",
+        "filelock>=3.12",
+        "platformdirs>=4",
     ],
     extras_require={
         "mpi": mpi,  # MPI from wheels: nothing else to install

@@ -15,21 +15,20 @@ cheapest choice for each of them.
 Both networks are compared on every event first: the same scores, bit for bit.
 """
 
-import argparse
-import json
 import math
 import os
-import platform
 import statistics
 import time
 from itertools import pairwise
 
 import numpy as np
+from common import compared_scale, parser, record
 
 import minicnn as mc
 from minicnn.data import SparseImage
 from minicnn.engine.suppression import CROSSOVER
-from minicnn.parallel import threads_per_rank
+from minicnn.files import cpu_model
+from minicnn.inspect.report.figures import save_figure
 
 MODES = ("always", "never", "auto")
 DENSE_FROM = 0.2  # more lit pixels than that come as a dense image, which is smaller
@@ -154,7 +153,7 @@ def networks(size, threads):
             size,
             device="cpu",
             zero_suppression=mode,
-            input_scale=0.01 * size / 3600,
+            input_scale=compared_scale(size),
             optimizer=mc.SGD(0.0, momentum=0.9),
         )
         model.kernels.set_threads(threads)
@@ -178,7 +177,8 @@ def measure(models, image, repeats):
     for mode in models:
         if not np.array_equal(scores[mode], scores["never"]):
             raise SystemExit(
-                f"{mode} gives other scores than the dense network: {scores[mode]} and {scores['never']}"
+                f"{mode} gives other scores than the dense network: {scores[mode]} and "
+                f"{scores['never']}"
             )
     for repeat in range(-1, repeats):  # the modes take turns: what else runs here meets all of them
         for mode, model in models.items():
@@ -248,10 +248,10 @@ def crossings(rows, block):
 
 
 def draw(rows, path):
-    """Write a picture: the step against lit pixels, and each block's ratio against its lit cells."""
+    """Draw the step against lit pixels, and each block's ratio against its lit cells."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     kinds = list(dict.fromkeys(row["kind"].split()[-1].rstrip("s") for row in rows))
     markers = dict(zip(kinds, "osD^vP"))
@@ -288,15 +288,11 @@ def draw(rows, path):
         ylim=(0, 2),
     )
     right.legend()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    p.add_argument("--size", type=int, default=3600)
-    p.add_argument("--threads", type=int, default=threads_per_rank(None))
+    p = parser(__doc__, plot=True)
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument(
         "--levels",
@@ -304,8 +300,6 @@ def main(argv=None):
         default=6,
         help="events of each kind (isolated: for each of three blocks)",
     )
-    p.add_argument("--json", help="write the figures to this file")
-    p.add_argument("--plot", metavar="PNG", help="draw the figures into this file")
     args = p.parse_args(argv)
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
     models, rows = networks(args.size, args.threads), []
@@ -315,11 +309,14 @@ def main(argv=None):
         if isinstance(layer, mc.MaxPooling2D)
     ]
     print(
-        f"{args.size} x {args.size}, {args.threads} threads of {os.cpu_count()} cores, {platform.machine()}, "
-        f"medians of {args.repeats} (blocks: the least), load average before: {', '.join(f'{x:.2f}' for x in load)}"
+        f"{args.size} x {args.size}, {args.threads} threads of {os.cpu_count()} cores, "
+        f"{cpu_model()}, "
+        f"medians of {args.repeats} (blocks: the least), load average before: "
+        f"{', '.join(f'{x:.2f}' for x in load)}"
     )
     print(
-        f"{'':<15}{'pixels':>9}  {'cells lit, % of block':<{6 * len(shapes)}}{'forward, ms':^24}{'step, ms':^24}"
+        f"{'':<15}{'pixels':>9}  "
+        f"{'cells lit, % of block':<{6 * len(shapes)}}{'forward, ms':^24}{'step, ms':^24}"
         f"{'step of blocks, always / never':>32}"
     )
     print(
@@ -364,24 +361,21 @@ def main(argv=None):
         + ", ".join(f"{c:g}: {r:.3f}" for c, r in all_.items() if c >= 0.3)
     )
     print(
-        f"CROSSOVER = {crossover:g}    (now {CROSSOVER:g}; costs {100 * (relative - 1):.1f} % more than the best choice)"
+        f"CROSSOVER = {crossover:g}    (now {CROSSOVER:g}; costs {100 * (relative - 1):.1f} % "
+        "more than the best choice)"
     )
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(
-                {
-                    "size": args.size,
-                    "threads": args.threads,
-                    "cores": os.cpu_count(),
-                    "load": load,
-                    "crossover": crossover,
-                    "relative": all_,
-                    "rows": rows,
-                },
-                file,
-                indent=1,
-            )
-            file.write("\n")
+    record(
+        args.json,
+        {
+            "size": args.size,
+            "threads": args.threads,
+            "cores": os.cpu_count(),
+            "load": load,
+            "crossover": crossover,
+            "relative": all_,
+            "rows": rows,
+        },
+    )
     if args.plot:
         draw(rows, args.plot)
 

@@ -5,27 +5,29 @@ computation hides, the best bucket.
     3] [--json FILE]
 
 1. MPI's Allreduce of 16 bytes to 16 MB, each checked.
-2. The gradient buffer through every mode by itself, checked against the exact sums, with the network below which halving the bytes pays.
-3. Real training steps in every mode, taking turns on the same events. "main thread" is what communication takes of it: starting, packing,
-   reducing, waiting for what is left of it. "hidden" is how long reductions were under way beside the computation. Waiting for the
-   slowest rank stands apart: brighter events, not communication.
+2. The gradient buffer through every mode by itself, checked against the exact sums, with the
+   network below which halving the bytes pays.
+3. Real training steps in every mode, taking turns on the same events. "main thread" is what
+   communication takes of it: starting, packing, reducing, waiting for what is left of it. "hidden"
+   is how long reductions were under way beside the computation. Waiting for the slowest rank stands
+   apart: brighter events, not communication.
 4. The same for bucket sizes; the last line is the one to set in minicnn/parallel/overlap.py.
 
 Set MPIR_CVAR_POLLS_BEFORE_YIELD=1 for MPICH where there are more ranks than cores.
 """
 
-import argparse
-import json
 import os
 import statistics
 import time
 
 import numpy as np
+from common import parser, record
 
 import minicnn as mc
 from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
+from minicnn.jobs.recipe import Recipe
 from minicnn.parallel import MODES, make_sync, ordered, threads_per_rank, world
-from minicnn.train.fit import flush, train_step
+from minicnn.train.step import flush, train_step
 
 BUCKETS = (64 << 10, 256 << 10, 1 << 20, 2 << 20, 4 << 20, 8 << 20)
 
@@ -96,7 +98,7 @@ def alone(comm, size):
 
         def exchange(sync=sync):
             sync.reduce_gradients(model)
-            sync.outstanding(model)  # of delayed mode
+            sync.collect_pending(model)  # of delayed mode
 
         def fill():
             model.gradients[:] = mine
@@ -122,7 +124,7 @@ def alone(comm, size):
 
 
 def in_steps(comm, model, batches, cases, args):
-    """Return the rows of parts 3 and 4: {case name: milliseconds per step}; the cases take turns."""
+    """Return the rows of parts 3 and 4, a case each; the cases take turns."""
     optimizer = mc.SGD(1e-4, 0.9)
     syncs = {name: make_sync(mode, comm, **options) for name, mode, options in cases}
     samples = {name: [] for name in syncs}
@@ -174,7 +176,10 @@ def when(row, plain):
     if row["mode"] in ("fp16", "bf16"):
         if extra <= 0:
             return "already here"
-        return f"on networks below {(plain['bytes'] - row['bytes']) / extra / 1e9:.2f} GB/s per rank: {1e3 * extra:.1f} ms of packing"
+        return (
+            f"on networks below {(plain['bytes'] - row['bytes']) / extra / 1e9:.2f} GB/s per "
+            f"rank: {1e3 * extra:.1f} ms of packing"
+        )
     return {
         "gradients": "the yardstick",
         "overlap": "where the network moves data while the processor computes",
@@ -185,12 +190,14 @@ def when(row, plain):
 
 def print_steps(rows):
     print(
-        f"{'':<22}{'ms/step':>9}{'least':>9}{'most':>9}{'main thread':>13}{'of the step':>13}{'hidden':>9}{'waiting':>9}"
+        f"{'':<22}{'ms/step':>9}{'least':>9}{'most':>9}{'main thread':>13}{'of the step':>13}"
+        f"{'hidden':>9}{'waiting':>9}"
     )
     for r in rows:
         share = f"{100 * r['main_thread'] / r['step']:.1f} %"
         print(
-            f"{r['case']:<22}{r['step']:>9.1f}{r['least']:>9.1f}{r['most']:>9.1f}{r['main_thread']:>13.2f}"
+            f"{r['case']:<22}{r['step']:>9.1f}{r['least']:>9.1f}{r['most']:>9.1f}"
+            f"{r['main_thread']:>13.2f}"
             f"{share:>13}{r['hidden']:>9.2f}{r['waiting']:>9.1f}"
         )
 
@@ -204,20 +211,16 @@ def best_bucket(rows):
 
 
 def main(comm):
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    p.add_argument("--size", type=int, default=3600, help="side of the images")
+    p = parser(__doc__, threads=False)
     p.add_argument("--batch-size", type=int, default=8, help="events per step and rank")
     p.add_argument("--steps", type=int, default=4, help="steps of a turn")
     p.add_argument("--rounds", type=int, default=3, help="turns of each mode")
     p.add_argument("--threads", type=int, help="per rank (default: cores of the node / its ranks)")
     p.add_argument("--buckets", type=int, nargs="+", default=BUCKETS, help="bytes")
-    p.add_argument("--json", help="write the figures to this file")
     args = ordered(comm, p.parse_args)
     if comm is None:
         raise SystemExit("this needs several ranks: mpiexec -n 2 python benchmarks/allreduce.py")
-    model = mc.models.microboone(args.size, device="cpu", input_scale=0.05 * args.size / 3600)
+    model = Recipe(size=args.size).build_model(device="cpu")
     threads = args.threads or threads_per_rank(comm)
     model.kernels.set_threads(threads)
     simulator, batches = mc.data.Simulator(comm.rank, (args.size, args.size, 1)), []
@@ -244,23 +247,29 @@ def main(comm):
     if comm.rank:
         return
     print(
-        f"{comm.size} ranks x {threads} thread(s) on {os.cpu_count()} cores, one node; {model.parameters.size:,} parameters"
+        f"{comm.size} ranks x {threads} thread(s) on {os.cpu_count()} cores, one node; "
+        f"{model.parameters.size:,} parameters"
     )
     print(f"\n1. Allreduce{'bytes':>14}{'microseconds':>15}{'bus GB/s':>11}")
     for r in points:
         print(f"{r['bytes']:>26,}{1e6 * r['seconds']:>15.1f}{r['bus_bandwidth'] / 1e9:>11.3f}")
     print(
-        f"\n2. The gradient buffer by itself\n{'mode':<15}{'ms':>8}{'MB sent':>9}{'error':>10}  wins"
+        f"\n2. The gradient buffer by itself\n{'mode':<15}{'ms':>8}{'MB sent':>9}{'error':>10}  "
+        "wins"
     )
     for r in modes:
         print(
-            f"{r['mode']:<15}{1e3 * r['seconds']:>8.2f}{r['bytes'] / 1e6:>9.2f}{r['error']:>10.1e}  {when(r, modes[0])}"
+            f"{r['mode']:<15}{1e3 * r['seconds']:>8.2f}{r['bytes'] / 1e6:>9.2f}{r['error']:>10.1e}"
+            "  "
+            f"{when(r, modes[0])}"
         )
     print(
-        f"{'weights':<15}{'':>27}  with k steps between two means: 2 / k of the bytes; an approximation"
+        f"{'weights':<15}{'':>27}  with k steps between two means: 2 / k of the bytes; an "
+        "approximation"
     )
     print(
-        f"\n3. Training steps at {args.size} x {args.size}, batch {args.batch_size} per rank, ms; median of {args.rounds} turns of "
+        f"\n3. Training steps at {args.size} x {args.size}, batch {args.batch_size} per rank, ms; "
+        f"median of {args.rounds} turns of "
         f"{args.steps} steps"
     )
     print_steps(steps)
@@ -275,25 +284,21 @@ def main(comm):
             else ""
         )
     )
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(
-                {
-                    "ranks": comm.size,
-                    "threads": threads,
-                    "cores": os.cpu_count(),
-                    "size": args.size,
-                    "batch": args.batch_size,
-                    "allreduce": points,
-                    "modes": modes,
-                    "steps": steps,
-                    "buckets": buckets,
-                    "best_bucket": best,
-                },
-                file,
-                indent=1,
-            )
-            file.write("\n")
+    record(
+        args.json,
+        {
+            "ranks": comm.size,
+            "threads": threads,
+            "cores": os.cpu_count(),
+            "size": args.size,
+            "batch": args.batch_size,
+            "allreduce": points,
+            "modes": modes,
+            "steps": steps,
+            "buckets": buckets,
+            "best_bucket": best,
+        },
+    )
 
 
 if __name__ == "__main__":

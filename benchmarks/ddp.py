@@ -20,7 +20,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,8 +29,10 @@ from pathlib import Path
 
 import numpy as np
 import peers_engines as engines
+from common import MOMENTUM, RATE, compared_scale, mpiexec, parser, record
 
 import minicnn as mc
+from minicnn.files import cpu_model
 from minicnn.parallel import MODES, make_sync, threads_per_rank, world
 from minicnn.train.fit import train_step
 
@@ -68,12 +69,12 @@ class Minicnn:
     def __init__(self, args, comm, weights):
         self.rank, self.comm, self.size = comm.rank, comm, args.batch_size
         self.model = mc.models.microboone(
-            args.size, device="cpu", input_scale=engines.scale(args.size)
+            args.size, device="cpu", input_scale=compared_scale(args.size)
         )
         self.model.kernels.set_threads(args.threads)
         self.model.set_weights(weights)
         self.optimizer, self.sync = (
-            mc.SGD(engines.RATE, engines.MOMENTUM),
+            mc.SGD(RATE, MOMENTUM),
             make_sync(args.sync, comm),
         )
         steps = batches(args, comm.rank)
@@ -142,9 +143,7 @@ class TorchDDP:
                 return engine.loss_of(x, y)
 
         self.network = torch.nn.parallel.DistributedDataParallel(Network())
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(), engines.RATE, engines.MOMENTUM, fused=True
-        )
+        self.optimizer = torch.optim.SGD(self.network.parameters(), RATE, MOMENTUM, fused=True)
         self.batches = [engine.batch(*batch) for batch in batches(args, rank)]
 
     def step(self, i):
@@ -222,9 +221,7 @@ def turn(args, kind, batch_size):
         ):
             command += ["--" + name, str(getattr(args, name))]
         if kind == "minicnn":
-            commands = [
-                [str(Path(sys.executable).with_name("mpiexec")), "-n", str(args.ranks), *command]
-            ]
+            commands = [[*mpiexec(args.ranks), *command]]
         else:
             commands = [[*command, "--rank", str(rank)] for rank in range(args.ranks)]
         environment = {
@@ -281,9 +278,7 @@ def compare(ours, theirs):
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = parser(__doc__, threads=False)
     p.add_argument("--ranks", type=int, default=2)
     p.add_argument("--threads", type=int, help="per rank (default: cores / ranks)")
     p.add_argument("--batch-size", type=int, default=2, help="events per step and rank, of both")
@@ -292,14 +287,12 @@ def main(argv=None):
     )
     p.add_argument("--steps", type=int, default=2, help="timed steps of a turn")
     p.add_argument("--rounds", type=int, default=3, help="turns of each")
-    p.add_argument("--size", type=int, default=3600)
     p.add_argument("--seed", type=int, default=0, help="of the simulated events")
     p.add_argument("--events", type=Path, help="take events of this file instead of simulated ones")
     p.add_argument("--sync", choices=MODES, default="gradients", help="of minicnn")
     p.add_argument(
         "--timeout", type=float, default=600, help="seconds after which a turn is given up"
     )
-    p.add_argument("--json", help="write the figures to this file")
     for hidden, kind in (("--worker", str), ("--rank", int), ("--out", Path)):
         p.add_argument(hidden, type=kind, help=argparse.SUPPRESS)
     args = p.parse_args(argv)
@@ -311,8 +304,10 @@ def main(argv=None):
     from importlib.metadata import version
 
     print(
-        f"training at {args.size} x {args.size}, {args.ranks} ranks x {args.threads} thread(s) on {os.cpu_count()} cores, "
-        f"{platform.machine()}; torch {version('torch')}, gloo; minicnn {mc.__version__}, sync {args.sync}",
+        f"training at {args.size} x {args.size}, {args.ranks} ranks x {args.threads} thread(s) on "
+        f"{os.cpu_count()} cores, "
+        f"{cpu_model()}; torch {version('torch')}, gloo; minicnn {mc.__version__}, sync "
+        f"{args.sync}",
         flush=True,
     )
     cases = [("torch DDP", "torch", args.batch_size), ("minicnn", "minicnn", args.batch_size)]
@@ -324,11 +319,14 @@ def main(argv=None):
         differences = compare(turns[cases[1]][-1], turns[cases[0]][-1])
         far = {what: max(far[what], differences[what]) for what in far}
     print(
-        f"check: {CHECK} steps of the same {args.batch_size * args.ranks} events; losses differ by {far['loss']:.1e}, the changes of the "
-        f"weights by {far['weights']:.1e} (tolerances {TOLERANCE['loss']:.0e}, {TOLERANCE['weights']:.0e})"
+        f"check: {CHECK} steps of the same {args.batch_size * args.ranks} events; losses differ "
+        f"by {far['loss']:.1e}, the changes of the "
+        f"weights by {far['weights']:.1e} (tolerances {TOLERANCE['loss']:.0e}, "
+        f"{TOLERANCE['weights']:.0e})"
     )
     print(
-        f"{'engine':<14}{'batch per rank':>15}{'ms per event':>14}{'least':>9}{'most':>9}{'events/s':>10}{'MB per rank':>13}"
+        f"{'engine':<14}{'batch per rank':>15}{'ms per event':>14}{'least':>9}{'most':>9}"
+        f"{'events/s':>10}{'MB per rank':>13}"
         f"{'times faster':>14}"
     )
     rows, theirs = [], turns[cases[0]]
@@ -349,26 +347,23 @@ def main(argv=None):
         )
         r = rows[-1]
         print(
-            f"{r['engine']:<14}{r['batch']:>15}{r['median']:>14.1f}{r['least']:>9.1f}{r['most']:>9.1f}{1e3 / r['median']:>10.1f}"
+            f"{r['engine']:<14}{r['batch']:>15}{r['median']:>14.1f}{r['least']:>9.1f}"
+            f"{r['most']:>9.1f}{1e3 / r['median']:>10.1f}"
             f"{r['memory']:>13.0f}{r['times_faster']:>14.1f}"
         )
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(
-                {
-                    "size": args.size,
-                    "ranks": args.ranks,
-                    "threads": args.threads,
-                    "cores": os.cpu_count(),
-                    "torch": version("torch"),
-                    "sync": args.sync,
-                    "differences": far,
-                    "rows": rows,
-                },
-                file,
-                indent=1,
-            )
-            file.write("\n")
+    record(
+        args.json,
+        {
+            "size": args.size,
+            "ranks": args.ranks,
+            "threads": args.threads,
+            "cores": os.cpu_count(),
+            "torch": version("torch"),
+            "sync": args.sync,
+            "differences": far,
+            "rows": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ is timed. Medians of --repeats with the spread (max - min); sizes relative to co
 in memory (12 bytes a pixel). Chosen by it: FILTERS and PIXEL_CHUNK in the event file's module.
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,9 +18,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from common import parser, record
 
 from minicnn.data import Simulator, SparseImage, open_events
 from minicnn.data.readers import EventFile, EventWriter, minicnn_hdf5
+from minicnn.files import cpu_model
 
 FILTERS = {
     "none": {},
@@ -91,28 +90,25 @@ def measure(path, events, repeats):
 
 
 def main():
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = parser(__doc__, threads=False)
     p.add_argument("--events", type=int, default=300, help="simulated events")
-    p.add_argument("--size", type=int, default=3600)
     p.add_argument("--file", help="measure on these events too")
     p.add_argument("--chunk", type=int, default=minicnn_hdf5.PIXEL_CHUNK, help="pixels per chunk")
     p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--json", help="write the figures to this file")
     args = p.parse_args()
     minicnn_hdf5.PIXEL_CHUNK, chosen = args.chunk, dict(minicnn_hdf5.FILTERS)
     sets = {"simulated": simulated(args.events, args.size)}
     if args.file:
         sets[Path(args.file).name] = of_file(args.file)
     out = {
-        "machine": platform.processor() or platform.machine(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "chunk": args.chunk,
         "sets": {},
     }
     print(
-        f"{out['machine']}, {out['cores']} cores, one process; shuffle and fletcher32 always on, chunks of {args.chunk} pixels, "
+        f"{out['cpu']}, {out['cores']} cores, one process; shuffle and fletcher32 always on, "
+        f"chunks of {args.chunk} pixels, "
         f"median of {args.repeats} (spread)"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +116,8 @@ def main():
             memory = sum(event.image.nbytes for event in events)
             pixels = sum(event.image.nnz for event in events) / len(events)
             print(
-                f"\n{name}: {len(events)} events of {pixels:,.0f} lit pixels on average, {memory / 1e6:.1f} MB in memory"
+                f"\n{name}: {len(events)} events of {pixels:,.0f} lit pixels on average, "
+                f"{memory / 1e6:.1f} MB in memory"
             )
             print(f"{'filter':<10}{'size':>7}{'written/s':>16}{'read/s':>16}{'at random/s':>16}")
             rows = out["sets"][name] = {
@@ -138,10 +135,7 @@ def main():
                 )
                 print(f"{title + mark:<10}{100 * row['bytes'] / memory:>5.0f} %{rates}")
     print("\n* what the event file uses")
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(out, file, indent=1)
-            file.write("\n")
+    record(args.json, out)
 
 
 if __name__ == "__main__":

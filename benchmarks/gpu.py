@@ -1,7 +1,9 @@
 """The CUDA kernels and the training step on a GPU, against the ceilings that the same run measures,
 and against PyTorch.
 
-    python benchmarks/gpu.py [--size 3600] [--batch-size 1 8 32] [--json FILE]        # needs a GPU; PyTorch if it is installed
+    python benchmarks/gpu.py [--size 3600] [--batch-size 1 8 32] [--json FILE]
+
+It needs a GPU; PyTorch takes part if it is installed.
 
 First the loss and gradients are compared with the CPU engine. Times are medians of device events.
 ``make gpu-check`` runs the parity tests on the device and then this, into benchmarks/results/.
@@ -9,11 +11,8 @@ First the loss and gradients are compared with the CPU engine. Times are medians
 emulated --check`` compares the whole network at full size with the CPU engine, in two minutes.
 """
 
-import argparse
-import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import time
@@ -22,11 +21,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from common import MOMENTUM, RATE, compared_scale, parser, record
+from gpu_torch import steps_of_torch
 
 import minicnn as mc
 from minicnn.engine.plan import FusedBlock, resolve_device
-
-RATE, MOMENTUM = 1e-3, 0.9
+from minicnn.files import cpu_model
 
 
 class Clock:
@@ -154,7 +154,7 @@ def step_of_minicnn(k, device, size, batch, mode, events, repeats, precision="fl
     model = mc.models.microboone(
         size,
         device=device,
-        input_scale=0.05 * size / 3600,
+        input_scale=compared_scale(size),
         zero_suppression=mode,
         precision=precision,
         optimizer=mc.SGD(RATE, MOMENTUM),
@@ -172,97 +172,13 @@ def step_of_minicnn(k, device, size, batch, mode, events, repeats, precision="fl
     }
 
 
-def steps_of_torch(size, batch, events, repeats):
-    """Yield rows of PyTorch's step, images already on the GPU: eager with TF32 off and on, and
-    compiled with the pool before the ELU.
-    """
-    try:
-        import torch
-    except ImportError:
-        return
-    if not torch.cuda.is_available():
-        return
-    from torch.nn import functional as f
-
-    model = mc.models.microboone(size, device="reference", zero_suppression="never")
-    weights, pools = (
-        model.get_weights(),
-        [s.pool for s in model.plan().stages if isinstance(s, FusedBlock)],
-    )
-    names = [n[:-2] for n, w in weights.items() if w.ndim == 4]
-    x = (
-        torch.tensor(np.stack([e.image.to_dense() for e in events[:batch]]) * 0.01)
-        .permute(0, 3, 1, 2)
-        .cuda()
-    )
-    y = torch.tensor([e.label for e in events[:batch]]).cuda()
-
-    def loss_of(p, x, pool_first):
-        for name, pool in zip(names, pools):
-            x = f.conv2d(x, p[name + "/w"], p[name + "/b"], padding="same")
-            x = (
-                f.elu(f.max_pool2d(x, pool))
-                if pool_first
-                else f.max_pool2d(f.elu(x, inplace=True), pool)
-            )
-        x = f.elu(f.linear(x.permute(0, 2, 3, 1).flatten(1), p["fc1/w"], p["fc1/b"]))
-        return f.cross_entropy(f.linear(x, p["predictions/w"], p["predictions/b"]), y)
-
-    for tf32 in (False, True):
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.benchmark = True
-        for compiled in (False, True):
-            p = {
-                n: torch.tensor(w.transpose(3, 2, 0, 1) if w.ndim == 4 else w.T)
-                .cuda()
-                .contiguous(
-                    memory_format=torch.channels_last if w.ndim == 4 else torch.contiguous_format
-                )
-                .requires_grad_()
-                for n, w in weights.items()
-            }
-            optimizer = torch.optim.SGD(p.values(), RATE, MOMENTUM, fused=True)
-            call = torch.compile(loss_of) if compiled else loss_of
-
-            def step(p=p, optimizer=optimizer, call=call, first=compiled):
-                optimizer.zero_grad()
-                call(p, x, first).backward()
-                optimizer.step()
-
-            try:
-                torch.cuda.reset_peak_memory_stats()
-                for _ in range(3):
-                    step()
-                seconds = []
-                for _ in range(repeats):
-                    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                    begin.record()
-                    step()
-                    end.record()
-                    end.synchronize()
-                    seconds.append(begin.elapsed_time(end) / 1e3)
-                yield {
-                    "engine": f"PyTorch {torch.__version__}{' compiled, pool first' if compiled else ''}, {'TF32' if tf32 else 'fp32'}",
-                    "batch": batch,
-                    "seconds": statistics.median(seconds) / batch,
-                    "memory": torch.cuda.max_memory_allocated(),
-                }
-            except (
-                Exception
-            ) as problem:  # out of memory, or no compiler for torch.compile: said, not hidden
-                print(
-                    f"PyTorch{' compiled' if compiled else ''}, batch {batch}: {str(problem).splitlines()[0]}"
-                )
-            torch.cuda.empty_cache()
-
-
 def from_the_store(k, device, size, batch, simulator, seconds):
     """Train from a compressed store for at least so many seconds; returns (events per second,
     percent of the time in which a kernel ran, by nvidia-smi, or None where it says nothing).
     """
     store = mc.data.EventStore().load(simulator, range(2 * batch))
     model = mc.models.microboone(
-        size, device=device, input_scale=0.05 * size / 3600, optimizer=mc.SGD(RATE, MOMENTUM)
+        size, device=device, input_scale=compared_scale(size), optimizer=mc.SGD(RATE, MOMENTUM)
     )
     model.fit(store, batch_size=batch)
     watch = None
@@ -300,7 +216,7 @@ def check(device, size, events):
     for mode in ("never", "auto"):
         cpu, gpu = (
             mc.models.microboone(
-                size, device=d, input_scale=0.05 * size / 3600, zero_suppression=mode
+                size, device=d, input_scale=compared_scale(size), zero_suppression=mode
             )
             for d in ("cpu", device)
         )
@@ -310,7 +226,8 @@ def check(device, size, events):
             for n in want
         )
         print(
-            f"loss {loss2:.6f}, CPU {loss:.6f}; largest relative difference of a gradient {worst:.1e}  ({mode})"
+            f"loss {loss2:.6f}, CPU {loss:.6f}; largest relative difference of a gradient "
+            f"{worst:.1e}  ({mode})"
         )
         if not (
             abs(loss - loss2) <= 1e-4 * abs(loss) and worst < 1e-2
@@ -319,11 +236,8 @@ def check(device, size, events):
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = parser(__doc__, threads=False, json=False)
     p.add_argument("--device", default="cuda")
-    p.add_argument("--size", type=int, default=3600)
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
     p.add_argument("--repeats", type=int, default=11)
     p.add_argument("--seconds", type=float, default=10, help="how long to train from the store")
@@ -342,7 +256,8 @@ def main(argv=None):
     k, name = resolve_device(args.device)
     clock = Clock(k, args.repeats)
     print(
-        f"{name}; {platform.machine()}, {os.cpu_count()} cores; {args.size} x {args.size} pixels, medians of {args.repeats}"
+        f"{name}; {cpu_model()}, {os.cpu_count()} cores; {args.size} x {args.size} pixels, "
+        f"medians of {args.repeats}"
     )
     simulator = mc.data.Simulator(seed=0, shape=(args.size, args.size, 1))
     events = [simulator.read(i) for i in range(max(args.batch_size))]
@@ -356,7 +271,8 @@ def main(argv=None):
         or "no ceilings: not a GPU"
     )
     print(
-        f"\n{'kernel, batch ' + str(min(8, max(args.batch_size))):<28}{'us':>10}{'TFLOP/s':>10}{'of peak':>9}{'GB/s':>9}{'of copy':>9}"
+        f"\n{'kernel, batch ' + str(min(8, max(args.batch_size))):<28}{'us':>10}{'TFLOP/s':>10}"
+        f"{'of peak':>9}{'GB/s':>9}{'of copy':>9}"
     )
     kernels = list(
         rows_of_kernels(clock, args.size, min(8, max(args.batch_size)), (1142, 178, 37, 6))
@@ -369,7 +285,8 @@ def main(argv=None):
             else ["-", "-"]
         )
         print(
-            f"{r['kernel']:<28}{1e6 * r['seconds']:>10.1f}{flops:>10.2f}{parts[0]:>9}{bytes_:>9.0f}{parts[1]:>9}"
+            f"{r['kernel']:<28}{1e6 * r['seconds']:>10.1f}{flops:>10.2f}{parts[0]:>9}"
+            f"{bytes_:>9.0f}{parts[1]:>9}"
         )
 
     print(f"\n{'training step':<44}{'batch':>6}{'ms per event':>14}{'MB on the GPU':>15}")
@@ -391,7 +308,8 @@ def main(argv=None):
             *(steps_of_torch(args.size, batch, events, args.repeats) if k.name == "cuda" else ()),
         ):
             print(
-                f"{r['engine']:<44}{r['batch']:>6}{1e3 * r['seconds']:>14.3f}{r['memory'] / 1e6:>15.0f}",
+                f"{r['engine']:<44}{r['batch']:>6}{1e3 * r['seconds']:>14.3f}"
+                f"{r['memory'] / 1e6:>15.0f}",
                 flush=True,
             )
             steps.append(r)
@@ -414,18 +332,16 @@ def main(argv=None):
                 .lower()
                 + ".json"
             )
-        path.write_text(
-            json.dumps(
-                {
-                    "device": name,
-                    "size": args.size,
-                    "ceilings": top,
-                    "kernels": kernels,
-                    "steps": steps,
-                    "store": {"events_per_second": rate, "busy_percent": busy},
-                },
-                indent=1,
-            )
+        record(
+            path,
+            {
+                "device": name,
+                "size": args.size,
+                "ceilings": top,
+                "kernels": kernels,
+                "steps": steps,
+                "store": {"events_per_second": rate, "busy_percent": busy},
+            },
         )
         print(f"figures in {path}")
 

@@ -12,10 +12,7 @@ cache can be faster than the copy, which goes through memory: over 100 %. Images
 window is active and every channel has its maximum elsewhere, the worst case.
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from functools import partial
@@ -23,11 +20,14 @@ from itertools import pairwise
 
 import numba
 import numpy as np
+from common import parser, record
 from numba import njit, prange, types
 from numba.extending import intrinsic
 from rich.console import Console
 from rich.table import Table
 
+from minicnn.files import cpu_model
+from minicnn.jobs.recipe import FULL_SIZE_PARAMETERS
 from minicnn.kernels import cpu, reference
 from minicnn.kernels.cpu.tile import LANES, Emit
 from minicnn.kernels.workspace import Workspace
@@ -202,10 +202,10 @@ def kernels(size):
         None,
         3 * w.nbytes,
     )
-    v = [np.zeros(1_245_705, np.float32) for _ in range(3)]
+    v = [np.zeros(FULL_SIZE_PARAMETERS, np.float32) for _ in range(3)]
     yield (
         "sgd",
-        "1,245,705",
+        f"{FULL_SIZE_PARAMETERS:,}",
         partial(cpu.sgd, *v, 0.01, 0.9, out=(v[0], v[2])),
         None,
         5 * v[0].nbytes,
@@ -227,7 +227,7 @@ def training_step(blocks, image, w1, b1):
     costs.
     """
     w2, b2, label = noise(32, 5, scale=0.2), np.zeros(5, np.float32), np.array([2])
-    flat, gradient, velocity = (np.zeros(1_245_705, np.float32) for _ in range(3))
+    flat, gradient, velocity = (np.zeros(FULL_SIZE_PARAMETERS, np.float32) for _ in range(3))
 
     def step():
         x, kept = image, []
@@ -249,32 +249,23 @@ def training_step(blocks, image, w1, b1):
     return step
 
 
-def machine(threads):
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as f:
-            model = next(
-                (line.split(":")[1].strip() for line in f if line.startswith("model name")), model
-            )
+def setting(threads):
     return (
-        f"{model}, {os.cpu_count()} cores, {threads} threads, {LANES} float32 lanes, numba {numba.__version__}, "
-        f"numpy {np.__version__}"
+        f"{cpu_model()}, {os.cpu_count()} cores, {threads} threads, {LANES} float32 lanes, "
+        f"numba {numba.__version__}, numpy {np.__version__}"
     )
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, default=min(2, numba.config.NUMBA_NUM_THREADS))
-    parser.add_argument(
+    p = parser(__doc__, threads=False)
+    p.add_argument("--threads", type=int, default=min(2, numba.config.NUMBA_NUM_THREADS))
+    p.add_argument(
         "--size", type=int, default=3600, help="rows and columns of the image (625 at least)"
     )
-    parser.add_argument("--repeat", type=int, default=9)
-    parser.add_argument("--json", help="write the results to this file")
-    args = parser.parse_args()
+    p.add_argument("--repeat", type=int, default=9)
+    args = p.parse_args()
     if args.size < 625:
-        parser.error(f"four poolings of 5 need at least 625 pixels, got --size {args.size}")
+        p.error(f"four poolings of 5 need at least 625 pixels, got --size {args.size}")
     cpu.set_threads(args.threads)
     start = time.perf_counter()
     check()
@@ -303,7 +294,8 @@ def main():
     peak, bandwidth = max(limits.flop), max(limits.bytes)
     usual = statistics.median(limits.flop) / peak
     table = Table(
-        title=f"{machine(args.threads)}\nlimits: {peak / 1e9:.0f} GFLOP/s multiply-adds in registers, "
+        title=f"{setting(args.threads)}\nlimits: {peak / 1e9:.0f} GFLOP/s multiply-adds in "
+        "registers, "
         f"{bandwidth / 1e9:.1f} GB/s copy; checks and compilation {ready:.1f} s (not timed below)"
     )
     for column in ("kernel", "shape", "median ms", "min - max ms", "rate", "of limit"):
@@ -327,23 +319,21 @@ def main():
     print(f"blocks 2-4 forward together: {100 * share:.0f} % of the limit")
     if usual < 0.93:
         print(
-            f"The machine was shared: its median speed on registers was {100 * usual:.0f} % of its best; times are too long."
+            f"The machine was shared: its median speed on registers was {100 * usual:.0f} % of "
+            "its best; times are too long."
         )
-    if args.json:
-        with open(args.json, "w") as f:
-            json.dump(
-                {
-                    "machine": machine(args.threads),
-                    "threads": args.threads,
-                    "peak_flops": peak,
-                    "usual_share_of_peak": usual,
-                    "copy_bytes_per_s": bandwidth,
-                    "compile_and_check_s": ready,
-                    "kernels": rows,
-                },
-                f,
-                indent=1,
-            )
+    record(
+        args.json,
+        {
+            "setting": setting(args.threads),
+            "threads": args.threads,
+            "peak_flops": peak,
+            "usual_share_of_peak": usual,
+            "copy_bytes_per_s": bandwidth,
+            "compile_and_check_s": ready,
+            "kernels": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -7,18 +7,16 @@ First checks that losses are the same with and without, and that the parts add u
 clock of their own.
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import time
 
 import numpy as np
+from common import parser, record
 
 import minicnn as mc
 from minicnn import trace
-from minicnn.parallel import threads_per_rank
+from minicnn.files import cpu_model
 from minicnn.train.fit import train_step
 
 
@@ -71,14 +69,9 @@ def measure(model, batches, steps):
 
 
 def main():
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    p.add_argument("--size", type=int, default=3600)
+    p = parser(__doc__)
     p.add_argument("--batch-size", type=int, default=8)
     p.add_argument("--steps", type=int, default=20)
-    p.add_argument("--threads", type=int, default=threads_per_rank(None))
-    p.add_argument("--json", help="write the figures to this file")
     args = p.parse_args()
     models = [
         mc.models.microboone(args.size, device="cpu", optimizer=mc.SGD(0.0)) for _ in range(2)
@@ -101,7 +94,8 @@ def main():
     price_off, price_on = cost_of_a_span(), cost_of_a_span(trace.Ledger(True))
     difference = statistics.median(b - a for a, b in zip(off, on))
     print(
-        f"{args.size} x {args.size}, batch {args.batch_size}, {args.threads} threads, {platform.machine()}, {os.cpu_count()} cores; "
+        f"{args.size} x {args.size}, batch {args.batch_size}, {args.threads} threads, "
+        f"{cpu_model()}, {os.cpu_count()} cores; "
         f"median of {args.steps} steps each, in turns"
     )
     print(
@@ -109,25 +103,23 @@ def main():
         f"paired difference {1e3 * difference:+.3f} ms = {100 * difference / step:+.2f} %"
     )
     print(
-        f"{spans} spans a step; an empty one costs {1e9 * price_off:.0f} ns off = {100 * spans * price_off / step:.3f} % of the step, "
+        f"{spans} spans a step; an empty one costs {1e9 * price_off:.0f} ns off = "
+        f"{100 * spans * price_off / step:.3f} % of the step, "
         f"{1e9 * price_on:.0f} ns on = {100 * spans * price_on / step:.3f} %"
     )
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(
-                {
-                    "size": args.size,
-                    "batch": args.batch_size,
-                    "threads": args.threads,
-                    "off": off,
-                    "on": on,
-                    "spans": spans,
-                    "span_off": price_off,
-                    "span_on": price_on,
-                },
-                file,
-                indent=1,
-            )
+    record(
+        args.json,
+        {
+            "size": args.size,
+            "batch": args.batch_size,
+            "threads": args.threads,
+            "off": off,
+            "on": on,
+            "spans": spans,
+            "span_off": price_off,
+            "span_on": price_on,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """One training step of the talk's network in minicnn, Keras/TensorFlow and PyTorch: the same
 events, the same weights, one run.
 
-    pip install minicnn[peers]       # keras, tensorflow-cpu and torch (its CPU wheel: --index-url https://download.pytorch.org/whl/cpu)
-    python benchmarks/peers.py [--batch-size 1 8] [--events FILE] [--real FILE] [--noise] [--engines NAME ...] [--repeats 5]
-                               [--threads 2] [--size 3600] [--json FILE] [--plot PNG]
+    pip install minicnn[peers]       # keras, tensorflow-cpu and torch
+    python benchmarks/peers.py [--batch-size 1 8] [--events FILE] [--real FILE] [--noise]
+                               [--engines NAME ...] [--repeats 5] [--threads 2] [--size 3600]
+                               [--json FILE] [--plot PNG]
+
+torch's CPU wheel: pip install torch --index-url https://download.pytorch.org/whl/cpu
 
 A step is forward, backward and the update (SGD, momentum 0.9), with the packing of weights; all in
 float32. Peers get their batch as a dense, scaled array that is ready before the clock starts;
@@ -25,22 +28,22 @@ cosmics, and its mirror images; --noise: Gaussian noise in every pixel, where no
 anything.
 """
 
-import argparse
 import importlib
 import importlib.util
-import json
 import os
-import platform
 import statistics
 import time
 from contextlib import suppress
 
 import numpy as np
+import psutil
+from common import parser, record
 from peers_check import check
 from peers_engines import ENGINES, OURS, SLOW, Worker, initial_weights
+from peers_report import draw, fastest_peer, goals, print_table
 
 import minicnn as mc
-from minicnn.parallel import threads_per_rank
+from minicnn.files import cpu_model
 
 #: A peer this many times slower than the fastest is left out of larger batches.
 SLOWER = 1.4
@@ -109,14 +112,7 @@ def installed(engines):
 
 def free_memory():
     """Return the memory that is free, in MB."""
-    try:
-        with open("/proc/meminfo") as file:
-            return (
-                next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
-                / 1024
-            )
-    except OSError:
-        return float("inf")
+    return psutil.virtual_memory().available / 2**20
 
 
 def choose(engines, rows, first, size):
@@ -146,11 +142,13 @@ def choose(engines, rows, first, size):
         needed = r["idle"] + (r["memory"] - r["idle"]) * size / r["batch"]
         if r["median"] > SLOWER * best["median"]:
             print(
-                f"{name}: batch {size} left out, {r['median'] / best['median']:.1f} times slower than {best['engine']}"
+                f"{name}: batch {size} left out, {r['median'] / best['median']:.1f} times slower "
+                f"than {best['engine']}"
             )
         elif needed > left:
             print(
-                f"{name}: batch {size} left out, it would need about {needed / 1024:.0f} GB, {left / 1024:.0f} GB are left for it"
+                f"{name}: batch {size} left out, it would need about {needed / 1024:.0f} GB, "
+                f"{left / 1024:.0f} GB are left for it"
             )
         else:
             chosen.append(name)
@@ -163,10 +161,10 @@ def measure(engines, args, weights, sets):
     rows, first, smallest = [], next(iter(sets)), min(args.batch_size)
     for size in sorted(args.batch_size):
         chosen = choose(engines, rows, first, size)
-        everyone = [Worker(name, args.size, weights, args.threads) for name in chosen]
+        workers = [Worker(name, args.size, weights, args.threads) for name in chosen]
         for events, (images, labels) in sets.items():
             workers = [
-                w for w in everyone if w.engine in OURS or events == first or size == smallest
+                w for w in workers if w.engine in OURS or events == first or size == smallest
             ]
             samples = {name: [] for name in chosen}
             for repeat in range(-1, args.repeats):
@@ -197,139 +195,9 @@ def measure(engines, args, weights, sets):
                         "samples": seconds,
                     }
                 )
-        for worker in everyone:
+        for worker in workers:
             worker.stop()
     return rows
-
-
-def fastest_peer(rows, events):
-    """Return the row of the peer with the least time per event, None without peers; from the first
-    set what this one lacks.
-    """
-    peers = [r for r in rows if r["engine"] not in OURS]
-    here = [r for r in peers if r["events"] == events]
-    known = {(r["engine"], r["batch"]) for r in here}
-    here += [
-        r
-        for r in peers
-        if r["events"] == rows[0]["events"] and (r["engine"], r["batch"]) not in known
-    ]
-    return min(here, key=lambda r: r["median"], default=None)
-
-
-def print_table(rows, sets):
-    for events, (images, _) in sets.items():
-        lit = np.mean(
-            [
-                np.count_nonzero(image) / image.size
-                if isinstance(image, np.ndarray)
-                else image.nnz / np.prod(image.shape[:2])
-                for image in images
-            ]
-        )
-        peer = fastest_peer(rows, events)
-        print(f"\n{events}: {len(images)} events, {100 * lit:.3g} % of the pixels lit")
-        print(
-            f"{'engine':<26}{'batch':>6}{'ms per event':>14}{'min':>9}{'max':>9}{'peak MB':>9}{'times faster than the fastest peer':>36}"
-        )
-        for r in sorted(
-            (r for r in rows if r["events"] == events), key=lambda r: (r["batch"], -r["median"])
-        ):
-            ratio = f"{peer['median'] / r['median']:.2f}" if peer else "-"
-            print(
-                f"{r['engine']:<26}{r['batch']:>6}{1e3 * r['median']:>14.1f}{1e3 * r['min']:>9.1f}{1e3 * r['max']:>9.1f}"
-                f"{r['memory']:>9.0f}{ratio:>36}"
-            )
-
-
-def goals(rows):
-    """Return [(what, required, measured, reached)] of the figures that minicnn must reach."""
-    out = []
-
-    def row(engine, batch, events):
-        return next(
-            (r for r in rows if (r["engine"], r["batch"], r["events"]) == (engine, batch, events)),
-            None,
-        )
-
-    def faster(engine, batch, events, required):
-        r, peer = row(engine, batch, events), fastest_peer(rows, events)
-        if r and peer:
-            ratio, least = peer["median"] / r["median"], peer["min"] / r["min"]
-            out.append(
-                (
-                    f"{engine}, {events}, batch {batch}: times faster than {peer['engine']} (batch {peer['batch']})",
-                    f">= {required}, by the least times {least:.1f}",
-                    f"{ratio:.2f}",
-                    ratio >= required,
-                )
-            )
-
-    first = rows[0]["events"] if rows else ""
-    dense_, sparse = OURS
-    batches = sorted({r["batch"] for r in rows})
-    for batch in batches:
-        faster(dense_, batch, first, 5)
-    for batch in batches:
-        faster(sparse, batch, first, 40 if batch == 1 else 50)
-    for batch in batches:
-        faster(sparse, batch, "real", 15)
-    for batch in batches:
-        a, b = row(sparse, batch, "noise"), row(dense_, batch, "noise")
-        if a and b:
-            # Both take their turns one after the other, so each pair of turns has a ratio.
-            ratio = statistics.median(x / y for x, y in zip(a["samples"], b["samples"]))
-            out.append(
-                (
-                    f"{sparse}, noise, batch {batch}: time relative to {dense_}",
-                    "<= 1.05",
-                    f"{ratio:.3f}",
-                    ratio <= 1.05,
-                )
-            )
-    for engine, limit in ((sparse, 400), (dense_, 600)):
-        r = row(engine, batches[-1] if batches else 0, first)
-        if r:
-            out.append(
-                (
-                    f"{engine}, {first}, batch {r['batch']}: peak memory in MB",
-                    f"<= {limit}",
-                    f"{r['memory']:.0f}",
-                    r["memory"] <= limit,
-                )
-            )
-    return out
-
-
-def draw(rows, path):
-    """Write a picture of time and memory per engine; time on a logarithmic axis."""
-    from matplotlib.figure import Figure
-
-    sets = list(dict.fromkeys(r["events"] for r in rows))
-    figure = Figure(figsize=(11, 1.2 + 0.28 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(sets), 2, squeeze=False, sharex="col")
-    for (left, right), events in zip(axes, sets):
-        some = sorted((r for r in rows if r["events"] == events), key=lambda r: -r["median"])
-        names = [f"{r['engine']}, batch {r['batch']}" for r in some]
-        colors = ["tab:green" if r["engine"] in OURS else "tab:gray" for r in some]
-        for axis, values, text in (
-            (left, [1e3 * r["median"] for r in some], "ms per event"),
-            (right, [r["memory"] for r in some], "peak memory, MB"),
-        ):
-            bars = axis.barh(names, values, color=colors)
-            axis.bar_label(
-                bars,
-                [f"{v:,.0f}" if v >= 100 else f"{v:.1f}" for v in values],
-                padding=2,
-                fontsize=7,
-            )
-            axis.set_xscale("log")
-            axis.set_xlabel(text)
-            axis.margins(x=0.15)
-        left.set_title(events, loc="left", fontsize=10)
-        left.tick_params(labelsize=8)
-        right.set_yticks([])
-    figure.savefig(path, dpi=120)
 
 
 def versions(engines):
@@ -351,9 +219,7 @@ def versions(engines):
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = parser(__doc__, plot=True)
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
     p.add_argument("--events", help="take events of this file instead of simulated ones")
     p.add_argument("--real", metavar="FILE", help="measure on the first event of this file too")
@@ -374,11 +240,7 @@ def main(argv=None):
     )
     p.add_argument("--pause", type=float, default=0.3, help="seconds between two turns")
     p.add_argument("--number", type=int, default=16, help="events")
-    p.add_argument("--size", type=int, default=3600)
     p.add_argument("--seed", type=int, default=0, help="of the simulated events")
-    p.add_argument("--threads", type=int, default=threads_per_rank(None), help="of each engine")
-    p.add_argument("--json", help="write the figures to this file")
-    p.add_argument("--plot", metavar="PNG", help="draw the figures into this file")
     args = p.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(
         args.threads
@@ -389,8 +251,10 @@ def main(argv=None):
         raise SystemExit("none of these engines is installed")
     found = ", ".join(f"{name} {number}" for name, number in versions(engines).items())
     print(
-        f"training step at {args.size} x {args.size}, float32, {args.threads} threads of {os.cpu_count()} cores, {platform.machine()}; "
-        f"{found}\nmedian, least and most of {args.repeats} turns; load average before: {', '.join(f'{x:.2f}' for x in load)}"
+        f"training step at {args.size} x {args.size}, float32, {args.threads} threads of "
+        f"{os.cpu_count()} cores, {cpu_model()}; "
+        f"{found}\nmedian, least and most of {args.repeats} turns; load average before: "
+        f"{', '.join(f'{x:.2f}' for x in load)}"
     )
     weights, sets = initial_weights(args.size), event_sets(args)
     images, labels = next(iter(sets.values()))
@@ -402,23 +266,19 @@ def main(argv=None):
         print("\nmust reach (on 2 cores, at size 3600)")
         for what, required, measured, ok in reached:
             print(f"{'yes' if ok else 'NO':<5}{what:<96}{measured:>9}   {required}")
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(
-                {
-                    "size": args.size,
-                    "threads": args.threads,
-                    "cores": os.cpu_count(),
-                    "versions": versions(engines),
-                    "load": load,
-                    "differences": differences,
-                    "rows": rows,
-                    "goals": reached,
-                },
-                file,
-                indent=1,
-            )
-            file.write("\n")
+    record(
+        args.json,
+        {
+            "size": args.size,
+            "threads": args.threads,
+            "cores": os.cpu_count(),
+            "versions": versions(engines),
+            "load": load,
+            "differences": differences,
+            "rows": rows,
+            "goals": reached,
+        },
+    )
     if args.plot:
         draw(rows, args.plot)
 

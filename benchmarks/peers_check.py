@@ -25,7 +25,8 @@ def check(engines, args, weights, images, labels):
             able.append(name)
     first, differences = able[0], {}
     print(
-        f"\ncheck on {len(images)} events against {first}: loss {results[first][0]:.6f}; differences relative in norm, the worst layer"
+        f"\ncheck on {len(images)} events against {first}: loss {results[first][0]:.6f}; "
+        "differences relative in norm, the worst layer"
     )
     print(f"{'engine':<26}" + "".join(f"{what:>30}" for what in TOLERANCE))
     for name in able[1:]:

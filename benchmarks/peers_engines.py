@@ -8,16 +8,15 @@ makes x and y of events; ``step(x, y)`` trains and returns the loss, ``gradients
 
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from contextlib import suppress
 
 import numpy as np
+from common import MOMENTUM, RATE, compared_scale
 
 import minicnn as mc
-
-RATE, MOMENTUM = 1e-3, 0.9
+from minicnn.parallel.machine import peak_memory_bytes
 
 
 class Minicnn:
@@ -29,7 +28,7 @@ class Minicnn:
             device="cpu",
             optimizer=mc.SGD(RATE, MOMENTUM),
             zero_suppression=mode,
-            input_scale=scale(size),
+            input_scale=compared_scale(size),
         )
         self.model.kernels.set_threads(threads)
         self.model.set_weights(weights)
@@ -191,11 +190,6 @@ OURS = "minicnn dense", "minicnn zero-suppressed"
 SLOW = ("torch compiled",)
 
 
-def scale(size):
-    """What pixels are multiplied by."""
-    return 0.01 * size / 3600
-
-
 def kernels(weights):
     """Return [(layer, its weights without the bias)] in layer order."""
     return [(name[:-2], w) for name, w in weights.items() if name.endswith("/w")]
@@ -203,7 +197,7 @@ def kernels(weights):
 
 def dense(images):
     """Return images (sparse or not) as one scaled array (N, H, W, 1)."""
-    factor = np.float32(scale(images[0].shape[0]))
+    factor = np.float32(compared_scale(images[0].shape[0]))
     out = np.empty((len(images), *images[0].shape), np.float32)
     for row, image in zip(out, images):
         np.multiply(image if isinstance(image, np.ndarray) else image.to_dense(), factor, row)
@@ -287,15 +281,7 @@ class Job:
 
 def peak_memory():
     """Return the largest resident size of this process in MB."""
-    try:  # getrusage would also count the parent's pages before exec
-        with open("/proc/self/status") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-            1 << 20 if sys.platform == "darwin" else 1024
-        )
+    return peak_memory_bytes() / 2**20
 
 
 class Worker:

@@ -1,9 +1,11 @@
 """The talk's scaling figures, from real runs on this machine, each with the performance model's
 line beside it.
 
-    python benchmarks/scaling.py                              measure what is missing, then draw docs/scaling.md and its picture
+    python benchmarks/scaling.py                              measure what is missing, then draw
     python benchmarks/scaling.py --parts throughput speedup   only these, anew
     python benchmarks/scaling.py --parts                      only draw
+
+Makes docs/scaling.md and its picture.
 
 Results are kept in --results as they come, so that a run that is cut short goes on where it was.
 Parts: throughput (reading and compressing events, and fetching them, against ranks), speedup
@@ -13,27 +15,28 @@ and marked.
 """
 
 import argparse
-import json
-import math
 import os
-import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from common import mpiexec, parser, record
+from scaling_report import PAGE, draw, tables
+
 import minicnn as mc
-from minicnn.inspect.calibrate import measure
-from minicnn.inspect.performance import Calibration, Model, Setting
+from minicnn.files import atomic_write, read_json, write_json
+from minicnn.inspect.calibrate import MeasureOptions, measure
+from minicnn.inspect.performance import Calibration, ScalingModel
+from minicnn.jobs.recipe import Recipe
 from minicnn.parallel import agree, everywhere, threads_per_rank, world
 
 PARTS = ("throughput", "speedup", "gpus", "loss")
 
 
 def arguments():
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = parser(__doc__, threads=False, json=False)
     p.add_argument(
         "--parts",
         nargs="*",
@@ -41,7 +44,6 @@ def arguments():
         help="measure these anew (default: those that are missing)",
     )
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 8])
-    p.add_argument("--size", type=int, default=3600)
     p.add_argument(
         "--batch-size", type=int, default=32, help="events per step and rank, for the speed-up"
     )
@@ -91,9 +93,9 @@ def main():
         with world() as comm:
             result = WORKERS[args.worker[0]](comm, args)
             if not comm or comm.rank == 0:
-                Path(args.worker[1]).write_text(json.dumps(result))
+                write_json(args.worker[1], result)
         return
-    results = json.loads(args.results.read_text()) if args.results.exists() else {}
+    results = read_json(args.results) if args.results.exists() else {}
     results |= {"cores": threads_per_rank(None), "size": args.size, "batch": args.batch_size}
     for part in PARTS if args.parts is None else args.parts:
         counts = args.scales if part == "loss" else args.ranks if part != "gpus" else on_gpus(args)
@@ -106,12 +108,12 @@ def main():
                 )
                 results[part] = done = dict(sorted(done.items(), key=lambda item: int(item[0])))
                 args.results.parent.mkdir(parents=True, exist_ok=True)
-                args.results.write_text(json.dumps(results, indent=1) + "\n")
+                record(args.results, results)
                 print(f"{part} {one}: {time.perf_counter() - start:.0f} s", flush=True)
-    text = tables(results, Model(Calibration.load_file(args.calibration)))
+    text = tables(results, ScalingModel(Calibration.load_file(args.calibration)))
     print(text)
-    draw(args.out / "scaling.png", results, Model(Calibration.load_file(args.calibration)))
-    (args.out / "scaling.md").write_text(PAGE.format(text=text))
+    draw(args.out / "scaling.png", results, ScalingModel(Calibration.load_file(args.calibration)))
+    atomic_write(args.out / "scaling.md", PAGE.format(text=text))
     print(f"wrote {args.out}/scaling.md and {args.out}/scaling.png")
 
 
@@ -144,15 +146,8 @@ def on_ranks(args, part, ranks):
     """Run this file's worker on so many ranks; return what it measured."""
     simulated(args, max(args.ranks) * args.events_per_rank)
     out = args.cache / f"scaling-worker-{os.getpid()}.json"
-    mpiexec = (
-        shutil.which("mpiexec", path=str(Path(sys.executable).parent))
-        or shutil.which("mpiexec")
-        or "mpiexec"
-    )
     command = [
-        mpiexec,
-        "-n",
-        str(ranks),
+        *mpiexec(ranks),
         sys.executable,
         __file__,
         "--worker",
@@ -172,7 +167,7 @@ def on_ranks(args, part, ranks):
         )
         if done.returncode or not out.exists():
             raise SystemExit(f"{part} on {ranks} ranks failed: {done.stderr[-2000:]}")
-        return json.loads(out.read_text())
+        return read_json(out)
     finally:
         out.unlink(missing_ok=True)
 
@@ -205,17 +200,16 @@ def throughput(comm, args):
 def speedup(comm, args, device="cpu"):
     """Return events/s and the parts of a step of a real training on these ranks, a thread each."""
     path = simulated(args, max(args.ranks) * args.events_per_rank)
-    found = measure(
-        comm,
-        path,
+    options = MeasureOptions(
         args.size,
         args.batch_size,
         1,
         args.events_per_rank,
-        epochs=4,
         computing=False,
+        epochs=4,
         device=device,
     )
+    found = measure(comm, path, options)
     training = found["training"]
     return training | {"rate": (comm.size if comm else 1) * args.batch_size / training["step"]}
 
@@ -234,23 +228,16 @@ def loss(args, scale):
         held = mc.data.EventStore().load(
             source, range(args.loss_events, args.loss_events + validation)
         )
-    batch, far = args.loss_batch * scale, args.size // 20
-    updates = -(-args.loss_events // batch)
-    rate = args.loss_rate * scale**0.5
-    rate = mc.optim.warmup(
-        mc.optim.cosine(rate, updates * args.epochs, rate / 50), max(1, updates // 4)
+    recipe = Recipe(
+        size=args.size,
+        epochs=args.epochs,
+        batch_size=args.loss_batch * scale,
+        learning_rate=args.loss_rate * scale**0.5,
     )
-    optimizer = mc.Adam(rate).share("fc1", updates * args.epochs * 3 // 4)
-    model = mc.models.microboone(
-        args.size,
-        input_scale=0.1 * args.size / 3600,
-        input_knee=100 * 3600 / args.size,
-        optimizer=optimizer,
-    )
-    t = mc.data.transforms
-    train = t.Augmented(
-        train, t.Compose([t.MirrorWire(), t.MirrorTime(), t.Shift(far, far), t.GainJitter(0.05)]), 0
-    )
+    updates = recipe.steps_per_epoch(args.loss_events)
+    recipe = replace(recipe, warmup=max(1, updates // 4))
+    model = recipe.build_model(recipe.build_optimizer(updates))
+    batch, train = recipe.batch_size, recipe.augmented(train)
     try:
         history = model.fit(
             train,
@@ -278,197 +265,6 @@ def gpus(comm, args):
 
 WORKERS = {"throughput": throughput, "speedup": speedup, "gpus": gpus}
 
-
-# ------------------------------------------------------------------------------------------ telling
-def predicted(model, results, ranks):
-    """Return the model's Step for a measured rank count on this machine."""
-    return model.step(
-        ranks, results["batch"], Setting(model.calibration.inner, 1 << 30, cores=results["cores"])
-    )
-
-
-def tables(results, model):
-    """Return all figures as text."""
-    cores, lines = results["cores"], []
-
-    def note(ranks):
-        return "" if int(ranks) <= cores else "   more ranks than cores"
-
-    if "throughput" in results:
-        lines += [
-            "Data throughput",
-            f"{'ranks':>7}{'loaded, events/s':>18}{'images, MB/s':>15}{'fetched, events/s':>19}"
-            f"{'kB per event':>14}",
-        ]
-        for r, one in results["throughput"].items():
-            lines.append(
-                f"{r:>7}{one['load']:>18.0f}{one['load_MBps']:>15.0f}{one['fetch']:>19.0f}{one['bytes_per_event'] / 1e3:>14.1f}"
-                f"{note(r)}"
-            )
-    if "speedup" in results:
-        first = next(iter(results["speedup"].values()))["rate"]
-        lines += [
-            "",
-            f"Training, {results['batch']} events per rank and step, one thread per rank",
-            f"{'ranks':>7}{'events/s':>10}{'speed-up':>10}{'model':>8}{'waiting':>10}{'exposed communication':>23}",
-        ]
-        for r, one in results["speedup"].items():
-            step = predicted(model, results, int(r))
-            lines.append(
-                f"{r:>7}{one['rate']:>10.1f}{one['rate'] / first:>10.2f}{step.rate / predicted(model, results, 1).rate:>8.2f}"
-                f"{100 * one['wait'] / one['step']:>8.1f} %{100 * one['communication'] / one['step']:>21.2f} %{note(r)}"
-            )
-    if "gpus" in results:
-        first = next(iter(results["gpus"].values()))["rate"]
-        lines += [
-            "",
-            f"Training on GPUs, one rank each, {results['batch']} events per rank and step",
-            f"{'GPUs':>7}{'events/s':>10}{'speed-up':>10}{'waiting':>10}{'exposed communication':>23}",
-        ]
-        lines += [
-            f"{r:>7}{one['rate']:>10.1f}{one['rate'] / first:>10.2f}{100 * one['wait'] / one['step']:>8.1f} %"
-            f"{100 * one['communication'] / one['step']:>21.2f} %"
-            for r, one in results["gpus"].items()
-        ]
-    if "loss" in results:
-        epochs = max(len(one.get("loss", ())) for one in results["loss"].values())
-        lines += [
-            "",
-            "Validation loss against epochs (training loss of the last), by effective batch size",
-            f"{'batch':>7}{'updates':>9}"
-            + "".join(f"{e:>8}" for e in range(1, epochs + 1))
-            + f"{'training':>11}{'accuracy':>10}",
-        ]
-        for one in results["loss"].values():
-            lines.append(
-                f"{one['batch']:>7}"
-                + (
-                    f"  {one['failed']}"
-                    if "failed" in one
-                    else f"{one['updates']:>9}"
-                    + "".join(f"{v:>8.4f}" for v in one["val_loss"])
-                    + f"{one['loss'][-1]:>11.4f}{one['val_accuracy'][-1]:>10.3f}"
-                )
-            )
-    return "\n".join(lines)
-
-
-def draw(path, results, model):
-    """Draw the figures; those beyond the cores are hollow."""
-    from matplotlib.figure import Figure
-
-    panels = 4 if "gpus" in results else 3
-    figure = Figure(figsize=(14 * panels / 3, 4.4), dpi=110, layout="constrained")
-    a, b, *middle, c = figure.subplots(1, panels)
-    cores = results["cores"]
-
-    def points(axes, part, key, label, colour, most=cores):
-        counts = sorted(map(int, results[part]))
-        values = [results[part][str(r)][key] for r in counts]
-        axes.plot(counts, values, "-", color=colour, alpha=0.4)
-        for r, v in zip(counts, values):
-            axes.plot(
-                r,
-                v,
-                "o",
-                color=colour,
-                fillstyle="full" if r <= most else "none",
-                label=label if r == counts[0] else None,
-            )
-
-    if "throughput" in results:
-        points(a, "throughput", "load", "read and compress into memory", "C0")
-        points(a, "throughput", "fetch", "fetch and decompress", "C1")
-        first = results["throughput"][min(results["throughput"], key=int)]
-        counts = sorted(map(int, results["throughput"]))
-        for key, colour in (("load", "C0"), ("fetch", "C1")):
-            a.plot(
-                counts,
-                [first[key] * min(r, cores) for r in counts],
-                "--",
-                color=colour,
-                linewidth=1,
-            )
-        a.plot([], [], "k--", linewidth=1, label="cores x one rank")
-        a.set(title="data throughput", ylabel="events/s", yscale="log")
-    if "speedup" in results:
-        counts = sorted(map(int, results["speedup"]))
-        points(b, "speedup", "rate", "measured", "C0")
-        b.plot(
-            counts,
-            [predicted(model, results, r).rate for r in counts],
-            "k--",
-            linewidth=1,
-            label="performance model",
-        )
-        b.set(
-            title=f"training, {results['batch']} events per rank and step",
-            ylabel="events/s",
-            ylim=(0, None),
-        )
-    for axes in middle:
-        points(axes, "gpus", "rate", "measured", "C2", math.inf)
-        first = results["gpus"][min(results["gpus"], key=int)]["rate"] / int(
-            min(results["gpus"], key=int)
-        )
-        axes.plot(
-            list(map(int, results["gpus"])),
-            [first * int(r) for r in results["gpus"]],
-            "k--",
-            linewidth=1,
-            label="GPUs x one",
-        )
-        axes.set(
-            title=f"training on GPUs, {results['batch']} events per rank and step",
-            ylabel="events/s",
-            ylim=(0, None),
-            xlabel="GPUs",
-        )
-    for axes in (a, b):
-        axes.set_xscale("log", base=2)
-        axes.set_xlabel(f"ranks (hollow: more than the {cores} cores)")
-    for one in results.get("loss", {}).values():
-        if "failed" not in one:
-            c.plot(
-                range(1, 1 + len(one["val_loss"])),
-                one["val_loss"],
-                "o-",
-                markersize=3,
-                label=f"batch {one['batch']}",
-            )
-    c.set(
-        title="validation loss, by effective batch size",
-        xlabel="epoch",
-        ylabel="cross-entropy per event",
-    )
-    for axes in (a, b, *middle, c):
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
-    figure.savefig(path)
-
-
-PAGE = """# Scaling, measured
-
-    python benchmarks/scaling.py
-
-makes the talk's figures from real runs on this machine: 2 cores, one thread per rank, ranks not bound. Figures are kept in
-`benchmarks/results/scaling-2-cores.json`; what is there is not measured again.
-
-![throughput, speed-up, loss](scaling.png)
-
-```
-{text}
-```
-
-More ranks than cores share them, and waiting ranks keep a core busy, which the model leaves out: it predicts more than was measured
-there. For larger machines see [model.md](model.md). The loss curves train the talk's network as the main job does (Adam, augmented events,
-one set of weights for all positions at first) on 3,000 simulated events at full resolution and validate on 600; the learning rate grows as
-the root of the batch (Malladi et al. 2022), so all curves see the same events and differ in the number of updates. Up to a batch of 32 they
-end alike; at 64, whose rate is 0.0028, training breaks down: the ELUs saturate and the loss stays at that of chance. One process computes
-them, because N ranks of b events compute what one rank of N x b does (a test). The talk's speed-up against GPUs joins the figures where the
-command finds GPUs; this page's machine has none.
-"""
 
 if __name__ == "__main__":
     main()

@@ -4,8 +4,10 @@ work is spread.
     mpiexec -n 2 python benchmarks/shared_store.py [--events FILE] [--number 1000] [--batch-size 32]
     [--json FILE]
 
-    private shards    every rank keeps its own part: no other rank can read it, an event stays with its rank for the whole training
-    private copies    every rank keeps all events of the node, which is what mixing them anew in every epoch takes without sharing
+    private shards    every rank keeps its own part: no other rank can read it, an event stays with
+                      its rank for the whole training
+    private copies    every rank keeps all events of the node, which is what mixing them anew in
+                      every epoch takes without sharing
     shared            every rank loads its part into memory of the node, and reads all of it
 
 Memory is what the node's ranks gained together, pages that several of them hold counted once (Pss,
@@ -14,15 +16,14 @@ of the ranks, averaged over an epoch: the others wait for that one. First all st
 with the file, event by event, on as many events as --check says.
 """
 
-import argparse
 import ctypes
 import gc
-import json
 import os
 import tempfile
 import time
 
 import numpy as np
+from common import parser, record
 
 import minicnn as mc
 from minicnn.parallel import ordered, together, world
@@ -117,9 +118,7 @@ def measure(kind, comm, path, args):
 
 
 def main(comm):
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = parser(__doc__, threads=False)
     p.add_argument("--events", help="event file (default: simulated events)")
     p.add_argument("--number", type=int, default=1000, help="events of the node")
     p.add_argument(
@@ -128,15 +127,14 @@ def main(comm):
     p.add_argument(
         "--check", type=int, default=50, help="events per rank that are compared with the file"
     )
-    p.add_argument("--size", type=int, default=3600)
-    p.add_argument("--json", help="write the figures to this file")
     args = ordered(comm, p.parse_args)
     if comm is None:
         raise SystemExit("this compares ranks: mpiexec -n 2 python benchmarks/shared_store.py")
     if args.number < args.batch_size * comm.size:
         raise together(
             ValueError(
-                f"--number {args.number} is less than one step of {comm.size} ranks x {args.batch_size} events "
+                f"--number {args.number} is less than one step of {comm.size} ranks x "
+                f"{args.batch_size} events "
                 "(--batch-size)"
             )
         )
@@ -150,11 +148,13 @@ def main(comm):
     ]
     if comm.rank == 0:
         print(
-            f"{args.number} events of {args.size} x {args.size} on {comm.size} ranks of one node, {os.cpu_count()} cores; every rank's "
+            f"{args.number} events of {args.size} x {args.size} on {comm.size} ranks of one node, "
+            f"{os.cpu_count()} cores; every rank's "
             f"sample of {args.check} events equals the file"
         )
         print(
-            f"{'store':<18}{'load s':>8}{'node memory MB':>16}{'of which data MB':>18}{'in reach of a rank':>20}{'ms to fetch':>13}"
+            f"{'store':<18}{'load s':>8}{'node memory MB':>16}{'of which data MB':>18}"
+            f"{'in reach of a rank':>20}{'ms to fetch':>13}"
             f"{'imbalance':>11}{'largest':>9}"
         )
         for r in rows:
@@ -163,23 +163,20 @@ def main(comm):
                 for key, width in (("imbalance", 11), ("largest_imbalance", 9))
             )
             print(
-                f"{r['kind']:<18}{r['seconds']:>8.2f}{r['memory'] / 1e6:>16.1f}{r['compressed'] / 1e6:>18.1f}{r['in_reach']:>20}"
+                f"{r['kind']:<18}{r['seconds']:>8.2f}{r['memory'] / 1e6:>16.1f}"
+                f"{r['compressed'] / 1e6:>18.1f}{r['in_reach']:>20}"
                 f"{1e3 * r['fetch']:>13.3f}{uneven}"
             )
-        if args.json:
-            with open(args.json, "w") as file:
-                json.dump(
-                    {
-                        "ranks": comm.size,
-                        "events": args.number,
-                        "size": args.size,
-                        "batch": args.batch_size,
-                        "rows": rows,
-                    },
-                    file,
-                    indent=1,
-                )
-                file.write("\n")
+        record(
+            args.json,
+            {
+                "ranks": comm.size,
+                "events": args.number,
+                "size": args.size,
+                "batch": args.batch_size,
+                "rows": rows,
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -7,18 +7,17 @@ apart: it happens once per machine. Before anything is timed, an event made by t
 compared bit for bit.
 """
 
-import argparse
 import hashlib
-import json
 import multiprocessing
 import os
-import platform
 import statistics
 import time
 
 import numpy as np
+from common import parser, record
 
 from minicnn.data import CLASSES
+from minicnn.files import cpu_model
 from minicnn.simulate import Simulator
 
 
@@ -47,7 +46,7 @@ def rate(shape, classes, events, repeats):
 
 
 def rate_of_processes(shape, events, repeats, processes):
-    """Return (median events/s, spread) of several processes together; their start is not counted."""
+    """Return (median events/s, spread) of several processes together, without their start."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         shares = [(shape, CLASSES, p * events, (p + 1) * events) for p in range(processes)]
         warm = pool.starmap(make, [(shape, CLASSES, 0, 1)] * processes, chunksize=1)
@@ -64,20 +63,18 @@ def rate_of_processes(shape, events, repeats, processes):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--events", type=int, default=400, help="events per timing (default 400)")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--size", type=int, default=3600)
-    parser.add_argument("--planes", type=int, default=1, choices=(1, 3))
-    parser.add_argument("--json", metavar="FILE", help="write the numbers to FILE")
-    args = parser.parse_args()
+    p = parser(__doc__, threads=False)
+    p.add_argument("--events", type=int, default=400, help="events per timing (default 400)")
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--planes", type=int, default=1, choices=(1, 3))
+    args = p.parse_args()
     shape = (args.size, args.size, args.planes)
 
     start = time.perf_counter()
     make(shape, CLASSES, 0, 1)
     first_event = time.perf_counter() - start
     out = {
-        "machine": platform.processor() or platform.machine(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "shape": shape,
         "events": args.events,
@@ -86,10 +83,11 @@ def main():
         "classes": {},
         "processes": {},
     }
-    print(f"{out['machine']}, {out['cores']} cores; image {shape[0]} x {shape[1]} x {shape[2]}")
+    print(f"{out['cpu']}, {out['cores']} cores; image {shape[0]} x {shape[1]} x {shape[2]}")
     print(f"first event, compilation included (seconds if compiled before): {first_event:.1f} s\n")
     print(
-        f"{'class':<12}{'events/s':>10}{'spread':>9}{'lit pixels (5 %, median, 95 %)':>34}{'lit fraction':>14}"
+        f"{'class':<12}{'events/s':>10}{'spread':>9}{'lit pixels (5 %, median, 95 %)':>34}"
+        f"{'lit fraction':>14}"
     )
     for name in (*CLASSES, "all"):
         median, spread, lit = rate(
@@ -104,14 +102,16 @@ def main():
             "lit_fraction": fraction,
         }
         print(
-            f"{name:<12}{median:>10.0f}{spread:>9.0f}{low:>18.0f}{middle:>8.0f}{high:>8.0f}{100 * fraction:>12.4f} %"
+            f"{name:<12}{median:>10.0f}{spread:>9.0f}{low:>18.0f}{middle:>8.0f}{high:>8.0f}"
+            f"{100 * fraction:>12.4f} %"
         )
     print()
     for processes in (1, 2):
         median, spread = rate_of_processes(shape, args.events, args.repeats, processes)
         out["processes"][processes] = {"events_per_s": median, "spread": spread}
         print(
-            f"{processes} process{'es' if processes > 1 else '  '} {median:>8.0f} events/s, spread {spread:.0f}"
+            f"{processes} process{'es' if processes > 1 else '  '} {median:>8.0f} events/s, "
+            f"spread {spread:.0f}"
         )
     full = Simulator(seed=0, shape=shape, full_noise=True)
     full.read(0)  # its memory is asked for once
@@ -119,12 +119,10 @@ def main():
     lit = [full.read(i).image.nnz for i in range(1, 11)]
     out["full_noise"] = {"events_per_s": 10 / (time.perf_counter() - start), "lit": sorted(lit)[5]}
     print(
-        f"1 process, noise of every pixel drawn {out['full_noise']['events_per_s']:.1f} events/s (10 events)"
+        f"1 process, noise of every pixel drawn {out['full_noise']['events_per_s']:.1f} events/s "
+        "(10 events)"
     )
-    if args.json:
-        with open(args.json, "w") as f:
-            json.dump(out, f, indent=1)
-            f.write("\n")
+    record(args.json, out)
 
 
 if __name__ == "__main__":

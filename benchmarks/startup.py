@@ -9,10 +9,8 @@ Compiled kernels are on disk already: a process that is not counted sees to that
 processes more that find no compiled kernel at all.
 """
 
-import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,10 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from minicnn.parallel import threads_per_rank
+from common import parser, record
 
-#: A process: its arguments are the event's file, the size and the threads; it prints (seconds of
-#: each part, time at the end, peak KB).
+from minicnn.files import cpu_model
+from minicnn.jobs.recipe import input_scale
+
+#: A process: its arguments are the event's file, the size, the threads and what pixels are
+#: multiplied by; it prints (seconds of each part, time at the end, peak bytes).
 PROCESS = """
 import sys, time
 at = [time.perf_counter()]
@@ -32,8 +33,9 @@ at.append(time.perf_counter())
 with minicnn.data.open_events(sys.argv[1]) as source:
     event = source.read(0)
 at.append(time.perf_counter())
-size, threads = int(sys.argv[2]), int(sys.argv[3])
-model = minicnn.models.microboone(size, device="cpu", input_scale=0.1 * size / 3600, optimizer=minicnn.SGD(1e-3, momentum=0.9))
+size, threads, scale = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+optimizer = minicnn.SGD(1e-3, momentum=0.9)
+model = minicnn.models.microboone(size, device="cpu", input_scale=scale, optimizer=optimizer)
 model.kernels.set_threads(threads)
 at.append(time.perf_counter())
 for _ in range(2):
@@ -41,8 +43,9 @@ for _ in range(2):
     at.append(time.perf_counter())
     end = time.time() if len(at) == 5 else end
 assert loss == loss and loss > 0, loss
-import json, resource
-print(json.dumps(([b - a for a, b in zip(at, at[1:])], end, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)))
+import json
+from minicnn.parallel.machine import peak_memory_bytes
+print(json.dumps(([b - a for a, b in zip(at, at[1:])], end, peak_memory_bytes())))
 """
 PARTS = (
     "import minicnn",
@@ -62,20 +65,21 @@ def one(event, size, threads, cache=None):
     """
     start = time.time()
     done = subprocess.run(
-        [sys.executable, "-c", PROCESS, *map(str, (event, size, threads))],
+        [sys.executable, "-c", PROCESS, *map(str, (event, size, threads, input_scale(size)))],
         check=True,
         text=True,
         stdout=subprocess.PIPE,
         env={**os.environ, "NUMBA_CACHE_DIR": cache} if cache else None,
     )
     seconds, end, memory = json.loads(done.stdout)
-    return [*seconds, end - start], memory / 1024
+    return [*seconds, end - start], memory / 2**20
 
 
 def table(title, processes):
     """Print and return the row of every part, from what ``one`` returned of each process."""
     print(
-        f"{title + f', processes: {len(processes)}':<42}{'median s':>10}{'min':>8}{'max':>8}  asked on 2 cores"
+        f"{title + f', processes: {len(processes)}':<42}{'median s':>10}{'min':>8}{'max':>8}  "
+        "asked on 2 cores"
     )
     rows = []
     for what, seconds in zip(PARTS, zip(*(seconds for seconds, _ in processes))):
@@ -98,11 +102,7 @@ def table(title, processes):
 
 
 def main():
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    p.add_argument("--size", type=int, default=3600)
-    p.add_argument("--threads", type=int, default=threads_per_rank(None))
+    p = parser(__doc__)
     p.add_argument("--repeats", type=int, default=7, help="processes")
     p.add_argument(
         "--cold",
@@ -113,11 +113,11 @@ def main():
         metavar="N",
         help="processes that have to compile all kernels",
     )
-    p.add_argument("--json", help="write the figures to this file")
     args = p.parse_args()
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
     print(
-        f"start of a process at {args.size} x {args.size}, {args.threads} threads, {os.cpu_count()} cores, {platform.machine()}; "
+        f"start of a process at {args.size} x {args.size}, {args.threads} threads, "
+        f"{os.cpu_count()} cores, {cpu_model()}; "
         f"load average before: {', '.join(f'{x:.2f}' for x in load)}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -147,19 +147,16 @@ def main():
                 "to be compiled",
                 [one(event, args.size, args.threads, f"{folder}/{i}") for i in range(args.cold)],
             )
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(
-                {
-                    "size": args.size,
-                    "threads": args.threads,
-                    "cores": os.cpu_count(),
-                    "load": load,
-                    "rows": rows,
-                },
-                file,
-                indent=1,
-            )
+    record(
+        args.json,
+        {
+            "size": args.size,
+            "threads": args.threads,
+            "cores": os.cpu_count(),
+            "load": load,
+            "rows": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

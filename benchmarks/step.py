@@ -7,27 +7,24 @@ Simulated single-particle events, weight packing and the update included; compil
 and reported.
 """
 
-import argparse
-import json
 import os
-import platform
-import resource
 import statistics
 import time
 
 import numpy as np
+from common import parser, record
 
 import minicnn as mc
-from minicnn.parallel import threads_per_rank
+from minicnn.files import cpu_model
+from minicnn.jobs.recipe import Recipe
+from minicnn.parallel.machine import peak_memory_bytes
 
 
 def measure(size, batch, threads, repeats, device="cpu"):
     """Return a dictionary with the median, minimum and maximum seconds per event of ``repeats``
     steps of ``batch`` events.
     """
-    model = mc.models.microboone(
-        size, device=device, input_scale=0.01 * size / 3600, optimizer=mc.SGD(1e-3, momentum=0.9)
-    )
+    model = Recipe(size=size).build_model(mc.SGD(1e-3, momentum=0.9), device=device)
     model.kernels.set_threads(threads)
     simulator = mc.data.Simulator(seed=0, shape=(size, size, 1))
     events = [simulator.read(i) for i in range(batch * 4)]
@@ -53,17 +50,13 @@ def measure(size, batch, threads, repeats, device="cpu"):
 
 
 def main():
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    p.add_argument("--size", type=int, default=3600)
+    p = parser(__doc__)
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
-    p.add_argument("--threads", type=int, default=threads_per_rank(None))
     p.add_argument("--repeats", type=int, default=9)
-    p.add_argument("--json", help="write the figures to this file")
     args = p.parse_args()
     print(
-        f"training step at {args.size} x {args.size}, {args.threads} threads, {os.cpu_count()} cores, {platform.machine()}, "
+        f"training step at {args.size} x {args.size}, {args.threads} threads, {os.cpu_count()} "
+        f"cores, {cpu_model()}, "
         f"median of {args.repeats}"
     )
     print(f"{'batch':>6}{'ms per event':>14}{'min':>9}{'max':>9}{'first step s':>14}")
@@ -72,22 +65,20 @@ def main():
         row = measure(args.size, batch, args.threads, args.repeats)
         rows.append(row)
         print(
-            f"{batch:>6}{1e3 * row['median']:>14.1f}{1e3 * row['min']:>9.1f}{1e3 * row['max']:>9.1f}{row['first_step']:>14.2f}"
+            f"{batch:>6}{1e3 * row['median']:>14.1f}{1e3 * row['min']:>9.1f}"
+            f"{1e3 * row['max']:>9.1f}{row['first_step']:>14.2f}"
         )
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = peak_memory_bytes() / 2**20
     print(f"peak memory of the process {memory:.0f} MB")
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(
-                {
-                    "size": args.size,
-                    "threads": args.threads,
-                    "rows": rows,
-                    "peak_memory_mb": memory,
-                },
-                file,
-                indent=1,
-            )
+    record(
+        args.json,
+        {
+            "size": args.size,
+            "threads": args.threads,
+            "rows": rows,
+            "peak_memory_mb": memory,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -4,27 +4,30 @@ the engine waits for.
     python benchmarks/store.py [--events 100] [--size 3600] [--file EVENTS] [--load EVENTS.h5]
     [--json FILE]
 
-1. For simulated events, and with --file those of a file in any known format (the first 20 of them, repeated with jittered charge to
-   20): compression, how fast events are compressed and fetched (looked up, digest compared, decompressed), and what 30,000 take.
-   Every event is compared with what was stored before anything is timed. --dense 0 leaves out the dense form.
-2. Loading an event file by one thread and by two. --load FILE: all of that file's events, and the memory of the process after it.
-3. Training: the part of the steps in which the engine waits for a batch, with and without prefetching.
+1. For simulated events, and with --file those of a file in any known format (the first 20 of them,
+   repeated with jittered charge to 20): compression, how fast events are compressed and fetched
+   (looked up, digest compared, decompressed), and what 30,000 take. Every event is compared with
+   what was stored before anything is timed. --dense 0 leaves out the dense form.
+2. Loading an event file by one thread and by two. --load FILE: all of that file's events, and the
+   memory of the process after it.
+3. Training: the part of the steps in which the engine waits for a batch, with and without
+   prefetching.
 """
 
-import argparse
-import json
 import os
-import platform
-import resource
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from common import parser, record
 
 import minicnn as mc
 from minicnn.data import EventStore, EventWriter, Simulator, SparseImage, batches, open_events
+from minicnn.files import cpu_model
+from minicnn.jobs.recipe import Recipe
+from minicnn.parallel.machine import memory_bytes
 from minicnn.progress import Meter
 
 CODECS = (
@@ -99,7 +102,8 @@ def compare(events, dense, repeats):
     """Print the table of codecs and forms for some events; return its rows."""
     whole, rows = 4 * events[0].image.to_dense().size, []
     print(
-        f"{'form':<17}{'codec':<12}{'kB/event':>10}{'smaller':>9}{'compressed/s':>18}{'fetch, ms':>16}{f'{EVENTS:,} events':>16}"
+        f"{'form':<17}{'codec':<12}{'kB/event':>10}{'smaller':>9}{'compressed/s':>18}"
+        f"{'fetch, ms':>16}{f'{EVENTS:,} events':>16}"
     )
     for form, codecs, some in (("sparse", CODECS, events), ("dense", DENSE_CODECS, events[:dense])):
         for codec, level in codecs if some else ():
@@ -135,19 +139,20 @@ def loading(path, repeats):
         ]
         rate, spread = rates[threads]
         print(
-            f"event file  {threads} thread{'s' if threads > 1 else ' '}  {rate:>7.0f} events/s (spread {spread:.0f})"
+            f"event file  {threads} thread{'s' if threads > 1 else ' '}  {rate:>7.0f} events/s "
+            f"(spread {spread:.0f})"
         )
     return rates
 
 
 def load_all(path, threads):
     """Load every event of a file and print what it took; return the figures."""
-    before = memory()
+    before = memory_bytes()
     with open_events(path) as source, Meter(f"loading {Path(path).name}", len(source)) as meter:
         store = EventStore().load(
             source, progress=lambda done, total: meter.update(done), threads=threads
         )
-    used = memory() - before
+    used = memory_bytes() - before
     out = {
         "events": len(store),
         "seconds": store.seconds,
@@ -155,18 +160,12 @@ def load_all(path, threads):
         "process_bytes": used,
     }
     print(
-        f"{path}: {len(store):,} events in {store.seconds:.1f} s by {threads} threads, {len(store) / store.seconds:.0f}/s; store "
-        f"{store.nbytes / 1e6:.0f} MB, the process grew by {used / 1e6:.0f} MB; dense {store.dense_bytes / 1e9:.0f} GB"
+        f"{path}: {len(store):,} events in {store.seconds:.1f} s by {threads} threads, "
+        f"{len(store) / store.seconds:.0f}/s; store "
+        f"{store.nbytes / 1e6:.0f} MB, the process grew by {used / 1e6:.0f} MB; dense "
+        f"{store.dense_bytes / 1e9:.0f} GB"
     )
     return out
-
-
-def memory():
-    """Return the resident bytes of this process now; where /proc does not tell, its peak."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def waiting(events, form, batch, steps):
@@ -176,13 +175,8 @@ def waiting(events, form, batch, steps):
     The first batch of an epoch has nothing to hide behind and is left out.
     """
     store, rows = EventStore(form=form).load(Memory(events)), []
-    model = mc.models.microboone(
-        size=events[0].image.shape[0],
-        device="cpu",
-        input_scale=0.05,
-        input_knee=100.0,
-        optimizer=mc.SGD(1e-4, momentum=0.9),
-    )
+    recipe = Recipe(size=events[0].image.shape[0])
+    model = recipe.build_model(mc.SGD(1e-4, momentum=0.9), device="cpu")
     model.train_on_batch(*store.batch(range(batch)))  # compiles
     order = np.resize(np.arange(len(events)), batch * (steps + 1))
     for prefetch in (0, 1):
@@ -198,24 +192,22 @@ def waiting(events, form, batch, steps):
         rows.append({"form": form, "prefetch": prefetch, "wait_ms": waits, "compute_ms": computes})
         name = "zero-suppressed" if form == "sparse" else form
         print(
-            f"{name:<17}prefetch {prefetch}   {wait:>7.3f} ms waited, {compute:6.1f} ms computed per event: "
-            f"{100 * wait / (wait + compute):.2f} % of the step exposed, {100 * wait / 15:.2f} % of 15 ms"
+            f"{name:<17}prefetch {prefetch}   {wait:>7.3f} ms waited, {compute:6.1f} ms computed "
+            "per event: "
+            f"{100 * wait / (wait + compute):.2f} % of the step exposed, {100 * wait / 15:.2f} % "
+            "of 15 ms"
         )
     return rows
 
 
 def main():
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = parser(__doc__, threads=False)
     p.add_argument("--events", type=int, default=100, help="simulated events")
-    p.add_argument("--size", type=int, default=3600)
     p.add_argument("--file", help="measure on these events too")
     p.add_argument("--dense", type=int, default=8, help="events of each kind to be kept dense")
     p.add_argument("--load", metavar="FILE", help="load all events of this file")
     p.add_argument("--batch-size", type=int, default=8, help="of the training")
     p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--json", help="write the figures to this file")
     args = p.parse_args()
     simulator = Simulator(seed=3, shape=(args.size, args.size, 1))
     sets = {"simulated": [simulator.read(i) for i in range(args.events)]}
@@ -226,12 +218,13 @@ def main():
             mc.data.Event(e.image, max(e.label, 0), e.id) for e in of_file(args.file)
         ]
     out = {
-        "machine": platform.processor() or platform.machine(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "sets": {},
     }
     print(
-        f"{out['machine']}, {out['cores']} cores; blosc with byte shuffle, one thread; medians of {args.repeats} (spread)"
+        f"{out['cpu']}, {out['cores']} cores; blosc with byte shuffle, one thread; medians of "
+        f"{args.repeats} (spread)"
     )
     for name, events in sets.items():
         pixels = statistics.mean(event.image.nnz for event in events)
@@ -246,7 +239,8 @@ def main():
         store = EventStore().load(simulator, range(1000, 1000 + 2 * args.events), threads=threads)
         out[f"simulating, {threads}"] = len(store) / store.seconds
         print(
-            f"simulator   {threads} thread{'s' if threads > 1 else ' '}  {len(store) / store.seconds:>7.0f} events/s"
+            f"simulator   {threads} thread{'s' if threads > 1 else ' '}  "
+            f"{len(store) / store.seconds:>7.0f} events/s"
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "events.h5"
@@ -265,10 +259,7 @@ def main():
             args.batch_size,
             args.repeats,
         )
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(out, file, indent=1)
-            file.write("\n")
+    record(args.json, out)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,19 @@ communication, and the rest. Steps are dealt from a NodeStore, so that the ranks
 many lit pixels, or with --private from stores of their own.
 """
 
-import argparse
-import json
 import os
 import statistics
 import time
 
 import numba
 import numpy as np
+from common import parser, record
 
 import minicnn as mc
 from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
+from minicnn.jobs.recipe import Recipe
 from minicnn.parallel import MODES, make_sync, ordered, world
-from minicnn.train.fit import flush, train_step
+from minicnn.train.step import flush, train_step
 
 
 class Events:
@@ -79,19 +79,15 @@ def steps(model, optimizer, sync, batches, comm=None):
 
 
 def main(comm):
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = parser(__doc__, threads=False)
     p.add_argument("--batch-size", type=int, default=32, help="events per step and rank")
     p.add_argument("--steps", type=int, default=4, help="steps of a turn")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--threads", type=int, default=1, help="per rank")
-    p.add_argument("--size", type=int, default=3600)
     p.add_argument("--sync", choices=MODES, default="gradients")
     p.add_argument(
         "--private", action="store_true", help="events dealt as they come, instead of evenly"
     )
-    p.add_argument("--json", help="write the figures to this file")
     args = ordered(comm, p.parse_args)
     if comm is None:
         raise SystemExit("this needs several ranks: mpiexec -n 2 python benchmarks/weak_scaling.py")
@@ -106,8 +102,8 @@ def main(comm):
         store.batch(order[i * args.batch_size : (i + 1) * args.batch_size])
         for i in range(args.steps)
     ]
-    everyones = comm.gather([(sum(image.nnz for image in x), x, y) for x, y in batches])
-    model = mc.models.microboone(args.size, device="cpu", input_scale=0.05 * args.size / 3600)
+    per_rank = comm.gather([(sum(image.nnz for image in x), x, y) for x, y in batches])
+    model = Recipe(size=args.size).build_model(device="cpu")
     model.kernels.set_threads(args.threads)
     optimizer, sync, no_sync = (
         mc.SGD(1e-4, 0.9),
@@ -121,7 +117,7 @@ def main(comm):
     merged = comm.bcast(
         [
             ([image for b in step for image in b[1]], np.concatenate([b[2] for b in step]))
-            for step in zip(*everyones)
+            for step in zip(*per_rank)
         ]
         if comm.rank == 0
         else None
@@ -136,7 +132,7 @@ def main(comm):
                 lambda: np.mean(
                     [
                         steps(model, optimizer, no_sync, [batch[1:] for batch in theirs])
-                        for theirs in everyones
+                        for theirs in per_rank
                     ],
                     0,
                 ),
@@ -161,18 +157,23 @@ def main(comm):
     bare = [a[0] / (t[0] - t[1]) for a, t in zip(kinds["alone"], kinds["together"])]
     wall, waiting, communication = rows["together"]
     print(
-        f"weak scaling 1 -> {comm.size} ranks x {args.threads} thread(s) on {os.cpu_count()} cores, batch {args.batch_size} per rank at "
-        f"{args.size} x {args.size}, sync {args.sync}, {'events as they come' if args.private else 'events dealt evenly'}"
+        f"weak scaling 1 -> {comm.size} ranks x {args.threads} thread(s) on {os.cpu_count()} "
+        f"cores, batch {args.batch_size} per rank at "
+        f"{args.size} x {args.size}, sync {args.sync}, "
+        f"{'events as they come' if args.private else 'events dealt evenly'}"
     )
     for kind, row in rows.items():
         print(
-            f"{kind:<14}{1e3 * row[0]:>9.1f} ms per step; waiting for the slowest rank {1e3 * row[1]:.1f}, communication "
+            f"{kind:<14}{1e3 * row[0]:>9.1f} ms per step; waiting for the slowest rank "
+            f"{1e3 * row[1]:.1f}, communication "
             f"{1e3 * row[2]:.2f}"
         )
     spread = f"{100 * min(ratio):.1f} to {100 * max(ratio):.1f}"
     print(
-        f"efficiency {100 * statistics.median(ratio):.1f} % ({spread}), {100 * statistics.median(bare):.1f} % apart from waiting for the "
-        f"slowest rank; communication {100 * communication / wall:.2f} % of the step, waiting {100 * waiting / wall:.2f} %; "
+        f"efficiency {100 * statistics.median(ratio):.1f} % ({spread}), "
+        f"{100 * statistics.median(bare):.1f} % apart from waiting for the "
+        f"slowest rank; communication {100 * communication / wall:.2f} % of the step, waiting "
+        f"{100 * waiting / wall:.2f} %; "
         f"side by side alone costs {100 * (rows['side by side'][0] / rows['alone'][0] - 1):.1f} %"
     )
     if "one rank" in kinds:
@@ -180,28 +181,25 @@ def main(comm):
             one[0] / t[0] for one, t in zip(kinds["one rank"], kinds["together"])
         )
         print(
-            f"{comm.size} ranks x {args.threads} thread(s) run {against:.3f} times as fast as 1 rank x {threads} threads"
+            f"{comm.size} ranks x {args.threads} thread(s) run {against:.3f} times as fast as 1 "
+            f"rank x {threads} threads"
         )
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(
-                {
-                    "ranks": comm.size,
-                    "threads": args.threads,
-                    "cores": os.cpu_count(),
-                    "batch": args.batch_size,
-                    "size": args.size,
-                    "sync": args.sync,
-                    "private": args.private,
-                    "rows": rows,
-                    "efficiency": statistics.median(ratio),
-                    "efficiency_without_waiting": statistics.median(bare),
-                    "samples": ratio,
-                },
-                file,
-                indent=1,
-            )
-            file.write("\n")
+    record(
+        args.json,
+        {
+            "ranks": comm.size,
+            "threads": args.threads,
+            "cores": os.cpu_count(),
+            "batch": args.batch_size,
+            "size": args.size,
+            "sync": args.sync,
+            "private": args.private,
+            "rows": rows,
+            "efficiency": statistics.median(ratio),
+            "efficiency_without_waiting": statistics.median(bare),
+            "samples": ratio,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,15 @@ class Workspace:
         self.buffers = {}
         self.values = {}
         self.kept = {}
+        self.parts = {}
+
+    def part(self, name):
+        """Return the workspace of one of several ops that share this call site; it expires with
+        this one. Two ops on one workspace would take each other's packed weights for their own.
+        """
+        if name not in self.parts:
+            self.parts[name] = Workspace(self.timed)
+        return self.parts[name]
 
     def buffer(self, name, shape, dtype=np.float32, fill=None):
         """Return the array ``name``; it is (re)made when shape or dtype change and then filled with
@@ -49,6 +58,8 @@ class Workspace:
     def expire(self):
         """Forget what was derived from the weights."""
         self.values.clear()
+        for part in self.parts.values():
+            part.expire()
 
     @property
     def nbytes(self):

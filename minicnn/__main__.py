@@ -5,14 +5,20 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
+
+from .cli.common import Formatter, launched_rank
 
 #: Commands and what they do; each is a module of minicnn.cli with ``arguments(parser)`` and
 #: ``run(args)`` -> exit status.
 COMMANDS = {
+    "train": "train the five-class network on simulated events or your own, and report",
+    "predict": "classify events with a trained model: scores, pictures, how many are right",
     "simulate": "make a file of simulated single-particle events",
     "convert": "turn files of any known format into a minicnn event file",
-    "inspect": "say what is in a file of events, a trained model or the folder of a run, and whether it is whole",
+    "inspect": "say what is in a file of events, a model or the folder of a run, and whether it is whole",
     "display": "draw an event to a picture",
     "doctor": "check MPI, cores, memory, GPU and a data set before training, and say what to do",
     "model": "predict step and epoch times for thousands of ranks from measurements here",
@@ -21,15 +27,7 @@ COMMANDS = {
 EPILOG = "python -m minicnn COMMAND --help shows the options of a command."
 
 
-class Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help with the default of every option that has one worth showing."""
-
-    def _get_help_string(self, action):
-        plain = action.default in (None, False, []) or "(default" in action.help
-        return action.help if plain else super()._get_help_string(action)
-
-
-def parser(argv):
+def parser(argv: list[str]) -> argparse.ArgumentParser:
     """Return the argument parser; only the module of the command in ``argv`` is loaded."""
     main_parser = argparse.ArgumentParser(
         "python -m minicnn", description=__doc__.split(":")[0] + " of minicnn.", epilog=EPILOG
@@ -47,12 +45,13 @@ def parser(argv):
     return main_parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run a command; return the exit status: 0, 2 for what the user can put right (said in one
     line), 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = parser(argv).parse_args(argv)
+    with quiet_after_rank_0():  # under mpiexec usage and help come once
+        args = parser(argv).parse_args(argv)
     try:
         return import_module(f".cli.{args.command}", __package__).run(args)
     except (
@@ -72,7 +71,17 @@ def main(argv=None):
         return 130
 
 
-def _one_line(problem):
+@contextmanager
+def quiet_after_rank_0() -> Iterator[None]:
+    """``with quiet_after_rank_0(): ...`` prints on the first process of a launcher alone."""
+    if launched_rank() == 0:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def _one_line(problem: BaseException) -> str:
     if isinstance(problem, OSError) and problem.strerror and problem.filename:
         return f"{problem.filename}: {problem.strerror}"
     return " ".join(str(problem).split()) or type(problem).__name__

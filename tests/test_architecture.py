@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT
 
 HEAVY = {
-    "numba": ("kernels/cpu", "minicnn/simulate"),
+    "numba": ("kernels/cpu", "kernels/jit.py", "minicnn/simulate"),
     "cupy": ("kernels/cuda",),
     "mpi4py": ("minicnn/parallel",),
     "pickle": (),
@@ -52,14 +52,16 @@ def test_kernels_import_nothing_from_minicnn():
 
 
 def test_layers_know_nothing_of_training_data_or_ranks():
-    modules = {m.split(".")[0] for m, level, _ in imported(ROOT / "minicnn/nn/layers.py") if level}
-    assert modules <= {"kernels"}
+    for path in sources("minicnn/nn/layers"):
+        beyond = {m.split(".")[0] for m, level, _ in imported(path) if level > 1}
+        assert beyond <= {"kernels", "initializers", "graph"}, path
 
 
 def test_importing_minicnn_is_light():
     code = (
         "import sys, minicnn; "
-        "print([m for m in ('numba', 'cupy', 'mpi4py', 'h5py', 'matplotlib', 'blosc', 'rich') if m in sys.modules])"
+        "print([m for m in ('numba', 'cupy', 'mpi4py', 'h5py', 'matplotlib', 'blosc', 'rich') if m "
+        "in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -112,8 +114,10 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
     code = (
         "import sys; sys.path.append(sys.argv[1]); import minicnn as mc, numpy as np; "
-        "m = mc.models.microboone(size=50, device='reference'); mc.kernels.get_backend('cpu').elu(np.ones(3, 'f4')); "
-        "print(mc.__file__, mc.kernels.__file__, m.train_on_batch(np.ones((1, 50, 50, 1), 'f4'), np.array([1])))"
+        "m = mc.models.microboone(size=50, device='reference'); "
+        "mc.kernels.get_backend('cpu').elu(np.ones(3, 'f4')); "
+        "print(mc.__file__, mc.kernels.__file__, m.train_on_batch(np.ones((1, 50, 50, 1), 'f4'), "
+        "np.array([1])))"
     )
     done = subprocess.run(
         [tmp_path / "env/bin/python", "-c", code, libraries],
@@ -126,3 +130,41 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
     assert (
         package.startswith(str(tmp_path)) and kernels.startswith(str(tmp_path)) and float(loss) > 0
     )
+
+
+def unannotated(path):
+    """Yield the public functions of a file that have an argument or result without a type."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ClassDef | ast.Module):
+            continue
+        if isinstance(node, ast.ClassDef) and node.name.startswith("_"):
+            continue
+        for function in node.body:
+            if not isinstance(function, ast.FunctionDef) or function.name.startswith("_"):
+                continue
+            decorators = {ast.unparse(d).split("(")[0] for d in function.decorator_list}
+            if decorators & COMPILED:
+                continue
+            arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            untyped = [a.arg for a in arguments if a.annotation is None]
+            if set(untyped) - {"self", "cls"} or function.returns is None:
+                yield f"{path.relative_to(ROOT)}:{function.lineno} {function.name}"
+
+
+COMPILED = {"jit", "parallel", "threaded", "intrinsic", "numba.njit", "vectorize"}
+
+
+def test_public_functions_are_annotated():
+    missing = [
+        name for room in ("minicnn", "kernels") for p in sources(room) for name in unannotated(p)
+    ]
+    assert not missing, f"{len(missing)} without types:\n" + "\n".join(missing)
+
+
+def test_files_have_at_most_400_lines():
+    long = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines())
+        for room in ("minicnn", "kernels", "examples", "benchmarks", "tests")
+        for path in [*sources(room), *(ROOT / room).rglob("*.cu")]
+    }
+    assert not {name: lines for name, lines in long.items() if lines > 400}

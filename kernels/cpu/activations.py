@@ -1,71 +1,19 @@
-"""ELU, ReLU and dropout: elementwise, bound by memory, so one pass each."""
+"""ELU, ReLU, dropout and the activations of one table: elementwise, bound by memory, so one pass
+each.
+"""
+
+import math
 
 import numpy as np
-from numba import prange, types
-from numba.extending import intrinsic
+from numba import prange
 
-from .checks import floats, shaped
-from .jit import BLOCK, block, jit, parallel
-from .tile import F32, I32
-
-
-@intrinsic
-def _bits(context, x):
-    """The 32 bits of a float32 as an integer."""
-    return types.int32(types.float32), lambda context, b, signature, args: b.bitcast(args[0], I32)
+from ..types import Array
+from .checks import check_float32, check_shape
+from .elementary import ONE, ZERO, activate, exp, expm1, slope
+from .jit import BLOCK, block, jit, tasks, threaded
 
 
-@intrinsic
-def _from_bits(context, n):
-    """The float32 with these 32 bits."""
-    return types.float32(types.int32), lambda context, b, signature, args: b.bitcast(args[0], F32)
-
-
-LOG2E, LN2_HIGH, LN2_LOW = (
-    np.float32(1.44269504),
-    np.float32(0.693145752),
-    np.float32(1.42860677e-6),
-)
-ROUND = np.float32(
-    12582912
-)  # 1.5 * 2**23: adding it rounds to an integer, which then sits in the lowest bits
-ZERO, ONE, LOWEST = np.float32(0), np.float32(1), np.float32(-20)  # exp(-20) - 1 is -1 in float32
-TAYLOR = [np.float32(1 / n) for n in (2, 6, 24, 120, 720, 5040)]
-C2, C3, C4, C5, C6, C7 = TAYLOR
-EXPONENT, ONE_BITS = np.int32(23), np.int32(0x3F800000)
-
-
-@jit
-def expm1(x):
-    """exp(x) - 1 for x <= 0, to about 1 unit in the last place, without a branch or a call: the
-    compiler vectorizes it.
-
-    x = n ln 2 + r with |r| <= ln(2) / 2; exp(x) - 1 = 2**n (exp(r) - 1) + (2**n - 1).
-    """
-    x = LOWEST if x < LOWEST else x
-    t = x * LOG2E + ROUND
-    n = t - ROUND
-    r = (x - n * LN2_HIGH) - n * LN2_LOW
-    p = r + r * r * (C2 + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7)))))
-    two_n = _from_bits(np.int32((_bits(t) << EXPONENT) + ONE_BITS))
-    return two_n * p + (two_n - ONE)
-
-
-@jit
-def activate(z, alpha):
-    """ELU of one number: the one function that conv blocks and elu() use, so that they agree bit
-    for bit.
-    """
-    return z if z > ZERO else alpha * expm1(ZERO if z > ZERO else z)
-
-
-@jit
-def slope(y, alpha):
-    """ELU's derivative from its output."""
-    return ONE if y > ZERO else y + alpha
-
-
-@parallel
+@threaded
 def _elu(x, alpha, y):
     for task in prange((x.size + BLOCK - 1) // BLOCK):
         before, after = block(x, task), block(y, task)
@@ -73,7 +21,7 @@ def _elu(x, alpha, y):
             after[i] = activate(before[i], alpha)
 
 
-@parallel
+@threaded
 def _elu_backward(dy, y, alpha, dx):
     for task in prange((y.size + BLOCK - 1) // BLOCK):
         g, after, to = block(dy, task), block(y, task), block(dx, task)
@@ -81,7 +29,7 @@ def _elu_backward(dy, y, alpha, dx):
             to[i] = g[i] * slope(after[i], alpha)
 
 
-@parallel
+@threaded
 def _relu(x, y):
     for task in prange((x.size + BLOCK - 1) // BLOCK):
         before, after = block(x, task), block(y, task)
@@ -89,7 +37,7 @@ def _relu(x, y):
             after[i] = before[i] if before[i] > ZERO else ZERO
 
 
-@parallel
+@threaded
 def _relu_backward(dy, y, dx):
     for task in prange((y.size + BLOCK - 1) // BLOCK):
         g, after, to = block(dy, task), block(y, task), block(dx, task)
@@ -97,7 +45,7 @@ def _relu_backward(dy, y, dx):
             to[i] = g[i] if after[i] > ZERO else ZERO
 
 
-@parallel
+@threaded
 def _dropout(x, keep, scale, y):
     for task in prange((x.size + BLOCK - 1) // BLOCK):
         before, kept, after = block(x, task), block(keep, task), block(y, task)
@@ -105,57 +53,213 @@ def _dropout(x, keep, scale, y):
             after[i] = before[i] * kept[i] * scale
 
 
-def elu(x, alpha=1.0):
+def elu(x: Array, alpha: float = 1.0) -> Array:
     """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha 0 is relu. float32, any
     shape.
     """
-    x = floats("elu", x=x)
+    x = check_float32("elu", x=x)
     y = np.empty_like(x)
-    _elu(x.reshape(-1), np.float32(alpha), y.reshape(-1))
+    _elu(tasks(x.size), x.reshape(-1), np.float32(alpha), y.reshape(-1))
     return y
 
 
-def elu_backward(dy, y, alpha=1.0):
+def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
     """dx = dy where y > 0, else dy * (y + alpha): the derivative written in terms of the output.
     float32, any shape.
     """
-    dy, y = floats("elu_backward", dy=dy, y=y)
-    shaped("elu_backward", "dy", dy, y.shape)
+    dy, y = check_float32("elu_backward", dy=dy, y=y)
+    check_shape("elu_backward", "dy", dy, y.shape)
     dx = np.empty_like(dy)
-    _elu_backward(dy.reshape(-1), y.reshape(-1), np.float32(alpha), dx.reshape(-1))
+    _elu_backward(tasks(y.size), dy.reshape(-1), y.reshape(-1), np.float32(alpha), dx.reshape(-1))
     return dx
 
 
-def relu(x):
+def relu(x: Array) -> Array:
     """y = max(x, 0). float32, any shape."""
-    x = floats("relu", x=x)
+    x = check_float32("relu", x=x)
     y = np.empty_like(x)
-    _relu(x.reshape(-1), y.reshape(-1))
+    _relu(tasks(x.size), x.reshape(-1), y.reshape(-1))
     return y
 
 
-def relu_backward(dy, y):
+def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0. float32, any shape."""
-    dy, y = floats("relu_backward", dy=dy, y=y)
-    shaped("relu_backward", "dy", dy, y.shape)
+    dy, y = check_float32("relu_backward", dy=dy, y=y)
+    check_shape("relu_backward", "dy", dy, y.shape)
     dx = np.empty_like(dy)
-    _relu_backward(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
+    _relu_backward(tasks(y.size), dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx
 
 
-def dropout(x, keep, rate):
+def dropout(x: Array, keep: Array, rate: float) -> Array:
     """y = x * keep / (1 - rate) for a mask ``keep`` of 0 and 1 with the shape of x; its own
     backward with dy for x.
     """
-    x = floats("dropout", x=x)
-    shaped("dropout", "keep", keep, x.shape)
+    x = check_float32("dropout", x=x)
+    check_shape("dropout", "keep", keep, x.shape)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout needs a rate from 0 to below 1, got {rate!r}")
     y = np.empty_like(x)
     _dropout(
+        tasks(x.size),
         x.reshape(-1),
         np.ascontiguousarray(keep, np.float32).reshape(-1),
         np.float32(1 / (1 - rate)),
         y.reshape(-1),
     )
     return y
+
+
+# ------------------------------------------------------------------------ the table of activations
+HALF, TWO = np.float32(0.5), np.float32(2)
+ROOT_HALF = np.float32(math.sqrt(0.5))
+DENSITY = np.float32(1 / math.sqrt(2 * math.pi))  # of the normal distribution, at 0
+
+
+@jit
+def _leaky_relu(x, alpha):
+    return x if x > ZERO else alpha * x
+
+
+@jit
+def _leaky_relu_slope(x, y, alpha):
+    return ONE if x > ZERO else alpha
+
+
+@jit
+def _normal_distribution(x):
+    # By erfc: 1 + erf(x) has no digits left for x far below 0.
+    return HALF * np.float32(math.erfc(-x * ROOT_HALF))
+
+
+@jit
+def _gelu(x, alpha):
+    return x * _normal_distribution(x)
+
+
+@jit
+def _gelu_slope(x, y, alpha):
+    return _normal_distribution(x) + x * DENSITY * exp(-HALF * x * x)
+
+
+@jit
+def _sigmoid(x, alpha):
+    small = exp(-abs(x))  # <= 1: nothing overflows
+    return (ONE if x >= ZERO else small) / (ONE + small)
+
+
+@jit
+def _sigmoid_slope(x, y, alpha):
+    return y * _sigmoid(-x, alpha)
+
+
+@jit
+def _silu(x, alpha):
+    return x * _sigmoid(x, alpha)
+
+
+@jit
+def _silu_slope(x, y, alpha):
+    return _sigmoid(x, alpha) * (ONE + x * _sigmoid(-x, alpha))
+
+
+@jit
+def _tanh(x, alpha):
+    t = expm1(-TWO * abs(x))  # in [-1, 0]: exact to the last digit also near 0
+    t = -t / (TWO + t)
+    return t if x >= ZERO else -t
+
+
+@jit
+def _tanh_slope(x, y, alpha):
+    return (ONE - y) * (ONE + y)
+
+
+@jit
+def _softplus(x, alpha):
+    return (x if x > ZERO else ZERO) + np.float32(math.log1p(exp(-abs(x))))
+
+
+@jit
+def _softplus_slope(x, y, alpha):
+    return _sigmoid(x, alpha)
+
+
+def _forward(value):
+    """Return the compiled loop y = value(x, alpha)."""
+
+    @threaded
+    def loop(x, alpha, y):
+        for task in prange((x.size + BLOCK - 1) // BLOCK):
+            before, after = block(x, task), block(y, task)
+            for i in range(before.size):
+                after[i] = value(before[i], alpha)
+
+    return loop
+
+
+def _backward(derivative):
+    """Return the compiled loop dx = dy * derivative(x, y, alpha)."""
+
+    @threaded
+    def loop(dy, x, y, alpha, dx):
+        for task in prange((x.size + BLOCK - 1) // BLOCK):
+            g, before, after, to = block(dy, task), block(x, task), block(y, task), block(dx, task)
+            for i in range(g.size):
+                to[i] = g[i] * derivative(before[i], after[i], alpha)
+
+    return loop
+
+
+#: {name: (loop of y = f(x, alpha), loop of dx = dy * f'(x, y, alpha))}: what ``activation`` knows.
+ACTIVATIONS = {
+    name: (_forward(value), _backward(derivative))
+    for name, value, derivative in (
+        ("leaky_relu", _leaky_relu, _leaky_relu_slope),
+        ("gelu", _gelu, _gelu_slope),
+        ("silu", _silu, _silu_slope),
+        ("sigmoid", _sigmoid, _sigmoid_slope),
+        ("tanh", _tanh, _tanh_slope),
+        ("softplus", _softplus, _softplus_slope),
+    )
+}
+
+
+def _loops(op, function):
+    if function not in ACTIVATIONS:
+        raise ValueError(f"{op} knows {', '.join(ACTIVATIONS)}, got {function!r}")
+    return ACTIVATIONS[function]
+
+
+def activation(x: Array, function: str, alpha: float = 0.0) -> Array:
+    """y = function(x), float32, any shape, elementwise and safe for large |x|:
+
+    leaky_relu  x where x > 0, else alpha * x       (Maas et al. 2013)
+    gelu        x * (1 + erf(x / sqrt(2))) / 2      (Hendrycks, Gimpel 2016, arXiv:1606.08415)
+    silu        x * sigmoid(x)                      (ibid.; Ramachandran et al. 2017, swish)
+    sigmoid     1 / (1 + exp(-x))
+    tanh        (exp(x) - exp(-x)) / (exp(x) + exp(-x))
+    softplus    log(1 + exp(x))                     (Dugas et al. 2001)
+    """
+    x, (loop, _) = check_float32("activation", x=x), _loops("activation", function)
+    y = np.empty_like(x)
+    loop(tasks(x.size), x.reshape(-1), np.float32(alpha), y.reshape(-1))
+    return y
+
+
+def activation_backward(dy: Array, x: Array, y: Array, function: str, alpha: float = 0.0) -> Array:
+    """dx = dy * function'(x), where y = function(x); float32, any shape."""
+    op = "activation_backward"
+    dy, x, y = check_float32(op, dy=dy, x=x, y=y)
+    check_shape(op, "dy", dy, x.shape)
+    check_shape(op, "y", y, x.shape)
+    dx, (_, loop) = np.empty_like(x), _loops(op, function)
+    loop(
+        tasks(x.size),
+        dy.reshape(-1),
+        x.reshape(-1),
+        y.reshape(-1),
+        np.float32(alpha),
+        dx.reshape(-1),
+    )
+    return dx

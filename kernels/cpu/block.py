@@ -9,14 +9,16 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from .activations import activate
+from ..types import Array, Pair
+from ..workspace import Workspace
 from .block_backward import conv2d_block_backward
-from .checks import buffer, floats, shaped
-from .jit import jit, lines, parallel
+from .checks import buffer, check_float32, check_shape
+from .elementary import activate
+from .jit import aligned_empty, jit, parallel
 from .pack import packed, split
 from .positions import distinct_positions, every, span
-from .rows import NEIGHBOURS, STRIDES, announce, deinterleave, transpose
-from .tile import CHANNELS, LANES, MAX_PIXELS, VECTORS, cells_tile, largest, listed_tile
+from .rows import NEIGHBOURS, STRIDES, deinterleave, prefetch_for_write, transpose
+from .tile import CHANNELS, LANES, MAX_PIXELS, VECTORS, cells_tile, listed_tile, max_of_rows
 from .windows import address, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
@@ -40,8 +42,12 @@ def _channels(
     for task in prange(start.size * blocks):  # a group's weights stay in the cache over all cells
         g, t = task // blocks, task % blocks * cells
         lowest, many, end = start[g], width[g], min(n, t + cells)
-        place, row, sums = np.empty(room, np.int64), np.empty(room, np.int64), lines((room, many))
-        best, best_at = lines((many,)), np.empty(many, np.int32)
+        place, row, sums = (
+            np.empty(room, np.int64),
+            np.empty(room, np.int64),
+            aligned_empty((room, many)),
+        )
+        best, best_at = aligned_empty((many,)), np.empty(many, np.int32)
         weights = w[kh * kc * lowest :].ctypes.data
         while t < end:
             begin, count = t, 0
@@ -76,7 +82,7 @@ def _channels(
             i = 0
             for cell in range(begin, t):
                 low, high = span(first, where, cell)
-                largest(
+                max_of_rows(
                     many // LANES,
                     high - low,
                     sums[i:].ctypes.data,
@@ -128,17 +134,17 @@ def _cells(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks,
     n, co, kc, wh, wc = y.shape[0], y.shape[1], kw * ci, ph + kh - 1, (pw + kw - 1) * ci
     blocks, channels = (n + LANES - 1) // LANES, start[-1] + width[-1]
     for task in prange(tasks):
-        x = lines((wh, wc, LANES))
-        best, where = lines((channels, LANES)), np.empty((channels, LANES), np.int32)
+        x = aligned_empty((wh, wc, LANES))
+        best, where = aligned_empty((channels, LANES)), np.empty((channels, LANES), np.int32)
         flat, bias = best.reshape(-1), b.repeat(LANES)
         place, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
             t = block * LANES
             many = min(LANES, n - t)
-            announce(
+            prefetch_for_write(
                 y[t:].ctypes.data, 4 * many * co
             )  # else every block waits for the memory that it writes to
-            announce(argmax[t:].ctypes.data, many * co)
+            prefetch_for_write(argmax[t:].ctypes.data, many * co)
             _lanes_of_windows(windows, t, wh, wc, pw * ci, place, row, x)
             best[:] = LOWEST
             where[:] = 0
@@ -179,7 +185,16 @@ def few_channels(co):
     return 4 * co < 3 * LANES * -(-co // LANES)
 
 
-def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
+def conv2d_block(
+    x: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    distinct: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
     conv2d(x, w, 0) + b).
 
@@ -190,11 +205,11 @@ def conv2d_block(x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=N
     sums, later positions repeat earlier ones and are not computed. With ``work``, y and argmax are
     its buffers: valid until the next call with the same work.
     """
-    x, w, b = floats("conv2d_block", x=x, w=w, b=b)
+    x, w, b = check_float32("conv2d_block", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     shape = pool_output(z_shape, pool, pool)
-    shaped("conv2d_block", "b", b, shape[3:])
+    check_shape("conv2d_block", "b", b, shape[3:])
     if pool[0] * pool[1] > 256:
         raise ValueError(
             f"conv2d_block keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; "

@@ -11,9 +11,11 @@ import numpy as np
 from numba import prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from .activations import slope
-from .checks import buffer, floats, gradient, once, shaped
-from .jit import POSITIVE, jit, lines, parallel
+from ..types import Array, Pair
+from ..workspace import Workspace
+from .checks import buffer, cached_until_update, check_float32, check_shape, gradient_target
+from .elementary import slope
+from .jit import POSITIVE, aligned_empty, jit, parallel
 from .rows import MAX_ROWS, MOST_ROWS, QUADS, add_rows, patches, transpose
 from .tile import LANES, MAX_VECTORS
 from .windows import address, windows
@@ -55,9 +57,13 @@ def _sum_patches(kh, kc, count, g, address, row, out, out_row):
 
 @jit
 def sum_rows(count, g, address, row, first, rows, offset, floats, out, out_row):
-    """out[r, k] += sum over i < count of g[i] * (the float at address[i])[(first + r) * row[i] +
-    offset + k], for r < rows and k < floats, and up to LANES - 1 more; g, address and row are
-    arrays, ``out`` is an address."""
+    """out[r, k] += sum over i < count of g[i] * patch i at (first + r, offset + k), for r < rows and
+    k < floats.
+
+    address[i] is the byte address of patch i, row[i] its row stride in floats; ``out`` is a byte
+    address, out_row its row stride in floats. Writes whole vectors: up to LANES - 1 floats beyond
+    ``floats`` in each row of out must be writable.
+    """
     vectors = (floats + LANES - 1) // LANES
     for i in range(0, count, MOST_ROWS):
         add_rows(
@@ -158,9 +164,9 @@ def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task
     for task in prange((co + per_task - 1) // per_task):
         first = task * per_task
         channels = min(per_task, co - first)
-        part, total = lines((channels, kh, padded(kc))), np.empty(channels, np.float32)
+        part, total = aligned_empty((channels, kh, padded(kc))), np.empty(channels, np.float32)
         square, place, apart = (
-            lines((LANES, LANES)),
+            aligned_empty((LANES, LANES)),
             np.empty(LANES, np.int64),
             np.zeros(LANES, np.int64),
         )
@@ -206,7 +212,7 @@ def _dw(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piec
     for task in prange(spans * groups):
         t, first = task // groups, task % groups * per_task
         channels = min(per_task, co - first)
-        part, total = lines((channels, kh, padded(kc))), np.empty(channels, np.float32)
+        part, total = aligned_empty((channels, kh, padded(kc))), np.empty(channels, np.float32)
         for chunk in range(chunks * t // spans, chunks * (t + 1) // spans):
             begin = chunk * CHUNK
             _sum_chunk(
@@ -261,7 +267,7 @@ def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, 
             task % across * wide,
         )
         rows, columns = min(high, h - y_first), min(wide, width - x_first)
-        own = lines((rows, padded(columns * ci)))
+        own = aligned_empty((rows, padded(columns * ci)))
         own[:] = 0
         g, address, begin = (
             np.empty(co, np.float32),
@@ -312,7 +318,7 @@ def _turn(w, out):
         ky, first = task % kh, task // kh * LANES
         many = min(LANES, co - first)
         square, place, apart = (
-            lines((LANES, LANES)),
+            aligned_empty((LANES, LANES)),
             np.empty(LANES, np.int64),
             np.zeros(LANES, np.int64),
         )
@@ -340,7 +346,7 @@ def turned_weights(w, work):
         _turn(w.reshape(kh, kw * ci, co), out)
         return out
 
-    return once(work, "turned", turn)
+    return cached_until_update(work, "turned", turn)
 
 
 def add_dw(listed, dy, y, argmax, alpha, pool, kernel, dw, db):
@@ -369,20 +375,20 @@ def add_dw(listed, dy, y, argmax, alpha, pool, kernel, dw, db):
 
 
 def conv2d_block_backward(
-    dy,
-    x,
-    w,
-    y,
-    argmax,
-    pool,
-    alpha=1.0,
-    padding="same",
-    need_dx=True,
-    dw=None,
-    db=None,
-    need_dw=True,
-    work=None,
-):
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of conv2d_block: (dx or None, dw, db) for dy, y, argmax (N, OH // PH, OW // PW,
     C_out); dw and db are added to, unless need_dw=False.
 
@@ -390,14 +396,15 @@ def conv2d_block_backward(
     buffer: valid until the next call with the same work.
     """
     op = "conv2d_block_backward"
-    dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
+    dy, x, w, y = check_float32(op, dy=dy, x=x, w=w, y=y)
     pool = pair(pool, "pool size")
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     shape = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
-        shaped(op, name, a, shape)
+        check_shape(op, name, a, shape)
     kh, kw, ci, co = w.shape
-    n, alpha = shape[0] * shape[1] * shape[2], np.float32(alpha)
+    n = shape[0] * shape[1] * shape[2]
+    alpha = np.float32(alpha)  # type: ignore[assignment]  # what compiled code takes
     at_cells = (
         dy.reshape(n, co),
         y.reshape(n, co),
@@ -405,7 +412,7 @@ def conv2d_block_backward(
         alpha,
     )
     if need_dw:
-        dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
+        dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[3:])
         add_dw(
             windows(x, None, shape, pool, (kh, kw), pads, work),
             *at_cells,

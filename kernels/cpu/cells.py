@@ -10,9 +10,11 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Pair, Shape
+from ..workspace import Workspace
 from .block import few_channels, run_block
 from .block_backward import add_dw, padded, sort_by_argmax, sum_rows, turned_weights
-from .checks import buffer, floats, gradient, shaped
+from .checks import buffer, check_float32, check_shape, gradient_target
 from .jit import POSITIVE, jit, parallel
 from .positions import changed_positions, every
 from .windows import windows
@@ -50,11 +52,11 @@ def _list_lit(x, background, start, out):
                 k += 1
 
 
-def lit_pixels(x, background=0.0, most=None):
+def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Array | None:
     """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
     ``background``; None if more than ``most``.
     """
-    x = floats("lit_pixels", x=x)[0]
+    x = check_float32("lit_pixels", x=x)[0]
     start = np.zeros(len(x) + 1, np.int64)
     _count_lit(x, np.float32(background), start)
     np.cumsum(start, out=start)
@@ -67,8 +69,8 @@ def lit_pixels(x, background=0.0, most=None):
 
 @jit
 def _reach(pool, kernel):
-    """Return back (pool,): a pixel in row r of pool (one of PH) lies in the windows of its cell and
-    of back[r] cells before it.
+    """Return back (pool,): how many *preceding* cells also have a window that covers a pixel at
+    offset r within its cell's pooling area (windows overlap by kernel - 1).
     """
     back = np.empty(pool, np.int64)
     for r in range(pool):
@@ -81,7 +83,8 @@ def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
     """Mark the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH -
     2, columns likewise.
 
-    ends[i] comes as (OW, 0) and becomes the range of columns that has the marks of row i.
+    ends[i] = (first, end) of the marked columns in row i; the caller initialises it to the empty
+    range (OW, 0).
     """
     oh, ow = mask.shape
     up, back = _reach(ph, kh), _reach(pw, kw)
@@ -100,7 +103,7 @@ def _mark(active, ph, pw, kh, kw, top, left, mask, ends):
             near, marks = ends[i & POSITIVE], mask[i & POSITIVE]
             near[0], near[1] = min(near[0], low), max(near[1], high)
             marks[low & POSITIVE] = marks[(high - 1) & POSITIVE] = (
-                True  # one or two, mostly: no branch to be foreseen
+                True  # usually one or two cells: both ends, instead of a branch that is mispredicted
             )
             for j in range(low + 1, high - 1):
                 marks[j & POSITIVE] = True
@@ -119,7 +122,14 @@ def _list_and_clear(mask, ends, cells):
     return m
 
 
-def active_cells(active, x_shape, kernel, pool, padding="same", work=None):
+def active_cells(
+    active: Array,
+    x_shape: Shape,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str = "same",
+    work: Workspace | None = None,
+) -> Array:
     """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
     ``active`` positions.
 
@@ -137,7 +147,7 @@ def active_cells(active, x_shape, kernel, pool, padding="same", work=None):
     return cells[: _list_and_clear(mask, ends, cells)].copy()
 
 
-def take_pixels(x, at):
+def take_pixels(x: Array, at: Array) -> Array:
     """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
     return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
 
@@ -157,16 +167,16 @@ def _put(x, at, values):
     return at.shape[0]
 
 
-def put_pixels(x, at, values):
+def put_pixels(x: Array, at: Array, values: Array) -> Array:
     """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
     output.
     """
-    x = gradient("put_pixels", "x", x, x.shape)
-    shaped("put_pixels", "values", values, (len(at), x.shape[3]))
+    x = gradient_target("put_pixels", "x", x, x.shape)
+    check_shape("put_pixels", "values", values, (len(at), x.shape[3]))
     done = _put(
         x.reshape(-1, *x.shape[2:]),
         np.ascontiguousarray(at, np.int32),
-        floats("put_pixels", values=values),
+        check_float32("put_pixels", values=values),
     )
     if done < len(at):
         raise IndexError(
@@ -183,7 +193,9 @@ def _add_to_classes(values, at, row_class, column_class, sums):
             to[c] += values[t, c]
 
 
-def class_sums(values, at, classes, pairs):
+def class_sums(
+    values: Array, at: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
+) -> Array:
     """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
     of row class and column class.
 
@@ -192,7 +204,7 @@ def class_sums(values, at, classes, pairs):
     sums = np.zeros((*pairs, values.shape[1]))
     row_class, column_class = (np.ascontiguousarray(a, np.int64) for a in classes)
     _add_to_classes(
-        floats("class_sums", values=values),
+        check_float32("class_sums", values=values),
         np.ascontiguousarray(at, np.int32),
         row_class,
         column_class,
@@ -217,7 +229,15 @@ def _fill_windows(x, cells, ph, pw, kh, kw, top, left, values, row_class, column
                     to[b & POSITIVE, d] = value[s, d]
 
 
-def fill_windows(x, cells, kernel, pool, padding, values, classes):
+def fill_windows(
+    x: Array,
+    cells: Array,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str,
+    values: Array,
+    classes: tuple[Array, Array],
+) -> Array:
     """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the
     cells hold; returns x.
 
@@ -233,7 +253,7 @@ def fill_windows(x, cells, kernel, pool, padding, values, classes):
         *kernel,
         top,
         left,
-        floats("fill_windows", values=values),
+        check_float32("fill_windows", values=values),
         row_class,
         column_class,
     )
@@ -252,19 +272,37 @@ def _copy_windows(x, cells, ph, pw, top, left, out):
                     out[t, a, b, d] = x[i + a, j + b, d] if inside else np.float32(0)
 
 
-def cell_windows(x, cells, kernel, pool, padding="same", out=None, work=None):
+def cell_windows(
+    x: Array,
+    cells: Array,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str = "same",
+    out: Array | None = None,
+    work: Workspace | None = None,
+) -> Array:
     """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0
     outside the image, in ``out``.
     """
-    x, pool = floats("cell_windows", x=x), pair(pool, "pool size")
+    x, pool = check_float32("cell_windows", x=x), pair(pool, "pool size")
     shape = len(cells), pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1, x.shape[3]
-    out = gradient("cell_windows", "out", out, shape)
+    out = gradient_target("cell_windows", "out", out, shape)
     (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
     _copy_windows(x[0], np.ascontiguousarray(cells, np.int32), *pool, top, left, out)
     return out
 
 
-def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", changed=None, work=None):
+def conv2d_block_cells(
+    x: Array,
+    cells: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    changed: tuple[Array, Array, Array] | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
     """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells
     (m, 2) of x (1, H, W, C_in).
 
@@ -273,10 +311,10 @@ def conv2d_block_cells(x, cells, w, b, pool, alpha=1.0, padding="same", changed=
     positions ``at`` alone, and that at rest position (r, c) of cell (i, j) sees the same as its
     position (rows[i, r], columns[j, c]): sums that see nothing of ``at`` are then computed once.
     """
-    x, w, b = floats("conv2d_block_cells", x=x, w=w, b=b)
+    x, w, b = check_float32("conv2d_block_cells", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
     grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
-    shaped("conv2d_block_cells", "b", b, w.shape[3:])
+    check_shape("conv2d_block_cells", "b", b, w.shape[3:])
     y, argmax = (
         np.empty((len(cells), w.shape[3]), np.float32),
         np.empty((len(cells), w.shape[3]), np.uint8),
@@ -373,22 +411,22 @@ def _gather(at, rows, cells, ph, pw, kh, kw, top, left, ci, dwin, out):
 
 
 def conv2d_block_cells_backward(
-    dy,
-    cells,
-    at,
-    x,
-    w,
-    y,
-    argmax,
-    pool,
-    alpha=1.0,
-    padding="same",
-    classes=None,
-    dw=None,
-    db=None,
-    need_dw=True,
-    work=None,
-):
+    dy: Array,
+    cells: Array,
+    at: Array | None,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    classes: tuple[Array, Array] | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
     dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in)
@@ -397,16 +435,17 @@ def conv2d_block_cells_backward(
     ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_cells_backward"
-    dy, x, w, y = floats(op, dy=dy, x=x, w=w, y=y)
+    dy, x, w, y = check_float32(op, dy=dy, x=x, w=w, y=y)
     pool = pair(pool, "pool size")
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
     kh, kw, ci, co = w.shape
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
-        shaped(op, name, a, (len(cells), co))
+        check_shape(op, name, a, (len(cells), co))
     if need_dw:
-        dw, db = gradient(op, "dw", dw, w.shape), gradient(op, "db", db, w.shape[3:])
-    alpha, argmax = np.float32(alpha), np.ascontiguousarray(argmax, np.uint8)
+        dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[3:])
+    argmax = np.ascontiguousarray(argmax, np.uint8)
+    alpha = np.float32(alpha)  # type: ignore[assignment]  # what compiled code takes
     if len(cells) and need_dw:
         add_dw(
             windows(x, cells, grid, pool, (kh, kw), pads, work),

@@ -3,40 +3,43 @@ its compiled loops run.
 """
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
 
+from ..types import Array, Shape
 
-def empty(shape, dtype=np.float32):
+
+def empty(shape: Shape, dtype: Any = np.float32) -> Array:
     """Return an uninitialised array from the start of a cache line."""
     return aligned(shape, dtype, empty=True)
 
 
-def zeros(shape, dtype=np.float32):
+def zeros(shape: Shape, dtype: Any = np.float32) -> Array:
     """Return an array of zeros from the start of a cache line."""
     return aligned(shape, dtype)
 
 
-def asarray(a, dtype=None):
+def asarray(a: Array, dtype: Any = None) -> Array:
     """Return ``a`` as an array on this device: the same memory where possible."""
     return np.asarray(a, dtype)
 
 
-def to_host(a):
+def to_host(a: Array) -> np.ndarray:
     """Return ``a`` as a NumPy array: on the CPU the same memory."""
     return np.asarray(a)
 
 
-def synchronize():
+def synchronize() -> None:
     """Return at once: functions of this backend have finished when they return."""
 
 
-def set_threads(n):
+def set_threads(n: int) -> None:
     """Use ``n`` threads in all functions of this backend, 1 <= n <= the threads that numba started
     with. Results do not change.
     """
-    most = numba.config.NUMBA_NUM_THREADS
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     if not isinstance(n, int | np.integer) or not 1 <= n <= most:
         raise ValueError(
             f"set_threads needs an integer from 1 to {most} (the cores, or NUMBA_NUM_THREADS), got {n!r}"
@@ -44,7 +47,7 @@ def set_threads(n):
     numba.set_num_threads(int(n))
 
 
-def floats(op, **arrays):
+def check_float32(op, **arrays):
     """Return the arrays C-contiguous (and writable in type: one compiled version each); TypeError
     where one is not float32.
     """
@@ -56,11 +59,11 @@ def floats(op, **arrays):
                 f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the reference backend"
             )
         flags = a.flags
-        out.append(a if flags.c_contiguous and flags.writeable else plain(a))
+        out.append(a if flags.c_contiguous and flags.writeable else as_contiguous(a))
     return out[0] if len(out) == 1 else out
 
 
-def plain(a):
+def as_contiguous(a):
     """Return ``a`` C-contiguous; a read-only array is seen through a writable view, which spares a
     second compilation.
     """
@@ -78,13 +81,13 @@ class _Memory:
         self.__array_interface__ = dict(a.__array_interface__, data=(a.ctypes.data, False))
 
 
-def shaped(op, name, a, shape):
+def check_shape(op, name, a, shape):
     """Raise ValueError unless ``a`` has this shape."""
     if tuple(a.shape) != tuple(shape):
         raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(a.shape)}")
 
 
-def gradient(op, name, a, shape):
+def gradient_target(op, name, a, shape):
     """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
     if a is None:
         return np.zeros(shape, np.float32)
@@ -92,7 +95,7 @@ def gradient(op, name, a, shape):
         raise TypeError(
             f"{op} on the cpu backend adds to a float32 array, but {name} is {getattr(a, 'dtype', type(a).__name__)}"
         )
-    shaped(op, name, a, shape)
+    check_shape(op, name, a, shape)
     if not a.flags.c_contiguous or not a.flags.writeable:
         raise ValueError(
             f"{op} adds to {name} in place, so it must be C-contiguous and writable, got strides {a.strides}"
@@ -127,6 +130,32 @@ def buffer(work, name, shape, dtype=np.float32, fill=None):
     return room[:size].view(dtype).reshape(shape)
 
 
-def once(work, name, make):
+def cached_until_update(work, name, make):
     """Return ``make()``, from work if it was computed since the last weight update."""
     return make() if work is None else work.once(name, make)
+
+
+def check_last_axis(op: str, name: str, a: np.ndarray, least: int) -> np.ndarray:
+    """Return ``a`` (..., C) as (rows, C); ValueError unless it has at least ``least`` axes and C >=
+    1.
+    """
+    if a.ndim < least or a.shape[-1] < 1:
+        raise ValueError(
+            f"{op} needs {name} with at least {least} axes, the last of at least 1 channel, got "
+            f"shape {a.shape}"
+        )
+    return a.reshape(-1, a.shape[-1])
+
+
+def moments(op: str, x: np.ndarray, **arrays: np.ndarray) -> list[np.ndarray]:
+    """Return mean and variance, checked to be float64 with one number for each channel of x (rows,
+    C).
+    """
+    for name, a in arrays.items():
+        if not isinstance(a, np.ndarray) or a.dtype != np.float64:
+            raise TypeError(
+                f"{op} needs {name} as a float64 array, as channel_moments gives it, got "
+                f"{getattr(a, 'dtype', type(a).__name__)}"
+            )
+        check_shape(op, name, a, x.shape[1:])
+    return [np.array(a) for a in arrays.values()]  # small; a copy spares a version for strides

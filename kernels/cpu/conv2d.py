@@ -3,17 +3,19 @@
 import numpy as np
 from numba import prange
 
-from ..shapes import conv_output, conv_padding, pair
-from .checks import aligned, buffer, floats, gradient, shaped
-from .jit import parallel
+from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
+from ..types import Array, Pair
+from ..workspace import Workspace
+from .checks import aligned, buffer, check_float32, check_shape, gradient_target
+from .jit import parallel, tasks, threaded
 from .pack import packed, split
 from .tile import LANES, MAX_PIXELS, MAX_VECTORS, VECTORS, store_tile
 
 CHUNK = 256  # positions summed in float32 before the sum goes to float64
 
 
-@parallel
-def _place(x, out, top, left, sh, sw):
+@threaded
+def _copy_strided(x, out, top, left, sh, sw):
     """Copy x into the zero-filled ``out`` at (top, left), its pixels (sh, sw) apart."""
     n, h, w, c = x.shape
     for task in prange(n * h):
@@ -24,8 +26,9 @@ def _place(x, out, top, left, sh, sw):
 
 
 def padded(x, pads, work, name, spread=(1, 1)):
-    """Return x within zeros; ``spread`` puts its pixels that far apart. Only the inside of a kept
-    buffer is ever written.
+    """Return x with a border of zeros; with ``spread`` (sh, sw) also sh - 1 zero rows and sw - 1
+    zero columns between its pixels (transposed convolution). The buffer is kept in ``work``: its
+    zeros are made once and never written.
     """
     (top, bottom), (left, right) = pads
     if spread == (1, 1) and not any((top, bottom, left, right)):
@@ -33,7 +36,7 @@ def padded(x, pads, work, name, spread=(1, 1)):
     n, h, w, c = x.shape
     shape = (n, top + (h - 1) * spread[0] + 1 + bottom, left + (w - 1) * spread[1] + 1 + right, c)
     out = buffer(work, f"{name} {pads} {spread}", shape, fill=0)
-    _place(x, out, top, left, *spread)
+    _copy_strided(tasks(x.size), x, out, top, left, *spread)
     return out
 
 
@@ -135,22 +138,49 @@ def _whole_vectors(dy, work):
     return out
 
 
-def conv2d(x, w, b, stride=1, padding="same", work=None):
-    """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky - top, j*s + kx - left, c] *
+def spread_taps(w, dilation):
+    """Return w with its taps ``dilation`` apart and zeros between them: the tile runs over
+    neighbouring pixels, and a product with 0 changes no sum. It multiplies the arithmetic by the
+    product of both dilations.
+    """
+    if dilation == (1, 1):
+        return w
+    (kh, kw, ci, co), (down, right) = w.shape, dilation
+    out = np.zeros(((kh - 1) * down + 1, (kw - 1) * right + 1, ci, co), np.float32)
+    out[::down, ::right] = w
+    return out
+
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array,
+    stride: Pair = 1,
+    padding: str = "same",
+    dilation: Pair = 1,
+    work: Workspace | None = None,
+) -> Array:
+    """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky*d - top, j*s + kx*d - left, c] *
     w[ky, kx, c, o].
 
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) -> y (N, OH, OW, C_out), all float32.
-    Outside the image x is 0. ``work`` keeps the padded input and the packed weights (call
-    work.expire() after a change of w).
+    Outside the image x is 0. ``dilation`` d is the distance of taps: the kernel reaches over (K -
+    1) * d + 1 pixels (Yu, Koltun 2016, arXiv:1511.07122). ``work`` keeps the padded input and the
+    packed weights (call work.expire() after a change of w).
     """
-    x, w, b = floats("conv2d", x=x, w=w, b=b)
-    stride = pair(stride, "stride")
-    shape = conv_output(x.shape, w.shape, stride, padding)
-    shaped("conv2d", "b", b, shape[3:])
-    xp = padded(x, conv_padding(x.shape, w.shape, stride, padding), work, "x")
+    x, w, b = check_float32("conv2d", x=x, w=w, b=b)
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
+    check_shape("conv2d", "b", b, shape[3:])
+    w = spread_taps(w, dilation)
+    return _convolve(x, w, b, stride, conv_padding(x.shape, w.shape, stride, padding), shape, work)
+
+
+def _convolve(x, w, b, stride, pads, shape, work):
+    """Return conv2d of undilated w as an array of ``shape``."""
     y = np.empty(shape, np.float32)
     _conv2d(
-        xp,
+        padded(x, pads, work, "x"),
         *w.shape[:2],
         *packed(work, "conv2d", w, LANES, VECTORS),
         b,
@@ -161,53 +191,126 @@ def conv2d(x, w, b, stride=1, padding="same", work=None):
     return y
 
 
-def conv2d_backward(dy, x, w, stride=1, padding="same", need_dx=True, dw=None, db=None, work=None):
+def conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    stride: Pair = 1,
+    padding: str = "same",
+    dilation: Pair = 1,
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
     """Gradients of conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy (N, OH,
     OW, C_out), all float32.
 
     dx is the convolution of dy (its pixels ``stride`` apart) with the weights turned by 180
     degrees. dw and db are added to.
     """
-    dy, x, w = floats("conv2d_backward", dy=dy, x=x, w=w)
-    stride = pair(stride, "stride")
-    shape = conv_output(x.shape, w.shape, stride, padding)
-    shaped("conv2d_backward", "dy", dy, shape)
+    dy, x, w = check_float32("conv2d_backward", dy=dy, x=x, w=w)
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
+    check_shape("conv2d_backward", "dy", dy, shape)
     dw, db = (
-        gradient("conv2d_backward", "dw", dw, w.shape),
-        gradient("conv2d_backward", "db", db, w.shape[3:]),
+        gradient_target("conv2d_backward", "dw", dw, w.shape),
+        gradient_target("conv2d_backward", "db", db, w.shape[3:]),
     )
-    (kh, kw, ci, co), (n, oh, ow, _) = w.shape, shape
+    w = spread_taps(w, dilation)
     pads = conv_padding(x.shape, w.shape, stride, padding)
+    sums = _weight_sums(dy, x, w.shape, stride, pads, work)
+    dw += sums[:: dilation[0], :: dilation[1]]
+    db += channel_sums(dy.reshape(-1, shape[3]))
+    zero = np.zeros(w.shape[2], np.float32)
+    dx = _input_gradient(dy, x.shape, w, zero, stride, pads, work) if need_dx else None
+    return dx, dw, db
+
+
+def _weight_sums(dy, x, w_shape, stride, pads, work):
+    """Return the gradient (KH, KW, C_in, C_out), float64, of undilated weights."""
+    (kh, kw, ci, co), (n, oh, ow, _) = w_shape, dy.shape
     xp = padded(x, pads, work, "x")
     wide = _whole_vectors(dy, work)
     columns = min(ow, CHUNK)
     rows = max(1, min(oh, CHUNK // columns))
-    tasks = min(8, n * -(-oh // rows))  # from the shapes alone: bits must not follow the threads
-    sums = np.zeros((tasks, kh, kw * ci, co))
+    # Their number follows from the shapes alone: bits must not follow the threads.
+    sums = np.zeros((min(8, n * -(-oh // rows)), kh, kw * ci, co))
     _weight_gradient(xp, wide, kh, kw, co, *stride, rows, columns, split(kw * ci, MAX_PIXELS), sums)
-    dw += sums.sum(0).reshape(w.shape)
-    db += _channel_sums(dy.reshape(-1, co))
-    dx = None
-    if need_dx:
-        (top, _), (left, _) = pads
-        h, width = x.shape[1:3]
-        used = [(oh - 1) * stride[0] + 1, (ow - 1) * stride[1] + 1]
-        turned = ((kh - 1 - top, h + top - used[0]), (kw - 1 - left, width + left - used[1]))
-        turned = tuple((max(a, 0), max(b, 0)) for a, b in turned)
-        spread = padded(dy, turned, work, "dy", stride)
-        spread = spread[:, max(0, top - kh + 1) :, max(0, left - kw + 1) :][
-            :, : h + kh - 1, : width + kw - 1
-        ]
-        zero = np.zeros(ci, np.float32)
-        dx = np.empty(x.shape, np.float32)
-        back = packed(work, "conv2d turned", w[::-1, ::-1].transpose(0, 1, 3, 2), LANES, VECTORS)
-        _conv2d(
-            np.ascontiguousarray(spread), kh, kw, *back, zero, 1, 1, split(width, MAX_PIXELS), dx
-        )
+    return sums.sum(0).reshape(w_shape)
+
+
+def _input_gradient(dy, x_shape, w, b, stride, pads, work):
+    """Return the input gradient (x_shape) of a convolution with undilated w, plus b (C_in,)."""
+    (kh, kw, _ci, _co), (_n, oh, ow, _) = w.shape, dy.shape
+    (top, _), (left, _) = pads
+    h, width = x_shape[1:3]
+    used = [(oh - 1) * stride[0] + 1, (ow - 1) * stride[1] + 1]
+    turned = ((kh - 1 - top, h + top - used[0]), (kw - 1 - left, width + left - used[1]))
+    turned = tuple((max(a, 0), max(b, 0)) for a, b in turned)
+    spread = padded(dy, turned, work, "dy", stride)
+    spread = spread[:, max(0, top - kh + 1) :, max(0, left - kw + 1) :][
+        :, : h + kh - 1, : width + kw - 1
+    ]
+    dx = np.empty(x_shape, np.float32)
+    back = packed(work, "conv2d turned", w[::-1, ::-1].transpose(0, 1, 3, 2), LANES, VECTORS)
+    _conv2d(np.ascontiguousarray(spread), kh, kw, *back, b, 1, 1, split(width, MAX_PIXELS), dx)
+    return dx
+
+
+def conv2d_transpose(
+    x: Array,
+    w: Array,
+    b: Array,
+    stride: Pair = 1,
+    padding: str = "same",
+    work: Workspace | None = None,
+) -> Array:
+    """y[n, i*s + ky - top, j*s + kx - left, o] += x[n, i, j, c] * w[ky, kx, o, c] for all (i, j, c)
+    and taps, and + b[o]: the input gradient of conv2d as a layer of its own, which enlarges.
+
+    x (N, H, W, C_in), w (KH, KW, C_out, C_in), b (C_out,) -> y (N, OH, OW, C_out), all float32,
+    where OH = H * s for "same" and H * s + max(KH - s, 0) for "valid", as in Keras (Dumoulin, Visin
+    2016, arXiv:1603.07285, section 4).
+    """
+    x, w, b = check_float32("conv2d_transpose", x=x, w=w, b=b)
+    stride = pair(stride, "stride")
+    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
+    check_shape("conv2d_transpose", "b", b, shape[3:])
+    return _input_gradient(
+        x, shape, w, b, stride, conv_padding(shape, w.shape, stride, padding), work
+    )
+
+
+def conv2d_transpose_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    stride: Pair = 1,
+    padding: str = "same",
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of conv2d_transpose: returns (dx or None, dw, db) with the shapes of x, w, b for dy
+    (N, OH, OW, C_out), all float32. dx is conv2d of dy. dw and db are added to.
+    """
+    op = "conv2d_transpose_backward"
+    dy, x, w = check_float32(op, dy=dy, x=x, w=w)
+    stride = pair(stride, "stride")
+    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
+    check_shape(op, "dy", dy, shape)
+    dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[2:3])
+    pads = conv_padding(shape, w.shape, stride, padding)
+    dw += _weight_sums(x, dy, w.shape, stride, pads, work)  # x is the output of that convolution
+    db += channel_sums(dy.reshape(-1, shape[3]))
+    zero = np.zeros(w.shape[3], np.float32)
+    dx = _convolve(dy, w, zero, stride, pads, x.shape, work) if need_dx else None
     return dx, dw, db
 
 
-@parallel
+@threaded
 def _chunk_sums(a, sums):
     for task in prange(sums.shape[0]):
         part = np.zeros(a.shape[1], np.float32)
@@ -218,10 +321,10 @@ def _chunk_sums(a, sums):
             sums[task, c] = part[c]
 
 
-def _channel_sums(a):
+def channel_sums(a):
     """Return the sums of a (positions, C) over positions, float64: chunks of 256 in float32, added
     in order.
     """
     sums = aligned((-(-a.shape[0] // CHUNK), a.shape[1]), np.float64)
-    _chunk_sums(a, sums)
+    _chunk_sums(tasks(a.size), a, sums)
     return np.add.reduce(sums, 0)

@@ -5,13 +5,15 @@ the weights.
 import numpy as np
 from numba import prange
 
-from .checks import floats, gradient, shaped
-from .jit import parallel
+from ..types import Array
+from ..workspace import Workspace
+from .checks import check_float32, check_shape, gradient_target
+from .jit import tasks, threaded
 
 CHUNK = 256  # inputs summed in float32 before the sum goes to float64
 
 
-@parallel
+@threaded
 def _dense(x, w, sums):
     inputs, outputs = w.shape
     for task in prange(sums.shape[0]):
@@ -25,7 +27,7 @@ def _dense(x, w, sums):
                 sums[task, e, o] = part[o]
 
 
-@parallel
+@threaded
 def _dense_backward(dy, x, w, dw, dx):
     inputs, outputs = w.shape
     for i in prange(inputs):
@@ -47,30 +49,38 @@ def _check(op, x, w):
         )
 
 
-def dense(x, w, b, work=None):
+def dense(x: Array, w: Array, b: Array, work: Workspace | None = None) -> Array:
     """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32; sums of 256
     inputs are added in float64.
     """
-    x, w, b = floats("dense", x=x, w=w, b=b)
+    x, w, b = check_float32("dense", x=x, w=w, b=b)
     _check("dense", x, w)
-    shaped("dense", "b", b, w.shape[1:])
+    check_shape("dense", "b", b, w.shape[1:])
     sums = np.empty((-(-w.shape[0] // CHUNK), x.shape[0], w.shape[1]))
-    _dense(x, w, sums)
+    _dense(tasks(len(x) * w.size), x, w, sums)
     return np.add.reduce(sums, 0).astype(np.float32) + b
 
 
-def dense_backward(dy, x, w, need_dx=True, dw=None, db=None, work=None):
+def dense_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
     """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw
     and db are added to.
     """
-    dy, x, w = floats("dense_backward", dy=dy, x=x, w=w)
+    dy, x, w = check_float32("dense_backward", dy=dy, x=x, w=w)
     _check("dense_backward", x, w)
-    shaped("dense_backward", "dy", dy, (x.shape[0], w.shape[1]))
+    check_shape("dense_backward", "dy", dy, (x.shape[0], w.shape[1]))
     dw, db = (
-        gradient("dense_backward", "dw", dw, w.shape),
-        gradient("dense_backward", "db", db, w.shape[1:]),
+        gradient_target("dense_backward", "dw", dw, w.shape),
+        gradient_target("dense_backward", "db", db, w.shape[1:]),
     )
     dx = np.empty(x.shape if need_dx else (0, 0), np.float32)
-    _dense_backward(dy, x, w, dw, dx)
+    _dense_backward(tasks(len(x) * w.size), dy, x, w, dw, dx)
     db += dy.sum(0, dtype=np.float64)
     return dx if need_dx else None, dw, db

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .checks import floats
+from ..types import Array
+from .checks import check_float32
 
 
 def _labels(op, labels, p):
@@ -18,21 +19,21 @@ def _labels(op, labels, p):
     return labels
 
 
-def softmax_cross_entropy(logits, labels):
+def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """Per-event loss -log p[label] with p = softmax(logits): returns (losses (N,), p (N, classes))
     float32; labels int (N,).
     """
-    logits = floats("softmax_cross_entropy", logits=logits)
+    logits = check_float32("softmax_cross_entropy", logits=logits)
     labels = _labels("softmax_cross_entropy", labels, logits)
     shifted = logits - logits.max(1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(1))
     return log_sum - shifted[np.arange(len(labels)), labels], np.exp(shifted - log_sum[:, None])
 
 
-def softmax_cross_entropy_backward(p, labels):
+def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
     """Gradient of the *sum* of the losses with respect to the logits: p - one_hot(labels), (N,
     classes) float32.
     """
-    dlogits = floats("softmax_cross_entropy_backward", p=p).copy()
+    dlogits = check_float32("softmax_cross_entropy_backward", p=p).copy()
     dlogits[np.arange(len(p)), _labels("softmax_cross_entropy_backward", labels, p)] -= 1
     return dlogits

@@ -7,13 +7,14 @@ import math
 import numpy as np
 from numba import prange
 
-from .checks import floats, shaped
-from .jit import BLOCK, block, parallel
+from ..types import Array
+from .checks import check_float32, check_shape
+from .jit import BLOCK, block, tasks, threaded
 
 LARGEST = np.finfo(np.float32).max
 
 
-@parallel
+@threaded
 def _sgd(w, dw, velocity, rate, momentum, nesterov, decay, scale):
     for task in prange((w.size + BLOCK - 1) // BLOCK):
         here, g, v = block(w, task), block(dw, task), block(velocity, task)
@@ -24,16 +25,16 @@ def _sgd(w, dw, velocity, rate, momentum, nesterov, decay, scale):
 
 
 def sgd(
-    w,
-    dw,
-    velocity,
-    learning_rate,
-    momentum=0.0,
-    nesterov=False,
-    weight_decay=0.0,
-    scale=1.0,
-    out=None,
-):
+    w: Array,
+    dw: Array,
+    velocity: Array,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    scale: float = 1.0,
+    out: tuple[Array, ...] | None = None,
+) -> tuple[Array, ...]:
     """One step of SGD on flat float32 vectors: g = scale * dw + weight_decay * w; v = momentum * v
     + g; w -= learning_rate * (v, or g + momentum * v with ``nesterov``).
 
@@ -42,11 +43,21 @@ def sgd(
     """
     out, dw = _in_place("sgd", dw, {"w": w, "velocity": velocity}, out)
     f, (w, velocity) = np.float32, (a.reshape(-1) for a in out)
-    _sgd(w, dw, velocity, f(learning_rate), f(momentum), bool(nesterov), f(weight_decay), f(scale))
+    _sgd(
+        tasks(w.size),
+        w,
+        dw,
+        velocity,
+        f(learning_rate),
+        f(momentum),
+        bool(nesterov),
+        f(weight_decay),
+        f(scale),
+    )
     return out
 
 
-@parallel
+@threaded
 def _find_not_finite(a, found):
     for task in prange(found.size):
         part, fine = block(a, task), 0
@@ -55,11 +66,11 @@ def _find_not_finite(a, found):
         found[task] = fine < part.size
 
 
-def finite(a):
+def finite(a: Array) -> bool:
     """Return whether no element of ``a`` is NaN or infinite."""
-    a = floats("finite", a=a).reshape(-1)
-    found = np.empty(-(-a.size // BLOCK), np.bool_)
-    _find_not_finite(a, found)
+    a = check_float32("finite", a=a).reshape(-1)
+    found = np.empty(tasks(a.size), np.bool_)
+    _find_not_finite(found.size, a, found)
     return not found.any()
 
 
@@ -73,8 +84,8 @@ def _in_place(op, dw, inputs, out):
     shape = dw.shape
     out = tuple(np.empty(shape, np.float32) for _ in inputs) if out is None else out
     for name, a in {**inputs, **{f"out[{i}]": a for i, a in enumerate(out)}}.items():
-        shaped(op, name, a, shape)
-    dw, *given = floats(op, dw=dw, **inputs)
+        check_shape(op, name, a, shape)
+    dw, *given = check_float32(op, dw=dw, **inputs)
     for to in out:
         if to.dtype != np.float32 or not to.flags.c_contiguous:
             raise TypeError(
@@ -86,7 +97,7 @@ def _in_place(op, dw, inputs, out):
     return out, dw.reshape(-1)
 
 
-@parallel
+@threaded
 def _adam(w, dw, mean, square, rate, beta1, rest1, beta2, rest2, epsilon, decay, scale, unbias):
     # rest = 1 - beta, rounded once: 1 - float32(0.999) is off by 1e-5
     for task in prange((w.size + BLOCK - 1) // BLOCK):
@@ -99,19 +110,19 @@ def _adam(w, dw, mean, square, rate, beta1, rest1, beta2, rest2, epsilon, decay,
 
 
 def adam(
-    w,
-    dw,
-    mean,
-    square,
-    step,
-    learning_rate,
-    beta1=0.9,
-    beta2=0.999,
-    epsilon=1e-8,
-    weight_decay=0.0,
-    scale=1.0,
-    out=None,
-):
+    w: Array,
+    dw: Array,
+    mean: Array,
+    square: Array,
+    step: int,
+    learning_rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-08,
+    weight_decay: float = 0.0,
+    scale: float = 1.0,
+    out: tuple[Array, ...] | None = None,
+) -> tuple[Array, ...]:
     """Step number ``step`` (1, 2, ...) of Adam on flat float32 vectors: g = scale * dw; m = beta1 m
     + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr * (m' / (sqrt(v') + epsilon) +
     weight_decay * w), m' = m / (1 - beta1^step), v' alike.
@@ -125,6 +136,7 @@ def adam(
     c1, c2 = 1 - beta1**step, 1 - beta2**step
     f, (w, mean, square) = np.float32, (a.reshape(-1) for a in out)
     _adam(
+        tasks(w.size),
         w,
         dw,
         mean,

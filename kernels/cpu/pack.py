@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from .checks import buffer, once
-from .jit import parallel
+from .checks import buffer, cached_until_update
+from .jit import tasks, threaded
 
 
 def split(size, most):
@@ -22,7 +22,7 @@ def split(size, most):
 ROWS = 16  # of w that a task packs
 
 
-class Packed(NamedTuple):
+class PackedWeights(NamedTuple):
     """Weights by group of output channels: group g holds ``width[g]`` channels from ``start[g]``,
     as (KH * KW * C_in, width).
     """
@@ -32,9 +32,10 @@ class Packed(NamedTuple):
     width: np.ndarray
 
 
-def pack(w, unit, sizes, work=None):
+def pack(w, unit, sizes, work=None, name="weights"):
     """Pack w (KH, KW, C_in, C_out) for tiles whose columns, a number in ``sizes``, are ``unit``
-    channels each (LANES or 1).
+    channels each (LANES or 1). ``name`` is that of the buffer in ``work``: each packing that is kept
+    has its own, also where several have the same size (the weights of C channels to C, and turned).
     """
     rows, co = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
     columns, left = [], -(-co // unit)
@@ -43,14 +44,13 @@ def pack(w, unit, sizes, work=None):
         left -= columns[-1]
     width = np.array(columns, np.int64) * unit
     start = np.cumsum(width) - width
-    out = buffer(
-        work, f"packed by {unit}", (rows * int(width.sum()),), fill=0
-    )  # zeros: channels that there are not
-    _pack(np.ascontiguousarray(w).reshape(rows, co), start, width, out)
-    return Packed(out, start, width)
+    # Zero-filled, because a group's width is rounded up beyond the last real channel.
+    out = buffer(work, f"packed: {name}", (rows * int(width.sum()),), fill=0)
+    _pack(tasks(w.size), np.ascontiguousarray(w).reshape(rows, co), start, width, out)
+    return PackedWeights(out, start, width)
 
 
-@parallel
+@threaded
 def _pack(w, start, width, out):
     rows, co = w.shape
     for task in prange((rows + ROWS - 1) // ROWS):  # reads w in its order
@@ -63,4 +63,4 @@ def _pack(w, start, width, out):
 
 def packed(work, name, w, unit, sizes):
     """Return pack(w, unit, sizes), once per weight update where there is a Workspace."""
-    return once(work, name, lambda: pack(w, unit, sizes, work))
+    return cached_until_update(work, name, lambda: pack(w, unit, sizes, work, name))

@@ -1,12 +1,16 @@
-"""Which positions of a cell's pooling window are computed: all, or those whose sums are not known
-to repeat an earlier one.
+"""Chooses which convolution outputs of a pooling window have to be computed. Beside a track most
+outputs of a cell see background only and equal one another: one of each group gives the maximum.
+
+    . . . . .      a cell's pooling window, 5 x 5: # sees the track, each of these is computed;
+    . . . # #      . is as at rest, where all of them are equal: the first one is computed
+    . . # # #
+    . # # # #
+    # # # # .
 
 A list of positions has two arrays, ``first`` (cells + 1,) int64 and ``where`` uint8: those of cell
 t are where[first[t]:first[t + 1]], in rising order. With an empty ``first``, ``where`` is meant for
 every cell.
 
-Many sums of a cell beside a track see nothing of it, and repeat what they are at rest: of these,
-one of each kind will do.
 """
 
 import numpy as np
@@ -45,8 +49,9 @@ def distinct_positions(distinct, ph, pw):
 
 @jit
 def _changed(at, cells, h, oh, ph, pw, kh, kw, top, left, rows, columns, index, seen, first, where):
-    """Fill the list for ``cells`` and return its length; index (N * OH, OW) holds 0 before and
-    after, seen (cells, PH * PW) anything.
+    """Fill the list for ``cells`` and return its length. Scratch: ``index`` (N * OH, OW) maps a grid
+    cell to 1 + its number in ``cells``; it must be all zero and is zeroed again. ``seen`` (cells,
+    PH * PW) is overwritten.
     """
     _, across = index.shape
     seen[:] = False

@@ -3,7 +3,7 @@ brings numbers into lanes.
 
 patches, add_rows          sums of a gradient times a piece of an image or of weights: short rows in registers, long ones in memory
 transpose, deinterleave    windows side by side, one to a lane
-announce                   memory that will soon be written
+prefetch_for_write         memory that will soon be written
 """
 
 from llvmlite import ir
@@ -32,8 +32,8 @@ def make_patches(max_rows, quads, lanes):
 
     out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) *
     row[i] + k], k < 4 Q. All but counts and offsets are addresses: g of float32, address and row of
-    int64. The sum starts at 0 and is added to out at its end, so that it need not wait for an
-    earlier patch that is still on its way to overlapping memory. Vectors that are wider than what
+    int64. The sum is accumulated in registers and added to ``out`` once: consecutive patches
+    overlap in memory, and adding each at once would wait for the store of the one before. Vectors that are wider than what
     is left of a row read and write up to 15 floats more.
     """
     shapes = [(r, q) for r in range(1, max_rows + 1) for q in quads]
@@ -85,10 +85,10 @@ def make_add_rows(most, lanes):
         add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
 
     out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) *
-    row[i] + offset + k] for r < rows and k < lanes * vectors: whole vectors, whatever is in use of
-    the last one. All but counts and offsets are addresses: g of float32, address and row of int64.
-    For long rows: memory is read in its order, which the processor foresees, and ``out`` once for
-    the sum.
+    row[i] + offset + k] for r < rows and k < lanes * vectors. Always
+    whole vectors, so that the last one may reach beyond the row. All but counts and offsets are
+    addresses: g of float32, address and row of int64. For long rows: reads are sequential (the
+    processor prefetches them), and ``out`` is touched once.
     """
 
     @intrinsic
@@ -248,7 +248,7 @@ def deinterleave(stride, address, count, out):
 
 
 @intrinsic
-def _announce(context, address):
+def _prefetch_for_write(context, address):
     def codegen(context, builder, signature, args):
         pointer = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
@@ -261,9 +261,9 @@ def _announce(context, address):
 
 
 @jit
-def announce(address, many):
+def prefetch_for_write(address, many):
     """Tell the processor that ``many`` bytes from ``address`` will soon be written: it fetches
     their cache lines in the meantime.
     """
     for k in range(0, many, 64):
-        _announce(address + k)
+        _prefetch_for_write(address + k)

@@ -25,7 +25,7 @@ there are fewer channels than lanes, different pooling cells (x are vectors, w i
 same picture with the roles of x and w exchanged. At their end:
 
     "channels", pixels at equal distances     out[p][q] = acc[p][q]
-    "listed", channels too, pixels anywhere   the same; ``largest`` then takes the maximum over the positions of a cell
+    "listed", channels too, pixels anywhere   the same; ``max_of_rows`` then takes the maximum over the positions of a cell
     "cells"                                   best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
 
 Each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps:
@@ -202,12 +202,21 @@ def make_tile(shapes, lanes, kind):
         last)
 
     sums[p][q] over row < rows, step < steps of x[row * x_row + step * x_step + p * x_pixel] * w[row
-    * w_row + step * w_step + q]; x, w, out, where are addresses. The x strides count floats, in a
-    tile of cells vectors; w's count floats; q counts vectors, in a tile of cells floats. "listed":
-    x and x_row are addresses of int64 arrays, the address of each pixel and the floats from one of
-    its rows to the next; x_pixel is not used. "cells": out is best, ``last`` the position of pixel
-    0; else ``where`` is not used and ``last`` is the distance of two pixels in out. Keep the result
-    in a module's global: numba's disk cache never finds functions that reach it through a closure.
+    * w_row + step * w_step + q]. All operands are int64; x, w, out, where are byte addresses.
+
+        operand           "channels"            "listed"                         "cells"
+        x                 of pixel 0            of int64 (pixels,): addresses    of the first vector
+        x_row             floats                of int64 (pixels,): floats       vectors
+        x_step, x_pixel   floats                floats, not used                 vectors
+        w_row, w_step     floats                floats                           floats
+        q counts          vectors               vectors                          floats
+        out               sums                  sums                             best
+        where             not used              not used                         positions, int32
+        last              floats from pixel     floats from pixel                position of pixel 0
+                          to pixel in out       to pixel in out
+
+    Keep the result in a module's global: numba's disk cache has no name for an intrinsic in a
+    closure (kernels/jit.py).
     """
 
     @intrinsic
@@ -312,11 +321,11 @@ def cells_tile(
     )
 
 
-def make_largest(sizes, lanes):
+def make_max_of_rows(sizes, lanes):
     """Return an intrinsic that finds the largest of each column of sums and where it is, with one
     body per number of ``vectors``:
 
-        largest(vectors, count, sums, row, where, best, at)
+        max_of_rows(vectors, count, sums, row, where, best, at)
 
     best[c] = the largest of sums[i * row + c] over i < count, at[c] = where[i] of the first that
     is: for c < lanes * vectors. All but the numbers are addresses: of float32; where of uint8, at
@@ -324,7 +333,7 @@ def make_largest(sizes, lanes):
     """
 
     @intrinsic
-    def largest(context, vectors, count, sums, row, where, best, at):
+    def max_of_rows(context, vectors, count, sums, row, where, best, at):
         def codegen(context, builder, signature, args):
             vectors, count, sums, row, where, best, at = args
             e, b = Emit(builder, lanes), builder
@@ -346,12 +355,12 @@ def make_largest(sizes, lanes):
 
         return types.void(*[types.int64] * 7), codegen
 
-    return largest
+    return max_of_rows
 
 
-_largest = make_largest(VECTORS, LANES)
+_max_of_rows = make_max_of_rows(VECTORS, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def largest(vectors, count, sums, row, where, best, at):
-    _largest(vectors, count, sums, row, where, best, at)
+def max_of_rows(vectors, count, sums, row, where, best, at):
+    _max_of_rows(vectors, count, sums, row, where, best, at)

@@ -1,13 +1,16 @@
 """The ops of the cuda backend as one namespace over a runtime: a GPU (gpu.py) or the emulator
 (emulator.py).
 
-An op is a function of a module here, with the backend ``k`` before the arguments that it has in the
+An op is a function of a module here, with the backend, ``kernels``, before the arguments that it has in the
 reference. It checks shapes, allocates, and launches kernels; it does not know which runtime it has.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from . import activations, block, block_backward, cells, conv2d, dense, loss, optimizer, pool2d
+from ..ops import gather
+from ..types import Array, Shape
 
 THREADS = 256  # of a block, where each thread has one element
 
@@ -38,29 +41,25 @@ class Backend:
         return Backend(self.runtime, tf32=True)
 
     # --------------------------------------------------------------------------------------- arrays
-    def empty(self, shape, dtype=np.float32):
+    def empty(self, shape: Shape, dtype: Any = np.float32) -> Array:
         """Return an uninitialised array on the device."""
         return self.runtime.empty(shape, dtype)
 
-    def zeros(self, shape, dtype=np.float32):
+    def zeros(self, shape: Shape, dtype: Any = np.float32) -> Array:
         """Return an array of zeros on the device."""
         a = self.runtime.empty(shape, dtype)
         a[...] = 0
         return a
 
-    def asarray(self, a, dtype=None):
+    def asarray(self, a: Array, dtype: Any = None) -> Array:
         """Return ``a`` as an array on the device."""
         return self.runtime.asarray(a, dtype)
 
-    def to_host(self, a):
+    def to_host(self, a: Array) -> np.ndarray:
         """Return ``a`` as a NumPy array."""
         return self.runtime.to_host(a)
 
-    def finite(self, a):
-        """Return whether no element of ``a`` is NaN or infinite."""
-        return bool(np.isfinite(self.to_host((a * 0).sum())))
-
-    def synchronize(self):
+    def synchronize(self) -> None:
         """Wait until the device is idle."""
         self.runtime.synchronize()
 
@@ -98,7 +97,7 @@ class Backend:
         """Return the bytes that arrays could still take on the device."""
         return self.runtime.memory_free()
 
-    def set_threads(self, n):
+    def set_threads(self, n: int) -> None:
         """Use ``n`` threads of the CPU: kernels run on the device and need none."""
 
     # ------------------------------------------------------------------------------------- launches
@@ -118,23 +117,10 @@ class Backend:
         """
         self.launch(file, kernel, -(-n // THREADS), THREADS, (*args, np.int64(n)), defines)
 
-    # ------------------------------------------------------------------------------------------ ops
-    elu, elu_backward = activations.elu, activations.elu_backward
-    relu, relu_backward = activations.relu, activations.relu_backward
-    dropout = activations.dropout
-    maxpool2d, maxpool2d_backward = pool2d.maxpool2d, pool2d.maxpool2d_backward
-    conv2d, conv2d_backward = conv2d.conv2d, conv2d.conv2d_backward
-    conv2d_block, conv2d_block_backward = block.conv2d_block, block_backward.conv2d_block_backward
-    lit_pixels, active_cells = cells.lit_pixels, cells.active_cells
-    fill_windows, cell_windows = cells.fill_windows, cells.cell_windows
-    take_pixels, put_pixels, class_sums = cells.take_pixels, cells.put_pixels, cells.class_sums
-    conv2d_block_cells, conv2d_block_cells_backward = (
-        cells.conv2d_block_cells,
-        cells.conv2d_block_cells_backward,
-    )
-    dense, dense_backward = dense.dense, dense.dense_backward
-    softmax_cross_entropy, softmax_cross_entropy_backward = (
-        loss.softmax_cross_entropy,
-        loss.softmax_cross_entropy_backward,
-    )
-    sgd, adam = optimizer.sgd, optimizer.adam
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+for _name, _function in gather(__package__).items():  # the table's ops, as methods
+    setattr(Backend, _name, _function)

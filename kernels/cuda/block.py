@@ -6,14 +6,18 @@ import math
 from functools import lru_cache
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from .checks import floats, once, shaped
+from ..types import Array, Kernels, Pair
+from ..workspace import Workspace
+from .checks import cached_until_update, check_float32, check_shape
 
-POSITIONS = 25  # pool positions of a thread: with 4 channels, 100 sums in registers
-MOST = (
-    128  # threads of a block: several small ones share a multiprocessor and hide each other's loads
-)
-RESERVE = 2 << 10  # bytes of shared memory for what is small
-WINDOWS = 100 << 10  # bytes of windows per block that leave room for a second one on large GPUs
+#: Pool positions of a thread, chosen by registers: with 4 channels that is 100 sums.
+POSITIONS = 25
+#: Threads of a block: several small blocks share a multiprocessor and hide each other's loads.
+MAX_THREADS = 128
+#: Bytes of shared memory for what is small.
+RESERVE = 2 << 10
+#: Bytes of windows per block, chosen by shared memory: a second block fits beside on large GPUs.
+WINDOWS = 100 << 10
 
 
 def largest_divisor(n, most):
@@ -42,15 +46,17 @@ def window_bytes(kernel, pool, ci):
     return 4 * (pool[0] + kernel[0] - 1) * (pool[1] + kernel[1] - 1) * ci
 
 
-def tile(k, kernel, pool, ci, co, cells):
+def tile(kernels, kernel, pool, ci, co, cells):
     """Return the constants of block.cu for so many cells, or None where a window does not fit into
     shared memory.
 
     They change speed alone, never a bit of the result. Few cells are spread: the rows of a pool go
     to different threads.
     """
-    many, few = _tiles(k.runtime.shared_memory, kernel, pool, ci, co)
-    return many if few is None or cells >= 2 * many["CELLS"] * k.runtime.multiprocessors else few
+    many, few = _tiles(kernels.runtime.shared_memory, kernel, pool, ci, co)
+    return (
+        many if few is None or cells >= 2 * many["CELLS"] * kernels.runtime.multiprocessors else few
+    )
 
 
 @lru_cache(maxsize=256)
@@ -78,44 +84,46 @@ def _tiles(shared_memory, kernel, pool, ci, co):
     room = min(WINDOWS, memory) // window or memory // window
     if room < 1:
         return None, None
-    many = constants(rows, 1, min(MOST // group, room))
-    split = min(pool[0] * pool[1] // columns, 8, 4 * MOST // group)
+    many = constants(rows, 1, min(MAX_THREADS // group, room))
+    split = min(pool[0] * pool[1] // columns, 8, 4 * MAX_THREADS // group)
     room = (memory - 256 * channels) // (
         window + 8 * group * split * channels
     )  # the parts of a pool meet in shared memory
-    return many, constants(1, split, max(1, min(MOST // (group * split), room))) if room else None
+    return many, constants(
+        1, split, max(1, min(MAX_THREADS // (group * split), room))
+    ) if room else None
 
 
-def packed(k, w, channels, work):
+def packed(kernels, w, channels, work):
     """Return w with its output channels padded to a multiple of ``channels`` by zeros, from an
     address that float4 can load.
     """
     kh, kw, ci, co = w.shape
-    if co % channels == 0 and k.runtime.address(w) % 16 == 0:
+    if co % channels == 0 and kernels.runtime.address(w) % 16 == 0:
         return w
 
     def make():
-        padded = k.zeros((kh, kw, ci, -(-co // channels) * channels))
+        padded = kernels.zeros((kh, kw, ci, -(-co // channels) * channels))
         padded[..., :co] = w
         return padded
 
-    return once(work, f"packed {channels}", make)
+    return cached_until_update(work, f"packed {channels}", make)
 
 
-def aligned(k, x):
+def aligned(kernels, x):
     """Return x, or a copy of it where it does not begin at an address that float4 can load."""
-    return x if k.runtime.address(x) % 16 == 0 else x.copy()
+    return x if kernels.runtime.address(x) % 16 == 0 else x.copy()
 
 
-def check(k, op, x, w, b, pool, alpha, padding):
+def check(kernels, op, x, w, b, pool, alpha, padding):
     """Check the arguments of the block; returns (x, w, b, pool, shape of y, shape of the
     convolution).
     """
-    x, w, b = floats(k, op, x=x, w=w, b=b)
+    x, w, b = check_float32(kernels, op, x=x, w=w, b=b)
     pool = pair(pool, "pool size")
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     shape = pool_output(z_shape, pool, pool)
-    shaped(op, "b", b, shape[3:])
+    check_shape(op, "b", b, shape[3:])
     if pool[0] * pool[1] > 256:
         raise ValueError(
             f"{op} keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; use the three ops"
@@ -127,21 +135,21 @@ def check(k, op, x, w, b, pool, alpha, padding):
     return x, w, b, pool, shape
 
 
-def tensor_cores(k, kernel, pool, ci):
+def tensor_cores(kernels, kernel, pool, ci):
     """Tell whether block_tf32.cu runs this block: if TF32 was asked for, 8 input channels at least
     fill a product, and its sums and weights find registers and its windows shared memory.
     """
     size = math.prod(p + q - 1 for p, q in zip(pool, kernel))
     return (
-        k.tf32
+        kernels.tf32
         and ci >= 8
         and math.prod(pool) <= 25
         and math.prod(kernel) <= 25
-        and 512 * size + RESERVE <= k.runtime.shared_memory
+        and 512 * size + RESERVE <= kernels.runtime.shared_memory
     )
 
 
-def run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work):
+def run_tensor_cores(kernels, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work):
     """Run block_tf32.cu, as run_block does block.cu."""
     kh, kw, ci, co = w.shape
     chunks, groups = -(-ci // 8), -(-co // 8)
@@ -150,14 +158,14 @@ def run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work
         """w in the order in which lanes give it to mma: lane 4 g + t has rows t and t + 4 of column
         g.
         """
-        padded = k.zeros((kh * kw, 8 * chunks, 8 * groups))
+        padded = kernels.zeros((kh * kw, 8 * chunks, 8 * groups))
         padded[:, :ci, :co] = w.reshape(kh * kw, ci, co)
         return padded.reshape(kh * kw, chunks, 2, 4, groups, 8).transpose(4, 1, 0, 5, 3, 2).copy()
 
     warps = min(4, groups)
     n, size = math.prod(y.shape[:-1]), math.prod(p + q - 1 for p, q in zip(pool, (kh, kw)))
     constants = {**window_constants((kh, kw), pool, ci), "WARPS": warps}
-    k.launch(
+    kernels.launch(
         "block_tf32.cu",
         "conv2d_block_tf32",
         (-(-n // 16), -(-groups // warps)),
@@ -170,7 +178,7 @@ def run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work
             *grid,
             cells,
             n,
-            once(work, "fragments", fragments),
+            cached_until_update(work, "fragments", fragments),
             b,
             co,
             float(alpha),
@@ -182,33 +190,33 @@ def run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work
     )
 
 
-def run_block(k, constants, x, cells, grid, w, b, pool, alpha, padding, y, argmax, work):
+def run_block(kernels, constants, x, cells, grid, w, b, pool, alpha, padding, y, argmax, work):
     """Run block.cu for ``cells`` (n, 2), or for all cells of ``grid`` (OH, OW) where None, into
     rows of y and argmax.
     """
-    if tensor_cores(k, w.shape[:2], pool, w.shape[2]):
+    if tensor_cores(kernels, w.shape[:2], pool, w.shape[2]):
         pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-        return run_tensor_cores(k, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work)
+        return run_tensor_cores(kernels, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work)
     (top, _), (left, _) = conv_padding(x.shape, w.shape, (1, 1), padding)
     n, co = math.prod(y.shape[:-1]), w.shape[3]
     blocks = (
         -(-n // constants["CELLS"]),
         -(-constants["CO"] // (constants["GROUP"] * constants["CHANNELS"])),
     )
-    k.launch(
+    kernels.launch(
         "block.cu",
         "conv2d_block",
         blocks,
         constants["THREADS"],
         (
-            aligned(k, x),
+            aligned(kernels, x),
             *x.shape[1:3],
             top,
             left,
             *grid,
             cells,
             n,
-            packed(k, w, constants["CHANNELS"], work),
+            packed(kernels, w, constants["CHANNELS"], work),
             b,
             co,
             float(alpha),
@@ -220,7 +228,17 @@ def run_block(k, constants, x, cells, grid, w, b, pool, alpha, padding, y, argma
     )
 
 
-def conv2d_block(k, x, w, b, pool, alpha=1.0, padding="same", distinct=None, work=None):
+def conv2d_block(
+    kernels: Kernels,
+    x: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    distinct: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
     conv2d(x, w, 0) + b).
 
@@ -230,10 +248,10 @@ def conv2d_block(k, x, w, b, pool, alpha=1.0, padding="same", distinct=None, wor
     is too large for shared memory, the three ops run, with the same bits in y. All positions are
     computed, also those that ``distinct`` would spare.
     """
-    x, w, b, pool, shape = check(k, "conv2d_block", x, w, b, pool, alpha, padding)
-    constants = tile(k, w.shape[:2], pool, *w.shape[2:], math.prod(shape[:3]))
+    x, w, b, pool, shape = check(kernels, "conv2d_block", x, w, b, pool, alpha, padding)
+    constants = tile(kernels, w.shape[:2], pool, w.shape[2], w.shape[3], math.prod(shape[:3]))
     if constants is None:
-        return k.maxpool2d(k.elu(k.conv2d(x, w, b, 1, padding), alpha), pool)
-    y, argmax = k.empty(shape), k.empty(shape, "uint8")
-    run_block(k, constants, x, None, shape[1:3], w, b, pool, alpha, padding, y, argmax, work)
+        return kernels.maxpool2d(kernels.elu(kernels.conv2d(x, w, b, 1, padding), alpha), pool)
+    y, argmax = kernels.empty(shape), kernels.empty(shape, "uint8")
+    run_block(kernels, constants, x, None, shape[1:3], w, b, pool, alpha, padding, y, argmax, work)
     return y, argmax

@@ -6,24 +6,26 @@ import math
 from functools import lru_cache
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Kernels, Pair
+from ..workspace import Workspace
 from .block import RESERVE, aligned, largest_divisor, window_bytes, window_constants
-from .checks import contiguous, floats, gradient, once, shaped
+from .checks import cached_until_update, check_float32, check_shape, contiguous, gradient_target
 from .conv2d import add_parts
 
-SUMS, MORE = (
-    100,
-    64,
-)  # floats of a patch that a lane of block_dw adds up in registers; with several channels, of all
-WARPS, FEWER = (
-    16,
-    12,
-)  # of block_dw: fewer where a lane has more than MORE sums, for registers; 8 of window_gradients
-STAGE = 40 << 10  # bytes of windows that block_dw takes at a time
-CHUNK, CHUNKS = 256, 32  # cells summed in float32: at most 256, and few enough for 32 parts
-SLICE = (
-    100 << 10
-)  # bytes of weights that window_gradients works through for every cell: they stay in the L1 cache
-ROOM = 256 << 20  # bytes of window gradients that exist at a time
+#: Floats of a patch that a lane of block_dw adds up in registers, for one channel.
+MAX_SUMS_PER_LANE = 100
+#: The same for several channels, all of them together.
+MANY_SUMS = 64
+#: Warps of a block of block_dw; fewer, for registers, where a lane has more than MANY_SUMS sums.
+MAX_WARPS, WARPS_WITH_MANY_SUMS = 16, 12
+#: Bytes of windows that block_dw takes into shared memory at a time.
+STAGED_WINDOW_BYTES = 40 << 10
+#: Cells summed in float32, and the most parts of such sums.
+CHUNK, CHUNKS = 256, 32
+#: Bytes of weights that window_gradients works through for every cell: they stay in the L1 cache.
+WEIGHT_SLICE_BYTES = 100 << 10
+#: Bytes of window gradients that exist at a time.
+WINDOW_GRADIENT_BYTES = 256 << 20
 
 
 @lru_cache(maxsize=256)
@@ -33,17 +35,19 @@ def dw_constants(shared_memory, kernel, pool, ci, co):
     """
     row, window = kernel[1] * ci, window_bytes(kernel, pool, ci)
     if row >= 32:
-        lanes = min(-(-row // 32), SUMS)
-        rows = largest_divisor(kernel[0], max(1, SUMS // lanes))
+        lanes = min(-(-row // 32), MAX_SUMS_PER_LANE)
+        rows = largest_divisor(kernel[0], max(1, MAX_SUMS_PER_LANE // lanes))
         tiles_in_row = -(-row // (32 * lanes))
         tiles, pad = kernel[0] // rows * tiles_in_row, tiles_in_row * 32 * lanes - row
     else:
-        rows, lanes = 1, min(-(-kernel[0] * row // 32), SUMS)
+        rows, lanes = 1, min(-(-kernel[0] * row // 32), MAX_SUMS_PER_LANE)
         tiles, pad = -(-kernel[0] * row // (32 * lanes)), 0
-    channels = max(1, min(MORE // (rows * lanes), -(-co // WARPS)))
-    warps = min(WARPS if rows * lanes <= MORE else FEWER, -(-co // channels))
+    channels = max(1, min(MANY_SUMS // (rows * lanes), -(-co // MAX_WARPS)))
+    warps = min(
+        MAX_WARPS if rows * lanes <= MANY_SUMS else WARPS_WITH_MANY_SUMS, -(-co // channels)
+    )
     room = shared_memory - RESERVE
-    stage = min(max(1, STAGE // window), 64, room // (window + 8 * warps * channels))
+    stage = min(max(1, STAGED_WINDOW_BYTES // window), 64, room // (window + 8 * warps * channels))
     if stage < 1:
         return None
     constants = {
@@ -57,7 +61,7 @@ def dw_constants(shared_memory, kernel, pool, ci, co):
     return constants, -(-co // (channels * warps)), tiles, stage * window + 4 * pad
 
 
-def add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
+def add_dw(kernels, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
     """dw += and db += the sums over cells; dy, y, argmax (n, C_out) belong to ``cells`` (n, 2), or
     to all cells where None.
     """
@@ -66,15 +70,15 @@ def add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
     chunk = min(
         CHUNK, max(8, -(-n // CHUNKS))
     )  # given by n alone: the bits do not depend on the GPU
-    parts = k.empty((-(-n // chunk), co, math.prod(dw.shape[:3]) + 1))
-    k.launch(
+    parts = kernels.empty((-(-n // chunk), co, math.prod(dw.shape[:3]) + 1))
+    kernels.launch(
         "block_dw.cu",
         "block_dw",
         (len(parts), groups, tiles),
         32 * constants["WARPS"],
         (
             dy,
-            aligned(k, x),
+            aligned(kernels, x),
             y,
             argmax,
             *x.shape[1:3],
@@ -91,13 +95,13 @@ def add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
         constants,
         shared,
     )
-    add_parts(k, parts, dw, db)
+    add_parts(kernels, parts, dw, db)
 
 
 @lru_cache(maxsize=256)
 def slice_constants(kernel, pool, ci, co):
     """Return the constants of window_gradients and the shared bytes of its block."""
-    most = max(1, SLICE // (4 * kernel[0] * kernel[1] * co))
+    most = max(1, WEIGHT_SLICE_BYTES // (4 * kernel[0] * kernel[1] * co))
     window = 4 * (pool[0] + kernel[0] - 1) * (pool[1] + kernel[1] - 1)
     size = largest_divisor(ci, max(1, min(most, (47 << 10) // window)))
     warps = max(1, min(8, (47 << 10) // (window * size)))
@@ -108,14 +112,14 @@ def slice_constants(kernel, pool, ci, co):
     }, warps * size * window
 
 
-def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
+def window_gradients(kernels, dy, y, argmax, w, pool, alpha, work):
     """Return (dwindow (n, window), constants) for dy, y, argmax (n, C_out): the gradient of the
     input window of every cell.
     """
     kh, kw, ci, co = w.shape
     constants, shared = slice_constants((kh, kw), pool, ci, co)
     size = constants["SLICE"]
-    turned = once(
+    turned = cached_until_update(
         work,
         "turned",
         lambda: (
@@ -127,11 +131,11 @@ def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
     )
     n = len(y)
     order, gz, dwindow = (
-        k.empty((n, co), "int32"),
-        k.empty((n, co)),
-        k.empty((n, window_bytes((kh, kw), pool, ci) // 4)),
+        kernels.empty((n, co), "int32"),
+        kernels.empty((n, co)),
+        kernels.empty((n, window_bytes((kh, kw), pool, ci) // 4)),
     )
-    k.launch(
+    kernels.launch(
         "block_dx.cu",
         "sort_channels",
         n,
@@ -140,7 +144,7 @@ def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
         constants,
         co,
     )
-    k.launch(
+    kernels.launch(
         "block_dx.cu",
         "window_gradients",
         (-(-n // constants["WARPS"]), ci // size),
@@ -153,21 +157,21 @@ def window_gradients(k, dy, y, argmax, w, pool, alpha, work):
 
 
 def conv2d_block_backward(
-    k,
-    dy,
-    x,
-    w,
-    y,
-    argmax,
-    pool,
-    alpha=1.0,
-    padding="same",
-    need_dx=True,
-    dw=None,
-    db=None,
-    need_dw=True,
-    work=None,
-):
+    kernels: Kernels,
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one
     output in PH * PW.
 
@@ -175,34 +179,42 @@ def conv2d_block_backward(
     need_dw=False.
     """
     op = "conv2d_block_backward"
-    dy, x, w, y = floats(k, op, dy=dy, x=x, w=w, y=y)
+    dy, x, w, y = check_float32(kernels, op, dy=dy, x=x, w=w, y=y)
     pool, alpha = pair(pool, "pool size"), float(alpha)
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
     shape = n, oh, ow, co = pool_output(z_shape, pool, pool)
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
-        shaped(op, name, a, shape)
+        check_shape(op, name, a, shape)
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-    how = dw_constants(k.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
+    how = dw_constants(kernels.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
     if how is None:  # windows too large for shared memory: as in the forward pass
-        dz = k.maxpool2d_backward(k.elu_backward(dy, y, alpha), argmax, z_shape, pool)
-        dx, *grads = k.conv2d_backward(
-            dz, x, w, 1, padding, need_dx, *((dw, db) if need_dw else (None, None))
+        dz = kernels.maxpool2d_backward(kernels.elu_backward(dy, y, alpha), argmax, z_shape, pool)
+        dx, *grads = kernels.conv2d_backward(
+            dz, x, w, 1, padding, 1, need_dx, *((dw, db) if need_dw else (None, None))
         )
         return (dx, *(grads if need_dw else (dw, db)))
     argmax = contiguous(argmax)
     flat = [a.reshape(-1, co) for a in (dy, y, argmax)]
     if need_dw:
-        dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
-        add_dw(k, how, flat[0], x, None, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
+        dw, db = (
+            gradient_target(kernels, op, "dw", dw, w.shape),
+            gradient_target(kernels, op, "db", db, (co,)),
+        )
+        add_dw(kernels, how, flat[0], x, None, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
     if not need_dx:
         return None, dw, db
-    dx = k.empty(x.shape)
-    events = max(1, ROOM // (oh * ow * window_bytes(w.shape[:2], pool, w.shape[2])))
+    dx = kernels.empty(x.shape)
+    events = max(
+        1, WINDOW_GRADIENT_BYTES // (oh * ow * window_bytes(w.shape[:2], pool, w.shape[2]))
+    )
     for e in range(0, n, events):
         these = slice(e * oh * ow, min(e + events, n) * oh * ow)
-        dwindow, constants = window_gradients(k, *(a[these] for a in flat), w, pool, alpha, work)
+        dy_part, y_part, argmax_part = (a[these] for a in flat)
+        dwindow, constants = window_gradients(
+            kernels, dy_part, y_part, argmax_part, w, pool, alpha, work
+        )
         part = dx[e : e + events]
-        k.each(
+        kernels.each(
             "block_dx.cu",
             "gather_windows",
             part.size,

@@ -10,45 +10,57 @@ import math
 import numpy as np
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Kernels, Pair, Shape
+from ..workspace import Workspace
 from .block import check, run_block, tile
 from .block_backward import add_dw, dw_constants, window_gradients
-from .checks import floats, gradient, integers, once, shaped
+from .checks import cached_until_update, check_float32, check_shape, gradient_target, integers
 
 SEGMENT = 1024  # as in cells.cu
 PARTS = 256  # partial sums over cells of the class sums: short loops, because each step waits for memory
 
 
-def _listed(k, mask, most=None):
+def _listed(kernels, mask, most=None):
     """Return the positions (n, 2) of the marks of a mask (rows, columns), or None if more than
     ``most``.
     """
     n, width = mask.size, mask.shape[-1]
     segments = -(-n // SEGMENT)
-    counts, start = k.empty((segments,), np.int32), k.empty((segments + 1,), np.int32)
-    k.launch("cells.cu", "count_marks", segments, 256, (mask, np.int64(n), counts))
-    k.launch("cells.cu", "scan_counts", 1, 256, (counts, segments, start))
+    counts, start = kernels.empty((segments,), np.int32), kernels.empty((segments + 1,), np.int32)
+    kernels.launch("cells.cu", "count_marks", segments, 256, (mask, np.int64(n), counts))
+    kernels.launch("cells.cu", "scan_counts", 1, 256, (counts, segments, start))
     found = int(start[-1])  # the one number that the host waits for
     if most is not None and found > most:
         return None
-    positions = k.empty((found, 2), np.int32)
+    positions = kernels.empty((found, 2), np.int32)
     if found:
-        k.launch(
+        kernels.launch(
             "cells.cu", "list_marks", segments, 256, (mask, np.int64(n), width, start, positions)
         )
     return positions
 
 
-def lit_pixels(k, x, background=0.0, most=None):
+def lit_pixels(
+    kernels: Kernels, x: Array, background: float = 0.0, most: int | None = None
+) -> Array | None:
     """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
     ``background``; None if more than ``most``.
     """
-    x = floats(k, "lit_pixels", x=x)
-    mask = k.empty((x.shape[0] * x.shape[1], x.shape[2]), np.uint8)
-    k.each("cells.cu", "mark_pixels", mask.size, x, x.shape[3], float(background), mask)
-    return _listed(k, mask, most)
+    x = check_float32(kernels, "lit_pixels", x=x)
+    mask = kernels.empty((x.shape[0] * x.shape[1], x.shape[2]), np.uint8)
+    kernels.each("cells.cu", "mark_pixels", mask.size, x, x.shape[3], float(background), mask)
+    return _listed(kernels, mask, most)
 
 
-def active_cells(k, active, x_shape, kernel, pool, padding="same", work=None):
+def active_cells(
+    kernels: Kernels,
+    active: Array,
+    x_shape: Shape,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str = "same",
+    work: Workspace | None = None,
+) -> Array:
     """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
     ``active`` positions.
 
@@ -59,9 +71,9 @@ def active_cells(k, active, x_shape, kernel, pool, padding="same", work=None):
     n, oh, ow, _ = pool_output(
         conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool
     )
-    active = integers(k, active)
-    mask = k.zeros((n * oh, ow), np.uint8)
-    k.each(
+    active = integers(kernels, active)
+    mask = kernels.zeros((n * oh, ow), np.uint8)
+    kernels.each(
         "cells.cu",
         "mark_cells",
         len(active),
@@ -75,28 +87,28 @@ def active_cells(k, active, x_shape, kernel, pool, padding="same", work=None):
         left,
         mask,
     )
-    return _listed(k, mask)
+    return _listed(kernels, mask)
 
 
-def take_pixels(k, x, at):
+def take_pixels(kernels: Kernels, x: Array, at: Array) -> Array:
     """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
-    x, at = floats(k, "take_pixels", x=x), integers(k, at)
-    values = k.empty((len(at), x.shape[3]))
-    k.each("cells.cu", "take_or_put", values.size, x, *x.shape[2:], at, values, False)
+    x, at = check_float32(kernels, "take_pixels", x=x), integers(kernels, at)
+    values = kernels.empty((len(at), x.shape[3]))
+    kernels.each("cells.cu", "take_or_put", values.size, x, *x.shape[2:], at, values, False)
     return values
 
 
-def put_pixels(k, x, at, values):
+def put_pixels(kernels: Kernels, x: Array, at: Array, values: Array) -> Array:
     """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
     output and must be contiguous.
     """
-    values, at = floats(k, "put_pixels", values=values), integers(k, at)
-    shaped("put_pixels", "values", values, (len(at), x.shape[3]))
-    k.each(
+    values, at = check_float32(kernels, "put_pixels", values=values), integers(kernels, at)
+    check_shape("put_pixels", "values", values, (len(at), x.shape[3]))
+    kernels.each(
         "cells.cu",
         "take_or_put",
         values.size,
-        gradient(k, "put_pixels", "x", x, x.shape),
+        gradient_target(kernels, "put_pixels", "x", x, x.shape),
         *x.shape[2:],
         at,
         values,
@@ -105,19 +117,21 @@ def put_pixels(k, x, at, values):
     return x
 
 
-def class_sums(k, values, at, classes, pairs):
+def class_sums(
+    kernels: Kernels, values: Array, at: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
+) -> Array:
     """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
     of row class and column class.
 
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
-    values, at = floats(k, "class_sums", values=values), integers(k, at)
-    shaped("class_sums", "at", at, (len(values), 2))
+    values, at = check_float32(kernels, "class_sums", values=values), integers(kernels, at)
+    check_shape("class_sums", "at", at, (len(values), 2))
     if not len(at):
-        return k.zeros((*pairs, values.shape[1]), np.float64)
-    rows, columns = (integers(k, c) for c in classes)
-    parts = k.empty((min(PARTS, len(at)), *pairs, values.shape[1]), np.float64)
-    k.launch(
+        return kernels.zeros((*pairs, values.shape[1]), np.float64)
+    rows, columns = (integers(kernels, c) for c in classes)
+    parts = kernels.empty((min(PARTS, len(at)), *pairs, values.shape[1]), np.float64)
+    kernels.launch(
         "cells.cu",
         "class_sums",
         (len(parts), pairs[0] * pairs[1]),
@@ -139,20 +153,38 @@ def _geometry(x, kernel, pool, padding):
     )
 
 
-def cell_windows(k, x, cells, kernel, pool, padding="same", out=None, work=None):
+def cell_windows(
+    kernels: Kernels,
+    x: Array,
+    cells: Array,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str = "same",
+    out: Array | None = None,
+    work: Workspace | None = None,
+) -> Array:
     """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0
     outside the image, in ``out``.
     """
-    x, cells = floats(k, "cell_windows", x=x), integers(k, cells)
+    x, cells = check_float32(kernels, "cell_windows", x=x), integers(kernels, cells)
     shape = len(cells), *(p + q - 1 for p, q in zip(pool, kernel)), x.shape[3]
-    out = k.empty(shape) if out is None else out
-    shaped("cell_windows", "out", out, shape)
+    out = kernels.empty(shape) if out is None else out
+    check_shape("cell_windows", "out", out, shape)
     oh, *rest = _geometry(x, kernel, pool, padding)
-    k.each("cells.cu", "cell_windows", out.size, x, *x.shape[1:], oh, cells, *rest, out)
+    kernels.each("cells.cu", "cell_windows", out.size, x, *x.shape[1:], oh, cells, *rest, out)
     return out
 
 
-def fill_windows(k, x, cells, kernel, pool, padding, values, classes):
+def fill_windows(
+    kernels: Kernels,
+    x: Array,
+    cells: Array,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str,
+    values: Array,
+    classes: tuple[Array, Array],
+) -> Array:
     """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the
     cells hold; returns x.
 
@@ -160,10 +192,10 @@ def fill_windows(k, x, cells, kernel, pool, padding, values, classes):
     C); other pixels keep what they have.
     """
     oh, *rest = _geometry(x, kernel, pool, padding)
-    row_class, column_class = (integers(k, c) for c in classes)
-    values, cells = floats(k, "fill_windows", values=values), integers(k, cells)
+    row_class, column_class = (integers(kernels, c) for c in classes)
+    values, cells = check_float32(kernels, "fill_windows", values=values), integers(kernels, cells)
     n = len(cells) * math.prod(p + q - 1 for p, q in zip(pool, kernel)) * x.shape[3]
-    k.each(
+    kernels.each(
         "cells.cu",
         "fill_windows",
         n,
@@ -188,42 +220,68 @@ def _too_large(op, w, pool):
     )
 
 
-def conv2d_block_cells(k, x, cells, w, b, pool, alpha=1.0, padding="same", changed=None, work=None):
+def conv2d_block_cells(
+    kernels: Kernels,
+    x: Array,
+    cells: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    changed: tuple[Array, Array, Array] | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
     """conv2d_block at the listed cells alone: (y float32, argmax uint8), both (m, C_out), for cells
     (m, 2) of x (1, H, W, C_in).
 
     Bit for bit what conv2d_block gives there; all sums are computed, also those that ``changed``
     would spare. Raises ValueError where a window does not fit into shared memory.
     """
-    x, w, b, pool, shape = check(k, "conv2d_block_cells", x, w, b, pool, alpha, padding)
-    constants = tile(k, w.shape[:2], pool, *w.shape[2:], len(cells))
+    x, w, b, pool, shape = check(kernels, "conv2d_block_cells", x, w, b, pool, alpha, padding)
+    constants = tile(kernels, w.shape[:2], pool, w.shape[2], w.shape[3], len(cells))
     if constants is None:
         raise _too_large("conv2d_block_cells", w, pool)
-    y, argmax = k.empty((len(cells), w.shape[3])), k.empty((len(cells), w.shape[3]), np.uint8)
+    y, argmax = (
+        kernels.empty((len(cells), w.shape[3])),
+        kernels.empty((len(cells), w.shape[3]), np.uint8),
+    )
     run_block(
-        k, constants, x, integers(k, cells), shape[1:3], w, b, pool, alpha, padding, y, argmax, work
+        kernels,
+        constants,
+        x,
+        integers(kernels, cells),
+        shape[1:3],
+        w,
+        b,
+        pool,
+        alpha,
+        padding,
+        y,
+        argmax,
+        work,
     )
     return y, argmax
 
 
 def conv2d_block_cells_backward(
-    k,
-    dy,
-    cells,
-    at,
-    x,
-    w,
-    y,
-    argmax,
-    pool,
-    alpha=1.0,
-    padding="same",
-    classes=None,
-    dw=None,
-    db=None,
-    need_dw=True,
-    work=None,
-):
+    kernels: Kernels,
+    dy: Array,
+    cells: Array,
+    at: Array | None,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    classes: tuple[Array, Array] | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
 
     dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in)
@@ -232,57 +290,62 @@ def conv2d_block_cells_backward(
     ``at`` is None. dw and db are added to, unless need_dw=False.
     """
     op = "conv2d_block_cells_backward"
-    dy, x, w, y = floats(k, op, dy=dy, x=x, w=w, y=y)
+    dy, x, w, y = check_float32(kernels, op, dy=dy, x=x, w=w, y=y)
     pool, alpha = pair(pool, "pool size"), float(alpha)
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     grid = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)[1:3]
     ci, co = w.shape[2:]
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
-        shaped(op, name, a, (len(cells), co))
+        check_shape(op, name, a, (len(cells), co))
     if need_dw:
-        dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
-    cells, argmax = integers(k, cells), integers(k, argmax, np.uint8)
-    how = dw_constants(k.runtime.shared_memory, w.shape[:2], pool, ci, co)
+        dw, db = (
+            gradient_target(kernels, op, "dw", dw, w.shape),
+            gradient_target(kernels, op, "db", db, (co,)),
+        )
+    cells, argmax = integers(kernels, cells), integers(kernels, argmax, np.uint8)
+    how = dw_constants(kernels.runtime.shared_memory, w.shape[:2], pool, ci, co)
     if how is None:
         raise _too_large(op, w, pool)
     if len(cells) and need_dw:
-        add_dw(k, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db)
+        add_dw(kernels, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db)
     if at is None:
         return None, None, dw, db
     rows, columns = (
-        (integers(k, c) for c in classes)
+        (integers(kernels, c) for c in classes)
         if classes
-        else (k.zeros((n,), np.int32) for n in x.shape[1:3])
+        else (kernels.zeros((n,), np.int32) for n in x.shape[1:3])
     )
-    where = tuple(k.runtime.address(c) for c in (rows, columns))
+    where = tuple(kernels.runtime.address(c) for c in (rows, columns))
     counts = (
-        once(work, ("classes", where), lambda: tuple(int(c.max()) + 1 for c in (rows, columns)))
+        cached_until_update(
+            work, ("classes", where), lambda: tuple(int(c.max()) + 1 for c in (rows, columns))
+        )
         if classes
         else (1, 1)
     )
     if not len(cells):
-        return k.zeros((len(at), ci)), k.zeros((*counts, ci), np.float64), dw, db
-    dwindow, constants = window_gradients(k, dy, y, argmax, w, pool, alpha, work)
+        return kernels.zeros((len(at), ci)), kernels.zeros((*counts, ci), np.float64), dw, db
+    dwindow, constants = window_gradients(kernels, dy, y, argmax, w, pool, alpha, work)
     place = pads[0][0], pads[1][0]
     dx_at, parts = (
-        k.empty((len(at), ci)),
-        k.empty((min(PARTS, len(cells)), *counts, ci), np.float64),
+        kernels.empty((len(at), ci)),
+        kernels.empty((min(PARTS, len(cells)), *counts, ci), np.float64),
     )
-    k.each(
+    kernels.each(
         "block_dx.cu",
         "gather_at",
         dx_at.size,
         dwindow,
         cells,
         len(cells),
-        integers(k, at),
+        integers(kernels, at),
         x.shape[1],
         *place,
         *grid,
         dx_at,
         **constants,
     )
-    k.launch(
+    kernels.launch(
         "block_dx.cu",
         "sum_classes",
         (len(parts), counts[0] * counts[1]),

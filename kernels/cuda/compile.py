@@ -14,7 +14,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from . import block, block_backward
+from . import activations, block, block_backward
 from .source import FOLDER, source
 
 #: The talk's network: (C_in, C_out, cells of a batch of 8 dense events, cells of one track), with 5
@@ -134,6 +134,21 @@ class Target:
         _, self.shared_memory, self.multiprocessors = GPUS[architecture]
 
 
+def variants(file):
+    """Return {what: constants} of the versions in which a .cu file is compiled."""
+    if file == "activation.cu":
+        return {name: activations.formulas(name) for name in activations.ACTIVATIONS}
+    constants = {
+        "pool2d.cu": ("POSITION", ("unsigned char", "int")),
+        "add_parts.cu": ("PART", ("float", "double")),
+        "normalization.cu": ("STATISTIC", ("float", "double")),
+    }
+    if file not in constants:
+        return {"": {}}
+    name, values = constants[file]
+    return {value: {name: value} for value in values}
+
+
 def programs(architecture):
     """Yield (file, constants, dynamic shared bytes {kernel: bytes}, what) of all that the talk's
     network compiles on a GPU, and of the other ops.
@@ -166,13 +181,8 @@ def programs(architecture):
                     f"block {i + 2}",
                 )
         else:
-            kinds = {
-                "pool2d.cu": ("POSITION", ("unsigned char", "int")),
-                "add_parts.cu": ("PART", ("float", "double")),
-            }
-            name, values = kinds.get(file, (None, (None,)))
-            for value in values:
-                yield file, {name: value} if name else {}, {}, value or ""
+            for what, constants in variants(file).items():
+                yield file, constants, {}, what
 
 
 def table(architectures):

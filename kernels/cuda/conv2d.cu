@@ -1,10 +1,10 @@
-// Convolution with any stride, kernel and padding, on its own: general, and plain. Networks spend their time in block.cu.
+// Convolution with any stride, dilation (dh, dw), kernel and padding, on its own: general, and plain. Networks spend their time in block.cu.
 
 enum { PIXELS = 4, TAPS = 4, CHUNK = 256 };
 
 // y: block (32, 8), a thread has one channel and PIXELS neighbours of one line. lines = N * OH.
 extern "C" __global__ void conv2d(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b, int h, int width,
-                                  int ci, int oh, int ow, int co, int kh, int kw, int sh, int sw, int top, int left, int lines,
+                                  int ci, int oh, int ow, int co, int kh, int kw, int sh, int sw, int dh, int dw, int top, int left, int lines,
                                   float* __restrict__ y) {
   const int channel = blockIdx.y * 32 + threadIdx.x, groups = (ow + PIXELS - 1) / PIXELS;
   const long long group = blockIdx.x * 8LL + threadIdx.y;
@@ -13,13 +13,13 @@ extern "C" __global__ void conv2d(const float* __restrict__ x, const float* __re
   const long long image = line / oh;
   float sum[PIXELS] = {};
   for (int ky = 0; ky < kh; ky++) {
-    const int row = i * sh + ky - top;
+    const int row = i * sh + ky * dh - top;
     if (row < 0 || row >= h) continue;
     for (int kx = 0; kx < kw; kx++) {
       const float* from[PIXELS];
 #pragma unroll
       for (int p = 0; p < PIXELS; p++) {
-        const int column = (first + p) * sw + kx - left;
+        const int column = (first + p) * sw + kx * dw - left;
         from[p] = column >= 0 && column < width ? x + ((image * h + row) * width + column) * ci : nullptr;
       }
       const float* weight = w + (long long)(ky * kw + kx) * ci * co + channel;
@@ -36,17 +36,17 @@ extern "C" __global__ void conv2d(const float* __restrict__ x, const float* __re
 
 // dx: a thread per element gathers, in the order (ky, kx, c_out). wt is (KH, KW, C_out, C_in).
 extern "C" __global__ void conv2d_dx(const float* __restrict__ dy, const float* __restrict__ wt, int h, int width, int ci, int oh, int ow,
-                                     int co, int kh, int kw, int sh, int sw, int top, int left, float* __restrict__ dx, long long n) {
+                                     int co, int kh, int kw, int sh, int sw, int dh, int dw, int top, int left, float* __restrict__ dx, long long n) {
   const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (t >= n) return;
   const int c = t % ci, column = t / ci % width, row = t / ci / width % h;
   const long long image = t / ci / width / h;
   float sum = 0;
   for (int ky = 0; ky < kh; ky++) {
-    const int down = row + top - ky, i = down / sh;
+    const int down = row + top - ky * dh, i = down / sh;
     if (down < 0 || down % sh || i >= oh) continue;
     for (int kx = 0; kx < kw; kx++) {
-      const int right = column + left - kx, j = right / sw;
+      const int right = column + left - kx * dw, j = right / sw;
       if (right < 0 || right % sw || j >= ow) continue;
       const float* d = dy + ((image * oh + i) * ow + j) * co;
       const float* weight = wt + (long long)(ky * kw + kx) * co * ci + c;
@@ -59,7 +59,7 @@ extern "C" __global__ void conv2d_dx(const float* __restrict__ dy, const float* 
 // parts[span][channel][tap] (double): block (32, 8), a thread has one channel and TAPS taps (ky, kx, c_in) over a span of output pixels,
 // added up in chunks; the tap behind the last is the bias, whose input is 1.
 extern "C" __global__ void conv2d_dw(const float* __restrict__ dy, const float* __restrict__ x, int h, int width, int ci, int oh, int ow,
-                                     int co, int kh, int kw, int sh, int sw, int top, int left, long long pixels, int span,
+                                     int co, int kh, int kw, int sh, int sw, int dh, int dw, int top, int left, long long pixels, int span,
                                      double* __restrict__ parts) {
   const int channel = blockIdx.y * 32 + threadIdx.x, taps = kh * kw * ci, tap = (blockIdx.x * 8 + threadIdx.y) * TAPS;
   if (channel >= co || tap > taps) return;
@@ -67,8 +67,8 @@ extern "C" __global__ void conv2d_dw(const float* __restrict__ dy, const float* 
 #pragma unroll
   for (int t = 0; t < TAPS; t++) {
     c[t] = (tap + t) % ci;
-    right[t] = (tap + t) / ci % kw - left;
-    down[t] = (tap + t) / ci / kw - top;
+    right[t] = (tap + t) / ci % kw * dw - left;
+    down[t] = (tap + t) / ci / kw * dh - top;
   }
   double total[TAPS] = {};
   const long long start = (long long)blockIdx.z * span, end = min(pixels, start + span);

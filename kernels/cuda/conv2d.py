@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from ..shapes import conv_output, conv_padding, pair
-from .checks import floats, gradient, shaped
+from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
+from ..types import Array, Kernels, Pair
+from ..workspace import Workspace
+from .checks import check_float32, check_shape, gradient_target
+from .sums import channel_sums
 
 CHUNK, PARTS = (
     256,
@@ -11,69 +14,170 @@ CHUNK, PARTS = (
 )  # pixels summed in float32 before the sum goes to float64; at most so many parts
 
 
-def conv2d(k, x, w, b, stride=1, padding="same", work=None):
-    """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky - top, j*s + kx - left, c] *
+def conv2d(
+    kernels: Kernels,
+    x: Array,
+    w: Array,
+    b: Array,
+    stride: Pair = 1,
+    padding: str = "same",
+    dilation: Pair = 1,
+    work: Workspace | None = None,
+) -> Array:
+    """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky*d - top, j*s + kx*d - left, c] *
     w[ky, kx, c, o].
 
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> y (N, OH, OW, C_out). Outside
-    the image x is 0.
+    the image x is 0. ``dilation`` d is the distance of taps: the kernel reaches over (K - 1) * d + 1
+    pixels (Yu, Koltun 2016, arXiv:1511.07122).
     """
-    x, w, b = floats(k, "conv2d", x=x, w=w, b=b)
-    stride = pair(stride, "stride")
-    shape = n, oh, ow, co = conv_output(x.shape, w.shape, stride, padding)
-    shaped("conv2d", "b", b, (co,))
-    (top, _), (left, _) = conv_padding(x.shape, w.shape, stride, padding)
-    y = k.empty(shape)
+    x, w, b = check_float32(kernels, "conv2d", x=x, w=w, b=b)
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
+    check_shape("conv2d", "b", b, shape[3:])
+    pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
+    return _convolve(kernels, x, w, b, stride, dilation, pads, shape)
+
+
+def _geometry(image, output, w_shape, stride, dilation, pads):
+    """Return the integers that all kernels of conv2d.cu take, for the shapes of a convolution's
+    image and output.
+    """
+    (top, _), (left, _) = pads
+    return *image[1:], *output[1:], *w_shape[:2], *stride, *dilation, top, left
+
+
+def _convolve(kernels, x, w, b, stride, dilation, pads, shape):
+    y = kernels.empty(shape)
+    n, oh, ow, co = shape
+    geometry = _geometry(x.shape, shape, w.shape, stride, dilation, pads)
     grid = -(-n * oh * -(-ow // 4) // 8), -(-co // 32)
-    k.launch(
-        "conv2d.cu",
-        "conv2d",
-        grid,
-        (32, 8),
-        (x, w, b, *x.shape[1:], oh, ow, co, *w.shape[:2], *stride, top, left, n * oh, y),
-    )
+    kernels.launch("conv2d.cu", "conv2d", grid, (32, 8), (x, w, b, *geometry, n * oh, y))
     return y
 
 
+def _input_gradient(kernels, dy, w, stride, dilation, pads, shape):
+    dx = kernels.empty(shape)
+    geometry = _geometry(shape, dy.shape, w.shape, stride, dilation, pads)
+    turned = w.transpose(0, 1, 3, 2).copy()
+    kernels.each("conv2d.cu", "conv2d_dx", dx.size, dy, turned, *geometry, dx)
+    return dx
+
+
+def _add_weight_gradient(kernels, dy, x, stride, dilation, pads, dw, db):
+    """dw += the gradient of the weights, db += the sum of dy over all positions."""
+    n, oh, ow, co = dy.shape
+    pixels, taps = n * oh * ow, dw.size // co
+    if not pixels:
+        return
+    span = -(-pixels // (CHUNK * PARTS)) * CHUNK
+    parts = kernels.empty((-(-pixels // span), co, taps + 1), np.float64)
+    geometry = _geometry(x.shape, dy.shape, dw.shape, stride, dilation, pads)
+    kernels.launch(
+        "conv2d.cu",
+        "conv2d_dw",
+        (-(-(taps + 1) // 32), -(-co // 32), len(parts)),
+        (32, 8),
+        (dy, x, *geometry, np.int64(pixels), span, parts),
+    )
+    add_parts(kernels, parts, dw, db)
+
+
 def conv2d_backward(
-    k, dy, x, w, stride=1, padding="same", need_dx=True, dw=None, db=None, work=None
-):
+    kernels: Kernels,
+    dy: Array,
+    x: Array,
+    w: Array,
+    stride: Pair = 1,
+    padding: str = "same",
+    dilation: Pair = 1,
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
     """Gradients of conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy (N, OH,
     OW, C_out); dw, db are added to.
     """
     op = "conv2d_backward"
-    dy, x, w = floats(k, op, dy=dy, x=x, w=w)
-    stride = pair(stride, "stride")
-    n, oh, ow, co = conv_output(x.shape, w.shape, stride, padding)
-    shaped(op, "dy", dy, (n, oh, ow, co))
-    kh, kw, ci = w.shape[:3]
-    dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, (co,))
-    (top, _), (left, _) = conv_padding(x.shape, w.shape, stride, padding)
-    geometry = *x.shape[1:], oh, ow, co, kh, kw, *stride, top, left
-    pixels, taps = n * oh * ow, kh * kw * ci
-    if pixels:
-        span = -(-pixels // (CHUNK * PARTS)) * CHUNK
-        parts = k.empty((-(-pixels // span), co, taps + 1), np.float64)
-        k.launch(
-            "conv2d.cu",
-            "conv2d_dw",
-            (-(-(taps + 1) // 32), -(-co // 32), len(parts)),
-            (32, 8),
-            (dy, x, *geometry, np.int64(pixels), span, parts),
-        )
-        add_parts(k, parts, dw, db)
-    if not need_dx:
-        return None, dw, db
-    dx = k.empty(x.shape)
-    k.each("conv2d.cu", "conv2d_dx", dx.size, dy, w.transpose(0, 1, 3, 2).copy(), *geometry, dx)
+    dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
+    check_shape(op, "dy", dy, shape)
+    dw, db = (
+        gradient_target(kernels, op, "dw", dw, w.shape),
+        gradient_target(kernels, op, "db", db, shape[3:]),
+    )
+    pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
+    _add_weight_gradient(kernels, dy, x, stride, dilation, pads, dw, db)
+    dx = _input_gradient(kernels, dy, w, stride, dilation, pads, x.shape) if need_dx else None
     return dx, dw, db
 
 
-def add_parts(k, parts, dw, db):
+def conv2d_transpose(
+    kernels: Kernels,
+    x: Array,
+    w: Array,
+    b: Array,
+    stride: Pair = 1,
+    padding: str = "same",
+    work: Workspace | None = None,
+) -> Array:
+    """y[n, i*s + ky - top, j*s + kx - left, o] += x[n, i, j, c] * w[ky, kx, o, c] for all (i, j, c)
+    and taps, and + b[o]: the input gradient of conv2d as a layer of its own, which enlarges.
+
+    x (N, H, W, C_in), w (KH, KW, C_out, C_in), b (C_out,) float32 -> y (N, OH, OW, C_out), where OH
+    = H * s for "same" and H * s + max(KH - s, 0) for "valid", as in Keras (Dumoulin, Visin 2016,
+    arXiv:1603.07285, section 4).
+    """
+    x, w, b = check_float32(kernels, "conv2d_transpose", x=x, w=w, b=b)
+    stride = pair(stride, "stride")
+    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
+    check_shape("conv2d_transpose", "b", b, shape[3:])
+    pads = conv_padding(shape, w.shape, stride, padding)
+    y = _input_gradient(kernels, x, w, stride, (1, 1), pads, shape)
+    y += b
+    return y
+
+
+def conv2d_transpose_backward(
+    kernels: Kernels,
+    dy: Array,
+    x: Array,
+    w: Array,
+    stride: Pair = 1,
+    padding: str = "same",
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of conv2d_transpose: returns (dx or None, dw, db) with the shapes of x, w, b for dy
+    (N, OH, OW, C_out). dx is conv2d of dy. dw and db are added to.
+    """
+    op = "conv2d_transpose_backward"
+    dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
+    stride = pair(stride, "stride")
+    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
+    check_shape(op, "dy", dy, shape)
+    dw, db = (
+        gradient_target(kernels, op, "dw", dw, w.shape),
+        gradient_target(kernels, op, "db", db, shape[3:]),
+    )
+    pads = conv_padding(shape, w.shape, stride, padding)
+    # x is the output of that convolution; what its bias would get, the sum of x, is nobody's.
+    _add_weight_gradient(kernels, x, dy, stride, (1, 1), pads, dw, kernels.zeros(x.shape[3:]))
+    db += channel_sums(kernels, dy.reshape(-1, shape[3])).astype(np.float32)
+    zero = kernels.zeros(x.shape[3:])
+    dx = _convolve(kernels, dy, w, zero, stride, (1, 1), pads, x.shape) if need_dx else None
+    return dx, dw, db
+
+
+def add_parts(kernels, parts, dw, db):
     """dw += and db += the sums over parts (count, C_out, taps + 1), the last tap being the bias."""
     count, co, taps = parts.shape
     kind = "double" if parts.dtype == np.float64 else "float"
-    k.launch(
+    kernels.launch(
         "add_parts.cu",
         "add_parts",
         (-(-co // 32), -(-taps // 32)),

@@ -1,6 +1,8 @@
 """Dense layers: matrix products, by cuBLAS on a GPU."""
 
-from .checks import floats, gradient, shaped
+from ..types import Array, Kernels
+from ..workspace import Workspace
+from .checks import check_float32, check_shape, gradient_target
 
 
 def _check(op, x, w):
@@ -10,23 +12,35 @@ def _check(op, x, w):
         )
 
 
-def dense(k, x, w, b, work=None):
+def dense(kernels: Kernels, x: Array, w: Array, b: Array, work: Workspace | None = None) -> Array:
     """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32."""
-    x, w, b = floats(k, "dense", x=x, w=w, b=b)
+    x, w, b = check_float32(kernels, "dense", x=x, w=w, b=b)
     _check("dense", x, w)
-    shaped("dense", "b", b, w.shape[1:])
+    check_shape("dense", "b", b, w.shape[1:])
     return x @ w + b
 
 
-def dense_backward(k, dy, x, w, need_dx=True, dw=None, db=None, work=None):
+def dense_backward(
+    kernels: Kernels,
+    dy: Array,
+    x: Array,
+    w: Array,
+    need_dx: bool = True,
+    dw: Array | None = None,
+    db: Array | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
     """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw
     and db are added to.
     """
     op = "dense_backward"
-    dy, x, w = floats(k, op, dy=dy, x=x, w=w)
+    dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
     _check(op, x, w)
-    shaped(op, "dy", dy, (x.shape[0], w.shape[1]))
-    dw, db = gradient(k, op, "dw", dw, w.shape), gradient(k, op, "db", db, w.shape[1:])
+    check_shape(op, "dy", dy, (x.shape[0], w.shape[1]))
+    dw, db = (
+        gradient_target(kernels, op, "dw", dw, w.shape),
+        gradient_target(kernels, op, "db", db, w.shape[1:]),
+    )
     dw += x.T @ dy
     db += dy.sum(0)
     return dy @ w.T if need_dx else None, dw, db

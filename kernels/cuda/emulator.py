@@ -6,7 +6,6 @@ memory that behaves like a GPU's.
 """
 
 import ctypes
-import fcntl
 import hashlib
 import os
 import platform
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cache import cache_folder, locked
 from .backend import Backend
 from .source import FOLDER, kernels, read, scalar, source, three
 
@@ -36,7 +36,8 @@ class DeviceArray(np.ndarray):
         for a in (*inputs, *(out or ())):
             _refuse(a, ufunc.__name__)
         if out is not None:
-            options["out"] = tuple(map(plain, out))
+            getattr(ufunc, method)(*map(plain, inputs), out=tuple(map(plain, out)), **options)
+            return out[0] if len(out) == 1 else out  # the same object, as CuPy has it
         return device(getattr(ufunc, method)(*map(plain, inputs), **options))
 
     def __array_function__(self, function, types, args, options):
@@ -196,15 +197,6 @@ def _machine():
     return platform.machine() + flags
 
 
-def cache_folder():
-    """Return the folder of compiled kernels: $MINICNN_CACHE, or minicnn in the user's cache folder."""
-    base = (
-        os.environ.get("MINICNN_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minicnn"
-    )
-    return Path(base) / "emulator"
-
-
 @cache
 def compiled(text, defines, flags=()):
     """Return the library of the kernels in ``text`` with ``defines``, from the cache if it was
@@ -230,14 +222,15 @@ def compiled(text, defines, flags=()):
         *flags,
     ]
     digest = hashlib.sha256("\0".join([text, *options, _machine()]).encode()).hexdigest()[:32]
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{digest}.so"
+    path = cache_folder("emulator") / f"{digest}.so"
     if not path.exists():
-        with open(folder / f"{digest}.lock", "w") as lock:  # ranks that start together compile once
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = locked(path.with_suffix(".lock"))  # ranks that start together compile once
+        try:
             if not path.exists():
                 _compile(text, options, path)
+        finally:
+            if lock:
+                lock.release()
     library = ctypes.CDLL(str(path))
     for n in names:
         getattr(library, f"launch_{n}").restype = ctypes.c_char_p

@@ -1,13 +1,54 @@
-"""What several commands share: options of readers, output files, tables, sizes in words."""
+"""What several commands share: options of readers, output files, tables."""
 
 import argparse
+import os
 import sys
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..data.event import EventError
+from ..files import StrPath
+
+#: Where launchers write a process's number.
+RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
-def reader_arguments(parser):
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the default of every option that has one worth showing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        without = action.default in (None, False, []) or "(default" in text
+        return text if without else super()._get_help_string(action)
+
+
+def launched_rank() -> int:
+    """Return this process's number as the launcher writes it in the environment; 0 without one."""
+    for variable in RANK_VARIABLES:
+        if os.environ.get(variable, "").isdigit():
+            return int(os.environ[variable])
+    return 0
+
+
+def status_of(command: Callable[[], int]) -> int:
+    """Return the exit status of a command that runs on all ranks: 2 where they agreed on an error,
+    which rank 0 has said (parallel.world).
+    """
+    try:
+        return command()
+    except SystemExit as end:
+        return 2 if end.code == 1 else int(end.code or 0)
+
+
+def positive_count(text: str) -> int:
+    """Return a number of things, at least 1, from the command line."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def reader_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that go to the reader of the input files."""
     group = parser.add_argument_group(
         "reading (what a format does not know it refuses, and says what it knows)"
@@ -43,7 +84,7 @@ def reader_arguments(parser):
     )
 
 
-def reader_options(args):
+def reader_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords for ``open_events`` that were given."""
     options = {name: getattr(args, name) for name in ("size", "threshold") if hasattr(args, name)}
     if hasattr(args, "plane"):
@@ -58,20 +99,23 @@ def reader_options(args):
     return options
 
 
-def _threshold(text):
-    return None if text.lower() == "none" else float(text)
+def _threshold(text: str) -> float | None:
+    """Return the number in ``text``, or None for "none"."""
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or none, got {text!r}") from None
 
 
-_threshold.__name__ = "number"  # what argparse calls it: "invalid number value"
-
-
-def _value(text):
-    """A number, none, true or false where the text says so, several where commas separate them,
+def _value(text: str) -> Any:
+    """Return a number, none, true or false where the text says so, several where commas separate them,
     else the text.
     """
     if "," in text:
         return tuple(_value(part) for part in text.split(","))
-    words = {"none": None, "true": True, "false": False}
+    words: dict[str, Any] = {"none": None, "true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]
     for kind in (int, float):
@@ -82,19 +126,7 @@ def _value(text):
     return text
 
 
-def open_reader(path, options):
-    """Open a file of events; a value that its reader refuses is an EventError that names the file."""
-    from ..data.readers import open_events
-
-    try:
-        return open_events(path, **options)
-    except EventError:
-        raise
-    except (TypeError, ValueError) as problem:
-        raise EventError(f"{path}: {problem}") from problem
-
-
-def output(path, overwrite):
+def output(path: StrPath, overwrite: bool) -> Path:
     """Return ``path``; EventError where it exists and may not be replaced, or its folder does not
     exist.
     """
@@ -106,7 +138,7 @@ def output(path, overwrite):
     return path
 
 
-def one_process(what, instead=""):
+def one_process(what: str, instead: str = "") -> None:
     """Refuse to run ``what`` under mpiexec, where every rank would do the same; ``instead``: what
     to do.
     """
@@ -120,28 +152,30 @@ def one_process(what, instead=""):
         )
 
 
-def table(title, header, rows, right=()):
+def table(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[Any]], right: Container[int] = ()
+) -> None:
     """Print a table: by rich on a terminal, in plain aligned columns elsewhere; ``right``: columns
     set to the right.
     """
-    rows = [[str(cell) for cell in row] for row in rows]
+    texts = [[str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
         pretty = Table(title=Text(title), title_justify="left", show_header=bool(header))
-        for k in range(len(rows[0])):
+        for k in range(len(texts[0])):
             pretty.add_column(
-                Text(header[k]) if header else None,
+                Text(header[k] if header else ""),
                 justify="right" if k in right else "left",
                 overflow="fold",
             )
-        for row in rows:
+        for row in texts:
             pretty.add_row(*map(Text, row))
         Console().print(pretty)
         return
-    lines = [list(header)] * bool(header) + rows
+    lines = [list(header)] * bool(header) + texts
     widths = [max(map(len, column)) for column in zip(*lines)]
     print(title)
     for line in lines:
@@ -150,21 +184,3 @@ def table(title, header, rows, right=()):
             for k, (cell, width) in enumerate(zip(line, widths))
         )
         print("  " + "  ".join(cells).rstrip())
-
-
-def bytes_text(count):
-    """Return a number of bytes in words: "1.2 MB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
-        count /= 1000
-    return ""
-
-
-def classes_text(labels, class_names):
-    """Return "gamma 40, e+- 38, unknown 2": how many events there are of each class."""
-    counts = [(name, int((labels == k).sum())) for k, name in enumerate(class_names)]
-    unknown = int((labels < 0).sum())
-    return ", ".join(
-        f"{name} {count:,}" for name, count in counts + [("unknown", unknown)] * bool(unknown)
-    )

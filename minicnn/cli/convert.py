@@ -2,31 +2,32 @@
 left out by choice, or reported.
 """
 
+import argparse
 import re
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..data.event import EventError
-from .common import (
-    bytes_text,
-    classes_text,
-    one_process,
-    open_reader,
-    output,
-    reader_arguments,
-    reader_options,
-)
+from ..files import atomic_write
+from ..inspect.opening import open_reader
+from ..text import bytes_text, classes_text
+from .common import one_process, output, reader_arguments, reader_options
 
 AT_A_TIME = 8  # events that a process reads for one answer
 SHOWN = 10  # lines of a report that are printed; all of them go to its file
 SELECT = re.compile(r"(labelled)|(class)=(.+)|(lit)(>=|<=)(\d+)|(events)=(\d*):(\d*)")
 
 
-def arguments(parser):
+def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.epilog = (
-        "Events that cannot be read or do not fit are reported by number and reason, on the screen and in "
-        "OUT.report.txt, and the others are written; the exit status is then 0, or 2 where none was written."
+        "Events that cannot be read or do not fit are reported by number and reason, on the "
+        "screen and in "
+        "OUT.report.txt, and the others are written; the exit status is then 0, or 2 where none "
+        "was written."
     )
     add(
         "input",
@@ -61,7 +62,7 @@ def arguments(parser):
     reader_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     one_process("convert", "--processes N shares the work")
     if args.processes < 1:
         raise ValueError(f"--processes must be positive, got {args.processes}")
@@ -112,13 +113,13 @@ class Job:
             wanted = [
                 i
                 for i in range(len(reader))
-                if all(chosen(i, None) for chosen in self.selection if chosen.early)
+                if all(c.wants(i, ()) for c in self.selection if c.of_numbers)
             ]
             self.unselected += len(reader) - len(wanted)
-            for i, (event, note, problem) in zip(wanted, self._events(reader, source, wanted)):
+            for i, (event, note, reason) in zip(wanted, self._events(reader, source, wanted)):
                 try:
-                    if problem:
-                        raise EventError(problem)
+                    if reason:
+                        raise EventError(reason)
                     self._write(event, f"{reader.path}, event {i}")
                 except EventError as wrong:
                     self._reject(wrong)
@@ -141,7 +142,7 @@ class Job:
         tasks = [numbers[first : first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME)]
         workers = min(self.args.processes, len(tasks))
         with ProcessPoolExecutor(
-            workers, get_context("spawn"), _start, (source, *self._recipe(source))
+            workers, get_context("spawn"), _init_worker, (source, *self._recipe(source))
         ) as pool:
             for some in ahead(_work, tasks, workers, pool):
                 yield from some
@@ -189,7 +190,8 @@ class Job:
             ):
                 if mine != others:
                     raise EventError(
-                        f"{source} has {what} {_text(mine)}, the first input {_text(others)}; give {way}, or "
+                        f"{source} has {what} {_text(mine)}, the first input {_text(others)}; "
+                        f"give {way}, or "
                         "convert them apart"
                     )
         except BaseException:
@@ -198,7 +200,8 @@ class Job:
         same = self.writer.metadata
         if same.get("axes") != [list(axis) for axis in reader.axes] and same.pop("axes", None):
             self.notes.append(
-                f"{source}: its rows and columns are not those of the first input; the file names neither"
+                f"{source}: its rows and columns are not those of the first input; the file names "
+                "neither"
             )
         if same.get("units") != reader.unit:
             same.pop("units", None)
@@ -206,7 +209,9 @@ class Job:
 
     def _write(self, event, where):
         if not all(
-            chosen(event, self.writer.class_names) for chosen in self.selection if not chosen.early
+            condition.wants(event, self.writer.class_names)
+            for condition in self.selection
+            if not condition.of_numbers
         ):
             self.unselected += 1
             return
@@ -235,7 +240,7 @@ class Job:
             for line in lines[:SHOWN]:
                 print(line, file=sys.stderr)
             if self.labels or len(lines) > SHOWN:
-                report.write_text("\n".join(lines) + "\n")
+                atomic_write(report, "\n".join(lines) + "\n")
                 more = f"{len(lines) - SHOWN:,} more, " if len(lines) > SHOWN else ""
                 print(f"{more}all in {report}", file=sys.stderr)
         counts = f"{len(self.rejects):,} rejected, {self.unselected:,} not selected"
@@ -243,7 +248,8 @@ class Job:
             print(f"error: no event was written ({counts})", file=sys.stderr)
             return 2
         print(
-            f"wrote {len(self.labels):,} event{'s' * (len(self.labels) != 1)} of {_text(self.writer.image_shape)} to {self.path} "
+            f"wrote {len(self.labels):,} event{'s' * (len(self.labels) != 1)} of "
+            f"{_text(self.writer.image_shape)} to {self.path} "
             f"({bytes_text(self.path.stat().st_size)}); {counts}"
         )
         print(f"classes: {classes_text(np.array(self.labels), self.writer.class_names)}")
@@ -269,7 +275,7 @@ def _prepared(reader, i, threshold, labels):
     return event, getattr(reader, "notes", {}).get(i), None
 
 
-def _start(source, options, threshold, labels):
+def _init_worker(source, options, threshold, labels):
     """Open the input in a process that shares the work."""
     global _shared
     _shared = open_reader(source, options), threshold, labels
@@ -305,8 +311,21 @@ def _label_map(text):
     return labels, tuple(names)
 
 
-def _condition(text):
-    """A function (event, or its number for an ``early`` one, class names) -> whether it is wanted."""
+@dataclass(frozen=True)
+class Condition:
+    """One --select: ``wants`` says whether an event is to be written.
+
+    of_numbers: the condition is about the event's number in its input, so that the event need not
+    be read to know; else about the event itself.
+    """
+
+    text: str
+    wants: Callable[[Any, Sequence[str]], bool]
+    of_numbers: bool = False
+
+
+def _condition(text: str) -> Condition:
+    """Return the Condition that a --select asks for."""
     found = SELECT.fullmatch(text)
     if not found:
         raise EventError(
@@ -314,24 +333,26 @@ def _condition(text):
         )
     labelled, _, names, _, sign, pixels, _, first, last = found.groups()
 
-    def wanted(event, class_names):
-        if labelled:
-            return event.label >= 0
-        if names:
-            unknown = set(names.split(",")) - set(class_names)
-            if unknown:
-                raise ValueError(
-                    f"--select {text}: there is no class {', '.join(sorted(unknown))}, only {', '.join(class_names)}"
-                )
-            return event.label >= 0 and class_names[event.label] in names.split(",")
-        if sign:
-            return (
-                event.image.nnz >= int(pixels) if sign == ">=" else event.image.nnz <= int(pixels)
+    def of_class(event: Any, class_names: Sequence[str]) -> bool:
+        wanted = names.split(",")
+        unknown = sorted(set(wanted) - set(class_names))
+        if unknown:
+            raise ValueError(
+                f"--select {text}: there is no class {', '.join(unknown)}, only "
+                f"{', '.join(class_names)}"
             )
-        return int(first or 0) <= event < (int(last) if last else float("inf"))
+        return event.label >= 0 and class_names[event.label] in wanted
 
-    wanted.early = not (labelled or names or sign)
-    return wanted
+    if labelled:
+        return Condition(text, lambda event, _: event.label >= 0)
+    if names:
+        return Condition(text, of_class)
+    if sign == ">=":
+        return Condition(text, lambda event, _: event.image.nnz >= int(pixels))
+    if sign == "<=":
+        return Condition(text, lambda event, _: event.image.nnz <= int(pixels))
+    begin, end = int(first or 0), int(last) if last else sys.maxsize
+    return Condition(text, lambda number, _: begin <= number < end, of_numbers=True)
 
 
 def _text(values):

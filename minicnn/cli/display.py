@@ -1,11 +1,13 @@
 """``display``: the picture of an event."""
 
+import argparse
 from pathlib import Path
 
-from .common import one_process, open_reader, reader_arguments, reader_options
+from ..inspect.opening import open_reader
+from .common import one_process, reader_arguments, reader_options
 
 
-def arguments(parser):
+def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", help="events in any format that minicnn reads")
     add("--event", type=int, default=0, metavar="K", help="number of the event in the file, from 0")
@@ -19,7 +21,7 @@ def arguments(parser):
     reader_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     from ..inspect.report import draw_event
 
     one_process("display")
@@ -42,7 +44,8 @@ def run(args):
         )
         truth = events.class_names[event.label] if event.label >= 0 else "unknown"
         print(
-            f"{args.file}, event {args.event} (run, subrun, event {', '.join(map(str, event.id))}): "
+            f"{args.file}, event {args.event} (run, subrun, event "
+            f"{', '.join(map(str, event.id))}): "
             f"{event.image.nnz:,} lit pixels, class {truth}; picture in {out}"
         )
         note = getattr(events, "notes", {}).get(args.event)

@@ -2,20 +2,22 @@
 warning or error, with the remedy.
 """
 
+import argparse
 import os
 import sys
 import textwrap
+from typing import Any
 
-from .common import reader_arguments, reader_options
+from ..jobs.recipe import FULL_SIZE_PARAMETERS
+from .common import launched_rank, reader_arguments, reader_options
 
-#: Where launchers write a process's number, for the one case in which MPI does not know it.
-RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 COLOURS = {"ok": "32", "warning": "33", "error": "31"}
 
 
-def arguments(parser):
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Run it as you would train: mpiexec -n 4 python -m minicnn doctor --threads 2 my_events.h5. The exit status is 1 "
+        "Run it as you would train: mpiexec -n 4 python -m minicnn doctor --threads 2 "
+        "my_events.h5. The exit status is 1 "
         "where something is wrong; warnings alone leave it 0."
     )
     parser.add_argument("file", nargs="?", help="events to train on: do they fit into memory?")
@@ -30,7 +32,7 @@ def arguments(parser):
     reader_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     from ..inspect.doctor import ERROR, Finding, examine, facts
     from ..parallel import agree, ordered, world
     from ..parallel.launch import announced_size
@@ -38,37 +40,25 @@ def run(args):
 
     try:
         with world() as comm:
-            everyone = agree(comm, value=facts(comm, args.threads, args.device))
-            findings = examine(everyone) + _communication(comm)
+            per_rank = agree(comm, value=facts(comm, args.threads, args.device))
+            findings = examine(per_rank) + _communication(comm)
             if args.file:
-                findings += ordered(comm, lambda: _data(args, everyone))
+                findings += ordered(comm, lambda: _data(args, per_rank))
             if not comm or comm.rank == 0:
-                report(findings, everyone)
+                report(findings, per_rank)
             return int(any(f.level == ERROR for f in findings))
     except RuntimeError as problem:  # the launcher is another MPI's: nobody can talk to anybody
         size, launcher = announced_size()
         if size == 1:
             raise
-        if (
-            int(
-                next(
-                    (
-                        os.environ[name]
-                        for name in RANK_VARIABLES
-                        if os.environ.get(name, "").isdigit()
-                    ),
-                    0,
-                )
-            )
-            == 0
-        ):
+        if launched_rank() == 0:
             alone = facts(None, args.threads, args.device) | mpi_facts(None)
             findings = examine([alone]) or [Finding(ERROR, "launcher", f"{launcher}: {problem}")]
             report(findings, [alone])
         return 1
 
 
-def _communication(comm):
+def _communication(comm: Any) -> list[Any]:
     """Return the findings of a short exchange between the ranks: it works, how fast, and how far
     their clocks are apart.
     """
@@ -81,7 +71,7 @@ def _communication(comm):
 
     if not comm:
         return []
-    values = 1_245_709  # the gradients of the talk's network and the tail
+    values = FULL_SIZE_PARAMETERS + 4  # the gradients of the talk's network and the tail
     seconds = max(agree(comm, value=allreduce_seconds(comm, values)))
     uncertain = max(agree(comm, value=clock_offset(comm, time.perf_counter)[1]))
     return [
@@ -94,12 +84,12 @@ def _communication(comm):
     ]
 
 
-def _data(args, everyone):
+def _data(args: argparse.Namespace, per_rank: list[dict[str, Any]]) -> list[Any]:
     from ..data.event import EventError
     from ..inspect.doctor import ERROR, Finding, data_facts, examine_data
 
     try:
-        return examine_data(everyone, data_facts(args.file, reader_options(args)))
+        return examine_data(per_rank, data_facts(args.file, reader_options(args)))
     except (OSError, EventError, ValueError) as problem:
         return [
             Finding(
@@ -108,12 +98,13 @@ def _data(args, everyone):
         ]
 
 
-def report(findings, everyone):
+def report(findings: list[Any], per_rank: list[dict[str, Any]]) -> None:
     """Print the findings, and how many are not ok."""
-    hosts = sorted({one["host"] for one in everyone})
+    hosts = sorted({one["host"] for one in per_rank})
     nodes = hosts[0] if len(hosts) == 1 else f"{len(hosts)} nodes"
     print(
-        f"minicnn doctor: {len(everyone)} rank{'s' * (len(everyone) > 1)} on {nodes}, Python {everyone[0]['python']}\n"
+        f"minicnn doctor: {len(per_rank)} rank{'s' * (len(per_rank) > 1)} on {nodes}, Python "
+        f"{per_rank[0]['python']}\n"
     )
     width = max(len(f.topic) for f in findings)
     terminal = sys.stdout.isatty()

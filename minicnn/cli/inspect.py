@@ -2,25 +2,29 @@
 is whole.
 """
 
+import argparse
 import json
 from pathlib import Path
 
 from ..data.event import EventError
-from .common import bytes_text, one_process, open_reader, reader_arguments, reader_options, table
+from ..inspect.opening import bytes_on_disk, open_reader
+from ..text import bytes_text
+from .common import one_process, reader_arguments, reader_options, table
 
 SHOWN = 10
 
 
-def arguments(parser):
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "All events are read; the exit status is 1 where some are damaged."
     parser.add_argument(
         "file",
-        help="events of any known format, a model (.safetensors), a run.json or the folder of a run",
+        help="events of any known format, a model (.safetensors), a run.json or the folder of a "
+        "run",
     )
     reader_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     one_process("inspect")
     path = Path(args.file)
     if path.is_dir() and ((path / "run.json").exists() or (path / "history.csv").exists()):
@@ -58,11 +62,7 @@ def _events(path, options):
                         low, high = min(low, image.values.min()), max(high, image.values.max())
                 meter.update(i + 1, f"{len(damaged)} damaged" if damaged else "")
         h, w, c = events.image_shape
-        size = (
-            sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-            if path.is_dir()
-            else path.stat().st_size
-        )
+        size = bytes_on_disk(path)
         whole = (
             f"{len(damaged):,} of {len(events):,} events cannot be read"
             if damaged

@@ -2,17 +2,21 @@
 after a kill.
 """
 
+import argparse
 import time
 
 from ..data.event import CLASSES
-from .common import bytes_text, classes_text, output
+from ..text import bytes_text, classes_text
+from .common import output, status_of
 
 
-def arguments(parser):
+def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.epilog = (
-        "Also under mpiexec -n N; the events are the same for any N. A job that was killed goes on where it stopped "
-        "when it is started again with the same options (every thousand events are kept in OUT.parts)."
+        "Also under mpiexec -n N; the events are the same for any N. A job that was killed goes "
+        "on where it stopped "
+        "when it is started again with the same options (every thousand events are kept in "
+        "OUT.parts)."
     )
     add("--events", type=int, required=True, help="number of events")
     add("--out", required=True, metavar="FILE.h5", help="event file to write")
@@ -52,7 +56,8 @@ def arguments(parser):
         default=[],
         metavar="NAME=VALUE",
         help="a number of the readout: threshold=20, noise=0, padding=8 "
-        "(columns kept around a pulse), lifetime, longitudinal, transverse, electrons, shaping, field, saturation",
+        "(columns kept around a pulse), lifetime, longitudinal, transverse, electrons, shaping, "
+        "field, saturation",
     )
     add(
         "--full-noise",
@@ -62,11 +67,8 @@ def arguments(parser):
     add("--overwrite", action="store_true", help="replace the file if it exists")
 
 
-def run(args):
-    try:
-        return _run(args)
-    except SystemExit as end:  # an error that all ranks agree on, said by rank 0
-        return 2 if end.code == 1 else end.code
+def run(args: argparse.Namespace) -> int:
+    return status_of(lambda: _run(args))
 
 
 def _run(args):
@@ -111,8 +113,10 @@ def _run(args):
         before = f" ({there:,} were there already)" if there else ""
         with open_events(path) as events:
             print(
-                f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, into {path} "
-                f"({bytes_text(path.stat().st_size)}): {classes_text(events.labels, events.class_names)}"
+                f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, "
+                f"into {path} "
+                f"({bytes_text(path.stat().st_size)}): "
+                f"{classes_text(events.labels, events.class_names)}"
             )
     return 0
 

@@ -2,18 +2,23 @@
 and a table for each comparison.
 """
 
+import argparse
 from pathlib import Path
 
 from .common import one_process, table
 
 
-def arguments(parser):
+def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    parser.epilog = "The exit status is 1 where a number is farther from its reference than its tolerance. Takes about a minute."
+    parser.epilog = (
+        "The exit status is 1 where a number is farther from its reference than its "
+        "tolerance. Takes about a minute."
+    )
     add(
         "--data",
         metavar="FOLDER",
-        help="folder of the reference files; what needs one that is not there is named and left out",
+        help="folder of the reference files; what needs one that is not there is named and left "
+        "out",
     )
     add(
         "--out",
@@ -25,7 +30,7 @@ def arguments(parser):
     add("--seed", type=int, default=7, help="seed of the simulated particles")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     from ..inspect.report.validation import check_rows, write_page
     from ..progress import Meter
     from ..simulate import Simulator

@@ -1,211 +1,218 @@
 """What will run: which layers are one fused kernel, on which backend, at what cost.
+
 ``print(model.plan())`` shows it.
 """
 
-import math
+from __future__ import annotations
 
-from ..kernels import get_backend
-from ..nn.layers import ELU, Conv2D, Layer, MaxPooling2D, ReLU
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..inspect import trace
+from ..kernels.types import Shape
+from ..kernels.workspace import Workspace
+from ..nn.graph import Graph, Node
+from ..nn.layers import Context, Layer
+from .buffers import Buffers
+from .device import resolve_device
+from .input_map import InputMap
+from .stages import FusedBlock, LayerStage, Stage
 from .suppression import CROSSOVER, MODES, ZeroSuppressed
 
-
-def resolve_device(device):
-    """Return (backend, description) for "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated".
-
-    "cuda" takes the GPU of this rank's place on its node, in turn where ranks are more than GPUs,
-    and the description says how many share it; "cuda:K" takes GPU K. "auto" takes a GPU where there
-    is one, else the CPU. An explicit "cuda" that cannot run raises RuntimeError with the reason:
-    there is no silent fallback. "emulated" runs the CUDA kernels on the CPU, for tests.
-    """
-    if device in ("cpu", "reference", "emulated"):
-        return get_backend(device), device
-    if device == "auto":
-        from ..kernels.cuda.gpu import problem
-
-        return (get_backend("cpu"), "cpu (auto)") if problem() else _gpu("cuda")
-    if device == "cuda" or (device.startswith("cuda:") and device[5:].isdigit()):
-        return _gpu(device)
-    raise ValueError(
-        f'unknown device {device!r}: choose "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated"'
-    )
+__all__ = ["Plan", "Row", "resolve_device"]
 
 
-def _gpu(device):
-    """Return (backend, description) of a GPU."""
-    from ..kernels.cuda import gpu
-    from ..parallel import place_on_node
+@dataclass
+class Row:
+    """A line of the plan's table: FLOP of one event, bytes that the backward pass needs."""
 
-    reason = gpu.problem()
-    if reason:
-        raise RuntimeError(f'device "{device}": {reason}. Use device="cpu"')
-    rank, ranks = place_on_node()
-    index, sharing = (
-        share(rank, ranks, gpu.device_count()) if device == "cuda" else (int(device[5:]), 1)
-    )
-    try:
-        backend = gpu.backend(index)
-    except RuntimeError as failure:
-        raise RuntimeError(f'device "{device}": {failure}') from None
-    return backend, backend.runtime.describe() + (
-        f", shared by {sharing} ranks of this node" if sharing > 1 else ""
-    )
-
-
-def in_precision(precision, kernels, device):
-    """Return (backend, description) for "float32", or for "tf32" where the backend has it;
-    ValueError or RuntimeError where not.
-    """
-    if precision not in ("float32", "tf32"):
-        raise ValueError(f'precision must be "float32" or "tf32", got {precision!r}')
-    if precision == "float32":
-        return kernels, device
-    if not hasattr(kernels, "in_tf32"):
-        raise ValueError(f'precision "tf32" is for GPUs; this is {device}')
-    return kernels.in_tf32(), device + ", forward in TF32"
-
-
-def share(rank, ranks, gpus):
-    """Return (GPU, ranks on it) for one of the ranks of a node: they take the GPUs in turn."""
-    return rank % gpus, len(range(rank % gpus, ranks, gpus))
-
-
-class FusedBlock:
-    """Conv2D -> ELU or ReLU -> MaxPooling2D as one kernel; takes the place of the three layers in
-    the plan.
-
-    An increasing activation and a bias that is constant in a window commute with the maximum, so
-    the convolution's output is never stored and one output in pool^2 carries a gradient.
-    """
-
-    def __init__(self, conv, activation, pool):
-        self.layers = (conv, activation, pool)
-        self.conv, self.alpha, self.pool = conv, activation.alpha, pool.pool_size
-        self.name = conv.name
-
-    @staticmethod
-    def matches(layers):
-        """Tell whether the first three layers can run as one block; returns (bool, reason if they
-        are the pattern but cannot).
-        """
-        kinds = tuple(map(type, layers[:3]))
-        if (
-            len(kinds) < 3
-            or kinds[0] is not Conv2D
-            or kinds[1] not in (ELU, ReLU)
-            or kinds[2] is not MaxPooling2D
-        ):
-            return False, ""
-        conv, activation, pool = layers[:3]
-        if conv.strides != (1, 1):
-            return False, f"stride {conv.strides}"
-        if pool.strides != pool.pool_size:
-            return False, "pool stride is not the pool size"
-        if math.prod(pool.pool_size) > 256:
-            return False, "more than 256 positions in a pool window"
-        if activation.alpha < 0:
-            return False, "alpha < 0: the activation does not increase"
-        return True, ""
-
-    def forward(self, k, x, p, work=None, rng=None):
-        y, argmax = k.conv2d_block(
-            x, p["w"], p["b"], self.pool, self.alpha, self.conv.padding, work=work
-        )
-        return y, (x, y, argmax)
-
-    def backward(self, k, dy, saved, p, g, need_dx=True, work=None):
-        x, y, argmax = saved
-        return k.conv2d_block_backward(
-            dy,
-            x,
-            p["w"],
-            y,
-            argmax,
-            self.pool,
-            self.alpha,
-            self.conv.padding,
-            need_dx,
-            g["w"],
-            g["b"],
-            work=work,
-        )[0]
+    layers: str
+    output: Shape
+    forward: float
+    backward: float
+    bytes: int
+    note: str
 
 
 class Plan:
-    """The list of ``stages`` (layers, fused blocks, zero-suppressed blocks) of a model on one
-    backend; ``str()`` gives a table.
+    """The ``stages`` of a graph on one backend, in the order in which they run: layers, fused
+    blocks, zero-suppressed blocks.
+
+    mode: zero_suppression, "auto", "always" or "never". fuse: Conv2D-ELU-MaxPooling2D as one
+    kernel.
     """
 
-    def __init__(
-        self, layers, input_shape, device, fuse, zero_suppression, input_map, precision="float32"
-    ):
-        self.kernels, self.device = in_precision(precision, *resolve_device(device))
-        self.stages, self.rows, self.shapes = [], [], []
-        shape, i = tuple(input_shape), 0
-        while i < len(layers):
-            fits, reason = FusedBlock.matches(layers[i:])
-            stage = FusedBlock(*layers[i : i + 3]) if fuse and fits else layers[i]
-            members = stage.layers if isinstance(stage, FusedBlock) else (stage,)
-            flops, before = 0, shape
-            for layer in members:
-                flops += (
-                    layer.flops(shape)
-                    if not isinstance(stage, FusedBlock) or layer is stage.conv
-                    else 0
-                )
-                shape = layer.output_shape(shape)
-            note = "fused" if len(members) > 1 else (f"not fused: {reason}" if reason else "")
-            self.stages.append(stage)
-            self.shapes.append(before)
-            self.rows.append(self._row(members, before, shape, flops, note, first=i == 0))
-            i += len(members)
-        self.shapes.append(shape)
-        self._suppress(zero_suppression, input_map)
+    def __init__(self, graph: Graph, buffers: Buffers, backend: tuple[Any, str]) -> None:
+        self.graph, self.buffers = graph, buffers
+        self.kernels, self.device = backend
+        self.stages: list[Stage] = []
+        self.rows: list[Row] = []
+        self.suppressed: list[ZeroSuppressed] = []
+        self._stop_of: dict[int, int] = {}
+        self._with_parameters = {entry.layer for entry in buffers.entries}
+        self._numbers = {node: i for i, node in enumerate(graph.nodes)}
 
-    def _suppress(self, mode, input_map):
-        """Make one zero-suppressed stage of the fused blocks at the input, unless ``mode`` is
-        "never".
-        """
-        count = 0
-        while count < len(self.stages) and isinstance(self.stages[count], FusedBlock):
-            count += 1
-        self.suppressed = None
+    def build(self, mode: str, fuse: bool, input_map: InputMap) -> Plan:
+        """Make the stages; returns the plan. Raises ValueError for an unknown mode."""
         if mode not in MODES:
             raise ValueError(f"zero_suppression must be one of {', '.join(MODES)}, got {mode!r}")
-        if mode == "never" or not count:
-            return
-        self.suppressed = ZeroSuppressed(
-            self.stages[:count], self.shapes[: count + 1], input_map, mode
+        graph = self.graph
+        self.whole_batch = any(layer.needs_whole_batch for layer in graph.layers)
+        several = hasattr(
+            self.kernels, "suppressed"
+        )  # whether events are suppressed some at a time
+        if self.whole_batch and not several:
+            mode = "never"
+        done: set[Node] = set()
+        for node in graph.nodes:
+            if node in done or not node.inputs:
+                continue
+            block, note = self._block(node)
+            if block and fuse:
+                chain = self._chain(node) if mode != "never" and not node.inputs[0].inputs else []
+                if chain:
+                    done.update(member for members in chain for member in members)
+                    self._suppress(chain, input_map, mode)
+                else:
+                    done.update(block)
+                    self._add(block, self._fused(block), "fused")
+            else:
+                done.add(node)
+                context = self._context(node.layer)
+                self._add([node], LayerStage(graph.node_name(node), node.layer, context), note)
+        self._find_last_uses()
+        self.event_inputs = {
+            number for stage in self.stages if stage.takes_events for number in stage.sources
+        }
+        return self
+
+    # ----------------------------------------------------------------------------------- the stages
+    def _context(self, layer: Layer) -> Context:
+        name = self.graph.names[layer]
+        workspace = Workspace(partial(trace.span, "pack weights", name))
+        context = Context(self.kernels, *self.buffers.of(name), workspace)
+        piece = self.buffers.layer_slices[name]
+        self._stop_of[id(context)] = piece.stop if piece.stop > piece.start else 0
+        return context
+
+    def _fused(self, block: list[Node]) -> LayerStage:
+        layers: list[Any] = [node.layer for node in block]
+        name = self.graph.node_name(block[0])
+        return LayerStage(
+            name, FusedBlock(layers[0], layers[1], layers[2], name), self._context(block[0].layer)
         )
-        self.stages[:count] = [self.suppressed]
-        for row in self.rows[:count]:
-            row["note"] = "fused, zero-suppressed" + (
-                f" (dense above {CROSSOVER:.0%} lit)" if mode == "auto" else ""
+
+    def _add(self, nodes: list[Node], stage: Stage, note: str) -> None:
+        numbers = self._numbers
+        stage.sources = [numbers[source] for source in nodes[0].inputs]
+        stage.output = numbers[nodes[-1]]
+        self.stages.append(stage)
+        self._row(nodes, note)
+
+    def _next(self, node: Node) -> Node | None:
+        """Return the one node that uses this one alone, None where that is not so."""
+        number = self._numbers[node]
+        if self.graph.consumers[number] != 1 or number in self.graph.output_numbers:
+            return None
+        return next((n for n in self.graph.nodes if n.inputs == (node,)), None)
+
+    def _block(self, node: Node) -> tuple[list[Node], str]:
+        """Return the nodes of the fused block that begins here, else ([], why not)."""
+        nodes = [node]
+        while len(nodes) < 3:
+            following = self._next(nodes[-1])
+            if following is None:
+                return [], ""
+            nodes.append(following)
+        fits, reason = FusedBlock.matches([n.layer for n in nodes])
+        return (nodes, "") if fits else ([], f"not fused: {reason}" if reason else "")
+
+    def _chain(self, node: Node) -> list[list[Node]]:
+        """Return the fused blocks that follow each other from an input on, each used once."""
+        chain: list[list[Node]] = []
+        number = self._numbers[node.inputs[0]]
+        if self.graph.consumers[number] != 1:
+            return []
+        current: Node | None = node
+        while current is not None:
+            block, _ = self._block(current)
+            if not block:
+                break
+            chain.append(block)
+            current = self._next(block[-1])
+        return chain
+
+    def _suppress(self, chain: list[list[Node]], input_map: InputMap, mode: str) -> None:
+        blocks, contexts, shapes = [], [], [chain[0][0].inputs[0].shape]
+        for members in chain:
+            layers: list[Any] = [member.layer for member in members]
+            blocks.append(
+                FusedBlock(layers[0], layers[1], layers[2], self.graph.node_name(members[0]))
             )
+            contexts.append(self._context(members[0].layer))
+            shapes.append(members[-1].shape)
+        stage = ZeroSuppressed(blocks, contexts, shapes, input_map, mode)
+        stage.sources = [self._numbers[chain[0][0].inputs[0]]]
+        stage.output = self._numbers[chain[-1][-1]]
+        self.stages.append(stage)
+        self.suppressed.append(stage)
+        where = f" (dense above {CROSSOVER:.0%} lit)" if mode == "auto" else ""
+        for members in chain:
+            self._row(members, "fused, zero-suppressed" + where)
+
+    def _find_last_uses(self) -> None:
+        last: dict[int, Stage] = {}
+        for stage in self.stages:
+            last.update(dict.fromkeys(stage.sources, stage))
+        for number, stage in last.items():
+            if number not in self.graph.output_numbers:
+                stage.last_use_of.append(number)
+
+    # -------------------------------------------------------------------------------- batch, memory
+    def gradient_demand(self, inputs: bool) -> list[bool]:
+        """Return for every node whether its gradient is needed: something that learns, or an input
+        whose gradient is asked for, lies at it or before it.
+        """
+        demand: list[bool] = []
+        for node, sources in zip(self.graph.nodes, self.graph.sources):
+            layer = node.layer
+            learns = layer.trainable and layer in self._with_parameters
+            before = any(demand[source] for source in sources)
+            demand.append(before or learns or (inputs and not sources))
+        return demand
+
+    def stop_offset(self, context: Context) -> int:
+        """Return where the parameters of a stage's layer end in the flat buffer, 0 without any."""
+        return self._stop_of[id(context)]
 
     @property
-    def microbatch(self):
+    def microbatch(self) -> int | None:
         """Events that run at once, as the backend likes (None: the whole batch); with zero
-        suppression 1, on a GPU some.
+        suppression 1, on a GPU some; all where a layer needs the statistics of the batch.
         """
-        return (
-            getattr(self.kernels, "suppressed", 1) if self.suppressed else self.kernels.microbatch
-        )
+        if self.whole_batch:
+            return None
+        if self.suppressed:
+            return getattr(self.kernels, "suppressed", 1)
+        return self.kernels.microbatch
 
-    def device_bytes(self, events):
+    def device_bytes(self, events: int) -> int:
         """Return about how many bytes of memory ``events`` dense events take at a time: images,
         what the backward pass needs, gradients.
         """
-        images = [math.prod(shape) for shape in self.shapes]
-        return events * (
-            sum(r["bytes"] for r in self.rows) + 4 * images[0] + 8 * max(images[1:], default=0)
-        )
+        inputs = sum(math.prod(node.shape) for node in self.graph.inputs)
+        largest = max((math.prod(row.output) for row in self.rows), default=0)
+        return events * (sum(row.bytes for row in self.rows) + 4 * inputs + 8 * largest)
 
-    def out_of_memory(self, events, problem):
+    def out_of_memory(self, events: int, problem: Exception) -> MemoryError:
         """Return the MemoryError that says how many events fit at a time instead of ``events``."""
         free = getattr(self.kernels, "memory_free", lambda: None)()
         if free is None:
             return MemoryError(
-                f"{self.device}: {events} events at a time do not fit into memory ({problem}): use a smaller batch"
+                f"{self.device}: {events} events at a time do not fit into memory ({problem}): use "
+                "a smaller batch"
             )
         fits = min(int(free // self.device_bytes(1)), events - 1)
         advice = (
@@ -215,49 +222,65 @@ class Plan:
         )
         return MemoryError(
             f"{self.device}: out of memory with {events} events at a time, which need about "
-            f"{self.device_bytes(events) / 2**30:.2f} GiB; {free / 2**30:.2f} GiB are free: {advice} ({problem})"
+            f"{self.device_bytes(events) / 2**30:.2f} GiB; {free / 2**30:.2f} GiB are free: "
+            f"{advice} ({problem})"
         )
 
-    def _row(self, members, before, after, flops, note, first):
-        """One line of the table. A block's gradients cost 1 / pool^2 of its forward pass each: only
-        maxima have one.
+    # ------------------------------------------------------------------------------------ the table
+    def _row(self, nodes: list[Node], note: str) -> None:
+        """Add a line to the table. Of a block only maxima have a gradient, so that each of its
+        gradients costs 1 / pool^2 of its forward pass.
         """
-        share = 1 / math.prod(members[-1].pool_size) if len(members) > 1 else 1
-        has_weights = bool(members[0].parameter_shapes(before))
-        backward = flops * share * ((1 if first else 2) if has_weights else 1)
-        return {
-            "layers": " + ".join(m.name for m in members),
-            "kind": " + ".join(type(m).__name__ for m in members),
-            "output": after,
-            "forward": flops,
-            "backward": backward,
-            "note": note,
-            "bytes": 4 * math.prod(after) + (math.prod(after) if len(members) > 1 else 0),
-        }
-
-    def __str__(self):
-        width = max(len(r["layers"]) for r in self.rows) + 2
-        lines = [
-            f"Plan on {self.device}: batches run as "
-            + (
-                f"{self.microbatch} event{'s' * (self.microbatch > 1)} at a time"
-                if self.microbatch
-                else "a whole"
-            ),
-            f"{'stage':<{width}}{'output':>18}{'fwd GFLOP':>11}{'bwd GFLOP':>11}{'saved MB':>10}  note",
-        ]
-        for r in self.rows:
-            lines.append(
-                f"{r['layers']:<{width}}{' x '.join(map(str, r['output'])):>18}{r['forward'] / 1e9:>11.3f}"
-                f"{r['backward'] / 1e9:>11.3f}{r['bytes'] / 1e6:>10.2f}  {r['note']}".rstrip()
+        first, last = nodes[0], nodes[-1]
+        shapes = [source.shape for source in first.inputs]
+        flops = first.layer.flops(*shapes)
+        fused = len(nodes) > 1
+        share = 1 / math.prod(getattr(last.layer, "pool_size", (1,))) if fused else 1.0
+        gradients = 1
+        if first.layer.parameters(*shapes):
+            gradients = 2 if any(source.inputs for source in first.inputs) else 1
+        size = math.prod(last.shape)
+        self.rows.append(
+            Row(
+                " + ".join(map(self.graph.node_name, nodes)),
+                last.shape,
+                flops,
+                flops * share * gradients,
+                4 * size + (size if fused else 0),
+                note,
             )
-        total = [sum(r[key] for r in self.rows) for key in ("forward", "backward", "bytes")]
-        lines.append(
-            f"{'one event':<{width}}{'':>18}{total[0] / 1e9:>11.3f}{total[1] / 1e9:>11.3f}{total[2] / 1e6:>10.2f}"
         )
-        if self.suppressed and self.suppressed.events:
-            lines.append("cells computed per event so far: " + self.suppressed.occupancy())
+
+    def __str__(self) -> str:
+        width = max(len(row.layers) for row in self.rows) + 2
+        count = self.microbatch
+        pieces = f"{count} event{'s' * (count > 1)} at a time" if count else "a whole"
+        lines = [
+            f"Plan on {self.device}: batches run as {pieces}",
+            f"{'stage':<{width}}{'output':>18}{'fwd GFLOP':>11}{'bwd GFLOP':>11}{'saved MB':>10}"
+            "  note",
+        ]
+        for row in self.rows:
+            output = " x ".join(map(str, row.output))
+            lines.append(
+                f"{row.layers:<{width}}{output:>18}{row.forward / 1e9:>11.3f}"
+                f"{row.backward / 1e9:>11.3f}{row.bytes / 1e6:>10.2f}  {row.note}".rstrip()
+            )
+        total = [
+            sum(values) for values in zip(*((r.forward, r.backward, r.bytes) for r in self.rows))
+        ]
+        lines.append(
+            f"{'one event, dense':<{width}}{'':>18}{total[0] / 1e9:>11.3f}{total[1] / 1e9:>11.3f}"
+            f"{total[2] / 1e6:>10.2f}"
+        )
+        for stage in self.suppressed:
+            if stage.events:
+                lines.append(f"cells computed per event so far: {stage.occupancy()}")
+        if self.whole_batch and not self.suppressed:
+            lines.append(
+                "a layer takes the statistics of the batch: its events run together, dense"
+            )
         return "\n".join(lines)
 
-
-__all__ = ["FusedBlock", "Layer", "Plan", "resolve_device"]
+    def __repr__(self) -> str:
+        return str(self)

@@ -5,210 +5,252 @@ real training to compare with.
 import platform
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..data import EventStore, open_events
+from ..files import StrPath
+from ..jobs.recipe import Recipe
 from ..kernels.cpu.machine import describe
-from ..nn import networks as models
 from ..parallel import agree, everywhere, threads_per_rank
 from ..parallel.machine import allreduce_seconds
 from ..train.fit import train_step
 from ..train.optim import SGD
 from .performance import Calibration, fit_link
-from .trace import COMMUNICATION, WAIT, Ledger
+from .trace import COMMUNICATION, WAIT, Ledger, Summary
 
 #: Bytes of the Allreduces that are timed, beside the gradients.
 MESSAGES = (4, 1 << 12, 1 << 16, 1 << 20, 1 << 24)
 
 
-def measure(comm, path, size, batch, threads, per_rank, epochs=5, computing=True, device="cpu"):
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What is measured. size: side of the images in pixels. batch: events per step and rank.
+    threads: per rank. computing: also time single events while all ranks compute the same. epochs:
+    of the training; the first does not count.
+    """
+
+    size: int = 3600
+    batch: int = 32
+    threads: int = 1
+    events_per_rank: int = 128
+    computing: bool = True
+    epochs: int = 5
+    device: str = "cpu"
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return self.events_per_rank // self.batch
+
+
+def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]:
     """Return what these ranks measure, the same on all: {"calibration": parts of one, "training":
     mean seconds of a step and its parts}.
 
-    path: a file with at least ranks * per_rank events. All ranks compute the same events at the
-    same time to see how much they slow each other down (not without ``computing``); then each
-    trains on events of its own, with the ledger; the first of ``epochs`` does not count, and of the
-    others that of median length does.
+    path: a file with at least ranks * events_per_rank events. All ranks compute the same events at
+    the same time to see how much they slow each other down; then each trains on events of its own,
+    with the ledger. Of the epochs that count, the one of median length is taken.
     """
-    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
-    steps = per_rank // batch
-    if steps < 1 or epochs < 2:
+    rank = comm.rank if comm else 0
+    if options.steps < 1 or options.epochs < 2:
         raise ValueError(
-            f"{per_rank} events per rank give no batch of {batch}, or {epochs} epochs leave none to measure"
+            f"{options.events_per_rank} events per rank give no batch of {options.batch}, or "
+            f"{options.epochs} epochs leave none to measure"
         )
-
-    def load(first, count):
-        with open_events(path, size=size) as source:
-            if len(source) < ranks * per_rank:
-                raise ValueError(
-                    f"{path} holds {len(source)} events, {ranks} ranks need {ranks * per_rank}"
-                )
-            return EventStore().load(source, range(first, first + count))
-
-    shared, own = (
-        everywhere(comm, lambda first=first: load(first, steps * batch))
-        for first in (0, rank * per_rank)
-    )
-    model = models.microboone(
-        size,
-        device=device,
-        input_scale=0.05 * size / 3600,
-        input_knee=100 * 3600 / size,
-        optimizer=SGD(1e-4, momentum=0.9),
-    )
-    model.kernels.set_threads(threads)
-    figures = _computing(comm, model, shared, batch, steps) if computing else {}
+    shared = everywhere(comm, lambda: _load(comm, path, options, 0))
+    own = everywhere(comm, lambda: _load(comm, path, options, rank * options.events_per_rank))
+    model = Recipe(size=options.size).build_model(SGD(1e-4, momentum=0.9), device=options.device)
+    model.kernels.set_threads(options.threads)
+    figures = _computing(comm, model, shared, options) if options.computing else {}
     figures["allreduce"] = _allreduces(comm, 4 * model.gradients.size)
     figures |= {"parameters": int(model.parameters.size)} | _memory(model.gradients.size)
     ledger = Ledger(detail=True, keep=0)
-    model.fit(own, epochs=epochs, batch_size=batch, comm=comm, threads=threads, ledger=ledger)
+    model.fit(
+        own,
+        epochs=options.epochs,
+        batch_size=options.batch,
+        comm=comm,
+        threads=options.threads,
+        ledger=ledger,
+    )
     return {"calibration": figures, "training": _training(ledger.summaries[1:])}
 
 
-def _computing(comm, model, store, batch, steps, passes=4):
-    """Return the times of events and of updates on this node while every rank does the same:
-    medians over passes (the least for whole batches), means over ranks."""
+def _load(comm: Any, path: StrPath, options: MeasureOptions, first: int) -> EventStore:
+    """Return the events of one epoch of a rank, from number ``first`` on."""
+    needed = (comm.size if comm else 1) * options.events_per_rank
+    with open_events(path, size=options.size) as source:
+        if len(source) < needed:
+            raise ValueError(f"{path} holds {len(source)} events, these ranks need {needed}")
+        return EventStore().load(source, range(first, first + options.steps * options.batch))
+
+
+def _computing(
+    comm: Any, model: Any, store: EventStore, options: MeasureOptions, passes: int = 4
+) -> dict[str, Any]:
+    """Return the times of events and of updates on this node while every rank does the same, as
+    means over ranks.
+
+    Per event: the median over passes. Per batch: the minimum over passes, because differences
+    between ranks matter there, and interruptions only add.
+    """
+    batch = options.batch
     start = time.perf_counter()
-    images, labels = store.batch(range(steps * batch))
+    images, labels = store.batch(range(options.steps * batch))
     load = (time.perf_counter() - start) / len(images)
-    events, fixed, walls, backward = [], [], [], []
-    for one in range(-1, passes):  # the first pass, of one step, compiles
-        if comm:
-            comm.Barrier()
-        for first in range(0, len(images) if one >= 0 else batch, batch):
-            with Ledger(detail=True) as ledger:
-                train_step(
-                    model,
-                    images[first : first + batch],
-                    labels[first : first + batch],
-                    model.optimizer,
-                    ledger=ledger,
-                )
-                ledger.step()
-            if one >= 0:
-                single, last = event_seconds(ledger.epoch.pieces)
-                events += single
-                walls.append(ledger.epoch.walls[0])
-                fixed.append(walls[-1] - sum(single))
-                backward.append(last)
-    median = np.median(np.reshape(events, (passes, -1)), 0)
-    whole = np.min(
-        np.reshape(walls, (passes, -1)), 0
-    ).mean()  # the calmest pass: it tells ranks from neighbours
+    steps = [slice(first, first + batch) for first in range(0, len(images), batch)]
+    _one_pass(comm, model, images, labels, steps[:1])  # compiles
+    done = [_one_pass(comm, model, images, labels, steps) for _ in range(passes)]
+    walls = np.array([[step.wall for step in of_pass] for of_pass in done])
+    events = np.array([[t for step in of_pass for t in step.events] for of_pass in done])
+    all_steps = [step for of_pass in done for step in of_pass]
     mine = {
-        "fixed": statistics.median(fixed),
+        "fixed": statistics.median(step.wall - sum(step.events) for step in all_steps),
         "load": load,
-        "backward": statistics.median(backward),
-        "whole": float(whole),
+        "backward": statistics.median(step.last_backward for step in all_steps),
+        "whole": float(walls.min(0).mean()),
     }
-    everyone = agree(comm, value=mine)
-    return {key: statistics.fmean(one[key] for one in everyone) for key in mine} | {
-        "events": median.tolist()
-    }
+    per_rank = agree(comm, value=mine)
+    means = {key: statistics.fmean(of_rank[key] for of_rank in per_rank) for key in mine}
+    return means | {"events": np.median(events, 0).tolist()}
 
 
-def event_seconds(pieces):
+class _TimedStep(NamedTuple):
+    """Seconds of a step: of each event, of the last backward pass, of all of it."""
+
+    events: list[float]
+    last_backward: float
+    wall: float
+
+
+def _one_pass(
+    comm: Any, model: Any, images: list[Any], labels: np.ndarray, steps: list[slice]
+) -> list[_TimedStep]:
+    """Make the steps, which all ranks begin together, and return their times."""
+    done = []
+    if comm:
+        comm.Barrier()
+    for part in steps:
+        with Ledger(detail=True) as ledger:
+            train_step(model, images[part], labels[part], model.optimizer, ledger=ledger)
+            ledger.step()
+        events, last_backward = event_seconds(ledger.epoch.pieces)
+        done.append(_TimedStep(events, last_backward, ledger.epoch.walls[0]))
+    return done
+
+
+def event_seconds(pieces: list[Any]) -> tuple[list[float], float]:
     """Return ([seconds of each event], seconds of the last backward pass and what follows it) from
     the pieces of one step's main thread.
 
     An event begins where its pixels enter ("transfer", directly within the step) and ends with its
-    backward pass; packing and resting tables, which are due once per update whoever comes first, do
-    not count as its.
+    backward pass. Packing and resting tables are due once per update, whichever event comes first:
+    they do not count as part of that event.
     """
-    step = next(p for p in pieces if p[0][0] == "step")
-    begins, ends, once, around = [], [], [], []
-    main = sorted(
-        (p for p in pieces if p[1] == "main" and p is not step), key=lambda p: (p[3], -p[4])
-    )
-    for (name, layer), _, _, start, end in main:
-        while around and around[-1][1] <= start:
-            around.pop()
-        depth, counted = len(around), any(map(_once, (part for part, _ in around)))
-        around.append(((name, layer), end))
+    step = next(piece for piece in pieces if piece[0][0] == "step")
+    _, _, _, _, step_end = step
+    main = [piece for piece in pieces if piece[1] == "main" and piece is not step]
+    main.sort(key=lambda piece: (piece[3], -piece[4]))  # by start, what contains others first
+    begins, backward_passes, once_per_update = [], [], []
+    open_pieces: list[Any] = []  # those that contain the piece at hand
+    for piece in main:
+        (name, layer), _, _, start, end = piece
+        while open_pieces and open_pieces[-1][4] <= start:
+            open_pieces.pop()
+        depth = len(open_pieces)
+        inside_counted = any(_once_per_update(outer) for outer in open_pieces)
+        open_pieces.append(piece)
         if name == "transfer" and depth == 1:
             begins.append(start)
         elif name == "backward" and depth == 1 and layer != "resting tables":
-            ends.append((start, end))
-        if _once((name, layer)) and not counted:
-            once.append((start, end))
-    bounds = [*begins, max(end for _, end in ends)]
+            backward_passes.append((start, end))
+        if _once_per_update(piece) and not inside_counted:
+            once_per_update.append((start, end))
+    bounds = [*begins, max(end for _, end in backward_passes)]
     seconds = [
-        after - before - sum(end - start for start, end in once if before <= start < after)
+        after
+        - before
+        - sum(end - start for start, end in once_per_update if before <= start < after)
         for before, after in pairwise(bounds)
     ]
-    return seconds, step[4] - min(start for start, _ in ends if start >= begins[-1])
+    last_backward = min(start for start, _ in backward_passes if start >= begins[-1])
+    return seconds, step_end - last_backward
 
 
-def _once(part):
-    return part[0] == "pack weights" or part[1] == "resting tables"
+def _once_per_update(piece: Any) -> bool:
+    name, layer = piece[0]
+    return name == "pack weights" or layer == "resting tables"
 
 
-def _allreduces(comm, gradients):
+def _allreduces(comm: Any, gradient_bytes: int) -> list[tuple[int, float]]:
     """Return [(bytes, seconds)], the mean over ranks; empty on one."""
     if not comm:
         return []
-    return [
-        (n, statistics.fmean(agree(comm, value=allreduce_seconds(comm, n // 4, 15))))
-        for n in sorted({*MESSAGES, gradients})
-    ]
+    points = []
+    for n in sorted({*MESSAGES, gradient_bytes}):
+        per_rank = agree(comm, value=allreduce_seconds(comm, n // 4, 15))
+        points.append((n, statistics.fmean(per_rank)))
+    return points
 
 
-def _memory(values):
-    """Return the seconds to add a byte of such a buffer to another, and the bytes/s, read and
-    written, of a large copy.
+def _memory(values: int) -> dict[str, float]:
+    """Return the seconds to add a byte of a buffer of so many float32 to another, and the bytes/s,
+    read and written, of a large copy.
     """
-    a, b, large = (
-        np.ones(values, np.float32),
-        np.ones(values, np.float32),
-        np.ones(1 << 25, np.float32),
-    )
+    a, b = np.ones(values, np.float32), np.ones(values, np.float32)
+    large = np.ones(1 << 25, np.float32)
     out = np.empty_like(large)
-
-    def best(call, repeats=9):
-        seconds = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
-
     return {
-        "gamma": best(lambda: np.add(a, b, out=a)) / a.nbytes,
-        "memory_bandwidth": 2 * large.nbytes / best(lambda: np.copyto(out, large)),
+        "gamma": _median_seconds(lambda: np.add(a, b, out=a)) / a.nbytes,
+        "memory_bandwidth": 2 * large.nbytes / _median_seconds(lambda: np.copyto(out, large)),
     }
 
 
-def _training(summaries):
+def _median_seconds(call: Callable[[], Any], repeats: int = 9) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _training(summaries: list[Summary]) -> dict[str, float]:
     """Return the mean seconds of a step and of its parts in the epoch of a real training whose
     steps were of median length.
     """
-    one = sorted(summaries, key=lambda summary: summary.wall)[(len(summaries) - 1) // 2]
-    wait, communication = (
-        sum(s for (name, _), s in one.mean.items() if name in names)
-        for names in ((WAIT,), COMMUNICATION)
-    )
+    by_length = sorted(summaries, key=lambda summary: summary.wall)
+    middle = by_length[(len(by_length) - 1) // 2]
+    wait = sum(s for (name, _), s in middle.mean.items() if name == WAIT)
+    communication = sum(s for (name, _), s in middle.mean.items() if name in COMMUNICATION)
     return {
-        "step": one.wall,
+        "step": middle.wall,
         "wait": wait,
         "communication": communication,
-        "compute": one.wall - wait - communication,
+        "compute": middle.wall - wait - communication,
     }
 
 
-def calibrate(results, size, batch, threads):
-    """Return the Calibration from {ranks: what ``measure`` returned}: single events from the fewest
-    ranks, the Allreduce from the most that have cores of their own, or else the fewest of
-    several."""
-    first, several = min(results), [r for r in results if r > 1]
-    base, cores = results[first]["calibration"], threads_per_rank(None)
+def calibrate(results: dict[int, Any], options: MeasureOptions) -> Calibration:
+    """Return the Calibration from {ranks: what ``measure`` returned}.
+
+    Single events are taken from the fewest ranks, the Allreduce from the most that have cores of
+    their own, or else from the fewest of several.
+    """
+    threads, cores = options.threads, threads_per_rank(None)
+    several = [ranks for ranks in results if ranks > 1]
+    base = results[min(results)]["calibration"]
     found = Calibration(
         f"{describe()['cpu']}, {platform.machine()}",
         cores,
         threads,
-        size,
-        batch,
+        options.size,
+        options.batch,
         base["parameters"],
         base["events"],
         base["fixed"],
@@ -217,15 +259,16 @@ def calibrate(results, size, batch, threads):
         base["gamma"],
         base["memory_bandwidth"],
         {
-            r: one["calibration"]["whole"] / base["whole"]
-            for r, one in results.items()
-            if "whole" in one["calibration"]
+            ranks: result["calibration"]["whole"] / base["whole"]
+            for ranks, result in results.items()
+            if "whole" in result["calibration"]
         },
-        allreduce={r: results[r]["calibration"]["allreduce"] for r in several},
-        measured={r: one["training"] for r, one in results.items()},
+        allreduce={ranks: results[ranks]["calibration"]["allreduce"] for ranks in several},
+        measured={ranks: result["training"] for ranks, result in results.items()},
     )
     if several:
-        p = max([r for r in several if r * threads <= cores] or [min(several)])
-        link = fit_link(found.allreduce[p], p, found.gamma)
+        with_cores = [ranks for ranks in several if ranks * threads <= cores]
+        chosen = max(with_cores or [min(several)])
+        link = fit_link(found.allreduce[chosen], chosen, found.gamma)
         found.alpha, found.beta = link.alpha, link.beta
     return found

@@ -13,11 +13,12 @@ Rabenseifner, W. Gropp, Int. J. High Perf. Comput. Appl. 19, 2005; R. Rabenseifn
 P. Patarasuk, X. Yuan, J. Parallel Distrib. Comput. 69, 2009.
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+
+from ..files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -190,17 +191,14 @@ class Calibration:
         return 4 * (self.parameters + 4)
 
     def save(self, path):
-        """Write JSON."""
-        with open(path, "w") as file:
-            json.dump(asdict(self), file, indent=1)
-            file.write("\n")
+        """Write JSON, all at once."""
+        write_json(path, asdict(self))
 
     @classmethod
     def load_file(cls, path):
         """Read what ``save`` wrote; raises ValueError where it is something else."""
         try:
-            with open(path) as file:
-                values = json.load(file)
+            values = read_json(path)
             values["slowdown"] = {int(r): float(s) for r, s in values["slowdown"].items()}
             values["allreduce"] = {
                 int(r): [tuple(p) for p in points] for r, points in values["allreduce"].items()
@@ -251,7 +249,7 @@ class Step:
         return self.ranks * self.batch / self.total
 
 
-class Model:
+class ScalingModel:
     """Predictions from a Calibration; ``draws`` sums of events are drawn once per batch size
     (seeded).
     """
@@ -334,7 +332,7 @@ __all__ = [
     "ALGORITHMS",
     "Calibration",
     "Link",
-    "Model",
+    "ScalingModel",
     "Setting",
     "Step",
     "allreduce",

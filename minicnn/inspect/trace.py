@@ -18,10 +18,14 @@ import statistics
 import threading
 import time
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from threading import get_ident
+from typing import TypeAlias
 
+#: {(part, layer): seconds}.
+Books: TypeAlias = dict[tuple[str, str], float]
 WAIT, OTHER = "wait for the slowest rank", "other"
 #: Parts in the order of a step; the layers of a part come in the order in which they ran.
 ORDER = (
@@ -116,13 +120,18 @@ class _Span:
 
 
 class _Account:
-    """The books of one thread: ``top`` is its innermost open span, or the account itself; ``inner``
-    then is what spans took.
+    """The books of one thread.
+
+    top: the innermost open span, the account itself where none is open. inner: seconds spent in
+    spans that have been closed, since the step began.
     """
 
-    def __init__(self, lane, books, synchronize=None):
+    def __init__(
+        self, lane: str, books: Books, synchronize: Callable[[], None] | None = None
+    ) -> None:
         self.lane, self.books, self.synchronize = lane, books, synchronize
-        self.top, self.inner = self, 0.0
+        self.top: _Account | _Span = self
+        self.inner = 0.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +209,13 @@ class Ledger:
         self.timeline = []  # Pieces of this rank
         self.summaries = []
 
+    def __repr__(self):
+        kind = "every part" if self.detail else "the parts of train_step"
+        return (
+            f"Ledger of {kind}: {self.steps:,} steps, {len(self.summaries)} epochs, "
+            f"{len(self.timeline):,} pieces of the timeline"
+        )
+
     # -------------------------------------------------------------------------------------- booking
     def span(self, name, layer=""):
         """``with ledger.span("update"): ...`` books the time until the end of the block, less the
@@ -221,7 +237,7 @@ class Ledger:
         _open = None
 
     def join(self):
-        """Open an account for another thread, or for one that has spans without opening the ledger."""
+        """Open an account for a thread that has spans without having opened the ledger."""
         account = _Account(threading.current_thread().name, self.epoch.hidden)
         self.accounts[get_ident()] = account
         return account
@@ -318,7 +334,8 @@ class Ledger:
         place = {id(piece): i for i, piece in enumerate(epoch.pieces)}
         for piece, last in zip(epoch.collectives, arrivals):
             part, lane, step, start, end = piece
-            until = min(max(start + last - self.aligned(start), start), end)
+            waited = last - self.aligned(start)  # until the last rank arrived, on rank 0's clock
+            until = min(max(start + waited, start), end)
             if until == start:
                 continue
             epoch.seconds[part] -= until - start
@@ -334,47 +351,53 @@ class Ledger:
         size, rank = (comm.size, comm.rank) if comm else (1, 0)
         chosen = sorted({i * size // min(ranks, size) for i in range(min(ranks, size))})
         mine = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
-        everything = comm.gather(mine) if comm else [mine]
-        return [one for one in everything or [] if one]
+        per_rank = comm.gather(mine) if comm else [mine]
+        return [timeline for timeline in per_rank or [] if timeline]
 
 
 def _summarize(comm, epoch):
     """Return the Summary over all ranks, made on rank 0 and sent to all."""
     mine = (len(epoch.walls), sum(epoch.walls), epoch.seconds, epoch.hidden)
-    everything = comm.gather(mine) if comm else [mine]
-    summary = _summary(everything) if everything else None
+    per_rank = comm.gather(mine) if comm else [mine]
+    summary = _summary(per_rank) if per_rank else None
     return comm.bcast(summary) if comm else summary
 
 
-def _summary(everything):
+def _summary(per_rank):
     """Return the Summary of [(steps, wall time, seconds, hidden)] of all ranks."""
-    n = max(everything[0][0], 1)
-    place = {name: i for i, name in enumerate(ORDER)}
-
-    def per_step(books, chosen=None):
-        parts = sorted(
-            dict.fromkeys(part for book in books for part in book),
-            key=lambda part: place.get(part[0], len(ORDER) - 1.5),
-        )
-        return {
-            part: sum(book.get(part, 0.0) for book in chosen or books) / len(chosen or books) / n
-            for part in parts
-        }
-
-    steps, walls, seconds, hidden = zip(*everything)
+    step_counts, walls, seconds, hidden = zip(*per_rank)
+    steps = max(step_counts[0], 1)
     own = [
         sum(s for (name, _), s in book.items() if name not in (WAIT, *COMMUNICATION))
         for book in seconds
     ]
-    slowest = max(range(len(own)), key=own.__getitem__)
+    slowest = own.index(max(own))
+
+    def mean_per_step(books, parts):
+        """Return {part: mean over the books, per step}."""
+        return {
+            part: sum(book.get(part, 0.0) for book in books) / len(books) / steps for part in parts
+        }
+
+    parts, hidden_parts = _ordered_parts(seconds), _ordered_parts(hidden)
     return Summary(
-        len(everything),
-        steps[0],
-        statistics.fmean(walls) / n,
-        per_step(seconds),
-        per_step(hidden),
+        len(per_rank),
+        step_counts[0],
+        statistics.fmean(walls) / steps,
+        mean_per_step(seconds, parts),
+        mean_per_step(hidden, hidden_parts),
         slowest,
-        walls[slowest] / n,
-        per_step(seconds, [seconds[slowest]]),
-        per_step(hidden, [hidden[slowest]]),
+        walls[slowest] / steps,
+        mean_per_step([seconds[slowest]], parts),
+        mean_per_step([hidden[slowest]], hidden_parts),
     )
+
+
+def _ordered_parts(books):
+    """Return the parts in the books of all ranks in the order of a step; those that ORDER does not
+    name come before "other".
+    """
+    place = {name: number for number, name in enumerate(ORDER)}
+    unnamed = place[OTHER] - 0.5
+    parts = dict.fromkeys(part for book in books for part in book)
+    return sorted(parts, key=lambda part: place.get(part[0], unnamed))

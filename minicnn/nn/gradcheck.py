@@ -1,42 +1,52 @@
 """Numerical gradients: is the backward pass the derivative of the forward pass?
 
-    report = check_gradients([mc.Conv2D(3, 5, padding="same"), mc.ELU(), mc.MaxPooling2D(5)], (13,
-    11, 2)) print(report)
+    report = check_gradients([mc.Conv2D(3, 5), mc.ELU(), mc.MaxPooling2D(5)], (13, 11, 2))
+    print(report)
 
-All in float64 on the reference backend, with a *random* upstream gradient, so that a mistake that a
-sum of ones would hide is seen.
+In float64 on the reference backend, with a *random* upstream gradient, so that a mistake that a sum
+of ones would hide is seen; starting from random numbers in the gradient arrays, so that a layer
+that sets them instead of adding to them is seen; with the batch in one piece and event by event;
+and once more with the layers saved and made again, so that a setting that is not saved is seen.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..engine.plan import FusedBlock
 from ..kernels import get_backend
+from ..kernels.types import Shape
+from . import initializers
+from .graph import layer_from_config
+from .layers import Context, Layer
 
 
 @dataclass
 class Report:
-    """``errors``: {"x", "<layer>/w", ...: largest |analytic - numeric| over the largest |numeric|};
-    ``ok`` if all <= tolerance.
+    """``errors``: {"x", "<layer>/w", ...: largest |analytic - numeric| over the largest |numeric|},
+    and "... in pieces", "... of the saved layer" where those differ; ``ok`` if all <= tolerance.
     """
 
-    errors: dict
+    errors: dict[str, float]
     tolerance: float
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Tell whether every gradient agrees."""
         return all(e <= self.tolerance for e in self.errors.values())
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "\n".join(
-            f"{name:<24}{e:10.2e}  {'ok' if e <= self.tolerance else 'WRONG'} (tolerance {self.tolerance:.0e})"
+            f"{name:<32}{e:10.2e}  {'ok' if e <= self.tolerance else 'WRONG'} "
+            f"(tolerance {self.tolerance:.0e})"
             for name, e in self.errors.items()
         )
 
 
-def numerical_gradient(f, a, step=1e-5):
+def numerical_gradient(f: Callable[[], float], a: np.ndarray, step: float = 1e-5) -> np.ndarray:
     """Return d f() / d a by central differences, (f(a + h) - f(a - h)) / 2h for every element;
     ``a`` is changed and restored.
     """
@@ -51,47 +61,158 @@ def numerical_gradient(f, a, step=1e-5):
     return grad
 
 
-def check_gradients(layers, input_shape, batch=2, seed=0, tolerance=1e-7, fuse=False, smooth=True):
-    """Compare analytic and numeric gradients of a layer, or of a list of layers, for x (batch,
-    *input_shape); returns the Report.
+class _Chain:
+    """Layers one after the other on the reference backend, with parameters of their own."""
 
-    The input is drawn so that no two values are closer than the step of the differences, away from
-    ties and kinks (``smooth`` False takes plain normal noise). ``fuse`` runs the list as one
-    FusedBlock. Dropout uses the same mask for every evaluation.
-    """
-    layers = list(layers) if isinstance(layers, (list, tuple)) else [layers]
-    k, rng = get_backend("reference"), np.random.default_rng(seed)
-    size = batch * int(np.prod(input_shape))
-    x = (
-        rng.permutation(np.linspace(-2, 2, size))
-        if smooth and size > 1
-        else rng.standard_normal(size)
-    )
-    x = x.reshape(batch, *input_shape) + 1e-3
-    shape, stages = tuple(input_shape), []
-    for i, layer in enumerate(layers):
-        layer.name = layer.name or f"{layer.prefix}_{i + 1}"
-        p = {key: 0.5 * rng.standard_normal(s) for key, s in layer.parameter_shapes(shape).items()}
-        shape = layer.output_shape(shape)
-        stages.append((layer, p))
-    if fuse:
-        stages = [(FusedBlock(*layers), stages[0][1])]
+    def __init__(self, layers: list[Any], shapes: list[list[Shape]], rng: np.random.Generator):
+        self.layers, self.contexts, self.names = layers, [], []
+        kernels = get_backend("reference")
+        for i, (layer, inputs) in enumerate(zip(layers, shapes)):
+            described = getattr(layer, "conv", layer)  # the layer of a FusedBlock with parameters
+            params = {
+                key: 0.5 * rng.standard_normal(p.shape)
+                for key, p in described.parameters(*inputs).items()
+            }
+            state = {
+                key: np.asarray(initializers.get(p.initializer)(rng, p.shape), np.float64)
+                for key, p in described.state(*inputs).items()
+            }
+            grads = {key: rng.standard_normal(w.shape) for key, w in params.items()}
+            self.contexts.append(Context(kernels, params, grads, state))
+            self.names.append(layer.name or f"{described.prefix}_{i + 1}")
 
-    def forward():
-        y, saved = x, []
-        for stage, p in stages:
-            y, kept = stage.forward(k, y, p, rng=np.random.default_rng(seed))
+    def forward(self, xs: Sequence[np.ndarray], seed: int, training: bool) -> tuple[Any, list[Any]]:
+        saved = []
+        for layer, ctx in zip(self.layers, self.contexts):
+            ctx.training, ctx.rng = training, np.random.default_rng(seed) if training else None
+            before = {key: value.copy() for key, value in ctx.state.items()}
+            y, kept = layer.forward(ctx, *xs)
+            for key, value in before.items():
+                ctx.state[key][...] = value  # so that every evaluation computes the same function
+            xs = (y,)
             saved.append(kept)
-        return y, saved
+        return xs[0], saved
 
-    y, saved = forward()
+    def backward(self, dy: np.ndarray, saved: list[Any]) -> tuple[np.ndarray, ...]:
+        dxs: Any = (dy,)
+        for layer, ctx, kept in zip(self.layers[::-1], self.contexts[::-1], saved[::-1]):
+            dxs = layer.backward(ctx, dxs[0], kept)
+            dxs = dxs if isinstance(dxs, tuple) else (dxs,)
+        return dxs
+
+    def gradients(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {
+            f"{name}/{key}": (ctx.params[key], ctx.grads[key])
+            for name, ctx in zip(self.names, self.contexts)
+            for key in ctx.params
+        }
+
+
+def check_gradients(
+    layers: Layer | Sequence[Layer],
+    input_shape: Shape | Sequence[Shape],
+    batch: int = 2,
+    seed: int = 0,
+    tolerance: float = 1e-7,
+    **options: Any,
+) -> Report:
+    """Compare analytic and numeric gradients of a layer, or of a list of layers one after the
+    other, for x (batch, *input_shape); returns the Report.
+
+    input_shape: of several inputs a list of shapes. The input is drawn so that no two values are
+    closer than the step of the differences, away from ties and kinks (``smooth=False`` takes plain
+    normal noise). ``fuse=True`` runs the list as one FusedBlock. ``training=False`` checks the pass
+    that evaluates. Dropout uses the same mask for every evaluation.
+    """
+    fuse, smooth = options.pop("fuse", False), options.pop("smooth", True)
+    training = options.pop("training", True)
+    if options:
+        raise TypeError(f"check_gradients has no option {', '.join(options)}")
+    chain: list[Any] = list(layers) if isinstance(layers, (list, tuple)) else [layers]
+    several = bool(input_shape) and not isinstance(input_shape[0], (int, np.integer))
+    inputs: list[Shape] = [tuple(s) for s in input_shape] if several else [tuple(input_shape)]  # type: ignore[arg-type,union-attr,misc]
+    rng = np.random.default_rng(seed)
+    xs = [_input((batch, *shape), rng, smooth) for shape in inputs]
+    shapes = [inputs]
+    for layer in chain[:-1]:
+        shapes.append([layer.output_shape(*shapes[-1])])
+    if fuse:
+        from ..engine.stages import FusedBlock
+
+        stages: list[Any] = [FusedBlock(*chain)]  # type: ignore[arg-type]
+        shapes = shapes[:1]
+    else:
+        stages = chain
+    network = _Chain(stages, shapes, rng)
+    start = {name: grad.copy() for name, (_, grad) in network.gradients().items()}
+
+    y, saved = network.forward(xs, seed, training)
     upstream = rng.standard_normal(y.shape)
-    dy, errors, analytic = upstream, {}, {}
-    for (stage, p), kept in zip(reversed(stages), reversed(saved)):
-        g = {key: np.zeros_like(w) for key, w in p.items()}
-        dy = stage.backward(k, dy, kept, p, g)
-        analytic |= {f"{stage.name}/{key}": (p[key], g[key]) for key in p}
-    for name, (a, grad) in {"x": (x, dy), **analytic}.items():
-        numeric = numerical_gradient(lambda: float((forward()[0] * upstream).sum()), a)
-        errors[name] = float(np.abs(grad - numeric).max() / max(np.abs(numeric).max(), 1e-12))
+    dxs = network.backward(upstream, saved)
+    names = ["x"] if len(xs) == 1 else [f"x{i}" for i in range(len(xs))]
+    analytic: dict[str, tuple[np.ndarray, np.ndarray]] = dict(zip(names, zip(xs, dxs)))
+    for name, (w, grad) in network.gradients().items():
+        analytic[name] = (w, grad - start[name])
+
+    def value() -> float:
+        return float((network.forward(xs, seed, training)[0] * upstream).sum())
+
+    errors = {}
+    for name, (a, grad) in analytic.items():
+        numeric = numerical_gradient(value, a)
+        errors[name] = _difference(grad, numeric)
+    errors |= _in_pieces(network, xs, upstream, (seed, training), analytic)
+    if not fuse:
+        errors |= _saved(network, chain, xs, (seed, training), y)
     return Report(errors, tolerance)
+
+
+def _input(shape: Shape, rng: np.random.Generator, smooth: bool) -> np.ndarray:
+    size = int(np.prod(shape))
+    if smooth and size > 1:
+        return rng.permutation(np.linspace(-2, 2, size)).reshape(shape) + 1e-3
+    return rng.standard_normal(size).reshape(shape) + 1e-3
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max(initial=0) / max(np.abs(b).max(initial=0), 1e-12))
+
+
+def _in_pieces(
+    network: _Chain,
+    xs: list[np.ndarray],
+    upstream: np.ndarray,
+    how: tuple[int, bool],
+    analytic: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, float]:
+    """Run event by event: gradients of parameters must add up to those of the batch. Not for a
+    layer that says that it needs the whole batch, and not with masks drawn anew for every piece.
+    """
+    if any(getattr(layer, "needs_whole_batch", False) for layer in network.layers):
+        return {}
+    seed, training = how
+    for ctx in network.contexts:
+        for grad in ctx.grads.values():
+            grad[...] = 0
+    for i in range(len(upstream)):
+        _, saved = network.forward([x[i : i + 1] for x in xs], seed, training)
+        network.backward(upstream[i : i + 1], saved)
+    if any(type(layer).__name__.endswith(("Dropout", "Dropout2D")) for layer in network.layers):
+        return {}
+    pieces = {name: grad for name, (_, grad) in network.gradients().items()}
+    return {
+        f"{name} in pieces": _difference(grad, analytic[name][1]) for name, grad in pieces.items()
+    }
+
+
+def _saved(
+    network: _Chain, chain: list[Layer], xs: list[np.ndarray], how: tuple[int, bool], y: np.ndarray
+) -> dict[str, float]:
+    """Make the layers again from their configuration: the forward pass must not change."""
+    originals = network.layers
+    network.layers = [
+        layer_from_config({"type": type(layer).__name__, **layer.config()}) for layer in chain
+    ]
+    again, _ = network.forward(xs, *how)
+    network.layers = originals
+    return {"y of the saved layer": _difference(again, y)}

@@ -3,14 +3,18 @@ communicator is asked for.
 """
 
 from .collective import agree, everywhere, ordered, together
+from .comm import Alone, as_comm
 from .launch import place_on_node, threads_per_rank, world
-from .sync import MODES, GradientSync, WeightSync, make_sync
+from .sync import MODES, GradientSync, Sync, WeightSync, make_sync
 
 __all__ = [
     "MODES",
+    "Alone",
     "GradientSync",
+    "Sync",
     "WeightSync",
     "agree",
+    "as_comm",
     "everywhere",
     "make_sync",
     "ordered",

@@ -1,9 +1,12 @@
 """One clock for all ranks: how far each is from rank 0's, and when the last of them arrived."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 
-def clock_offset(comm, clock, rounds=24):
+def clock_offset(comm: Any, clock: Callable[[], float], rounds: int = 24) -> tuple[float, float]:
     """Return (offset, uncertainty) in seconds: ``clock() + offset`` is rank 0's clock, within the
     uncertainty.
 
@@ -33,7 +36,7 @@ def clock_offset(comm, clock, rounds=24):
     return float(best[1]), float(best[0] / 2)
 
 
-def latest(comm, times):
+def latest(comm: Any, times: Any) -> np.ndarray:
     """Return for each of ``times`` the latest over all ranks; every rank gives as many, else
     ValueError on all of them.
     """

@@ -4,15 +4,18 @@ page-locked host memory.
 
 import ctypes
 import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
+from ..kernels.types import Array
 from .collective import everywhere
 
 
 @contextmanager
-def lent(buffer, kernels=None):
-    """``with lent(buffer, kernels) as memory:`` gives what MPI may read and write in place of
+def mpi_buffer(buffer: Array, kernels: Any = None) -> Iterator[Any]:
+    """``with mpi_buffer(buffer, kernels) as memory:`` gives what MPI may read and write in place of
     ``buffer``.
 
     For host backends (and ``kernels`` None) that is the buffer. Work that the device still has to
@@ -31,12 +34,12 @@ def lent(buffer, kernels=None):
         buffer[...] = kernels.asarray(memory)
 
 
-def nccl_sum(comm, kernels):
+def nccl_sum(comm: Any, kernels: Any) -> Callable[[Array], None]:
     """Return the function that sums a device buffer over the ranks by NCCL; where one rank cannot,
     all raise ValueError.
     """
 
-    def ready():
+    def ready() -> None:
         if not hasattr(kernels, "nccl_sum"):
             raise RuntimeError(f'transport "nccl" is for GPUs, this is the {kernels.name} backend')
         kernels.nccl_sum(comm.size, comm.rank, None)
@@ -46,7 +49,7 @@ def nccl_sum(comm, kernels):
 
 
 @cache
-def cuda_aware():
+def cuda_aware() -> bool | None:
     """Tell whether the MPI library reads GPU memory, None where it does not say: Open MPI and MPICH
     are asked, Cray's MPICH is told by the environment.
 

@@ -8,7 +8,11 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from .comm import ALONE
 
 #: Rank counts that launchers announce in the environment: MPICH (and its relatives), Open MPI,
 #: Slurm.
@@ -19,7 +23,7 @@ LAUNCHERS = {
 }
 
 
-def announced_size():
+def announced_size() -> tuple[int, str]:
     """Return (ranks, launcher) that the environment announces, (1, "") without a launcher."""
     for variable, launcher in LAUNCHERS.items():
         if os.environ.get(variable, "").isdigit() and int(os.environ[variable]) > 1:
@@ -38,7 +42,7 @@ PLACES = (
 )
 
 
-def place_on_node():
+def place_on_node() -> tuple[int, int]:
     """Return (this rank's number on its node, ranks there) as the launcher says in the environment;
     (0, 1) where it says nothing.
     """
@@ -52,8 +56,8 @@ def place_on_node():
 
 
 @contextmanager
-def world():
-    """``with world() as comm:`` gives MPI.COMM_WORLD, or None for one process.
+def world() -> Iterator[Any]:
+    """``with world() as comm:`` gives MPI.COMM_WORLD, or ``Alone`` for one process.
 
     An exception or a non-zero exit inside ends *all* ranks at once with this rank's traceback,
     because the others would otherwise wait for it for ever; an error that all ranks agreed on
@@ -62,7 +66,7 @@ def world():
     only one.
     """
     comm = _communicator()
-    rank, size = (comm.rank, comm.size) if comm else (0, 1)
+    rank, size = comm.rank, comm.size
 
     def end_all(kind, value, trace):
         text = "".join(traceback.format_exception(kind, value, trace))
@@ -95,8 +99,8 @@ def world():
         raise
 
 
-def _communicator():
-    """Return MPI.COMM_WORLD if it has several ranks, else None; refuses a launcher that announces
+def _communicator() -> Any:
+    """Return MPI.COMM_WORLD if it has several ranks, else ALONE; refuses a launcher that announces
     more ranks than MPI sees.
     """
     size, launcher = announced_size()
@@ -105,22 +109,24 @@ def _communicator():
     except ImportError as problem:
         if size > 1:
             raise RuntimeError(
-                f"started as {size} ranks by {launcher}, but mpi4py cannot be imported ({problem}): "
+                f"started as {size} ranks by {launcher}, but mpi4py cannot be imported "
+                f"({problem}): "
                 "pip install minicnn[mpi]"
             ) from None
-        return None
+        return ALONE
     comm = MPI.COMM_WORLD
     if comm.size == 1 and size > 1:
         library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
         raise RuntimeError(
-            f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: this mpiexec belongs to "
-            "another MPI. Use the mpiexec of the environment that mpi4py is installed in, or build mpi4py against "
-            "this MPI (pip install minicnn[mpi-system])"
+            f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: "
+            "this "
+            "mpiexec belongs to another MPI. Use the mpiexec of the environment that mpi4py is "
+            "installed in, or build mpi4py against this MPI (pip install minicnn[mpi-system])"
         )
-    return comm if comm.size > 1 else None
+    return comm if comm.size > 1 else ALONE
 
 
-def threads_per_rank(comm):
+def threads_per_rank(comm: Any) -> int:
     """Return how many threads this rank may use: the cores of its node shared between the node's
     ranks, at least 1.
 

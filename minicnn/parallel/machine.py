@@ -1,18 +1,28 @@
-"""What a rank knows about its node and its MPI: for ``python -m minicnn doctor``."""
+"""What a rank knows about its node, its memory and its MPI."""
 
-import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .device import cuda_aware
 from .launch import announced_size
 
+CGROUP_MEMORY_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+CGROUP_MEMORY_USED = (
+    "/sys/fs/cgroup/memory.current",
+    "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+)
+#: Words in the version text of an MPI, and whose it is.
 VENDORS = {
     "mpich": "MPICH",
     "hydra": "MPICH",
@@ -25,67 +35,88 @@ VENDORS = {
 }
 
 
-def node_facts():
-    """Return what the system says of this rank's node: cores allowed and present, CPU quota,
-    memory, shared memory, NUMA nodes.
+def node_facts() -> dict[str, Any]:
+    """Return what the system says of this rank's node: cores allowed and present, CPU quota, memory
+    in bytes, shared memory, NUMA nodes, NVIDIA devices.
+
+    physical: the sets of logical cores that share a core, of the allowed ones. quota: cores' worth
+    of time that a container may use, None without a limit. memory, free_memory: what is less of the
+    machine's and of the container's.
     """
-    memory = {
-        key: int(value.split()[0]) * 1024
-        for key, value in _colons("/proc/meminfo").items()
-        if value.split()[0].isdigit()
-    }
-    limit = min(
-        (
-            int(text)
-            for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-            if (text := _text(path)).isdigit()
-        ),
-        default=1 << 62,
-    )
-    used = next(
-        (
-            int(text)
-            for path in (
-                "/sys/fs/cgroup/memory.current",
-                "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-            )
-            if (text := _text(path)).isdigit()
-        ),
-        0,
-    )
-    total = memory.get("MemTotal", 0)
-    free = memory.get("MemAvailable", 0)
+    import psutil
+
+    memory = psutil.virtual_memory()
+    limit = _first_number(CGROUP_MEMORY_LIMITS)
+    used = _first_number(CGROUP_MEMORY_USED) or 0
     quota = _text("/sys/fs/cgroup/cpu.max").split()
-    allowed = (
-        sorted(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else list(range(os.cpu_count() or 1))
-    )
+    allowed = _allowed_cores()
     siblings = {
         _text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
         for cpu in allowed
     }
     shared = shutil.disk_usage("/dev/shm") if Path("/dev/shm").is_dir() else None
+    has_quota = len(quota) == 2 and quota[0].isdigit()
     return {
         "host": socket.gethostname(),
         "allowed": allowed,
-        "present": os.cpu_count() or 1,
+        "present": psutil.cpu_count() or 1,
         "physical": sorted(siblings),
-        "quota": int(quota[0]) / int(quota[1]) if len(quota) == 2 and quota[0].isdigit() else None,
-        "memory": min(total, limit),
-        "free_memory": min(free, max(limit - used, 0)),
+        "quota": int(quota[0]) / int(quota[1]) if has_quota else None,
+        "memory": memory.total if limit is None else min(memory.total, limit),
+        "free_memory": memory.available
+        if limit is None
+        else min(memory.available, max(limit - used, 0)),
         "shared_memory": (shared.total, shared.free) if shared else None,
         "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
-        "nvidia": sorted(p.name for p in Path("/dev").glob("nvidia[0-9]*")),
+        "nvidia": sorted(device.name for device in Path("/dev").glob("nvidia[0-9]*")),
     }
 
 
-def mpi_facts(comm):
+def _allowed_cores() -> list[int]:
+    """Return the logical cores that this process may run on: all where the system has no such
+    thing as an affinity (macOS).
+    """
+    import psutil
+
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):
+        return sorted(process.cpu_affinity())
+    return list(range(psutil.cpu_count() or 1))
+
+
+def _first_number(paths: Iterable[str]) -> int | None:
+    """Return the number in the first of these files that holds one: cgroup v2 before v1."""
+    for path in paths:
+        text = _text(path)
+        if text.isdigit():
+            return int(text)
+    return None
+
+
+def memory_bytes() -> int:
+    """Return the memory that this process has resident now."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has had resident so far."""
+    for line in _text("/proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):  # since exec; ru_maxrss also counts the parent before it
+            return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
+
+
+def mpi_facts(comm: Any) -> dict[str, Any]:
     """Return library, vendor, CUDA-awareness (None: the library does not say) and the mpiexec that
     the shell would find.
     """
     size, launcher = announced_size()
-    facts = {
+    facts: dict[str, Any] = {
         "announced": size,
         "launcher": launcher,
         "size": comm.size if comm else 1,
@@ -106,19 +137,25 @@ def mpi_facts(comm):
         "cuda_aware": cuda_aware(),
     }
     if facts["rank"] == 0:
-        path = shutil.which("mpiexec") or shutil.which(
-            "mpiexec", path=str(Path(sys.executable).parent)
-        )
+        path = shutil.which("mpiexec") or find_mpiexec()
         facts["mpiexec"] = (path, vendor(_output(path, "--version"))) if path else None
     return facts
 
 
-def vendor(text):
+def find_mpiexec() -> str | None:
+    """Return the path of the mpiexec that belongs to this Python: the one beside it, else the first
+    in PATH, else None.
+    """
+    beside = str(Path(sys.executable).parent)
+    return shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
+
+
+def vendor(text: str) -> str | None:
     """Return the family of MPI that a version text names, or None."""
     return next((name for word, name in VENDORS.items() if word in text.lower()), None)
 
 
-def allreduce_seconds(comm, values, repeats=5):
+def allreduce_seconds(comm: Any, values: int, repeats: int = 5) -> float:
     """Return the median seconds of an Allreduce of so many float32, after checking its sum; raises
     RuntimeError where it is wrong.
     """
@@ -138,7 +175,7 @@ def allreduce_seconds(comm, values, repeats=5):
     return float(np.median(seconds[1:]))
 
 
-def _output(*command):
+def _output(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
@@ -146,15 +183,8 @@ def _output(*command):
     return done.stdout + done.stderr
 
 
-def _text(path):
+def _text(path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:
         return ""
-
-
-def _colons(path):
-    return {
-        key.strip(): value.strip() or "-"
-        for key, _, value in (line.partition(":") for line in _text(path).splitlines())
-    }

@@ -2,11 +2,12 @@
 
 import os
 import socket
+from typing import Any
 
 from .collective import agree
 
 
-def node_of(comm):
+def node_of(comm: Any) -> Any:
     """Return the communicator of this rank's node, its ranks in the order of ``comm``."""
     from mpi4py import MPI
 
@@ -23,26 +24,26 @@ class NodeMemory:
     with a bus error.
     """
 
-    def __init__(self, comm, nbytes):
+    def __init__(self, comm: Any, nbytes: int) -> None:
         from mpi4py import MPI
 
         self.node = node_of(comm)
         needed, free = self.node.allreduce(nbytes), free_shared_memory()
-        agree(
-            comm,
-            None
-            if needed <= free
-            else f"{socket.gethostname()}: {needed / 1e6:.1f} MB of events do not fit into its shared memory, /dev/shm has {free / 1e6:.1f} "
-            "MB left: enlarge it (docker run --shm-size, mount -o remount,size=...), or let every rank keep its own events",
-            error=MemoryError,
-        )
+        problem = None
+        if needed > free:
+            problem = (
+                f"{socket.gethostname()}: {needed / 1e6:.1f} MB of events do not fit into its "
+                "shared "
+                f"memory, /dev/shm has {free / 1e6:.1f} MB left: enlarge it (docker run "
+                "--shm-size, "
+                "mount -o remount,size=...), or let every rank keep its own events"
+            )
+        agree(comm, problem, error=MemoryError)
         self.window = MPI.Win.Allocate_shared(nbytes, 1, comm=self.node)
-        self.pieces = [
-            memoryview(self.window.Shared_query(rank)[0]).cast("B")
-            for rank in range(self.node.size)
-        ]
+        memories: list[Any] = [self.window.Shared_query(r)[0] for r in range(self.node.size)]
+        self.pieces = [memoryview(memory).cast("B") for memory in memories]
 
-    def seal(self):
+    def seal(self) -> None:
         """Wait until every rank of the node has filled its piece; from here on all pieces are
         read-only.
         """
@@ -50,7 +51,7 @@ class NodeMemory:
         self.pieces = [piece.toreadonly() for piece in self.pieces]
 
 
-def free_shared_memory():
+def free_shared_memory() -> float:
     """Return the bytes left in /dev/shm, where MPI libraries keep shared windows; infinity where
     the system has no such place.
     """

@@ -1,27 +1,11 @@
-"""The decorator of every compiled function of the simulator."""
+"""The decorator of every compiled function of the simulator: the kernels' own, which keeps machine
+code on disk until a file that it depends on changes, and lets one rank compile for all.
 
-import hashlib
-from pathlib import Path
+Divisions by zero raise, as in Python: a kernel's give infinity.
+"""
 
-import numba
+import functools
 
-# numba keeps compiled code beside the source and recompiles a function when *its* file changes, but
-# not when a function that it calls, in another file, does. One stamp for the whole package makes a
-# stale call impossible.
-_STAMP = hashlib.sha256(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-).hexdigest()
+from ..kernels.jit import jit as kernels_jit
 
-
-def jit(function):
-    """Compile with numba: no Python objects, no global interpreter lock, cached on disk until any
-    file here changes.
-    """
-    try:
-        compiled = numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder to cache in: neither this one nor the user's can be written
-        return numba.njit(nogil=True)(function)
-    index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    if hasattr(index, "_source_stamp"):
-        index._source_stamp = _STAMP
-    return compiled
+jit = functools.partial(kernels_jit, error_model="python")

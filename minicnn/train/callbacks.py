@@ -5,12 +5,23 @@ Callbacks run on every rank; ``self.rank`` and ``self.comm`` tell where. What th
 on rank 0.
 """
 
+from __future__ import annotations
+
 import csv
+import io
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..files import atomic_write
 from ..progress import Meter
+
+if TYPE_CHECKING:
+    from ..engine.model import Model
+    from ..inspect.trace import Ledger
 
 
 class Callback:
@@ -20,23 +31,26 @@ class Callback:
 
     stop = False
 
-    def on_train_begin(self, model, info):
+    def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
         """``info``: epochs, steps (per epoch), rank, ranks, comm, initial_epoch."""
         self.model, self.rank, self.comm = model, info["rank"], info["comm"]
 
-    def on_epoch_begin(self, epoch):
+    def on_epoch_begin(self, epoch: int) -> None:
         """Before the first step of ``epoch`` (from 0)."""
 
-    def on_batch_end(self, step, logs):
+    def on_batch_end(self, step: int, logs: dict[str, float]) -> None:
         """After a step; ``logs``: mean loss and accuracy of the epoch so far, over all ranks."""
 
-    def on_epoch_end(self, epoch, logs):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """After validation; ``logs``: loss, accuracy, val_loss, val_accuracy, seconds and its
         parts, events_per_second.
         """
 
-    def on_train_end(self):
+    def on_train_end(self) -> None:
         """After the last epoch."""
+
+    def close(self) -> None:
+        """At the very end, also after an exception or Ctrl-C: give back what is open."""
 
 
 class History(Callback):
@@ -44,31 +58,40 @@ class History(Callback):
     column.
     """
 
-    def __init__(self):
-        self.rows = []
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
 
-    def on_epoch_end(self, epoch, logs):
+    def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
+        """Keeps no model: a history is passed around and pickled by itself."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self.rows.append({"epoch": epoch + 1, **logs})
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> list[float]:
         return [row[key] for row in self.rows]
 
-    def __contains__(self, key):
+    def __contains__(self, key: str) -> bool:
         return any(key in row for row in self.rows)
+
+    def __repr__(self) -> str:
+        last = self.rows[-1] if self.rows else {}
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "epoch")
+        return f"<History of {len(self.rows)} epochs{': ' + shown if shown else ''}>"
 
 
 class CSVLogger(Callback):
-    """Writes the history to ``path`` after every epoch, so that a job that is killed leaves what it
-    has.
+    """Writes the history to ``path`` after every epoch, whole or not at all, so that a job that is
+    killed leaves what it has.
 
     ``rows`` are those of the file: training that begins at an ``initial_epoch`` keeps what is there
     of the epochs before.
     """
 
-    def __init__(self, path):
-        self.path, self.rows = path, []
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
 
-    def on_train_begin(self, model, info):
+    def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
         super().on_train_begin(model, info)
         if info["initial_epoch"] and os.path.exists(self.path):
             with open(self.path, newline="") as file:
@@ -82,15 +105,15 @@ class CSVLogger(Callback):
                 if row["epoch"] <= info["initial_epoch"]
             ]
 
-    def on_epoch_end(self, epoch, logs):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self.rows.append({"epoch": epoch + 1, **logs})
         if self.rank == 0:
-            with open(self.path, "w", newline="") as file:
-                writer = csv.DictWriter(
-                    file, list(dict.fromkeys(key for row in self.rows for key in row))
-                )
-                writer.writeheader()
-                writer.writerows(self.rows)
+            columns = dict.fromkeys(key for row in self.rows for key in row)
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, list(columns))
+            writer.writeheader()
+            writer.writerows(self.rows)
+            atomic_write(self.path, text.getvalue().encode())
 
 
 class ModelCheckpoint(Callback):
@@ -98,11 +121,11 @@ class ModelCheckpoint(Callback):
     (``mode`` "min" or "max").
     """
 
-    def __init__(self, path, monitor=None, mode="min"):
+    def __init__(self, path: str | Path, monitor: str | None = None, mode: str = "min") -> None:
         self.path, self.monitor, self.sign = path, monitor, _sign(mode)
         self.best = math.inf
 
-    def on_epoch_end(self, epoch, logs):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if self.monitor is not None:
             value = self.sign * _monitored(logs, self.monitor)
             if not value < self.best:
@@ -113,18 +136,21 @@ class ModelCheckpoint(Callback):
 
 
 class EarlyStopping(Callback):
-    """Stops when ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs."""
+    """Stops when ``monitor`` has not improved by more than ``min_delta`` for ``patience``
+    epochs.
+    """
 
-    def __init__(self, monitor="val_loss", patience=3, min_delta=0.0, mode="min"):
-        self.monitor, self.patience, self.min_delta, self.sign = (
-            monitor,
-            patience,
-            min_delta,
-            _sign(mode),
-        )
-        self.best, self.waited = math.inf, 0
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 3,
+        min_delta: float = 0.0,
+        mode: str = "min",
+    ) -> None:
+        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.sign, self.best, self.waited = _sign(mode), math.inf, 0
 
-    def on_epoch_end(self, epoch, logs):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         value = self.sign * _monitored(logs, self.monitor)
         if value < self.best - self.min_delta:
             self.best, self.waited = value, 0
@@ -133,101 +159,150 @@ class EarlyStopping(Callback):
             self.stop = self.waited >= self.patience
 
 
+class ReduceLROnPlateau(Callback):
+    """Multiplies the optimizer's rate by ``factor`` when ``monitor`` has not improved by more than
+    ``min_delta`` for ``patience`` epochs, down to ``min_factor`` of the schedule.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 3,
+        min_delta: float = 0.0,
+        min_factor: float = 1e-4,
+    ) -> None:
+        if not 0 < factor < 1:
+            raise ValueError(f"factor must lie between 0 and 1, got {factor}")
+        self.monitor, self.factor, self.patience = monitor, factor, patience
+        self.min_delta, self.min_factor = min_delta, min_factor
+        self.best, self.waited = math.inf, 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        value = _monitored(logs, self.monitor)
+        if value < self.best - self.min_delta:
+            self.best, self.waited = value, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            optimizer, self.waited = self.model.optimizer, 0
+            optimizer.rate_factor = max(optimizer.rate_factor * self.factor, self.min_factor)
+
+
+class LayerStatistics(Callback):
+    """Keeps, every ``every`` steps, the norm of each parameter and of its mean gradient, and every
+    epoch a histogram of each parameter.
+
+    norms: {"<layer>/w": [(step, |w|, |gradient|), ...]}, steps counted through all epochs.
+    histograms: {"<layer>/w": [(counts, edges), ...]}, one pair per epoch, as numpy.histogram.
+    Gradients are those of this step's reduced sum; with sync "weights" they are this rank's own.
+    """
+
+    def __init__(self, every: int = 1, bins: int = 50) -> None:
+        self.every, self.bins, self.count = every, bins, 0
+        self.norms: dict[str, list[tuple[int, float, float]]] = {}
+        self.histograms: dict[str, list[Any]] = {}
+
+    def on_batch_end(self, step: int, logs: dict[str, float]) -> None:
+        if self.count % self.every == 0:
+            model = self.model
+            events = max(model.tail()["events"], 1)
+            for name, w in model.weights.items():
+                gradient = model.kernels.to_host(model.weight_gradients[name]) / events
+                weight = float(np.linalg.norm(model.kernels.to_host(w)))
+                row = (self.count, weight, float(np.linalg.norm(gradient)))
+                self.norms.setdefault(name, []).append(row)
+        self.count += 1
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        for name, w in self.model.weights.items():
+            counts = np.histogram(self.model.kernels.to_host(w), self.bins)
+            self.histograms.setdefault(name, []).append(counts)
+
+
 class Progress(Callback):
-    """A live bar on a terminal, plain lines elsewhere; after each epoch one line with loss,
-    accuracy and rate. Rank 0 only.
+    """A live bar on a terminal, plain lines elsewhere; after each epoch one line with loss, figures
+    and rate. Rank 0 only.
 
     It says so when a network that had learned something is back at the loss of equal scores,
     ln(classes): its units are saturated, and nothing more will come. ledger: the trace.Ledger of
     the training, to see live where its time goes.
     """
 
-    def __init__(self, file=None, ledger=None):
-        self.file, self.meter, self.ledger, self.best = file, None, ledger, math.inf
+    def __init__(self, file: Any = None, ledger: Ledger | None = None) -> None:
+        self.file, self.ledger, self.best = file, ledger, math.inf
+        self.meter: Meter | None = None
 
-    def on_train_begin(self, model, info):
+    def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
         super().on_train_begin(model, info)
         self.info = info
 
-    def on_epoch_begin(self, epoch):
+    def on_epoch_begin(self, epoch: int) -> None:
         self.title = f"epoch {epoch + 1}/{self.info['epochs']}"
         self.meter = Meter(
             self.title, self.info["steps"], silent=self.rank > 0, file=self.file
         ).__enter__()
 
-    def on_batch_end(self, step, logs):
-        where = f"  |  {self.ledger.line()}" if self.ledger and self.meter.due else ""
-        self.meter.update(
-            step + 1, f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}{where}"
-        )
+    def on_batch_end(self, step: int, logs: dict[str, float]) -> None:
+        assert self.meter is not None
+        if self.meter.due:
+            where = f"  |  {self.ledger.line()}" if self.ledger else ""
+            self.meter.update(step + 1, _figures(logs) + where)
 
-    def on_epoch_end(self, epoch, logs):
-        self.meter.__exit__()
-        if self.rank == 0:
-            validation = (
-                f"  |  validation loss {logs['val_loss']:.4f}  accuracy {logs['val_accuracy']:.3f}"
-                if "val_loss" in logs
-                else ""
-            )
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self.close()
+        if self.rank > 0:
+            return
+        own = {k: v for k, v in logs.items() if k in self._names(logs)}
+        validation = {k[4:]: v for k, v in logs.items() if k.startswith("val_")}
+        text = f"{self.title}  {_figures(own)}"
+        if validation:
+            text += f"  |  validation {_figures(validation)}"
+        rate = f"{logs['seconds']:.1f} s, {logs['events_per_second']:.1f} events/s"
+        print(f"{text}  |  {rate}", file=self.file, flush=True)
+        chance = self.model.loss.chance(self.model.output_shape)
+        if chance and self.best < 0.97 * chance and logs["loss"] > 0.99 * chance:
             print(
-                f"{self.title}  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.3f}{validation}"
-                f"  |  {logs['seconds']:.1f} s, {logs['events_per_second']:.1f} events/s",
+                f"the loss is back at that of equal scores, {chance:.3f}: this network will not "
+                "learn any more. Begin anew with a lower learning rate or a longer warm-up",
                 file=self.file,
                 flush=True,
             )
-            chance = math.log(self.model.classes)
-            if self.best < 0.97 * chance and logs["loss"] > 0.99 * chance:
-                print(
-                    f"the loss is back at that of equal scores, {chance:.3f}: this network will not learn any more. Begin anew with a "
-                    "lower learning rate or a longer warm-up",
-                    file=self.file,
-                    flush=True,
-                )
-            self.best = min(self.best, logs["loss"])
+        self.best = min(self.best, logs["loss"])
+
+    def _names(self, logs: dict[str, float]) -> set[str]:
+        """Return the names of the figures of the training itself."""
+        return set(self.model.targets.summary(dict.fromkeys(self.model.targets.tail, 0.0)))
+
+    def close(self) -> None:
+        if self.meter is not None:
+            self.meter.close()
+            self.meter = None
 
 
-class LedgerReport(Callback):
-    """Prints the ledger's table after every epoch; at the end writes ``timeline.json`` and
-    ``step.png`` of all ranks into ``folder``.
-    """
-
-    def __init__(self, ledger, folder, file=None):
-        if not ledger.detail:
-            raise ValueError("a LedgerReport needs a Ledger(detail=True)")
-        self.ledger, self.folder, self.file = ledger, Path(folder), file
-
-    def on_epoch_end(self, epoch, logs):
-        if self.rank == 0:
-            from ..inspect.report import ledger_table
-
-            print(
-                f"\n{ledger_table(self.ledger.summaries[-1], f'where the time went in epoch {epoch + 1}')}\n",
-                file=self.file,
-                flush=True,
-            )
-
-    def on_train_end(self):
-        ranks = self.ledger.gather(self.comm)
-        if self.rank == 0:
-            from ..inspect.report import draw_step, write_timeline
-
-            write_timeline(self.folder / "timeline.json", ranks)
-            draw_step(self.folder / "step.png", ranks)
-            print(
-                f"timeline of {len(ranks)} rank{'s' * (len(ranks) > 1)} in {self.folder}/timeline.json (open it at "
-                f"https://ui.perfetto.dev), a typical step in {self.folder}/step.png",
-                file=self.file,
-                flush=True,
-            )
+def _figures(logs: dict[str, float]) -> str:
+    """Return "loss 1.0219  accuracy 0.498" of {"loss": ..., "accuracy": ...}."""
+    return "  ".join(
+        f"{key.replace('_', ' ')} {value:{'.4f' if 'loss' in key else '.3f'}}"
+        for key, value in logs.items()
+    )
 
 
-def _sign(mode):
+def __getattr__(name: str) -> Any:
+    if name == "LedgerReport":  # a report; it was here once
+        from ..inspect.report.ledger import LedgerReport
+
+        return LedgerReport
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _sign(mode: str) -> int:
     if mode not in ("min", "max"):
         raise ValueError(f'mode must be "min" or "max", got {mode!r}')
     return 1 if mode == "min" else -1
 
 
-def _monitored(logs, key):
+def _monitored(logs: dict[str, float], key: str) -> float:
     if key not in logs:
         raise ValueError(
             f"no figure named {key!r} to monitor: there are {', '.join(logs)}"

@@ -1,69 +1,74 @@
-"""Models on disk: one safetensors file with the weights, the optimizer's state and, as JSON, the
-architecture. Never a pickle.
+"""Models on disk: one safetensors file with the weights, the states of layers, the optimizer's
+state and, as JSON, the architecture and all settings. Never a pickle.
 
 The file is written beside its target, flushed to disk and renamed, so that a job killed at any
-moment leaves the old file or the new one; a digest over all arrays is checked on loading.
+moment leaves the old file or the new one; a digest over everything is checked on loading. Files of
+the format before (a chain of layers, no settings of optimizer and loss) are read.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
-import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-FORMAT = "minicnn-model-2"
+from ..files import atomic_write
+from ..nn import losses
+from ..nn.graph import Graph, layer_from_config
+from .optim import OPTIMIZERS, Optimizer, optimizer_from_config
+
+if TYPE_CHECKING:
+    from ..engine.model import Model
+
+FORMAT, FORMAT_BEFORE = "minicnn-model-3", "minicnn-model-2"
 
 
 class CheckpointError(ValueError):
     """A file that is no checkpoint, is damaged, or does not fit; the message names it."""
 
 
-def save(model, path):
-    """Write ``model`` with its optimizer state to ``path``."""
+def save(model: Model, path: str | Path) -> None:
+    """Write ``model`` with its optimizer to ``path``."""
     from safetensors.numpy import save as serialize
 
+    optimizer = model.optimizer
     arrays = {"weight:" + name: w for name, w in model.get_weights().items()}
     arrays |= {
-        "optimizer:" + name: np.array(model.kernels.to_host(v))
-        for name, v in model.optimizer.state.items()
+        "optimizer:" + name: np.array(model.kernels.to_host(vector))
+        for name, vector in optimizer.state.items()
     }
     state = {
         "format": FORMAT,
         "config": model.config(),
         "updates": model.updates,
-        "steps": model.optimizer.steps,
-        "optimizer": type(model.optimizer).__name__,
+        "steps": optimizer.steps,
+        "optimizer": optimizer.config(),
     }
-    state["digest"] = _digest(arrays)
-    partial = f"{path}.partial"
-    with open(partial, "wb") as file:
-        file.write(
-            serialize(arrays, {"minicnn": json.dumps(state)})
-        )  # one key: the order of several is not reproducible
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    state["digest"] = _digest(arrays, state)
+    # One key of metadata: the order of several is not reproducible.
+    atomic_write(path, serialize(arrays, {"minicnn": json.dumps(state)}))
 
 
-def load_model(path, device="auto", optimizer=None):
-    """Return the Sequential saved at ``path``, ready to predict or to go on training with
-    ``optimizer``: its state is restored if it is of the kind that was saved (the default), and
-    begins anew if it is of another.
+def load_model(
+    path: str | Path, device: str = "auto", optimizer: Optimizer | None = None, **options: Any
+) -> Model:
+    """Return the model saved at ``path``, ready to predict or to go on training.
+
+    Its optimizer comes back with settings and state. ``optimizer``: another one; it takes over the
+    saved state if it is of the same kind, and begins anew if not. ``options`` replace those of the
+    file, as precision or zero_suppression; see engine.options.Options.
 
     Raises CheckpointError naming the file where it is missing, damaged or not a minicnn model.
     """
-    from ..engine.model import Sequential
-    from ..nn import layers
-    from . import optim
-
     arrays, state = _read(path)
     try:
-        config = state["config"]
-        config["layers"] = [layers.REGISTRY[c.pop("type")](**c) for c in config["layers"]]
-        model = Sequential(
-            **config, device=device, optimizer=optimizer or getattr(optim, state["optimizer"])()
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        saved = _optimizer(state)
+        config = {**state["config"], **options}
+        model = model_from_config(config, device, optimizer or saved)
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise CheckpointError(
             f"{path}: its architecture cannot be rebuilt ({problem!r})"
         ) from problem
@@ -72,16 +77,51 @@ def load_model(path, device="auto", optimizer=None):
     except ValueError as problem:
         raise CheckpointError(f"{path}: {problem}") from problem
     model.updates = state["updates"]
-    saved = {name[10:]: a for name, a in arrays.items() if name.startswith("optimizer:")}
-    if type(model.optimizer).__name__ == state["optimizer"]:
+    if type(model.optimizer) is type(saved):
         model.optimizer.steps = state["steps"]
         model.optimizer.state = {
-            name: model.kernels.asarray(vector) for name, vector in saved.items()
+            name[10:]: model.kernels.asarray(vector)
+            for name, vector in arrays.items()
+            if name.startswith("optimizer:")
         }
     return model
 
 
-def _read(path):
+def model_from_config(config: dict[str, Any], device: str, optimizer: Optimizer | None) -> Model:
+    """Return the model that ``Model.config`` describes, with initial weights; a Sequential where
+    the graph is a chain.
+    """
+    from ..engine.model import Model, Sequential
+
+    config = dict(config)
+    layers = config.pop("layers")
+    if "nodes" not in config:  # a file of the format before
+        shape = config.pop("input_shape")
+        chain = [layer_from_config(dict(entry)) for entry in layers]
+        return Sequential(chain, shape, device=device, optimizer=optimizer, **config)
+    parts = {"layers": layers, "nodes": config.pop("nodes"), "outputs": config.pop("outputs")}
+    loss = [losses.loss_from_config(entry) for entry in config.pop("losses")]
+    loss = config.pop("loss", loss)
+    config |= {"device": device, "optimizer": optimizer, "loss": loss}
+    graph = Graph.from_config(parts)
+    if graph.is_chain:
+        return Sequential([n.layer for n in graph.nodes[1:]], graph.nodes[0].shape, **config)
+    return Model(graph.inputs, graph.outputs, **config)
+
+
+def _optimizer(state: dict[str, Any]) -> Optimizer:
+    saved = state["optimizer"]
+    if isinstance(saved, dict):
+        return optimizer_from_config(saved)
+    if saved not in OPTIMIZERS:
+        raise ValueError(f"there is no optimizer named {saved}")
+    kind: Any = OPTIMIZERS[saved]
+    return (
+        kind()
+    )  # the format before kept the kind alone; its kinds have defaults for all they take
+
+
+def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -90,16 +130,23 @@ def _read(path):
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, ValueError, SafetensorError) as problem:
         raise CheckpointError(f"{path}: not a readable checkpoint ({problem})") from problem
-    if state.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: its format is {state.get('format')!r}, expected {FORMAT!r}")
-    if state.get("digest") != _digest(arrays):
+    kind = state.get("format")
+    if kind not in (FORMAT, FORMAT_BEFORE):
+        raise CheckpointError(
+            f"{path}: its format is {kind!r}, this version reads {FORMAT_BEFORE} and {FORMAT}"
+        )
+    if state.pop("digest", None) != _digest(arrays, state if kind == FORMAT else None):
         raise CheckpointError(f"{path}: its digest differs from its contents: the file is damaged")
     return arrays, state
 
 
-def _digest(arrays):
-    """Return the BLAKE2b digest of names, shapes, types and bytes of all arrays."""
+def _digest(arrays: dict[str, np.ndarray], state: dict[str, Any] | None) -> str:
+    """Return the BLAKE2b digest of names, shapes, types and bytes of all arrays, and of the
+    rest.
+    """
     h = hashlib.blake2b(digest_size=16)
+    if state is not None:
+        h.update(json.dumps(state, sort_keys=True).encode())
     for name in sorted(arrays):
         a = np.ascontiguousarray(arrays[name])
         h.update(f"{name}{a.shape}{a.dtype.str}".encode())

@@ -1,50 +1,81 @@
-"""Optimizers on the flat buffers, and learning-rate schedules."""
+"""Optimizers on the flat buffers; learning-rate schedules are in schedules.py."""
 
-import math
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from ..kernels.types import Array
+from .schedules import (
+    Cosine,
+    LinearScaling,
+    PerEpoch,
+    Schedule,
+    StepDecay,
+    Warmup,
+    rate_at,
+    rate_config,
+    rate_from_config,
+)
+from .shared_positions import SharedPositions, at_positions
+
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+
+#: Optimizer classes by name: how a model file finds them.
+OPTIMIZERS: dict[str, type[Optimizer]] = {}
+
+step_decay, cosine, warmup, linear_scaling = StepDecay, Cosine, Warmup, LinearScaling
 
 
 class Optimizer:
     """A rule that turns the summed gradients of a step into new weights.
 
-    ``learning_rate`` is a number or a function of the update count (0, 1, ...); see ``step_decay``,
-    ``cosine`` and ``warmup``. ``state`` holds what the rule remembers, {name: vector like the
-    parameters}: it is broadcast, averaged and saved with the weights. A subclass names its vectors
-    in ``state_names`` and defines ``step``.
+    learning_rate: a number, or a schedule (a function of the update count 0, 1, ...), see
+    schedules.py. weight_decay: for parameters that have decay, which biases, scales and offsets
+    have not. ``state`` holds what the rule remembers, {name: vector like the parameters}: it is
+    broadcast, averaged and saved with the weights. A subclass names its vectors in ``state_names``,
+    keeps its arguments as attributes, and defines ``step``.
     """
 
-    state_names = ()
+    state_names: tuple[str, ...] = ()
 
-    def __init__(self, learning_rate, weight_decay=0.0):
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        OPTIMIZERS[cls.__name__] = cls
+
+    def __init__(self, learning_rate: Any, weight_decay: float = 0.0) -> None:
         if not callable(learning_rate) and not learning_rate >= 0:
             raise ValueError(
-                f"learning_rate must be a number >= 0 or a function of the step, got {learning_rate!r}"
+                "learning_rate must be a number >= 0 or a function of the step, got "
+                f"{learning_rate!r}"
             )
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay must be >= 0, got {weight_decay}")
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.steps, self.state, self.shared = 0, {}, {}
+        #: Times the learning rate; ReduceLROnPlateau lowers it. Saved.
+        self.rate_factor = 1.0
+        self.steps = 0
+        self.state: dict[str, Array] = {}
+        self.constraints: list[SharedPositions] = []
 
-    def share(self, layer, updates):
-        """Keep the weights of the Dense layer of this name equal at all positions of the image, for
-        the first ``updates``; returns self.
-
-        A Dense layer behind Flatten has weights of its own for every position, and would have to
-        learn at each of them what a particle looks like. Here they begin as those of the first
-        position, and their gradient is its mean over positions: what is learned at one place is
-        known at all, and the layers before get the same demand from everywhere. As long as this
-        lasts the network computes a sum over positions followed by Dense (global pooling: Lin,
-        Chen, Yan 2014); then every position goes on by itself.
+    def share(self, layer: str, updates: int) -> Optimizer:
+        """Keep the weights of the Dense layer of this name equal at all positions of the image for
+        the first ``updates``; returns self. See SharedPositions.
         """
-        self.shared[layer] = int(updates)
+        self.constraints.append(SharedPositions(layer, updates))
         return self
 
-    def rate(self):
+    def rate(self) -> float:
         """Return the learning rate of the next update."""
-        return float(
-            self.learning_rate(self.steps) if callable(self.learning_rate) else self.learning_rate
-        )
+        return rate_at(self.learning_rate, self.steps) * self.rate_factor
 
-    def prepare(self, model):
+    def bind(self, steps_per_epoch: int) -> None:
+        """Tell a schedule that counts epochs how many updates one has; fit does."""
+        if isinstance(self.learning_rate, Schedule):
+            self.learning_rate.bind(steps_per_epoch)
+
+    def prepare(self, model: Engine) -> None:
         """Make the state for ``model`` if there is none yet."""
         for name in self.state_names:
             if name not in self.state:
@@ -56,34 +87,92 @@ class Optimizer:
                     f"this optimizer belongs to a model of {self.state[name].size} parameters, not "
                     f"{model.parameters.size}: make a new one"
                 )
-        for layer, updates in self.shared.items():
-            w = at_positions(model, layer, model.parameters)
-            if self.steps == 0 < updates:
-                w[...] = w[:1]
-                model.weights_changed()
+        for constraint in self.constraints:
+            constraint.prepare(model, self.steps)
 
-    def update(self, model, events):
+    def update(self, model: Engine, events: float) -> None:
         """Apply one step with the summed gradients of ``events`` events; for 0 events nothing
-        changes but the count of steps.
+        changes but the count of steps. Layers that are not trainable stay as they are.
         """
         self.prepare(model)
         if events:
-            for layer, updates in self.shared.items():
-                if self.steps < updates:
-                    dw = at_positions(model, layer, model.gradients)
-                    dw[...] = dw.mean(0)
-            self.step(
-                model.kernels,
-                model.parameters,
-                model.gradients[: model.parameters.size],
-                1.0 / events,
-            )
+            for constraint in self.constraints:
+                constraint.project(model, self.steps)
+            rate, scale = self.rate(), 1.0 / events
+            for piece, factor, decay in self.pieces(model):
+                state = {name: vector[piece] for name, vector in self.state.items()}
+                w, dw = model.parameters[piece], model.gradients[piece]
+                weight_decay = self.weight_decay if decay else 0.0
+                self.step(model.kernels, w, dw, state, (rate * factor, weight_decay, scale))
             model.weights_changed()
         self.steps += 1
 
-    def step(self, kernels, w, dw, scale):
-        """Change w and the state in place, for the gradient scale * dw."""
+    def pieces(self, model: Engine) -> list[tuple[slice, float, bool]]:
+        """Return (piece, factor of the rate, weight decay or not) of what is updated together."""
+        found = [(group.piece, group.factor, group.decay) for group in model.parameter_groups()]
+        if not self.weight_decay:  # then groups that differ in decay alone need not be apart
+            joined: list[tuple[slice, float, bool]] = []
+            for piece, factor, _ in found:
+                if joined and joined[-1][0].stop == piece.start and joined[-1][1] == factor:
+                    piece = slice(joined.pop()[0].start, piece.stop)
+                joined.append((piece, factor, False))
+            return joined
+        return found
+
+    def step(
+        self,
+        kernels: Any,
+        w: Array,
+        dw: Array,
+        state: dict[str, Array],
+        settings: tuple[float, float, float],
+    ) -> None:
+        """Change w and the state in place; settings = (learning rate, weight decay, scale), for the
+        gradient scale * dw.
+        """
         raise NotImplementedError(f"{type(self).__name__}.step")
+
+    def config(self) -> dict[str, Any]:
+        """Return everything but the state vectors, JSON-ready; see optimizer_from_config."""
+        names = [
+            name for name in inspect.signature(type(self).__init__).parameters if name != "self"
+        ]
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} keeps no attribute {missing[0]!r}, so it cannot be saved: "
+                f"set self.{missing[0]} in its constructor, or define config()"
+            )
+        options = {name: getattr(self, name) for name in names}
+        if "learning_rate" in options:
+            options["learning_rate"] = rate_config(self.learning_rate)
+        return {
+            "type": type(self).__name__,
+            "options": options,
+            "rate_factor": self.rate_factor,
+            "shared_positions": [constraint.config() for constraint in self.constraints],
+        }
+
+    def __repr__(self) -> str:
+        options = self.config()["options"]
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+
+
+def optimizer_from_config(config: dict[str, Any]) -> Optimizer:
+    """Return the optimizer that ``config`` describes, without its state; ValueError for an unknown
+    class.
+    """
+    kind = config["type"]
+    if kind not in OPTIMIZERS:
+        raise ValueError(f"there is no optimizer named {kind}: import the module that defines it")
+    options = dict(config["options"])
+    if "learning_rate" in options:
+        options["learning_rate"] = rate_from_config(options["learning_rate"])
+    optimizer = OPTIMIZERS[kind](**options)
+    optimizer.rate_factor = config.get("rate_factor", 1.0)
+    for constraint in config.get("shared_positions", ()):
+        optimizer.share(**constraint)
+    return optimizer
 
 
 class SGD(Optimizer):
@@ -93,7 +182,13 @@ class SGD(Optimizer):
 
     state_names = ("velocity",)
 
-    def __init__(self, learning_rate=1e-3, momentum=0.0, nesterov=False, weight_decay=0.0):
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(learning_rate, weight_decay)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
@@ -101,34 +196,41 @@ class SGD(Optimizer):
             raise ValueError("nesterov needs a momentum > 0")
         self.momentum, self.nesterov = momentum, nesterov
 
-    def step(self, kernels, w, dw, scale):
-        v = self.state["velocity"]
-        kernels.sgd(
-            w,
-            dw,
-            v,
-            self.rate(),
-            self.momentum,
-            self.nesterov,
-            self.weight_decay,
-            scale,
-            out=(w, v),
-        )
+    def step(
+        self,
+        kernels: Any,
+        w: Array,
+        dw: Array,
+        state: dict[str, Array],
+        settings: tuple[float, float, float],
+    ) -> None:
+        (rate, weight_decay, scale), v = settings, state["velocity"]
+        kernels.sgd(w, dw, v, rate, self.momentum, self.nesterov, weight_decay, scale, out=(w, v))
 
 
 class Adam(Optimizer):
     """Every weight at a step of its own: the mean of its gradients over the root of their mean
     square, both running.
 
-    g = mean gradient;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  with m' = m / (1 - beta1^t) and
-    v' = v / (1 - beta2^t) at step t = 1, 2, ...:  w -= learning_rate * (m' / (sqrt(v') + epsilon) + weight_decay * w).
-    Kingma, Ba 2015; weight decay apart from the gradient as in Loshchilov, Hutter 2019. Lit pixels are few, so gradients of the
-    convolutions are small and uneven: this rule does not depend on their scale.
+    g = mean gradient;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+    with m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) at step t = 1, 2, ...:
+    w -= learning_rate * (m' / (sqrt(v') + epsilon) + weight_decay * w).
+
+    Kingma, Ba 2015; weight decay apart from the gradient as in Loshchilov, Hutter 2019. Lit pixels
+    are few, so gradients of the convolutions are small and uneven: this rule does not depend on
+    their scale.
     """
 
     state_names = ("mean", "square")
 
-    def __init__(self, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.0):
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(learning_rate, weight_decay)
         if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
             raise ValueError(f"beta1 and beta2 must lie in [0, 1), got {beta1}, {beta2}")
@@ -136,19 +238,26 @@ class Adam(Optimizer):
             raise ValueError(f"epsilon must be > 0, got {epsilon}")
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
-    def step(self, kernels, w, dw, scale):
-        m, v = self.state["mean"], self.state["square"]
+    def step(
+        self,
+        kernels: Any,
+        w: Array,
+        dw: Array,
+        state: dict[str, Array],
+        settings: tuple[float, float, float],
+    ) -> None:
+        (rate, weight_decay, scale), m, v = settings, state["mean"], state["square"]
         kernels.adam(
             w,
             dw,
             m,
             v,
             self.steps + 1,
-            self.rate(),
+            rate,
             self.beta1,
             self.beta2,
             self.epsilon,
-            self.weight_decay,
+            weight_decay,
             scale,
             out=(w, m, v),
         )
@@ -158,91 +267,67 @@ class LARS(SGD):
     """SGD with a rate of its own for every layer, for batches so large that one rate does not fit
     all (You, Gitman, Ginsburg 2017).
 
-    For the weights and bias w of a layer, together:  ratio = trust * |w| / (|g| + weight_decay * |w|), 1 where |w| or |g| is 0;
-    v = momentum * v + ratio * (g + weight_decay * w);  w -= learning_rate * v.  The step of a layer is thus learning_rate * trust of
-    its norm, whatever the size of its gradient.
+    For the parameters w of a layer, weights and bias together: ratio = trust * |w| / (|g| +
+    weight_decay * |w|), 1 where |w| or |g| is 0; v = momentum * v + ratio * (g + weight_decay * w);
+    w -= learning_rate * v. The step of a layer is thus learning_rate * trust of its norm, whatever
+    the size of its gradient.
     """
 
-    def __init__(self, learning_rate=1.0, momentum=0.9, weight_decay=0.0, trust=0.001):
+    def __init__(
+        self,
+        learning_rate: Any = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+    ) -> None:
         super().__init__(learning_rate, momentum, weight_decay=weight_decay)
         if not trust > 0:
             raise ValueError(f"trust must be > 0, got {trust}")
-        self.trust, self.layers = trust, ()
+        self.trust = trust
 
-    def prepare(self, model):
-        super().prepare(model)
-        self.layers = [piece for piece in model.layer_slices.values() if piece.stop > piece.start]
+    def pieces(self, model: Engine) -> list[tuple[slice, float, bool]]:
+        """Return one piece per layer: weights and bias, together."""
+        found = []
+        for layer in model.layers:
+            piece = model.layer_slices[model.layer_name(layer)]
+            if piece.stop > piece.start and layer.trainable and layer.learning_rate_factor:
+                found.append((piece, layer.learning_rate_factor, True))
+        return found
 
-    def step(self, kernels, w, dw, scale):
-        for layer in self.layers:
-            part, v = w[layer], self.state["velocity"][layer]
-            size, slope = (float((a * a).sum(dtype="float64")) ** 0.5 for a in (part, dw[layer]))
-            below = scale * slope + self.weight_decay * size
-            ratio = self.trust * size / below if size and slope else 1.0
-            kernels.sgd(
-                part,
-                dw[layer],
-                v,
-                self.rate(),
-                self.momentum,
-                False,
-                ratio * self.weight_decay,
-                ratio * scale,
-                out=(part, v),
-            )
-
-
-def at_positions(model, layer, flat):
-    """Return the weights of a Dense layer behind Flatten as (positions, channels, units), a view of
-    ``flat`` (like model.parameters).
-
-    Raises ValueError if the model has no such layer.
-    """
-    for before, this, shape in zip(model.layers, model.layers[1:], model.shapes):
-        if (
-            this.name == layer
-            and type(before).__name__ == "Flatten"
-            and type(this).__name__ == "Dense"
-        ):
-            h, w, c = shape
-            start = model.layer_slices[layer].start
-            return flat[start : start + h * w * c * this.units].reshape(h * w, c, this.units)
-    raise ValueError(
-        f"{layer!r} is not a Dense layer behind Flatten; the layers are {', '.join(each.name for each in model.layers)}"
-    )
+    def step(
+        self,
+        kernels: Any,
+        w: Array,
+        dw: Array,
+        state: dict[str, Array],
+        settings: tuple[float, float, float],
+    ) -> None:
+        (rate, weight_decay, scale), v = settings, state["velocity"]
+        size, slope = (float((a * a).sum(dtype="float64")) ** 0.5 for a in (w, dw))
+        below = scale * slope + weight_decay * size
+        ratio = self.trust * size / below if size and slope else 1.0
+        kernels.sgd(
+            w, dw, v, rate, self.momentum, False, ratio * weight_decay, ratio * scale, out=(w, v)
+        )
 
 
-def step_decay(rate, every, factor=0.1):
-    """Return step -> rate * factor^(step // every)."""
-    return lambda step: rate * factor ** (step // every)
-
-
-def cosine(rate, steps, final=0.0):
-    """Return step -> half a cosine from ``rate`` to ``final`` over ``steps`` (Loshchilov, Hutter
-    2017), then ``final``.
-    """
-    return lambda step: (
-        final + (rate - final) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
-    )
-
-
-def warmup(schedule, steps):
-    """Return ``schedule`` (a number or function) scaled by (step + 1) / steps during the first
-    ``steps`` (Goyal et al. 2017).
-    """
-    rate = schedule if callable(schedule) else lambda step: schedule
-    return lambda step: rate(step) * min((step + 1) / steps, 1.0)
-
-
-def linear_scaling(schedule, factor, steps):
-    """Return ``schedule`` (a number or function) for a batch ``factor`` times larger: times a ramp
-    from 1 to ``factor`` over ``steps``.
-
-    The linear scaling rule with gradual warm-up (Goyal et al. 2017): k times fewer updates of k
-    times the rate go equally far as long as gradients change little in between, which is not so at
-    first.
-    """
-    rate = schedule if callable(schedule) else lambda step: schedule
-    return lambda step: (
-        rate(step) * (1 + (factor - 1) * (min((step + 1) / steps, 1.0) if steps else 1.0))
-    )
+__all__ = [
+    "LARS",
+    "OPTIMIZERS",
+    "SGD",
+    "Adam",
+    "Cosine",
+    "LinearScaling",
+    "Optimizer",
+    "PerEpoch",
+    "Schedule",
+    "SharedPositions",
+    "StepDecay",
+    "Warmup",
+    "at_positions",
+    "cosine",
+    "linear_scaling",
+    "optimizer_from_config",
+    "step_decay",
+    "warmup",
+]

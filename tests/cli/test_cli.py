@@ -46,8 +46,10 @@ def run(capsys, *argv):
 
 def test_help_lists_all_commands_and_loads_little():
     code = (
-        "import sys, runpy; sys.argv = ['minicnn', '--help']\ntry: runpy.run_module('minicnn', run_name='__main__')\n"
-        "except SystemExit: print([m for m in ('numba', 'h5py', 'matplotlib', 'rich', 'mpi4py') if m in sys.modules])"
+        "import sys, runpy; sys.argv = ['minicnn', '--help']\ntry: runpy.run_module('minicnn', "
+        "run_name='__main__')\n"
+        "except SystemExit: print([m for m in ('numba', 'h5py', 'matplotlib', 'rich', 'mpi4py') if "
+        "m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (

@@ -15,12 +15,12 @@ import pytest
 import minicnn as mc
 from helpers import MPI_CASES, ROOT, mpi, random_batch, small_model
 from helpers.suppression import CASES, SHAPE, compare, event
-from minicnn.engine.plan import resolve_device, share
+from minicnn.engine.device import gpu_for_rank, resolve_device
 from minicnn.kernels import get_backend
 from minicnn.kernels.cuda import emulator, gpu
 from minicnn.kernels.cuda.source import kernels as names_in
 from minicnn.parallel import make_sync, place_on_node
-from minicnn.parallel.device import cuda_aware, lent
+from minicnn.parallel.device import cuda_aware, mpi_buffer
 
 DEVICE = os.environ.get("MINICNN_TEST_DEVICE", "emulated")
 emulated = pytest.mark.skipif(
@@ -189,8 +189,8 @@ def test_the_training_example(tmp_path):
 
 # ------------------------------------------------------------------------------------------ devices
 def test_ranks_take_gpus_in_turn(monkeypatch):
-    assert [share(r, 5, 2) for r in range(5)] == [(0, 3), (1, 2), (0, 3), (1, 2), (0, 3)]
-    assert [share(r, 2, 4) for r in range(2)] == [(0, 1), (1, 1)]
+    assert [gpu_for_rank(r, 5, 2) for r in range(5)] == [(0, 3), (1, 2), (0, 3), (1, 2), (0, 3)]
+    assert [gpu_for_rank(r, 2, 4) for r in range(2)] == [(0, 1), (1, 1)]
     for variable in (
         "MPI_LOCALRANKID",
         "OMPI_COMM_WORLD_LOCAL_RANK",
@@ -348,7 +348,7 @@ def test_the_gpu_runtime_against_a_stand_in_for_cupy(fake_cupy, monkeypatch):
     assert {"conv2d_block", "block_dw", "window_gradients", "list_marks", "sgd"} <= set(
         fake_cupy.launches
     )
-    with lent(models[0].gradients, backend) as memory:
+    with mpi_buffer(models[0].gradients, backend) as memory:
         assert type(memory) is np.ndarray and np.array_equal(
             memory, backend.to_host(models[0].gradients)
         )
@@ -434,7 +434,8 @@ def test_out_of_memory_names_the_batch_that_fits():
     x, y = random_batch(8)
     with pytest.raises(
         MemoryError,
-        match=r"emulated: out of memory with 8 events at a time.*: a batch_size of 3 fits \(13376 bytes asked",
+        match=r"emulated: out of memory with 8 events at a time.*: a batch_size of 3 fits \(13376 "
+        r"bytes asked",
     ):
         model.train_on_batch(x, y)
     model.kernels.runtime.memory = one // 2

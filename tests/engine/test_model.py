@@ -185,6 +185,8 @@ def test_plan_says_why_a_block_is_not_fused():
         mc.Conv2D(2, 3, padding="same"),
         mc.ELU(),
         mc.MaxPooling2D(3, 2),
+        mc.Flatten(),
+        mc.Dense(2),
     ]
     text = str(mc.Sequential(layers, (40, 40, 1), device="reference").plan())
     assert (

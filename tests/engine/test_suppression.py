@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minicnn as mc
 from helpers.suppression import CASES, SHAPE, compare, event, network
-from minicnn.engine.suppression import Waiting, axis_classes, first_positions
+from minicnn.engine.suppression import DeferredWeightGradient, axis_classes, first_positions
 from minicnn.kernels import get_backend
 from minicnn.kernels.cpu.positions import changed_positions
 
@@ -118,7 +118,7 @@ def test_classes_at_rest_are_few_and_right():
     """Behind every block of the talk's network: inner cells, and one or two kinds along each
     border.
     """
-    stage = mc.models.microboone(device="reference").plan().suppressed
+    stage = mc.models.microboone(device="reference").plan().suppressed[0]
     assert all(2 <= max(t.pairs) <= 4 for t in stage.tables)
     patterns, classes = axis_classes(np.zeros(20, int), 5, 5, 2, 4)
     assert patterns.tolist() == [[-1, -1] + 7 * [0], 7 * [0] + [-1, -1], 9 * [0]]
@@ -140,11 +140,17 @@ def test_weight_gradients_that_wait_are_those_of_the_dense_network(device, monke
     """As in deep blocks: flushed by a full room within the batch, by another background, and at its
     end.
     """
-    flushed, flush = [], Waiting.flush
-    monkeypatch.setattr(Waiting, "pays", staticmethod(lambda *_: True))
-    monkeypatch.setattr(Waiting, "room", 120)  # the first block's grid is 12 x 10
+    flushed, flush = [], DeferredWeightGradient.flush
     monkeypatch.setattr(
-        Waiting, "flush", lambda self, *args: (flushed.append(self.count), flush(self, *args))
+        DeferredWeightGradient, "make_if_worthwhile", lambda *args: DeferredWeightGradient(*args)
+    )
+    monkeypatch.setattr(
+        DeferredWeightGradient, "capacity", 120
+    )  # the first block's grid is 12 x 10
+    monkeypatch.setattr(
+        DeferredWeightGradient,
+        "flush",
+        lambda self, *args: (flushed.append(self.count), flush(self, *args)),
     )
     events = [
         event(SHAPE, p, i)
@@ -158,13 +164,15 @@ def test_weight_gradients_that_wait_are_those_of_the_dense_network(device, monke
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_block_that_waits_keeps_its_list_where_all_is_lit(waits, monkeypatch):
-    monkeypatch.setattr(
-        Waiting, "pays", staticmethod(lambda k, block, channels, grid: waits and channels > 1)
-    )
-    monkeypatch.setattr(Waiting, "room", 12)
+    def make(kernels, block, channels, grid, dtype):
+        waits_here = waits and channels > 1
+        return DeferredWeightGradient(kernels, block, channels, grid, dtype) if waits_here else None
+
+    monkeypatch.setattr(DeferredWeightGradient, "make_if_worthwhile", make)
+    monkeypatch.setattr(DeferredWeightGradient, "capacity", 12)
     spread = event(SHAPE, [(r, c) for r in range(7, 61, 15) for c in range(7, 53, 15)])
     auto, dense = network("cpu", SHAPE, "auto"), network("cpu", SHAPE, "never")
-    _, lit, cells = auto.forward([spread])[1][0].lit
+    _, lit, cells = auto.run_forward([[spread]])[1].saved[0].lit
     assert len(lit) < 0.95 * 120 and (cells is None) != waits and (not waits or len(cells) == 12)
     assert np.array_equal(auto.predict([spread]), dense.predict([spread]))
     for (name, g), want in zip(
@@ -228,7 +236,7 @@ def test_sums_that_see_nothing_of_an_event_are_computed_once(
             zero_suppression="always",
         ),
     )
-    (same,) = [table.same for table in model._plan.suppressed.tables]
+    (same,) = [table.first_equal_position for table in model._plan.suppressed[0].tables]
     lit = np.argwhere(rng.random(size) < rng.choice([0.002, 0.02, 0.3])).astype(np.int32)
     x = np.full((1, *size, ci), 0.5, np.float32)
     x[0, lit[:, 0], lit[:, 1]] = rng.integers(-2, 3, (len(lit), ci))

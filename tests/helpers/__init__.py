@@ -15,13 +15,16 @@ import minicnn as mc
 ROOT = Path(__file__).resolve().parents[2]
 MPI_CASES = ROOT / "tests" / "helpers" / "mpi_cases.py"
 STORE_CASES = MPI_CASES.with_name("mpi_store_cases.py")
+GRAPH_CASES = MPI_CASES.with_name("mpi_graph_cases.py")
 #: Sample files of real detectors, beside the repository; what needs them is skipped where there are
 #: none.
 SHARED = ROOT.parent / "shared" / "data"
 
 
 def small_model(device="reference", **options):
-    """A network with two fused blocks, one not divisible by its pool, that trains in milliseconds."""
+    """A network with two fused blocks, one not divisible by its pool, that trains in
+    milliseconds.
+    """
     layers = [
         mc.Conv2D(4, 3, padding="same"),
         mc.ELU(),

@@ -13,7 +13,7 @@ import numpy as np
 import minicnn as mc
 from helpers import random_batch, small_model
 from minicnn.parallel import MODES, make_sync, threads_per_rank, world
-from minicnn.train.fit import flush, train_step
+from minicnn.train.step import flush, train_step
 
 STEPS = 5
 
@@ -393,16 +393,16 @@ def case_gradient_not_finite(comm):
     x, y = random_batch(4 * comm.size)
     for mode in MODES:
         model = small_model("cpu", optimizer=mc.SGD(0.01))
-        backward = model.backward
+        backward = model.run_backward
 
-        def poisoned(dlogits, saved, progress=None, model=model, backward=backward):
-            backward(dlogits, saved, None)
+        def poisoned(gradients, run, progress=None, model=model, backward=backward):
+            backward(gradients, run, None)
             if model.updates == 1 and comm.rank == 0:
                 model.gradients[3] = np.nan
-            if progress:
-                progress(0)
+            for stage in model.plan().stages[::-1] if progress else ():
+                progress(stage)
 
-        model.backward = poisoned
+        model.run_backward = poisoned
         try:
             model.fit((x, y), batch_size=1, comm=comm, sync=mode)
         except mc.NotFiniteError as problem:

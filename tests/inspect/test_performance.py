@@ -20,7 +20,7 @@ from minicnn.inspect.performance import (
     ALGORITHMS,
     Calibration,
     Link,
-    Model,
+    ScalingModel,
     Setting,
     allreduce,
     expected_maximum,
@@ -167,7 +167,7 @@ def test_expected_maximum():
 
 # -------------------------------------------------------------------------------------------- steps
 def test_one_rank_and_equal_events():
-    model = Model(calibration(events=[0.01], slowdown={}), 100)
+    model = ScalingModel(calibration(events=[0.01], slowdown={}), 100)
     step = model.step(1, 8, Setting(LINK, 4))
     assert (
         step.total == step.compute == pytest.approx(0.005 + 0.08) and step.exposed == step.wait == 0
@@ -179,24 +179,26 @@ def test_one_rank_and_equal_events():
 
 
 def test_slowdown_sharing_and_loading():
-    model = Model(calibration(events=[0.01]), 100)
+    model = ScalingModel(calibration(events=[0.01]), 100)
     assert [model.slowdown(r) for r in (1, 2.5, 4, 9)] == pytest.approx([1, 1.1, 1.2, 1.2])
     assert model.compute(1, 4, 8).mean() == pytest.approx(1.2 * 0.015)
     assert model.compute(1, 8, 8).mean() == pytest.approx(2 * 1.2 * 0.015)  # 16 threads on 8 cores
-    loading = Model(calibration(events=[0.01], load=0.001, slowdown={}), 100)
+    loading = ScalingModel(calibration(events=[0.01], load=0.001, slowdown={}), 100)
     assert loading.compute(2, 1, 8).mean() == pytest.approx(0.025)  # cores are free: beside
     assert loading.compute(2, 4, 8).mean() == pytest.approx(0.027)
 
 
 def test_overlap():
     c = calibration(events=[0.01], parameters=50_000_000)
-    off, on = (Model(c, 100).step(64, 4, Setting(LINK, 1, overlap=o)) for o in (False, True))
+    off, on = (ScalingModel(c, 100).step(64, 4, Setting(LINK, 1, overlap=o)) for o in (False, True))
     assert (
         on.exposed == pytest.approx(off.exposed - c.backward)
         and on.communication == off.communication == off.exposed
     )
     hidden = (
-        Model(calibration(backward=1e9), 100).step(64, 4, Setting(LINK, 1, overlap=True)).exposed
+        ScalingModel(calibration(backward=1e9), 100)
+        .step(64, 4, Setting(LINK, 1, overlap=True))
+        .exposed
     )
     assert hidden == pytest.approx(
         allreduce("best", 64, 0, LINK, calibration().inner, 1)
@@ -204,7 +206,7 @@ def test_overlap():
 
 
 def test_weak_and_strong():
-    model, setting = Model(calibration(), 20_000), Setting(LINK, 4)
+    model, setting = ScalingModel(calibration(), 20_000), Setting(LINK, 4)
     counts = [1, 2, 4, 8, 16, 32]
     weak = model.weak(counts, 4, setting)
     assert [s.ranks for s in weak] == counts and perf.efficiency(weak)[0] == 1

@@ -39,7 +39,9 @@ CONFUSION = np.array([[7, 3, 0], [0, 0, 0], [1, 0, 9]])
 
 
 def look(path, least=300):
-    """Pixels (H, W, 3) of a picture that was just drawn; it must be a PNG of some size and content."""
+    """Pixels (H, W, 3) of a picture that was just drawn; it must be a PNG of some size and
+    content.
+    """
     from matplotlib.image import imread
 
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -37,7 +37,9 @@ trees = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(trees, min_size=1, max_size=3))
 def test_exclusive_times_add_up(steps):
-    """With a clock that moves only inside a span's own body, every part gets exactly its own time."""
+    """With a clock that moves only inside a span's own body, every part gets exactly its
+    own time.
+    """
     time, expected = [0], {}
 
     def walk(tree, name):

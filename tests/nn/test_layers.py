@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minicnn as mc
+from minicnn.kernels import get_backend
 from minicnn.nn.gradcheck import check_gradients
 
 ROWS = {
@@ -23,6 +24,32 @@ ROWS = {
     "flatten": (mc.Flatten(), (3, 4, 2)),
     "dense": (mc.Dense(4), (6,)),
     "dropout": (mc.Dropout(0.4), (6, 5, 1)),
+    "spatial dropout": (mc.SpatialDropout2D(0.4), (3, 2, 4)),
+    "conv dilated": (mc.Conv2D(2, 3, padding="same", dilation=(2, 3)), (7, 8, 2)),
+    "conv dilated stride": (mc.Conv2D(2, (2, 3), strides=2, dilation=2), (8, 9, 1)),
+    "depthwise": (mc.DepthwiseConv2D(3, padding="same", depth_multiplier=2), (5, 6, 3)),
+    "depthwise stride": (mc.DepthwiseConv2D((3, 2), strides=2, dilation=(1, 2)), (7, 8, 2)),
+    "transpose same": (mc.Conv2DTranspose(2, 3, strides=2, padding="same"), (4, 3, 3)),
+    "transpose valid": (mc.Conv2DTranspose(3, (2, 3), strides=(3, 2)), (3, 4, 2)),
+    "average pool": (mc.AveragePooling2D(3), (8, 7, 2)),
+    "average pool overlapping": (mc.AveragePooling2D((3, 2), 2), (8, 9, 2)),
+    "global average": (mc.GlobalAveragePooling2D(), (5, 4, 3)),
+    "global max": (mc.GlobalMaxPooling2D(), (5, 4, 3)),
+    "upsampling": (mc.UpSampling2D((2, 3)), (3, 2, 2)),
+    "leaky relu": (mc.LeakyReLU(0.2), (5, 4, 2)),
+    "gelu": (mc.GELU(), (5, 4, 2)),
+    "silu": (mc.SiLU(), (9,)),
+    "sigmoid": (mc.Sigmoid(), (5, 4, 2)),
+    "tanh": (mc.Tanh(), (5, 4, 2)),
+    "softplus": (mc.Softplus(), (5, 4, 2)),
+    "softmax": (mc.Softmax(), (4, 3, 5)),
+    "batch norm": (mc.BatchNormalization(), (4, 3, 2)),
+    "batch norm flat": (mc.BatchNormalization(epsilon=0.1), (5,)),
+    "layer norm": (mc.LayerNormalization(), (4, 3, 5)),
+    "add": (mc.Add(), [(4, 3, 2)] * 3),
+    "concatenate": (mc.Concatenate(), [(4, 3, 2), (4, 3, 1), (4, 3, 3)]),
+    "zero padding": (mc.ZeroPadding2D(((1, 0), (2, 3))), (3, 4, 2)),
+    "cropping": (mc.Cropping2D((1, 2)), (5, 6, 2)),
 }
 BLOCKS = {
     "elu": ([mc.Conv2D(3, 5, padding="same"), mc.ELU(), mc.MaxPooling2D(5)], (13, 11, 2)),
@@ -37,8 +64,54 @@ BLOCKS = {
 @pytest.mark.parametrize("batch", (1, 2))
 @pytest.mark.parametrize("row", ROWS)
 def test_layer(row, batch):
+    if row == "batch norm flat" and batch == 1:
+        pytest.skip("one number has no variance: its normalised value is beta, its gradient 0")
     report = check_gradients(*ROWS[row], batch=batch)
     assert report.ok, f"\n{report}"
+
+
+@pytest.mark.parametrize("row", ("batch norm", "batch norm flat", "dropout", "spatial dropout"))
+def test_layers_that_train_otherwise_than_they_evaluate(row):
+    report = check_gradients(*ROWS[row], training=False)
+    assert report.ok, f"\n{report}"
+
+
+def test_every_layer_has_a_row():
+    tried = {type(layer) for layer, _ in ROWS.values()}
+    public = {value for value in vars(mc).values() if isinstance(value, type)}
+    assert {c for c in public if issubclass(c, mc.Layer) and c is not mc.Layer} == tried
+
+
+@pytest.mark.parametrize("device", ("cpu", "emulated"))
+@pytest.mark.parametrize("row", ROWS)
+def test_backends_agree_with_the_reference(row, device):
+    """Forward, gradients and state of every layer in float32; the ops are compared one by one, over
+    random shapes, in tests/kernels.
+    """
+    layer, shapes = ROWS[row]
+    shapes = [shapes] if isinstance(shapes[0], int) else shapes
+    results = []
+    for name in ("reference", device):
+        kernels, rng = get_backend(name), np.random.default_rng(1)
+        parameters, state = layer.parameters(*shapes), layer.state(*shapes)
+        params = {k: rng.standard_normal(p.shape).astype("f4") for k, p in parameters.items()}
+        arrays = {k: rng.uniform(0.5, 2, p.shape).astype("f4") for k, p in state.items()}
+        grads = {k: np.ones(p.shape, "f4") for k, p in parameters.items()}
+        params, arrays, grads = (
+            {k: kernels.asarray(v) for k, v in d.items()} for d in (params, arrays, grads)
+        )
+        ctx = mc.layers.Context(kernels, params, grads, arrays)
+        ctx.training, ctx.rng = True, np.random.default_rng(2)
+        xs = [kernels.asarray(rng.standard_normal((3, *s)).astype("f4")) for s in shapes]
+        y, saved = layer.forward(ctx, *xs)
+        assert y.shape == (3, *layer.output_shape(*shapes)) and y.dtype == np.float32
+        dxs = layer.backward(ctx, kernels.asarray(rng.standard_normal(y.shape).astype("f4")), saved)
+        dxs = dxs if isinstance(dxs, tuple) else (dxs,)
+        found = [y, *dxs, *grads.values(), *arrays.values()]
+        results.append([np.array(kernels.to_host(a)) for a in found])
+    for want, got in zip(*results):
+        scale = max(np.linalg.norm(want), 1e-3)
+        assert got.shape == want.shape and np.linalg.norm(got - want) <= 3e-6 * scale
 
 
 @pytest.mark.parametrize("fuse", (False, True))
@@ -58,7 +131,8 @@ def test_check_finds_a_wrong_gradient(monkeypatch):
 
     monkeypatch.setattr(reference, "conv2d_backward", wrong)
     report = check_gradients(mc.Conv2D(2, 3), (5, 5, 1))
-    assert not report.ok and min(report.errors.values()) > 1e-4
+    gradients = [report.errors[name] for name in ("x", "conv2d_1/w", "conv2d_1/b")]
+    assert not report.ok and min(gradients) > 1e-4
 
 
 def test_float32_gradients_agree_with_float64_on_the_reference():

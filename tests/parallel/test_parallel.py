@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from helpers import MPI_CASES, ROOT, STORE_CASES, mpi
+from helpers import GRAPH_CASES, MPI_CASES, ROOT, STORE_CASES, mpi
 
 pytestmark = pytest.mark.mpi
 
@@ -35,6 +35,13 @@ pytestmark = pytest.mark.mpi
 )
 def test_ranks(case, ranks):
     done = mpi(ranks, MPI_CASES, case)
+    assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("ranks", (2, 3))
+@pytest.mark.parametrize("case", ("state", "graph_equals_one_rank"))
+def test_ranks_with_graphs(case, ranks):
+    done = mpi(ranks, GRAPH_CASES, case)
     assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
 
 

@@ -7,6 +7,9 @@ import csv
 
 import numpy as np
 
+from ...files import atomic_file
+from .figures import save_figure
+
 
 def talk_table(scores_sum, correct, counts, class_names):
     """Return the talk's validation table as text.
@@ -47,7 +50,7 @@ def write_confusion_csv(path, confusion, scores_sum, class_names):
     """
     scores_sum, confusion = _checked(class_names, scores_sum, confusion)
     efficiency, purity = _efficiency_purity(confusion)
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(
             [
@@ -119,8 +122,7 @@ def draw_confusion(path, confusion, class_names, title=None):
         else "no events"
     )
     axes.set_title(f"{title}: {accuracy}" if title else accuracy)
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)
 
 
 def draw_accuracy(path, quantities, labels, predicted, class_names, bins=8):
@@ -153,8 +155,7 @@ def draw_accuracy(path, quantities, labels, predicted, class_names, bins=8):
     panels[0].set_ylabel("fraction with the highest score for the truth")
     panels[0].legend()
     figure.suptitle(f"accuracy {_percent(right.mean())} of {len(right)} events")
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)
 
 
 def _accuracy_against(axes, value, labels, right, class_names, bins):

@@ -2,6 +2,8 @@
 
 import math
 
+from .figures import save_figure
+
 
 def draw_history(rows, path):
     """Draw loss and accuracy against epoch, training and validation, to ``path`` (.png, .pdf ...);
@@ -37,8 +39,7 @@ def draw_history(rows, path):
         if axes.lines:
             axes.legend()
     axes.set_ylim(-0.02, 1.02)
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)
 
 
 def _number(value):

@@ -5,6 +5,7 @@ import numpy as np
 from ...data.axes import MICROBOONE, Axis
 from ...data.event import CLASSES, Event
 from ...data.sparse import SparseImage
+from .figures import save_figure
 
 FULL = 3600  # rows and columns of an image with MICROBOONE's axes
 #: Cells along an axis of a panel: fewer than its pixels, or lit cells would vanish between them;
@@ -80,8 +81,7 @@ def draw_event(
     figure.suptitle(
         ", ".join(heading + _truth(label, particles, class_names)) or "event", fontsize=12
     )
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)
 
 
 def draw_events(
@@ -133,8 +133,7 @@ def draw_events(
     for axes in panels[n:]:
         axes.set_axis_off()
     figure.colorbar(picture, ax=list(panels), label="ADC", pad=0.01, fraction=0.04, extend="max")
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)
 
 
 def _parts(event):

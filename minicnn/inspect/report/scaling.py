@@ -2,18 +2,22 @@
 Allreduce costs.
 """
 
+from ...files import StrPath
+from ..extrapolation import Extrapolation
+from ..performance import efficiency
+from .figures import save_figure
 
-def draw_scaling(path, counts, weak, strong, costs, measured, batch, threads, cores):
+
+def draw_scaling(path: StrPath, answer: Extrapolation) -> StrPath:
     """Draw four panels to ``path``; returns it.
 
-    weak, strong: {overlap: [performance.Step]}. costs: {algorithm: seconds for each of counts}.
-    measured: {ranks: (parts, Step)}, drawn as points, hollow where ranks * threads exceed the
-    cores.
+    What was measured is drawn as points, hollow where there are more threads than cores.
     """
     from matplotlib.figure import Figure
 
-    from ..performance import efficiency
-
+    counts, weak, strong, measured = answer.counts, answer.weak, answer.strong, answer.measured
+    batch, costs = answer.question.batch, answer.costs
+    threads, cores = answer.calibration.threads, answer.calibration.cores
     figure = Figure(figsize=(12, 8.6), dpi=110, layout="constrained")
     (a, b), (c, d) = figure.subplots(2, 2)
     styles = {
@@ -24,7 +28,7 @@ def draw_scaling(path, counts, weak, strong, costs, measured, batch, threads, co
         a.plot(
             counts, [100 * e for e in efficiency(weak[overlap])], line, color=colour, label=label
         )
-    first = min(measured, default=None)
+    first = min(measured, default=0)
     for r, (parts, _) in measured.items():
         rate = measured[first][0]["step"] / parts["step"]
         a.plot(
@@ -55,12 +59,12 @@ def draw_scaling(path, counts, weak, strong, costs, measured, batch, threads, co
             ylabel="events/s",
             yscale="log",
         )
-    parts = [
+    stacked = [
         [1e3 * getattr(s, name) for s in weak[False]] for name in ("compute", "wait", "exposed")
     ]
     c.stackplot(
         counts,
-        parts,
+        stacked,
         labels=("computing", "waiting for the slowest rank", "communication"),
         colors=("#4c78a8", "#e45756", "#b279a2"),
     )
@@ -74,5 +78,4 @@ def draw_scaling(path, counts, weak, strong, costs, measured, batch, threads, co
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, loc="lower left" if axes in (a, c) else "upper left")
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)

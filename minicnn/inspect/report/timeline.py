@@ -5,7 +5,9 @@ picture of one step.
 import json
 import statistics
 
+from ...files import atomic_file
 from ..trace import COMMUNICATION, OTHER, WAIT
+from .figures import save_figure
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 #: Colours of the picture: what computes is blue or green, what waits red, what moves data orange.
@@ -178,7 +180,7 @@ def write_timeline(path, ranks):
                     "args": {"step": piece.step},
                 }
             )
-    with open(path, "w") as file:
+    with atomic_file(path) as file:
         json.dump({"traceEvents": events, "displayTimeUnit": "ms"}, file, separators=(",", ":"))
     return path
 
@@ -289,5 +291,4 @@ def draw_step(path, ranks, step=None):
     )
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)

@@ -2,20 +2,26 @@
 
 from pathlib import Path
 
+from ...files import atomic_write
+from .figures import save_figure
+
 PREFACE = """# The simulation, validated
 
-`minicnn.data.Simulator` makes events of one particle in a MicroBooNE-like LArTPC from physics, not from pictures: Bethe's energy loss
-with Landau's fluctuations, Highland's scattering, hadronic interactions, decays, an electromagnetic branching Monte Carlo, then
-recombination, lifetime, drift, diffusion, field response, shaping, noise and threshold. This page puts its numbers beside tables,
-theory, Geant4 and real MicroBooNE data. The same functions are asserted by the tests; this page is made by
+`minicnn.data.Simulator` makes events of one particle in a MicroBooNE-like LArTPC from physics, not
+from pictures: Bethe's energy loss with Landau's fluctuations, Highland's scattering, hadronic
+interactions, decays, an electromagnetic branching Monte Carlo, then recombination, lifetime, drift,
+diffusion, field response, shaping, noise and threshold. This page puts its numbers beside tables,
+theory, Geant4 and real MicroBooNE data. The same functions are asserted by the tests; this page is
+made by
 
     python -m minicnn validate --data FOLDER --out docs
 
-where FOLDER holds the reference files (named below each figure that needs one). Without one, what needs it is left out, and named.
+where FOLDER holds the reference files (named below each figure that needs one). Without one, what
+needs it is left out, and named.
 
-What it leaves out: nuclear effects beyond smooth cross sections (no intranuclear cascade, no excited nuclei but one photon line),
-space charge, induced signals on neighbouring wires, bipolar induction pulses (induction planes are taken as deconvolved), neutrinos and
-cosmic rays, and light.
+What it leaves out: nuclear effects beyond smooth cross sections (no intranuclear cascade, no
+excited nuclei but one photon line), space charge, induced signals on neighbouring wires, bipolar
+induction pulses (induction planes are taken as deconvolved), neutrinos and cosmic rays, and light.
 """
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -58,8 +64,7 @@ def draw_validation(validation, path):
     axes.set_title(validation.title, fontsize=11)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, frameon=False)
-    figure.savefig(path)
-    return path
+    return save_figure(figure, path)
 
 
 def write_page(path, validations, left_out=()):
@@ -88,7 +93,7 @@ def write_page(path, validations, left_out=()):
             "|---|---|---|---|---|---|",
         ]
         lines += ["| {} |".format(" | ".join(row)) for row in check_rows(validation)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    atomic_write(path, "\n".join(lines) + "\n")
     return path
 
 

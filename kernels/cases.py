@@ -1,0 +1,289 @@
+"""Random arguments for the rows of the table of ops (ops.py): a function of a generator of numbers
+that returns arguments by name. Shapes are small, and of all kinds: one pixel, one channel, more
+than a vector of channels, windows that do not divide the image.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .shapes import conv_output, effective_kernel, pool_output
+
+Arguments = dict[str, Any]
+
+
+def _floats(rng, *shape, scale=1.0):
+    return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+def _image(rng, smallest=1, largest=15, channels=9):
+    n = rng.integers(1, 4)
+    size = rng.integers(smallest, largest + 1, 2)
+    return tuple(int(i) for i in (n, *size, rng.integers(1, channels + 1)))
+
+
+def _pair(rng, most):
+    """One or two numbers up to ``most``, as a caller may give them."""
+    a, b = (int(i) for i in rng.integers(1, most + 1, 2))
+    return a if rng.random() < 0.4 else (a, b)
+
+
+def _two(value):
+    return (value, value) if isinstance(value, int) else value
+
+
+def _any_shape(rng):
+    return tuple(int(i) for i in rng.integers(1, 9, rng.integers(1, 5)))
+
+
+def elementwise(rng, **more):
+    return {"x": _floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 30.0])), **more}
+
+
+def dropout(rng):
+    x = _floats(rng, *_any_shape(rng))
+    return {"x": x, "keep": (rng.random(x.shape) < 0.7).astype(np.float32), "rate": 0.3}
+
+
+def activation(rng):
+    from .reference.activations import ACTIVATIONS  # which imports the table of ops
+
+    names = tuple(ACTIVATIONS)
+    x = _floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 8.0]))
+    return {"x": x, "function": names[rng.integers(len(names))], "alpha": 0.2}
+
+
+def _geometry(rng, dilated=True):
+    """Draw x's shape, kernel, stride, padding, dilation that fit together."""
+    shape, kernel = _image(rng), tuple(int(k) for k in rng.integers(1, 6, 2))
+    stride, dilation = _pair(rng, 3), _pair(rng, 3) if dilated and rng.random() < 0.5 else 1
+    reach = [effective_kernel(k, d) for k, d in zip(kernel, _two(dilation))]
+    fits = reach[0] <= shape[1] and reach[1] <= shape[2]
+    padding = "valid" if fits and rng.random() < 0.5 else "same"
+    return shape, kernel, stride, padding, dilation
+
+
+def conv2d(rng):
+    shape, kernel, stride, padding, dilation = _geometry(rng)
+    ci, co = shape[3], int(rng.choice([1, 2, 5, 8, 17, 33, 70]))
+    if rng.random() < 0.3:
+        ci = co = 16  # weights and turned weights of one size
+    return {
+        "x": _floats(rng, *shape[:3], ci),
+        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": _floats(rng, co),
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+    }
+
+
+def depthwise(rng):
+    shape, kernel, stride, padding, dilation = _geometry(rng)
+    each = int(rng.choice([1, 1, 2, 3]))
+    return {
+        "x": _floats(rng, *shape),
+        "w": _floats(rng, *kernel, shape[3], each, scale=(kernel[0] * kernel[1]) ** -0.5),
+        "b": _floats(rng, shape[3] * each),
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+    }
+
+
+def transpose(rng):
+    shape, kernel, stride, _, _ = _geometry(rng, dilated=False)
+    co = int(rng.choice([1, 2, 5, 17]))
+    return {
+        "x": _floats(rng, *shape),
+        "w": _floats(rng, *kernel, co, shape[3], scale=shape[3] ** -0.5),
+        "b": _floats(rng, co),
+        "stride": stride,
+        "padding": str(rng.choice(["same", "valid"])),
+    }
+
+
+def pool(rng):
+    shape = _image(rng, largest=20, channels=20)
+    size = tuple(int(rng.integers(1, min(18, s) + 1)) for s in shape[1:3])
+    stride = None if rng.random() < 0.5 else _pair(rng, 4)
+    return {"x": _floats(rng, *shape), "size": size, "stride": stride}
+
+
+def image_case(rng):
+    return {"x": _floats(rng, *_image(rng, largest=30, channels=20))}
+
+
+def many_positions(rng):
+    """More of them than a task or a chunk has."""
+    if rng.random() < 0.5:
+        return image_case(rng)
+    return {"x": _floats(rng, 1, *(int(i) for i in rng.integers(60, 80, 2)), 3)}
+
+
+def upsample(rng):
+    return {"x": _floats(rng, *_image(rng, channels=20)), "size": _pair(rng, 4)}
+
+
+def rows(rng, least=1, mean=0.0):
+    axes = rng.integers(least, 5)
+    shape = *rng.integers(1, 12, axes - 1), rng.integers(1, 40)
+    return _floats(rng, *(int(i) for i in shape)) + np.float32(mean)
+
+
+def moments(a):
+    flat = np.asarray(a["x"], np.float64).reshape(-1, a["x"].shape[-1])
+    return {**a, "mean": flat.mean(0), "variance": flat.var(0)}
+
+
+def channel_moments(rng):
+    return {"x": rows(rng, least=2, mean=rng.choice([0.0, 1000.0]))}
+
+
+def normalize(rng):
+    x = rows(rng, least=2, mean=rng.choice([0.0, 10.0]))
+    batch = bool(rng.random() < 0.6)
+    a = {
+        "x": x,
+        "gamma": _floats(rng, x.shape[-1]),
+        "beta": _floats(rng, x.shape[-1]),
+        "epsilon": 1e-2,
+        "batch_statistics": batch,
+    }
+    if batch:
+        return moments(a)
+    c = x.shape[-1]
+    return {**a, "mean": rng.standard_normal(c), "variance": rng.random(c) + 0.1}
+
+
+def layer_norm(rng):
+    x = rows(rng)
+    c = x.shape[-1]
+    return {"x": x, "gamma": _floats(rng, c), "beta": _floats(rng, c), "epsilon": 1e-2}
+
+
+def block(rng):
+    shape, kernel, _, padding, _ = _geometry(rng, dilated=False)
+    ci, co = shape[3], int(rng.choice([1, 3, 10, 33, 64]))
+    size = conv_output(shape, (*kernel, ci, co), (1, 1), padding)[1:3]
+    return {
+        "x": _floats(rng, *shape),
+        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": _floats(rng, co),
+        "pool": tuple(int(rng.integers(1, min(5, s) + 1)) for s in size),
+        "alpha": float(rng.choice([1.0, 0.5, 0.0])),
+        "padding": padding,
+    }
+
+
+def dense(rng):
+    n, inputs, outputs = (int(rng.integers(1, most)) for most in (5, 700, 40))
+    return {
+        "x": _floats(rng, n, inputs),
+        "w": _floats(rng, inputs, outputs, scale=inputs**-0.5),
+        "b": _floats(rng, outputs),
+    }
+
+
+def cross_entropy(rng):
+    n, classes = int(rng.integers(1, 40)), int(rng.integers(2, 9))
+    return {
+        "logits": _floats(rng, n, classes, scale=9),
+        "labels": rng.integers(0, classes, n),
+    }
+
+
+def sgd(rng):
+    size = int(rng.integers(1, 20_000))
+    return {
+        **{name: _floats(rng, size) for name in ("w", "dw", "velocity")},
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": bool(rng.random() < 0.5),
+        "weight_decay": float(rng.choice([0.0, 0.1])),
+        "scale": 0.25,
+    }
+
+
+def adam(rng):
+    size = int(rng.integers(1, 20_000))
+    return {
+        **{name: _floats(rng, size) for name in ("w", "dw", "mean")},
+        "square": _floats(rng, size) ** 2,
+        "step": int(rng.choice([1, 2, 1000])),
+        "learning_rate": 0.01,
+        "epsilon": 1e-3,
+        "weight_decay": 0.1,
+        "scale": 0.25,
+    }
+
+
+def finite(rng):
+    a = _floats(rng, int(rng.integers(1, 30_000)))
+    if rng.random() < 0.6:
+        a[rng.integers(a.size)] = rng.choice([np.nan, np.inf, -np.inf])
+    return {"a": a}
+
+
+def _lit(rng):
+    """An image of one event: background but for some pixels."""
+    shape = (1, *(int(i) for i in rng.integers(6, 40, 2)), int(rng.integers(1, 4)))
+    lit = rng.random((*shape[:3], 1)) < rng.choice([0.0, 0.02, 0.3])
+    return (_floats(rng, *shape) * lit).astype(np.float32)
+
+
+def _positions(rng):
+    x = _lit(rng)
+    at = np.argwhere(rng.random(x.shape[1:3]) < 0.2).astype(np.int32)
+    classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), x.shape[1:3]))
+    return {"x": x, "at": at, "values": _floats(rng, len(at), x.shape[3])}, classes
+
+
+def lit_pixels(rng):
+    return {"x": _lit(rng)}
+
+
+def take_pixels(rng):
+    a, _ = _positions(rng)
+    return {"x": a["x"], "at": a["at"]}
+
+
+def put_pixels(rng):
+    return _positions(rng)[0]
+
+
+def class_sums(rng):
+    a, classes = _positions(rng)
+    return {"values": a["values"], "at": a["at"], "classes": classes, "pairs": (3, 2)}
+
+
+def cells(rng):
+    x = _lit(rng)
+    kernel, pool = (tuple(int(i) for i in rng.integers(1, 5, 2)) for _ in range(2))
+    shape = conv_output(x.shape, (*kernel, x.shape[3], 1), (1, 1), "same")
+    grid = pool_output(shape, pool, pool)[1:3]
+    cells = np.argwhere(rng.random(grid) < 0.3).astype(np.int32)
+    return {"x": x, "cells": cells, "kernel": kernel, "pool": pool, "padding": "same"}
+
+
+def active_cells(rng):
+    a = cells(rng)
+    at = np.argwhere((a["x"][0] != 0).any(-1)).astype(np.int32)
+    return {"active": at, "x_shape": a["x"].shape, "kernel": a["kernel"], "pool": a["pool"]}
+
+
+def fill_windows(rng):
+    a = cells(rng)
+    classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), a["x"].shape[1:3]))
+    return {**a, "values": _floats(rng, 3, 2, a["x"].shape[3]), "classes": classes}
+
+
+def block_cells(rng):
+    a = cells(rng)
+    kernel, ci, co = a.pop("kernel"), a["x"].shape[3], int(rng.choice([3, 10, 33]))
+    return {
+        **a,
+        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": _floats(rng, co),
+        "alpha": 0.5,
+    }

@@ -1,0 +1,236 @@
+"""numba's decorators as used here and in the simulator, and the disk cache behind them.
+
+numba stores compiled functions on disk, but three things that we rely on would go wrong with its
+defaults:
+
+- A cached function is looked up by the date of its own file only. What it calls may be in another
+  file (the tiles of kernels/cpu/tile.py are in every convolution), and after a change there the old
+  machine code would be used. Hence the folder of a function's code is named after a digest of its
+  file and of all files that this one imports, directly or not: an edit recompiles what depends on
+  the edited file, and nothing else.
+- Two processes that start together (ranks of one job) read, change and write the same index; the
+  later one may drop or mix up the entries of the other. Hence a file lock around saving. Reading
+  needs none: files are replaced in one step.
+- A function made by a factory (a loop around an activation) has the inner function in its closure,
+  and numba identifies that by a number which is new in every process, so that nothing is ever found
+  again. Hence compiled functions in closures are identified by their names.
+
+And all ranks of a node would compile all functions, each with the time and memory of that. Hence a
+lock per function: who finds it free compiles, the others load what it saved. Locks are always taken
+in call order (caller before callee), so there is no deadlock; the system releases the lock of a
+process that dies.
+"""
+
+import functools
+import hashlib
+import inspect
+import os
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core.caching import FunctionCache
+
+from .cache import cache_folder, locked
+
+_settings: Any = numba.config
+#: The folder of numba's part of the cache.
+CACHE = cache_folder("numba", Path(_settings.CACHE_DIR) if _settings.CACHE_DIR else None)
+
+
+def _wait_passively():
+    """Have OpenMP's threads sleep between parallel regions instead of spinning for milliseconds.
+
+    Where ranks, or other programs, share the cores, spinning threads take them from those that
+    work: a training step of the talk's network (batch 8, 2 threads, 2 cores with a load of 3 to 5)
+    took 242 and 461 ms per event with libgomp's default and 58 and 91 ms like this; on the same
+    cores when quiet 13.3 ms either way. libgomp reads the variable when it is loaded, which numba
+    does before its first parallel region; so it is loaded here, and the variable is taken back, for
+    other libraries and for processes that this one starts. What the user has set is kept.
+    """
+    if any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
+        return
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    try:
+        import_module("numba.np.ufunc.omppool")
+    except ImportError:  # no OpenMP: another threading layer
+        pass
+    finally:
+        del os.environ["OMP_WAIT_POLICY"]
+
+
+_wait_passively()
+_IMPORT = re.compile(r"^\s*from\s+(\.+)([\w.]*)\s+import\s+(\([^)]*\)|[^\n]*)", re.M)
+
+
+@functools.cache
+def imported(path: Path) -> tuple[Path, ...]:
+    """Return the files that the file ``path`` imports with relative imports."""
+    found = []
+    for dots, module, names in _IMPORT.findall(path.read_text()):
+        base = path.parents[len(dots) - 1].joinpath(*filter(None, module.split(".")))
+        if base.with_suffix(".py").is_file():
+            found.append(base.with_suffix(".py"))
+            continue
+        # Of a package: a name is a module of it, or something that its __init__ says.
+        words = re.findall(r"\w+", re.sub(r"#.*", "", names))
+        modules = [base / f"{word}.py" for word in words]
+        found += [m if m.is_file() else base / "__init__.py" for m in modules]
+    return tuple(dict.fromkeys(f for f in found if f.is_file()))
+
+
+@functools.cache
+def digest(path: Path) -> str:
+    """Return 16 hexadecimal digits of the file ``path``, of all that it imports with relative
+    imports, directly or not, and of the versions of numba and LLVM.
+    """
+    files, todo = set(), [path]
+    while todo:
+        file = todo.pop()
+        if file not in files:
+            files.add(file)
+            todo += imported(file)
+    total = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    for file in sorted(files):
+        total.update(f"{file.parent.name}/{file.name}\0".encode() + file.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def function_folder(function: Callable) -> Path:
+    """Return the folder in which the machine code of ``function`` is kept."""
+    path = Path(inspect.getfile(function))
+    return CACHE / f"{path.parent.name}-{path.stem}-{digest(path)}"
+
+
+def _closure(function: Callable) -> tuple:
+    """Return what identifies the contents of a function's closure in every process: the names of
+    compiled functions with their own closures, and numbers.
+    """
+    names: list[tuple] = []
+    for cell in function.__closure__ or ():
+        value = cell.cell_contents
+        if callable(getattr(value, "py_func", None)):
+            inner = value.py_func
+            names.append((inner.__module__, inner.__qualname__, _closure(inner)))
+        elif isinstance(value, bool | int | float | str | np.number):
+            names.append((type(value).__name__, repr(value)))
+        else:
+            raise TypeError(
+                f"{function.__qualname__} has {value!r} in its closure, which cannot be told from "
+                "others when its machine code is looked up: make it a global of the module"
+            )
+    return tuple(names)
+
+
+class _LockedCache(FunctionCache):
+    """numba's disk cache for several processes that start together: one of them compiles a
+    function, the others wait and load it.
+    """
+
+    compiling = None  # the lock, from a look-up in vain to the saving
+
+    def __init__(self, function):
+        before, _settings.CACHE_DIR = _settings.CACHE_DIR, str(function_folder(function))
+        try:
+            super().__init__(function)
+        finally:
+            _settings.CACHE_DIR = before
+        # The folder's name says all that the file's date would: a checkout of the same text, which
+        # has another date, need not be compiled again.
+        if hasattr(self._cache_file, "_source_stamp"):
+            self._cache_file._source_stamp = "digest"
+
+    def _index_key(self, sig, codegen):
+        return sig, codegen.magic_tuple(), _closure(self._py_func)
+
+    def load_overload(self, sig, context):
+        found = super().load_overload(sig, context)
+        if found is None and self.compiling is None:
+            self._impl.locator.ensure_cache_path()
+            self.compiling = locked(f"{self.cache_path}/{self._impl.filename_base}.lock")
+            found = super().load_overload(sig, context)  # what the process before us has made
+            if found is not None:
+                self._done()
+        return found
+
+    def save_overload(self, sig, data):
+        saving = locked(CACHE / "lock")
+        try:
+            super().save_overload(sig, data)
+        finally:
+            if saving:
+                saving.release()
+            self._done()
+
+    def _done(self):
+        if self.compiling:
+            self.compiling.release()
+        self.compiling = None
+
+
+def jit(function: Callable | None = None, error_model: Any = "numpy", **options: Any) -> Any:
+    """numba.njit that releases the GIL and keeps the machine code in our own cache folder; numba's
+    settings stay the user's.
+    """
+    if function is None:
+        return functools.partial(jit, error_model=error_model, **options)
+    dispatcher = numba.njit(nogil=True, error_model=error_model, **options)(function)
+    dispatcher._cache = _LockedCache(function)
+    return dispatcher
+
+
+parallel = functools.partial(jit, parallel=True)
+
+
+class Threaded:
+    """A loop that is compiled twice, with threads and without, and run with threads where there is
+    work for more than one of them:
+
+        @threaded
+        def _relu(x, y): ... for task in prange(...)
+
+        _relu(tasks, x, y)        # ``tasks``: iterations of prange that are worth a thread
+
+    To enter a parallel region takes 10 microseconds, and milliseconds where other processes want
+    the cores: all threads have to get one before the region can end. Both versions are made from the
+    same lines, without reordering of sums, and give the same bits.
+    """
+
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self.serial, self.parallel = jit(function), parallel(function)
+
+    def __call__(self, tasks: int, *arguments: Any) -> Any:
+        """Run the loop, without threads where ``tasks`` is at most 1."""
+        return (self.parallel if tasks > 1 else self.serial)(*arguments)
+
+    @property
+    def py_func(self) -> Callable:
+        """The function that both are made of, as a compiled function has it."""
+        return self.serial.py_func
+
+    @property
+    def stats(self) -> SimpleNamespace:
+        """How often each was loaded from the cache and compiled, {(version, signature): times}."""
+        both = {"serial": self.serial.stats, "threaded": self.parallel.stats}
+        return SimpleNamespace(
+            **{
+                kind: {
+                    (version, signature): times
+                    for version, stats in both.items()
+                    for signature, times in getattr(stats, kind).items()
+                }
+                for kind in ("cache_hits", "cache_misses")
+            }
+        )
+
+
+def threaded(function: Callable) -> Threaded:
+    """Compile a loop with threads and without: see Threaded."""
+    return Threaded(function)

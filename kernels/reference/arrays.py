@@ -1,0 +1,35 @@
+"""Arrays of this backend: plain NumPy arrays."""
+
+from typing import Any
+
+import numpy as np
+
+from ..types import Array, Shape
+
+
+def empty(shape: Shape, dtype: Any = np.float32) -> Array:
+    """Return an uninitialised array on the device."""
+    return np.empty(shape, dtype)
+
+
+def zeros(shape: Shape, dtype: Any = np.float32) -> Array:
+    """Return an array of zeros on the device."""
+    return np.zeros(shape, dtype)
+
+
+def asarray(a: Array, dtype: Any = None) -> Array:
+    """Return ``a`` as an array on the device."""
+    return np.asarray(a, dtype)
+
+
+def to_host(a: Array) -> np.ndarray:
+    """Return ``a`` as a NumPy array."""
+    return np.asarray(a)
+
+
+def synchronize() -> None:
+    """Wait until the device is idle."""
+
+
+def set_threads(n: int) -> None:
+    """Use ``n`` threads; the reference uses NumPy's own."""

@@ -1,0 +1,202 @@
+"""Zero suppression: positions and cells.
+
+One image (1, H, W, C) at a time, and lists of positions (n, 2) = row, column in row-major order. A
+cell is one pooled output.
+"""
+
+import numpy as np
+
+from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Pair, Shape
+from ..workspace import Workspace
+from .block import conv2d_block
+from .block_backward import conv2d_block_backward
+
+
+def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Array | None:
+    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
+    ``background``; None if more than ``most``.
+    """
+    lit = np.argwhere((x[0] != background).any(-1)).astype(np.int32)
+    return None if most is not None and len(lit) > most else lit
+
+
+def active_cells(
+    active: Array,
+    x_shape: Shape,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str = "same",
+    work: Workspace | None = None,
+) -> Array:
+    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
+    ``active`` positions.
+
+    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH -
+    top + PH + KH - 2, columns likewise.
+    """
+    (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
+    _, oh, ow, _ = pool_output(
+        conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool
+    )
+    i, j = np.arange(oh) * pool[0] - top, np.arange(ow) * pool[1] - left
+    mask = np.zeros((oh, ow), bool)
+    for row, column in active:
+        mask[
+            np.ix_(
+                (i <= row) & (row < i + pool[0] + kernel[0] - 1),
+                (j <= column) & (column < j + pool[1] + kernel[1] - 1),
+            )
+        ] = True
+    return np.argwhere(mask).astype(np.int32)
+
+
+def take_pixels(x: Array, at: Array) -> Array:
+    """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
+    return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
+
+
+def put_pixels(x: Array, at: Array, values: Array) -> Array:
+    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
+    output.
+    """
+    x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]] = values
+    return x
+
+
+def class_sums(
+    values: Array, at: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
+) -> Array:
+    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
+    of row class and column class.
+
+    classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
+    """
+    sums = np.zeros((*pairs, values.shape[1]))
+    np.add.at(sums, (classes[0][at[:, 0] % len(classes[0])], classes[1][at[:, 1]]), values)
+    return sums
+
+
+def cell_windows(
+    x: Array,
+    cells: Array,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str = "same",
+    out: Array | None = None,
+    work: Workspace | None = None,
+) -> Array:
+    """Return the input windows (m, PH + KH - 1, PW + KW - 1, C) of the cells of x (1, H, W, C), 0
+    outside the image, in ``out``.
+    """
+    (top, bottom), (left, right) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
+    xp = np.pad(x[0], ((top, bottom), (left, right), (0, 0)))
+    size = pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1
+    out = np.empty((len(cells), *size, x.shape[3]), x.dtype) if out is None else out
+    for window, (i, j) in zip(out, cells * pool):
+        window[...] = xp[i : i + size[0], j : j + size[1]]
+    return out
+
+
+def fill_windows(
+    x: Array,
+    cells: Array,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str,
+    values: Array,
+    classes: tuple[Array, Array],
+) -> Array:
+    """Set x[0, r, c] = values[row_class[r], column_class[c]] at all pixels that the windows of the
+    cells hold; returns x.
+
+    values (R, S, C), classes = (row_class (H,), column_class (W,)). ``x`` is the output, (1, H, W,
+    C); other pixels keep what they have.
+    """
+    (top, _), (left, _) = conv_padding(x.shape, (*kernel, 0, 0), (1, 1), padding)
+    for i, j in cells * pool - (top, left):
+        rows = slice(max(i, 0), max(i + pool[0] + kernel[0] - 1, 0))
+        columns = slice(max(j, 0), max(j + pool[1] + kernel[1] - 1, 0))
+        x[0, rows, columns] = values[classes[0][rows, None], classes[1][None, columns]]
+    return x
+
+
+def conv2d_block_cells(
+    x: Array,
+    cells: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    changed: tuple[Array, Array, Array] | None = None,
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
+    """conv2d_block at the listed cells alone: (y, argmax), both (m, C_out), for cells (m, 2) of x
+    (1, H, W, C_in).
+
+    Bit for bit what conv2d_block gives there: the block applied to the m windows as m small images.
+    ``changed`` = (lit, rows, columns), a hint: x equals the resting image except at the positions
+    lit (n, 2). In the resting image pooling position (r, c) of cell (i, j) has the same sum as
+    (rows[i, r], columns[j, c]); uint8 (OH, PH), (OW, PW). A backend may skip sums that neither see
+    a lit position nor differ at rest.
+    """
+    pool = pair(pool, "pool size")
+    windows = cell_windows(x, cells, w.shape[:2], pool, padding)
+    y, argmax = conv2d_block(windows, w, b, pool, alpha, "valid")
+    return y[:, 0, 0], argmax[:, 0, 0]
+
+
+def conv2d_block_cells_backward(
+    dy: Array,
+    cells: Array,
+    at: Array | None,
+    x: Array,
+    w: Array,
+    y: Array,
+    argmax: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    classes: tuple[Array, Array] | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+    need_dw: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """Gradients of conv2d_block_cells for dy (m, C_out): returns (dx_at, dx_sums, dw, db).
+
+    dx_at (n, C_in): the input gradient at the positions ``at`` (n, 2). dx_sums (R, S, C_in)
+    float64: its sums over the pixels of each pair of row class and column class, for ``classes`` =
+    (row_class (H,), column_class (W,)) counting from 0; by default one class. Both are None where
+    ``at`` is None. dw and db are added to, unless need_dw=False.
+    """
+    pool = pair(pool, "pool size")
+    (top, _), (left, _) = conv_padding(x.shape, w.shape, (1, 1), padding)
+    windows, one = cell_windows(x, cells, w.shape[:2], pool, padding), (slice(None), None, None)
+    dwin, dw, db = conv2d_block_backward(
+        dy[one],
+        windows,
+        w,
+        y[one],
+        argmax[one],
+        pool,
+        alpha,
+        "valid",
+        at is not None,
+        dw,
+        db,
+        need_dw,
+    )
+    if at is None:
+        return None, None, dw, db
+    h, width = x.shape[1:3]
+    rows, columns = classes or (np.zeros(h, int), np.zeros(width, int))
+    dx = np.zeros((top + h + pool[0] + w.shape[0], left + width + pool[1] + w.shape[1], x.shape[3]))
+    if len(cells):
+        for (i, j), d in zip(cells * pool, np.asarray(dwin)):
+            dx[i : i + d.shape[0], j : j + d.shape[1]] += d
+    dx = dx[top : top + h, left : left + width]
+    sums = np.zeros((rows.max() + 1, columns.max() + 1, x.shape[3]))
+    np.add.at(sums, (rows[:, None], columns[None]), dx)
+    return dx[at[:, 0], at[:, 1]].astype(x.dtype), sums, dw, db

@@ -1,0 +1,43 @@
+"""A model as text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+WIDTHS = 34, 28, 10
+
+
+def summary(model: Engine) -> str:
+    """Return the table of layers, output shapes and parameter counts, as Keras prints it; for a
+    graph that is no chain with the nodes that each is connected to.
+    """
+    graph = model.graph
+    chain = graph.is_chain
+    nodes = graph.nodes[1:] if chain else graph.nodes
+    rows = [("Layer (type)", "Output Shape", "Param #", "" if chain else "Connected to")]
+    counted = set()
+    for node in nodes:
+        name, kind = graph.node_name(node), type(node.layer).__name__
+        parameters = node.layer.parameters(*(source.shape for source in node.inputs))
+        count = sum(math.prod(p.shape) for p in parameters.values())
+        shape = f"(None, {', '.join(map(str, node.shape))})"
+        sources = "" if chain else ", ".join(map(graph.node_name, node.inputs))
+        if node.layer in counted:
+            count = 0
+        counted.add(node.layer)
+        frozen = "" if node.layer.trainable or not parameters else " frozen"
+        rows.append((f"{name} ({kind})", shape, f"{count}{frozen}", sources))
+    widths = [max(least, 2 + max(len(row[i]) for row in rows)) for i, least in enumerate(WIDTHS)]
+    lines = [
+        "".join(f"{cell:<{width}}" for cell, width in zip(row, (*widths, 0))).rstrip()
+        for row in rows
+    ]
+    total = [f"Total params: {model.parameters.size:,}"]
+    learning = sum(group.piece.stop - group.piece.start for group in model.parameter_groups())
+    if learning != model.parameters.size:
+        total.append(f"Trainable params: {learning:,}")
+    return "\n".join([*lines, "", *total])

@@ -1,0 +1,331 @@
+"""The engine of a model: a graph over flat buffers, and the passes of a batch through it.
+
+model.py has the calls that users make; this is what they are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from ..inspect import trace
+from ..kernels.types import Array, Shape
+from ..nn.graph import Graph, Node
+from ..nn.layers import Layer
+from ..nn.losses import Loss
+from ..train.optim import SGD
+from .buffers import Buffers, Group
+from .device import in_precision, resolve_device
+from .ingest import DenseInput, background_of, check_event
+from .input_map import InputMap
+from .options import Options
+from .passes import GradientProgress, Pass, Targets
+from .plan import Plan
+
+
+class Engine:
+    """A graph on a device: buffers, the plan, forward and backward; see Model for the arguments and
+    attributes.
+    """
+
+    def __init__(
+        self, inputs: Node | Sequence[Node], outputs: Node | Sequence[Node], **options: Any
+    ) -> None:
+        unknown = options.keys() - {f.name for f in fields(Options)}
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no option {', '.join(sorted(unknown))}; there are "
+                + ", ".join(f.name for f in fields(Options))
+            )
+        self.options = Options(**options)
+        self.graph = Graph(_listed(inputs), _listed(outputs))
+        self.seed, self.dtype = int(self.options.seed), np.dtype(self.options.dtype)
+        if self.dtype != np.float32 and self.options.device != "reference":
+            raise ValueError(f'{self.dtype} works on device="reference" only')
+        self.input_map = InputMap(self.options.input_scale, self.options.input_knee)
+        self.optimizer = self.options.optimizer or SGD()
+        self.targets = Targets(
+            self.options.loss,
+            [node.shape for node in self.graph.outputs],
+            [self.graph.names[node.layer] for node in self.graph.outputs],
+        )
+        self.class_names = self._checked_class_names()
+        backend = in_precision(self.options.precision, *resolve_device(self.options.device))
+        self.kernels = backend[0]
+        self.buffers = Buffers(self.graph, self.kernels, self.dtype, self.seed, self.targets.tail)
+        self.parameters, self.gradients = self.buffers.parameters, self.buffers.gradients
+        self.weights, self.states = self.buffers.weights, self.buffers.states
+        self.weight_gradients = self.buffers.weight_gradients
+        self.layer_slices = self.buffers.layer_slices
+        self._plan = self._make_plan(backend, self.options.zero_suppression, self.options.fuse)
+        self._other_plans: dict[tuple[str, bool], Plan] = {}
+        self._dense_inputs = [
+            DenseInput(self.kernels, node.shape, self.dtype, self.input_map)
+            for node in self.graph.inputs
+        ]
+        self._passes = 0
+        self._figures = np.zeros(len(self.targets.tail))
+        self.updates = 0
+
+    def _checked_class_names(self) -> tuple[str, ...] | None:
+        names = self.options.class_names
+        if names is None:
+            return None
+        count = self.graph.outputs[0].shape[-1]
+        if len(names) != count or len(set(names)) != count:
+            raise ValueError(
+                f"{count} outputs need as many different class_names, got {list(names)}"
+            )
+        return tuple(map(str, names))
+
+    def _make_plan(self, backend: tuple[Any, str], mode: str, fuse: bool) -> Plan:
+        return Plan(self.graph, self.buffers, backend).build(mode, fuse, self.input_map)
+
+    def dense_plan(self, fuse: bool = True) -> Plan:
+        """Return a plan of the same model without zero suppression, unfused if asked for; it is
+        kept, and shares the weights.
+        """
+        key = ("never", fuse)
+        if key not in self._other_plans:
+            backend = self._plan.kernels, self._plan.device
+            self._other_plans[key] = self._make_plan(backend, *key)
+        return self._other_plans[key]
+
+    # --------------------------------------------------------------------------- what it looks like
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, each once, in the order of their parameters."""
+        return self.graph.layers
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer of this name; ValueError where there is none."""
+        for layer, its_name in self.graph.names.items():
+            if its_name == name:
+                return layer
+        raise ValueError(f"no layer {name!r}: there are {', '.join(self.graph.names.values())}")
+
+    def layer_name(self, layer: Layer) -> str:
+        """Return the name that a layer has in this model."""
+        return self.graph.names[layer]
+
+    @property
+    def input_shape(self) -> Shape:
+        """(H, W, C) of the first input."""
+        return self.graph.inputs[0].shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """Of one event's first output."""
+        return self.graph.outputs[0].shape
+
+    @property
+    def classes(self) -> int:
+        """Channels of the first output: of a classifier the number of classes."""
+        return self.output_shape[-1]
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of the first output."""
+        return self.targets.losses[0]
+
+    # ---------------------------------------------------------------------------- forward, backward
+    def weights_changed(self) -> None:
+        """Tell the kernels that packed copies of the weights are stale; call it after writing to
+        ``parameters`` by hand.
+        """
+        for plan in (self._plan, *self._other_plans.values()):
+            for stage in plan.stages:
+                stage.weights_changed()
+
+    def pieces(self, x: Any, plan: Plan | None = None) -> Iterator[tuple[slice, Any, list[Any]]]:
+        """Yield (slice, events, values) over the batch x in the pieces that run at once: the events
+        of each input, and what its first stage takes, a device array (n, H, W, C) or the events.
+
+        x: a float array (N, H, W, C), or a list of SparseImage or (H, W, C) arrays; for a model of
+        several inputs a tuple of these. Raises ValueError naming the event for a wrong shape or a
+        pixel that is not finite.
+        """
+        plan = plan or self._plan
+        batches = self._per_input(x)
+        count = len(batches[0])
+        size, start = plan.microbatch or max(count, 1), 0
+        suppressed = [i for i in range(len(batches)) if i in plan.event_inputs]
+        while start < count:
+            stop = min(start + size, count)
+            for i in suppressed:  # a piece has one background, under which everything rests
+                first = background_of(batches[i][start])
+                same = (background_of(batches[i][j]) == first for j in range(start + 1, stop))
+                stop = next((start + 1 + j for j, equal in enumerate(same) if not equal), stop)
+            part = slice(start, stop)
+            events, values = [batch[part] for batch in batches], []
+            with trace.span("transfer"), self._enough_memory(plan, stop - start):
+                for i, (node, piece) in enumerate(zip(self.graph.inputs, events)):
+                    for number, event in enumerate(piece, start):
+                        check_event(event, number, node.shape)
+                    values.append(piece if i in suppressed else self._dense_inputs[i](piece))
+            start = stop
+            yield part, events, values
+
+    def _per_input(self, x: Any) -> list[Any]:
+        inputs = len(self.graph.inputs)
+        batches = [x] if inputs == 1 else list(x)
+        if len(batches) != inputs or len({len(batch) for batch in batches}) > 1:
+            raise ValueError(
+                f"this model has {inputs} inputs: a batch is a tuple of {inputs} lists or arrays "
+                "of "
+                f"equally many images, got {[len(batch) for batch in batches]}"
+            )
+        return batches
+
+    def run_forward(
+        self, values: list[Any], rng: np.random.Generator | None = None, plan: Plan | None = None
+    ) -> tuple[list[Array], Pass]:
+        """Return (outputs, what the backward pass needs) for one piece of ``pieces``; ``rng`` is
+        given while training. The outputs are valid until the next call.
+        """
+        plan = plan or self._plan
+        self._passes += 1
+        run = Pass(plan, self._passes, len(values[0]))
+        nodes: list[Any] = [*values, *[None] * (len(self.graph.nodes) - len(values))]
+        with self._enough_memory(plan, run.events):
+            for stage in plan.stages:
+                for context in stage.contexts:
+                    context.training, context.rng = rng is not None, rng
+                with trace.span("forward", stage.name):
+                    inputs = [nodes[source] for source in stage.sources]
+                    nodes[stage.output], saved = stage.forward(*inputs)
+                run.saved.append(saved)
+                for number in stage.last_use_of:
+                    nodes[number] = None
+        return [nodes[number] for number in self.graph.output_numbers], run
+
+    def run_backward(
+        self,
+        output_gradients: Sequence[Array],
+        run: Pass,
+        progress: Callable[[Any], None] | None = None,
+        inputs: bool = False,
+    ) -> list[Array | None]:
+        """Add the gradients of all weights into ``gradients`` for those of the outputs; returns
+        the gradients of the inputs if asked for. progress(stage): called behind each stage.
+        """
+        if run.number != self._passes:
+            raise RuntimeError(
+                "a later forward pass has overwritten what this backward pass needs: run backward "
+                "before the next forward"
+            )
+        plan = run.plan
+        wanted = plan.gradient_demand(inputs)
+        gradients: dict[int, Array] = {}
+        for number, dy in zip(self.graph.output_numbers, output_gradients):
+            gradients[number] = gradients[number] + dy if number in gradients else dy
+        with self._enough_memory(plan, run.events):
+            for stage, saved in zip(plan.stages[::-1], run.saved[::-1]):
+                dy = gradients.pop(stage.output, None)
+                if dy is not None and wanted[stage.output]:
+                    ask = any(wanted[source] for source in stage.sources)
+                    for context in stage.contexts:
+                        context.need_input_gradient = ask
+                    with trace.span("backward", stage.name):
+                        dxs = stage.backward(dy, saved)
+                    for source, dx in zip(stage.sources, dxs):
+                        if dx is not None and wanted[source]:
+                            known = gradients.get(source)
+                            gradients[source] = dx if known is None else known + dx
+                if progress:
+                    progress(stage)
+        return [gradients.get(i) for i in range(len(self.graph.inputs))] if inputs else []
+
+    @contextmanager
+    def _enough_memory(self, plan: Plan, events: int) -> Iterator[None]:
+        """Where memory does not suffice inside, raise the MemoryError that says how many events at
+        a time would fit.
+        """
+        try:
+            yield
+        except MemoryError as problem:
+            raise plan.out_of_memory(events, problem) from problem
+
+    # ------------------------------------------------------------------------------- a step's parts
+    def clear_gradients(self) -> None:
+        """Begin a step: set ``gradients`` and its tail to 0."""
+        self.gradients[...] = 0
+        self._figures[...] = 0
+        for stage in self._plan.stages:
+            stage.begin()
+
+    def accumulate(
+        self,
+        x: Any,
+        y: Any,
+        rng: np.random.Generator | None = None,
+        more: bool = False,
+        progress: Callable[[int], None] | None = None,
+        sample_weights: Any = None,
+    ) -> list[Any]:
+        """Run forward, loss and backward piece by piece, adding to ``gradients`` and its tail;
+        returns the predictions of each output.
+
+        ``clear_gradients`` comes before, once per step. more: the step continues with another
+        batch; pending class sums are then left for the last one. progress(start) reports that
+        gradients[start:P] are final. It is called with P (nothing final) after every piece but the
+        last, with falling offsets during the last backward pass, and with 0 at the end.
+        """
+        count = len(self._per_input(x)[0])
+        targets, weights = self.targets.check(y, sample_weights, count)
+        predictions: list[list[Any]] = [[] for _ in self.graph.outputs]
+        last_pass = GradientProgress(self._plan, progress)
+        for part, events, values in self.pieces(x):
+            outputs, run = self.run_forward(values, rng)
+            with trace.span("loss"):
+                results = self.targets.values(
+                    self.kernels,
+                    outputs,
+                    [t[part] for t in targets],
+                    None if weights is None else weights[part],
+                    events,
+                )
+            last = part.stop == count and not more
+            slopes = [result.gradient for result in results]
+            self.run_backward(slopes, run, last_pass.stage_done if last and progress else None)
+            for each, result in zip(predictions, results):
+                each.append(result.predictions)
+            self._figures += self.targets.figures(results)
+            if progress and not last:
+                progress(self.parameters.size)
+        if not more:
+            for stage in self._plan.stages[::-1]:
+                if stage.takes_events:
+                    with trace.span("backward", "resting tables"):
+                        stage.finish(last_pass.block_done(stage) if progress else None)
+            self._write_tail()
+            if progress:
+                progress(0)
+        return self.targets.join(predictions)
+
+    def _write_tail(self) -> None:
+        tail = np.array(self._figures, self.dtype)
+        self.gradients[self.parameters.size :] = self.kernels.asarray(tail)
+
+    def mark_not_finite(self) -> None:
+        """Say behind the gradients that something of this rank's step is not finite."""
+        self.gradients[-1] = 1
+
+    def tail(self) -> dict[str, float]:
+        """Return {"events": ..., "loss": summed, figures of the loss, "not_finite": ...} from
+        behind the gradients.
+        """
+        slots = self.kernels.to_host(self.gradients[self.parameters.size :])
+        return dict(zip(self.targets.tail, map(float, slots)))
+
+    def parameter_groups(self) -> list[Group]:
+        """Return the pieces of ``parameters`` that learn alike; see buffers.Group."""
+        return self.buffers.groups()
+
+
+def _listed(nodes: Node | Sequence[Node]) -> list[Node]:
+    return [nodes] if isinstance(nodes, Node) else list(nodes)

@@ -1,0 +1,75 @@
+"""What the performance model says of many ranks: a question, and the answer in numbers."""
+
+from dataclasses import dataclass
+
+from .performance import ALGORITHMS, Calibration, Link, ScalingModel, Setting, Step, allreduce
+
+UNLIMITED = 1 << 30  # ranks per node where all ranks sit on one
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: rank counts 1, 2, 4 ... ``most_ranks``, for weak scaling with ``batch`` events
+    per rank and for strong scaling with ``global_batch`` events per update of all ranks together.
+
+    latency (microseconds) and bandwidth (GB/s, node and direction) are those of the fabric between
+    nodes. per_node: ranks of a node; None: its cores / threads. training_events: of an epoch.
+    """
+
+    batch: int = 32
+    global_batch: int = 4096
+    most_ranks: int = 4096
+    per_node: int | None = None
+    latency: float = 1.5
+    bandwidth: float = 12.5
+    training_events: int = 30_000
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """The answer. weak, strong: {overlap: [Step]}, of the rank counts ``counts``; strong leaves out
+    those that do not divide the global batch. costs: {algorithm: seconds of an Allreduce of the
+    gradients, for each of counts}. measured: {ranks: (seconds of the parts of a step as measured,
+    Step as predicted)}. reductions: {ranks: [(bytes, seconds measured, seconds predicted)]}.
+    """
+
+    question: Question
+    calibration: Calibration
+    per_node: int
+    counts: list[int]
+    weak: dict[bool, list[Step]]
+    strong: dict[bool, list[Step]]
+    costs: dict[str, list[float]]
+    measured: dict[int, tuple[dict[str, float], Step]]
+    reductions: dict[int, list[tuple[int, float, float]]]
+
+
+def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
+    """Return what the model says of the question, and of what was measured itself."""
+    c = calibration
+    fabric = Link(1e-6 * question.latency, 1e-9 / question.bandwidth, c.gamma)
+    per_node = question.per_node or max(c.cores // c.threads, 1)
+    model = ScalingModel(c)
+    settings = {overlap: Setting(fabric, per_node, overlap=overlap) for overlap in (False, True)}
+    this_node = Setting(c.inner, UNLIMITED, cores=c.cores)
+    counts = [1 << k for k in range(question.most_ranks.bit_length())]
+    return Extrapolation(
+        question,
+        c,
+        per_node,
+        counts,
+        weak={o: model.weak(counts, question.batch, s) for o, s in settings.items()},
+        strong={o: model.strong(counts, question.global_batch, s) for o, s in settings.items()},
+        costs={
+            name: [allreduce(name, n, c.bytes, fabric, c.inner, per_node) for n in counts]
+            for name in ALGORITHMS
+        },
+        measured={
+            ranks: (parts, model.step(ranks, c.batch, this_node))
+            for ranks, parts in sorted(c.measured.items())
+        },
+        reductions={
+            ranks: [(n, t, allreduce("rabenseifner", ranks, n, c.inner)) for n, t in points]
+            for ranks, points in c.allreduce.items()
+        },
+    )

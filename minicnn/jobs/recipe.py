@@ -1,0 +1,169 @@
+"""What is trained, and how: the one place where the numbers of the main job live."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..data import transforms
+from ..data.event import CLASSES
+from ..engine.model import Model
+from ..nn import networks
+from ..train import optim
+
+#: Learning rate after the warm-up, by optimizer.
+LEARNING_RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
+SCHEDULES = ("cosine", "constant")
+#: Training and validation events that are simulated where no file is named; of a file, where no
+#: numbers are given, one event in so many validates.
+SIMULATED_TRAINING, SIMULATED_VALIDATION = 3500, 500
+ONE_VALIDATES_IN = 6
+#: Side in pixels of the images that the numbers below are meant for: MicroBooNE's, one wire a row.
+FULL_SIZE = 3600
+#: Parameters of the network at FULL_SIZE, with one plane and five classes.
+FULL_SIZE_PARAMETERS = 1_245_705
+#: At FULL_SIZE pixels are multiplied by INPUT_SCALE, after values above INPUT_KNEE (ADC) have been
+#: compressed. Pixels of smaller images are sums of these: ``input_scale``, ``input_knee``.
+INPUT_SCALE, INPUT_KNEE = 0.1, 100.0
+#: The Dense layer whose weights are the same at all positions during the first epochs.
+SHARED_LAYER = "fc1"
+SHARED_FRACTION = 0.75  # of the epochs
+COSINE_FALL = 50  # the learning rate of the first step / that of the last
+RAMP_STEPS = 100  # over which the rate of a large batch rises (events_of_rate)
+SHIFT = 20  # augmented events are shifted by up to the side / SHIFT
+GAIN_JITTER = 0.05  # relative spread of an augmented event's gain
+
+
+def input_scale(size: int) -> float:
+    """Return what pixels of an image of ``size`` x ``size`` are multiplied by."""
+    return INPUT_SCALE * size / FULL_SIZE
+
+
+def input_knee(size: int) -> float:
+    """Return the ADC above which pixels of an image of ``size`` x ``size`` are compressed."""
+    return INPUT_KNEE * FULL_SIZE / size
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings that make a trained model what it is; None stands for the value that the
+    properties below derive.
+
+    size: side of the images in pixels. planes, classes: of the events, which say them. batch_size:
+    events per step and rank, ``accumulate`` such batches make one step. learning_rate: of the first
+    steps after the ``warmup`` (in steps). events_of_rate: the events per step, of all ranks, that
+    the learning rate is meant for; it then grows with their number. shared_epochs: epochs in which
+    the first Dense layer has the same weights at all positions of the image. scale, knee: of the
+    pixels. augment: mirror, shift and jitter training events, anew in every epoch.
+    """
+
+    size: int = FULL_SIZE
+    planes: int = 1
+    classes: int = len(CLASSES)
+    epochs: int = 4
+    batch_size: int = 4
+    accumulate: int = 1
+    optimizer: str = "adam"
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup: int = 50
+    events_of_rate: int | None = None
+    shared_epochs: int | None = None
+    scale: float | None = None
+    knee: float | None = None
+    augment: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in LEARNING_RATES:
+            raise ValueError(
+                f"optimizer must be one of {', '.join(LEARNING_RATES)}, got {self.optimizer!r}"
+            )
+        if self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}"
+            )
+        for name in ("size", "planes", "classes", "epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the first steps after the warm-up, for one step's usual batch."""
+        return self.learning_rate or LEARNING_RATES[self.optimizer]
+
+    @property
+    def input_scale(self) -> float:
+        """What pixels are multiplied by."""
+        return self.scale or input_scale(self.size)
+
+    @property
+    def input_knee(self) -> float:
+        """The ADC above which pixels are compressed."""
+        return self.knee or input_knee(self.size)
+
+    @property
+    def epochs_with_shared_weights(self) -> int:
+        """Epochs in which SHARED_LAYER has the same weights at all positions."""
+        if self.shared_epochs is None:
+            return round(SHARED_FRACTION * self.epochs)
+        return self.shared_epochs
+
+    def events_per_step(self, ranks: int = 1) -> int:
+        """Return the events of all ranks that make one update."""
+        return self.batch_size * self.accumulate * ranks
+
+    def steps_per_epoch(self, events: int, ranks: int = 1) -> int:
+        """Return the steps of an epoch of so many training events, as the rank with most has them."""
+        events_of_rank = -(-events // ranks)
+        return -(-events_of_rank // self.events_per_step())
+
+    def build_optimizer(self, steps_per_epoch: int, ranks: int = 1) -> optim.Optimizer:
+        """Return the optimizer with its schedule, for ``epochs`` of so many steps."""
+        steps = steps_per_epoch * self.epochs
+        schedule: Any = self.rate
+        if self.schedule == "cosine":
+            schedule = optim.cosine(self.rate, steps, self.rate / COSINE_FALL)
+        factor = 1.0
+        if self.events_of_rate:
+            factor = self.events_per_step(ranks) / self.events_of_rate
+        schedule = optim.linear_scaling(schedule, factor, RAMP_STEPS)
+        schedule = optim.warmup(schedule, max(self.warmup, 1))
+        made: optim.Optimizer
+        if self.optimizer == "adam":
+            made = optim.Adam(schedule)
+        elif self.optimizer == "sgd":
+            made = optim.SGD(schedule, self.momentum)
+        else:
+            made = optim.LARS(schedule, self.momentum)
+        made.share(SHARED_LAYER, self.epochs_with_shared_weights * steps // self.epochs)
+        return made
+
+    def build_model(self, optimizer: optim.Optimizer | None = None, **options: Any) -> Model:
+        """Return the talk's network with weights drawn from ``seed``; ``options`` (device,
+        precision, ...) go to Model.
+        """
+        return networks.microboone(
+            self.size,
+            self.planes,
+            self.classes,
+            seed=self.seed,
+            input_scale=self.input_scale,
+            input_knee=self.input_knee,
+            optimizer=optimizer,
+            **options,
+        )
+
+    def augmented(self, store: Any) -> Any:
+        """Return the data set ``store`` with its events mirrored, shifted by up to a twentieth of
+        the image and changed in gain by 5 %, anew in every epoch; unchanged without ``augment``.
+        """
+        if not self.augment:
+            return store
+        shift = self.size // SHIFT
+        changes = [
+            transforms.MirrorWire(),
+            transforms.MirrorTime(),
+            transforms.Shift(shift, shift),
+            transforms.GainJitter(GAIN_JITTER),
+        ]
+        return transforms.Augmented(store, transforms.Compose(changes), self.seed)

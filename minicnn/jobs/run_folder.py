@@ -1,0 +1,104 @@
+"""The folder of a run: what is in it under which name, and what says that the run is complete."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import StrPath, read_json, remove_partial_files, write_json
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``RunFolder(Path("runs/mine")).model`` is the path of its model, and so on.
+
+    A run is complete if and only if ``marker``, run.json, is there: it is taken away when a run
+    begins and written last.
+    """
+
+    path: Path
+
+    @property
+    def marker(self) -> Path:
+        """The record of a complete run."""
+        return self.path / "run.json"
+
+    @property
+    def model(self) -> Path:
+        """The model after the last complete epoch, with the state of its optimizer."""
+        return self.path / "model.safetensors"
+
+    @property
+    def history(self) -> Path:
+        """Loss, accuracy and seconds of every epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def loss_curves(self) -> Path:
+        """The picture of the history."""
+        return self.path / "loss.png"
+
+    @property
+    def event_pictures(self) -> Path:
+        """The picture of some validation events."""
+        return self.path / "events.png"
+
+    @property
+    def predictions(self) -> Path:
+        """The class scores of the events that were classified last."""
+        return self.path / "predictions.csv"
+
+    def confusion(self, kind: str) -> Path:
+        """The validation table as "txt", "csv" or "png"."""
+        return self.path / f"confusion.{kind}"
+
+    def predicted(self, what: str) -> Path:
+        """A picture of the events that were classified last."""
+        return self.path / f"predicted-{what}.png"
+
+    def begin(self) -> None:
+        """Make the folder; take away the mark of an earlier run, and what a killed one left half
+        written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.marker.unlink(missing_ok=True)
+        remove_partial_files(self.path)
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the mark of a complete run."""
+        write_json(self.marker, record)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run has begun here and completed an epoch."""
+        return self.marker.exists() or self.history.exists()
+
+    def read_history(self) -> list[dict[str, str]]:
+        """Return the rows of the history, all values as the texts that they are in the file."""
+        with open(self.history, newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def read_record(path: StrPath) -> dict[str, Any]:
+    """Return what a run.json holds; ValueError naming the file where it is something else."""
+    record = read_json(path)
+    wanted = {"epochs": list, "arguments": dict}
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(name), kind) for name, kind in wanted.items()
+    ):
+        raise ValueError(f"{path}: not the record of a run, which has {' and '.join(wanted)}")
+    return record
+
+
+def epochs_done(model: Any, steps_per_epoch: int, epochs: int, path: StrPath) -> int:
+    """Return how many epochs a model that was saved at ``path`` has behind it in a job of so many
+    epochs; ValueError where it is another job's.
+    """
+    done, rest = divmod(model.updates, steps_per_epoch)
+    if rest or done > epochs or model.optimizer.steps != model.updates:
+        raise ValueError(
+            f"{path} has made {model.updates} updates ({model.optimizer.steps} by this optimizer), "
+            f"which are no complete epochs of {steps_per_epoch} within {epochs}: --resume needs the "
+            "events, ranks, batch size, epochs and optimizer that the run began with"
+        )
+    return done

@@ -1,0 +1,367 @@
+"""The training job in six steps: open events, load them, build the model, fit, evaluate, report.
+
+``train`` does them all; ``examples/microboone.py`` does them one by one. On several ranks all of
+them call every step; rank 0 prints and writes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import data, parallel
+from ..engine.model import Model
+from ..files import atomic_write, describe_machine
+from ..inspect import report, trace
+from ..inspect.report.ledger import LedgerReport
+from ..parallel.machine import peak_memory_bytes
+from ..progress import Meter, say
+from ..train import callbacks
+from ..train.checkpoint import load_model
+from .recipe import ONE_VALIDATES_IN, SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe
+from .run_folder import RunFolder, epochs_done
+
+EVENTS_DRAWN = 6
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Where a job's events come from, how it runs, and where its results go: what is not recipe.
+
+    events: a file in any format that minicnn reads; None: simulate, and keep the file in ``cache``.
+    train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
+    resume: go on behind the last complete epoch in ``out``. sync, sync_every, bucket (in kB),
+    transport: see parallel.make_sync. threads: per rank; None: the cores of the node / its ranks.
+    store: "sparse" or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
+    """
+
+    events: Path | None = None
+    cache: Path = Path("data")
+    train: int | None = None
+    validation: int | None = None
+    out: Path = Path("runs/microboone")
+    weights: Path | None = None
+    resume: bool = False
+    sync: str = "gradients"
+    sync_every: int = 1
+    bucket: int | None = None
+    transport: str = "mpi"
+    device: str = "auto"
+    precision: str = "float32"
+    threads: int | None = None
+    store: str = "sparse"
+    shared_store: bool = False
+    codec: str = "zstd"
+    ledger: bool = False
+
+
+def train(
+    comm: Any,
+    recipe: Recipe,
+    options: TrainOptions,
+    extra_callbacks: Sequence[callbacks.Callback] = (),
+) -> str:
+    """Train as the recipe says, with all ranks of ``comm`` (None: one process); return the
+    validation table, as text.
+    """
+    job = TrainingJob(comm, recipe, options)
+    with job.open_events() as source:
+        model = job.build_model(source)
+        training, validation = job.load(source)
+    job.fit(model, training, validation, extra_callbacks)
+    return job.report(job.evaluate(model, validation))
+
+
+class TrainingJob:
+    """A job under way: its recipe and options, and what they led to on this machine."""
+
+    def __init__(self, comm: Any, recipe: Recipe, options: TrainOptions) -> None:
+        self.comm, self.recipe, self.options = comm, recipe, options
+        self.rank: int = comm.rank if comm else 0
+        self.ranks: int = comm.size if comm else 1
+        self.started = time.perf_counter()
+        self.folder = RunFolder(options.out)
+        parallel.ordered(comm, self.folder.begin)
+        self.weights = options.weights
+        if options.resume:
+            self.weights = self.folder.model
+            if not parallel.ordered(comm, self.folder.model.exists):
+                say(comm, f"no complete epoch in {options.out} yet: starting anew\n")
+                self.weights = None
+        if self._starts_from_weights and recipe.shared_epochs is None:
+            self.recipe = replace(recipe, shared_epochs=0)  # they have left that state behind
+        # What does not exist is refused before any work is done: a sync mode, a store, a codec.
+        bucket = 1024 * options.bucket if options.bucket else None
+        self.sync = parallel.everywhere(
+            comm,
+            lambda: parallel.make_sync(
+                options.sync, comm, options.sync_every, bucket, options.transport
+            ),
+        )
+        parallel.everywhere(comm, self._new_store)
+        self.class_names: tuple[str, ...] = ()
+        self.history: list[dict[str, Any]] = []
+        self.threads = 0
+
+    @property
+    def _starts_from_weights(self) -> bool:
+        """Whether a new training begins with the weights of an earlier one."""
+        return self.weights is not None and not self.options.resume
+
+    # ----------------------------------------------------------------------------------- events
+    def open_events(self) -> Any:
+        """Return the reader of the events, simulating them first where no file is named."""
+        if self.options.events is None:
+            path = self._simulate()
+        else:
+            path = self.options.events
+        source = parallel.everywhere(
+            self.comm, lambda: data.open_events(path, size=self.recipe.size)
+        )
+        self.class_names = tuple(source.class_names)
+        self.recipe = replace(
+            self.recipe, planes=source.image_shape[2], classes=len(self.class_names)
+        )
+        self.training_events, self.validation_events = parallel.ordered(
+            self.comm, lambda: self._split(source)
+        )
+        self.steps_per_epoch = self.recipe.steps_per_epoch(len(self.training_events), self.ranks)
+        return source
+
+    def _simulate(self) -> Path:
+        """Return the file of simulated events, making it if it is not there yet."""
+        options, size = self.options, self.recipe.size
+        if options.train is None:
+            options = replace(options, train=SIMULATED_TRAINING)
+        if options.validation is None:
+            options = replace(options, validation=SIMULATED_VALIDATION)
+        self.options = options
+        events = (options.train or 0) + (options.validation or 0)
+        path = options.cache / f"simulated-{size}-seed{self.recipe.seed}-{events}.h5"
+        if parallel.ordered(self.comm, path.exists):
+            return path
+        parallel.ordered(self.comm, lambda: options.cache.mkdir(parents=True, exist_ok=True))
+        from ..simulate import Simulator
+
+        start = time.perf_counter()
+        simulator = Simulator(self.recipe.seed, (size, size, 1))
+        with Meter("simulating", events, silent=self.rank > 0) as meter:
+            data.generate(path, events, simulator, self.comm, lambda done, _: meter.update(done))
+        seconds = time.perf_counter() - start
+        say(
+            self.comm,
+            f"simulated {events} events in {seconds:.1f} s ({events / seconds:.0f}/s) into {path}",
+        )
+        return path
+
+    def _split(self, source: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of the training and of the validation events in the file."""
+        train, validation, there = self.options.train, self.options.validation, len(source)
+        if train is None:
+            held = there // ONE_VALIDATES_IN if validation is None else validation
+            train = max(there - held, 0)
+        if validation is None:
+            validation = there - train
+        if train < self.ranks or 0 < validation < self.ranks:
+            raise data.EventError(
+                f"{source.path} gives {train} training and {validation} validation events for "
+                f"{self.ranks} ranks: every rank needs at least one of each; use fewer ranks or "
+                "more events"
+            )
+        return data.split(there, train, validation, self.recipe.seed)
+
+    def _new_store(self) -> data.EventStore:
+        """Return an empty store of the form and with the codec of the options."""
+        codec, _, level = self.options.codec.partition(":")
+        if level and not level.isdecimal():
+            raise ValueError(f"codec {self.options.codec}: give NAME or NAME:LEVEL, as in zstd:5")
+        chosen: dict[str, Any] = (
+            {"level": int(level)} if level else {}
+        )  # without: the store's default
+        return data.EventStore(codec, form=self.options.store, **chosen)
+
+    def load(self, source: Any) -> tuple[Any, Any]:
+        """Return this rank's training events, augmented as the recipe says, and its validation
+        events, compressed in memory; draw some of the latter.
+        """
+        training = self._load(source, self.training_events, "training")
+        validation = self._load(source, self.validation_events, "validation")
+        drawn = self.validation_events[:EVENTS_DRAWN]
+        if self.rank == 0 and len(drawn):
+            report.draw_events(
+                [source.read(int(number)) for number in drawn],
+                self.folder.event_pictures,
+                class_names=self.class_names,
+            )
+        return self.recipe.augmented(training), validation
+
+    def _load(self, source: Any, events: np.ndarray, what: str) -> Any:
+        """Load this rank's share of the events and say what that took over all ranks."""
+        store, mine = self._new_store(), events
+        if len(events):
+            mine = events[data.shard(len(events), self.ranks, self.rank, self.recipe.seed)]
+        problem = None
+        with Meter(f"loading {what}", len(mine), silent=self.rank > 0) as meter:
+            try:
+                store.load(source, mine, lambda done, _: meter.update(done))
+            except data.EventError as bad:
+                problem = f"rank {self.rank}: {bad}"
+        stats = parallel.agree(self.comm, problem, store.stats())
+        total = {key: sum(of_rank[key] for of_rank in stats) for key in stats[0]}
+        seconds = max(of_rank["seconds"] for of_rank in stats)
+        if total["events"]:
+            say(
+                self.comm,
+                f"loaded {total['events']} {what} events in {seconds:.1f} s: "
+                f"{total['events'] / seconds:.0f} events/s, "
+                f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; "
+                f"{total['bytes'] / 1e6:.1f} MB in memory ({store.form}, "
+                f"{store.codec}:{store.level}), "
+                f"{total['dense_bytes'] / total['bytes']:.0f} times smaller",
+            )
+        if not (self.options.shared_store and self.comm):
+            return store
+        shared = data.NodeStore(store, self.comm)
+        plural = "s" * (shared.ranks > 1)
+        say(self.comm, f"{what} events shared by {shared.ranks} rank{plural} of each node")
+        return shared
+
+    # ----------------------------------------------------------------------------------- model
+    def build_model(self, source: Any) -> Model:
+        """Return the network for the events of ``source``, new or with the weights that the options
+        name; print it, and what will run.
+        """
+        model = parallel.everywhere(self.comm, lambda: self._new_model(source))
+        say(self.comm, f"{model.summary_text()}\n\n{model.plan()}\n")
+        self.threads = self.options.threads or parallel.threads_per_rank(self.comm)
+        model.kernels.set_threads(self.threads)
+        say(
+            self.comm,
+            f"{self.ranks} rank{'s' * (self.ranks > 1)} x "
+            f"{self.threads} thread{'s' * (self.threads > 1)}, "
+            f"batch {self.recipe.batch_size} per rank, "
+            f"{self.recipe.events_per_step(self.ranks)} events per step; sync: {self.options.sync}",
+        )
+        return model
+
+    def _new_model(self, source: Any) -> Model:
+        options = self.options
+        optimizer = self.recipe.build_optimizer(self.steps_per_epoch, self.ranks)
+        if self.weights is None:
+            return self.recipe.build_model(
+                optimizer, device=options.device, precision=options.precision
+            )
+        model = load_model(self.weights, device=options.device, optimizer=optimizer)
+        if self._starts_from_weights:  # not the updates that led to them
+            model.updates, optimizer.steps, optimizer.state = 0, 0, {}
+        if (model.input_shape, model.classes) != (source.image_shape, self.recipe.classes):
+            raise ValueError(
+                f"{self.weights} takes images of {model.input_shape} in {model.classes} classes; "
+                f"the events have --size {self.recipe.size}, {self.recipe.planes} planes and "
+                f"{self.recipe.classes} classes"
+            )
+        return model
+
+    # -------------------------------------------------------------------------------- training
+    def fit(
+        self,
+        model: Model,
+        training: Any,
+        validation: Any,
+        extra_callbacks: Sequence[callbacks.Callback] = (),
+    ) -> None:
+        """Train; the history, the model and, with the ledger, its timeline go to the folder."""
+        initial_epoch, recipe = 0, self.recipe
+        if self.options.resume and self.weights is not None:
+            path = self.weights
+            initial_epoch = parallel.ordered(
+                self.comm, lambda: epochs_done(model, self.steps_per_epoch, recipe.epochs, path)
+            )
+        if initial_epoch:
+            say(
+                self.comm,
+                f"{self.weights}: going on behind epoch {initial_epoch} of {recipe.epochs}",
+            )
+        table = callbacks.CSVLogger(self.folder.history)
+        ledger = trace.Ledger(detail=self.options.ledger)
+        chosen: list[callbacks.Callback] = [
+            callbacks.Progress(ledger=ledger if self.options.ledger else None),
+            table,
+            callbacks.ModelCheckpoint(self.folder.model),
+        ]
+        if self.options.ledger:
+            chosen.insert(1, LedgerReport(ledger, self.folder.path))
+        model.fit(
+            training,
+            validation_data=validation,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            comm=self.comm,
+            sync=self.sync,
+            accumulate=recipe.accumulate,
+            seed=recipe.seed,
+            threads=self.threads,
+            initial_epoch=initial_epoch,
+            ledger=ledger,
+            callbacks=[*chosen, *extra_callbacks],
+        )
+        self.history = table.rows
+
+    def evaluate(self, model: Model, validation: Any) -> Any:
+        """Return the Evaluation of the validation events of all ranks."""
+        return model.evaluate(validation, comm=self.comm)
+
+    # -------------------------------------------------------------------------------- telling
+    def report(self, result: Any) -> str:
+        """Write curves, tables and last run.json, the mark of a complete run; print and return the
+        validation table.
+        """
+        memory = max(parallel.agree(self.comm, value=peak_memory_bytes())) / 2**20
+        seconds = time.perf_counter() - self.started
+        table = report.talk_table(
+            result.score_sums, result.correct, result.counts, self.class_names
+        )
+        if self.rank:
+            return table
+        report.draw_history(self.history, self.folder.loss_curves)
+        atomic_write(self.folder.confusion("txt"), table + "\n")
+        report.write_confusion_csv(
+            self.folder.confusion("csv"), result.confusion, result.score_sums, self.class_names
+        )
+        report.draw_confusion(self.folder.confusion("png"), result.confusion, self.class_names)
+        self.folder.finish(self._record(result, memory, seconds))
+        say(
+            self.comm,
+            f"\n{table}\npeak memory of a rank {memory:.0f} MB; {seconds:.0f} s in all; "
+            f"results in {self.folder.path}/",
+        )
+        return table
+
+    def _record(self, result: Any, memory: float, seconds: float) -> dict[str, Any]:
+        """Return what run.json holds."""
+        machine = describe_machine()
+        return {
+            "arguments": {
+                name: str(value) if isinstance(value, Path) else value
+                for name, value in (asdict(self.recipe) | asdict(self.options)).items()
+            },
+            "recipe": asdict(self.recipe)
+            | {
+                "learning_rate": self.recipe.rate,
+                "shared_epochs": self.recipe.epochs_with_shared_weights,
+                "scale": self.recipe.input_scale,
+                "knee": self.recipe.input_knee,
+            },
+            "ranks": self.ranks,
+            "threads": self.threads,
+            "seconds": seconds,
+            "peak_memory_mb": memory,
+            "versions": machine.pop("versions"),
+            "machine": machine,
+            "epochs": self.history,
+            "loss": result.loss,
+            "accuracy": result.accuracy,
+        }

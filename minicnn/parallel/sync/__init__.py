@@ -1,0 +1,88 @@
+"""How ranks stay one model: sum the gradients every step, or average the weights every k steps.
+
+    gradients       one Allreduce of the whole buffer, the main thread waits for it
+    overlap         the same sums in buckets, each on its way while earlier layers' gradients are
+                    still being computed (overlap.py)
+    delayed         the sums arrive one step later and are applied then: all of a step hides them,
+                    the weights lag by one (overlap.py)
+    fp16, bf16      half the bytes; what rounding loses is kept and sent with the next step
+                    (compressed.py)
+    hierarchical    within the nodes first, then between one rank of each
+    weights         every k steps the mean of weights and optimizer state (weights.py)
+
+All but "delayed" and "weights" make the same updates as one rank with all the events, up to
+rounding (or compression). ``benchmarks/allreduce.py`` measures which is fastest where. base.py has
+the protocol.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from .base import Sync
+from .compressed import CompressedSync
+from .gradients import GradientSync, HierarchicalSync
+from .overlap import DelayedSync, OverlapSync
+from .weights import WeightSync
+
+#: name: (what makes the mode, the options that it takes)
+_MAKERS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "gradients": (GradientSync, GradientSync.options),
+    "overlap": (OverlapSync, OverlapSync.options),
+    "delayed": (DelayedSync, DelayedSync.options),
+    "fp16": (partial(CompressedSync, form="fp16"), CompressedSync.options),
+    "bf16": (partial(CompressedSync, form="bf16"), CompressedSync.options),
+    "hierarchical": (HierarchicalSync, HierarchicalSync.options),
+    "weights": (WeightSync, WeightSync.options),
+}
+MODES = tuple(_MAKERS)
+TRANSPORTS = ("mpi", "nccl")
+
+
+def make_sync(
+    mode: str, comm: Any, every: int = 1, bucket: int | None = None, transport: str = "mpi"
+) -> Sync:
+    """Return the sync of that name for ``comm`` (None: one rank); ``every`` is for "weights",
+    ``bucket`` (bytes) for "overlap", and ``transport`` "nccl" lets NCCL add up the device buffers
+    of "gradients" and "weights".
+
+    Raises ValueError for an unknown mode, and for an option that the mode would ignore.
+    """
+    if mode not in MODES:
+        raise ValueError(f"sync must be one of {', '.join(MODES)}, got {mode!r}")
+    if transport not in TRANSPORTS:
+        raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, got {transport!r}")
+    make, takes = _MAKERS[mode]
+    given = {"every": every, "bucket": bucket, "transport": transport}
+    options = {
+        name: value
+        for name, value in given.items()
+        if value != {"every": 1, "bucket": None, "transport": "mpi"}[name]
+    }
+    for name in options.keys() - set(takes):
+        modes = " or ".join(f'"{m}"' for m, (_, known) in _MAKERS.items() if name in known)
+        raise ValueError(
+            f"{_WHAT[name].format(options[name])} goes with sync={modes}, got {mode!r}"
+        )
+    return make(comm, **options)
+
+
+_WHAT = {
+    "every": "averaging every {} steps",
+    "bucket": "a bucket size",
+    "transport": 'transport "{}"',
+}
+
+__all__ = [
+    "MODES",
+    "TRANSPORTS",
+    "CompressedSync",
+    "DelayedSync",
+    "GradientSync",
+    "HierarchicalSync",
+    "OverlapSync",
+    "Sync",
+    "WeightSync",
+    "make_sync",
+]

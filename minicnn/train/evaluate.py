@@ -1,0 +1,41 @@
+"""What a model says of a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data.batches import as_dataset, batches
+from ..engine.model import Model
+from ..parallel import as_comm, make_sync
+
+
+def evaluate(model: Model, data: Any, batch_size: int = 1, comm: Any = None) -> Any:
+    """Return the evaluation of a data set (given as to ``fit``), summed over all ranks; a rank may
+    have no events.
+
+    What it is follows from the loss: of a classifier an Evaluation (loss, accuracy, confusion,
+    ...). For a model of several outputs a dictionary {output: evaluation}.
+    """
+    comm = as_comm(comm)
+    data = as_dataset(data, comm.rank, comm.size, 0)
+    losses, sync = model.targets, make_sync("gradients", comm)
+    results = [loss.evaluation(shape) for loss, shape in zip(losses.losses, losses.shapes)]
+    steps = -(-len(data) // batch_size)
+    for x, y, *_ in batches(data, np.arange(len(data)), batch_size, steps, prefetch=1):
+        for _, targets, piece in model.loss_results(x, y):
+            for result, target, found in zip(results, targets, piece):
+                result.add(target, found.losses, found.predictions)
+    for result in results:
+        result.load(sync.total(result.flat()))
+    return dict(zip(losses.names, results)) if losses.several else results[0]
+
+
+def figures(evaluation: Any) -> dict[str, float]:
+    """Return {"loss": ..., "accuracy": ..., ...} of what ``evaluate`` returned."""
+    if not isinstance(evaluation, dict):
+        return evaluation.figures()
+    parts = {name: one.figures() for name, one in evaluation.items()}
+    total = {"loss": sum(part["loss"] for part in parts.values())}
+    return total | {f"{name}/{k}": v for name, part in parts.items() for k, v in part.items()}

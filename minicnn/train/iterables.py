@@ -1,0 +1,84 @@
+"""Any iterable of batches as training data: generators, lists, a torch DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..data.batches import ArrayDataset
+from ..data.sparse import SparseImage
+
+
+class IterableData:
+    """Batches (x, y) or (x, y, sample weights) of an iterable, in its own order.
+
+    steps: batches per epoch, None for as many as there are. An iterator (a generator) goes on where
+    it was in the next epoch, anything else begins anew.
+    """
+
+    def __init__(self, source: Any, steps: int | None = None) -> None:
+        self.source, self._running = source, None
+        length = len(source) if hasattr(source, "__len__") else None
+        self.steps = steps or length
+
+    @staticmethod
+    def takes(data: Any) -> bool:
+        """Tell whether data are an iterable of batches, and no data set or tuple of arrays."""
+        if hasattr(data, "batch") or not hasattr(data, "__iter__"):
+            return False
+        if hasattr(data, "__next__") or not isinstance(data, (tuple, list)):
+            return not isinstance(data, np.ndarray)
+        return (
+            isinstance(data, list)
+            and bool(data)
+            and all(isinstance(batch, (tuple, list)) and len(batch) in (2, 3) for batch in data)
+        )
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the batches of one epoch."""
+        running = self._running or iter(self.source)
+        if running is self.source:
+            self._running = running
+        count = 0
+        while self.steps is None or count < self.steps:
+            batch = next(running, None)
+            if batch is None:
+                if count == 0 or self.steps is None or self._running is not None:
+                    return
+                running = iter(self.source)  # shorter than steps: begin anew within the epoch
+                batch = next(running)
+            yield as_batch(batch)
+            count += 1
+
+    def in_memory(self) -> ArrayDataset:
+        """Return all batches as one data set, for validation."""
+        found = list(self.batches())
+        x = [image for batch in found for image in batch[0]]
+        y = [target for batch in found for target in batch[1]]
+        return ArrayDataset(x, np.asarray(y))
+
+
+def as_batch(batch: Any) -> tuple[Any, ...]:
+    """Return (images, targets[, weights]) with tensors of other libraries as NumPy arrays;
+    ValueError for anything that is no pair or triple.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise ValueError(
+            f"a batch is (images, targets) or (images, targets, weights), got a "
+            f"{type(batch).__name__}" + (f" of {len(batch)}" if hasattr(batch, "__len__") else "")
+        )
+    return tuple(_plain(part) for part in batch)
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, (np.ndarray, SparseImage)):
+        return part
+    if isinstance(part, (list, tuple)):
+        return (
+            type(part)(_plain(item) for item in part) if part and not np.isscalar(part[0]) else part
+        )
+    if hasattr(part, "detach"):  # a torch tensor, which may sit on a GPU
+        part = part.detach().cpu()
+    return np.asarray(part)

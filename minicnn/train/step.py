@@ -1,0 +1,109 @@
+"""The training step, readable top to bottom.
+
+clear       gradients and the figures behind them
+accumulate  forward, loss, backward, piece by piece
+check       that gradients and weights are finite, else a flag behind the gradients
+reduce      one Allreduce: gradients, figures and flag of all ranks
+update      with the sum, the same on all ranks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..engine.engine import Engine
+from ..inspect import trace
+from ..parallel import make_sync, together
+from .optim import Optimizer
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss or a gradient is NaN or infinite; raised on all ranks at the same step."""
+
+
+def train_step(
+    model: Engine,
+    x: Any,
+    y: Any,
+    optimizer: Optimizer,
+    sync: Any = None,
+    rank: int = 0,
+    ledger: trace.Ledger | None = None,
+    more: Iterable[Any] = (),
+    sample_weights: Any = None,
+) -> dict[str, float] | None:
+    """Forward, loss, backward, allreduce, update for one batch of this rank (which may be empty).
+
+    more: an iterator of further batches, (x, y) or (x, y, sample weights), whose gradients are
+    added before the one reduction and update (gradient accumulation). Returns the reduced tail
+    {"events", "loss" (summed), figures of the loss, "not_finite"} over all ranks, or None where
+    ``sync`` has not reduced yet (weights mode between two averages, the first step of delayed
+    mode).
+    """
+    sync = sync or make_sync("gradients", None)
+    ledger = ledger or trace.Ledger()
+    with trace.span("clear gradients"):
+        model.clear_gradients()
+    with ledger.span("between layers" if ledger.detail else "forward+backward"):
+        rng = np.random.default_rng([model.seed, rank, model.updates])
+        progress = sync.on_gradients_ready and partial(sync.on_gradients_ready, model)
+        batches: Iterator[Any] = iter(more)
+        batch: Any = (x, y, sample_weights)
+        while batch is not None:
+            following = next(batches, None)
+            images, targets, *weights = batch
+            model.accumulate(images, targets, rng, following is not None, progress, *weights)
+            batch = following
+        with trace.span("check finite"):
+            # A flag that is summed, instead of relying on NaN to spread: max pooling can drop a
+            # NaN, and so can reductions of MPI. The weights are looked at as well, because a NaN
+            # among them need not show in the gradients.
+            if not (sync.finite(model) and model.kernels.finite(model.parameters)):
+                model.mark_not_finite()
+    with ledger.span("allreduce"):
+        ready = sync.reduce_gradients(model)
+    model.updates += 1
+    return apply_gradients(model, optimizer, sync, ledger) if ready else None
+
+
+def apply_gradients(
+    model: Engine, optimizer: Optimizer, sync: Any, ledger: trace.Ledger
+) -> dict[str, float] | None:
+    """Update with the reduced gradients in the buffer; returns the tail, or raises NotFiniteError
+    on all ranks.
+    """
+    tail = model.tail()
+    if not tail["not_finite"] or sync.updates_before_reduction:
+        with ledger.span("update"):
+            optimizer.update(model, tail["events"])
+    with ledger.span("allreduce"):
+        return check_finite(model, sync, sync.reconcile_weights(model, optimizer, tail))
+
+
+def flush(
+    model: Engine, optimizer: Optimizer, sync: Any, ledger: trace.Ledger
+) -> dict[str, float] | None:
+    """End an epoch: apply gradients that are under way, average weights that differ; returns the
+    tail of these steps, None without.
+    """
+    if sync.collect_pending(model):
+        return apply_gradients(model, optimizer, sync, ledger)
+    return check_finite(model, sync, sync.finish_epoch(model, optimizer))
+
+
+def check_finite(model: Engine, sync: Any, tail: dict[str, float] | None) -> Any:
+    """Return ``tail``; raises NotFiniteError, on all ranks, where it says so."""
+    if tail and tail["not_finite"]:
+        sync.collect_pending(model)  # nobody may free a buffer that MPI still writes to
+        raise together(
+            NotFiniteError(
+                f"loss, gradient or weights not finite on {int(tail['not_finite'])} of {sync.size} "
+                f"ranks at update {model.updates} (events {int(tail['events'])}, summed loss "
+                f"{tail['loss']}): lower the learning rate or check the data"
+            )
+        )
+    return tail
