@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from inspect import signature
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
 
-def open_events(path: str | Path, **options: Any) -> Any:
+def open_events(path: str | PathLike[str], **options: Any) -> Any:
     """Open a file or folder of events with the reader that recognises its content.
 
     ``options`` go to that reader; ``size`` (edge length of the images) is known to all of them.
@@ -64,7 +65,7 @@ def open_events(path: str | Path, **options: Any) -> Any:
     return reader(path, **options)
 
 
-def find_reader(path: str | Path) -> Any:
+def find_reader(path: str | PathLike[str]) -> Any:
     """Return the Reader class that recognises the content of a file or folder; EventError where
     none does.
     """
