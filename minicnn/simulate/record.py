@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.event import PIXEL_CLASSES
+from ..data.pixel_classes import PIXEL_CLASSES
 from . import material
 from ._jit import jit
 from .geometry import MARGIN, X_MAX, Y_MAX, Z_MAX
