@@ -126,14 +126,12 @@ def _model(path):
     model = load_model(
         path, device="reference"
     )  # runs nothing, so it needs neither a compiler nor a GPU
-    rows = [
-        (
-            f"{layer.name} ({type(layer).__name__})",
-            " x ".join(map(str, after)),
-            f"{sum(math.prod(s) for s in layer.parameter_shapes(before).values()):,}",
-        )
-        for layer, before, after in zip(model.layers, model.shapes, model.shapes[1:])
-    ]
+    rows = []
+    for node in model.graph.nodes:
+        parameters = node.layer.parameters(*(source.shape for source in node.inputs))
+        count = sum(math.prod(p.shape) for p in parameters.values())
+        name = f"{model.graph.node_name(node)} ({type(node.layer).__name__})"
+        rows.append((name, " x ".join(map(str, node.shape)), f"{count:,}"))
     table(f"{path}: a minicnn model", ("layer", "output", "parameters"), rows, right=(2,))
     print()
     state = "its state kept: training can go on" if model.optimizer.state else "without state"

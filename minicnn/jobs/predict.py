@@ -13,9 +13,9 @@ from .. import data, parallel
 from ..engine.model import Model
 from ..files import atomic_file
 from ..inspect import report
+from ..nn.losses.evaluation import Evaluation
 from ..progress import Meter, say
 from ..train.checkpoint import load_model
-from ..nn.losses.evaluation import Evaluation
 from .run_folder import RunFolder
 
 EVENTS_DRAWN, EVENTS_PRINTED = 6, 20  # of each file
