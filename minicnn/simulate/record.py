@@ -2,6 +2,8 @@
 deposited.
 """
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
@@ -39,7 +41,7 @@ class World(NamedTuple):
     n: np.ndarray
 
 
-def new_world(stopping, photons):
+def new_world(stopping: np.ndarray, photons: np.ndarray) -> World:
     """Return an empty World on shared tables."""
     return World(
         stopping,
