@@ -1,6 +1,18 @@
 """Settings of all tests."""
 
+import sys
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("minicnn", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("minicnn")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """There is no GPU in this process, where CuPy cannot be imported, nor in those that the test
+    starts, which see none.
+    """
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -3,11 +3,11 @@ is whole.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from ..data.event import EventError
 from ..inspect.opening import bytes_on_disk, open_reader
+from ..jobs.run_folder import RunFolder, read_record
 from ..text import bytes_text
 from .common import one_process, reader_arguments, reader_options, table
 
@@ -27,8 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     one_process("inspect")
     path = Path(args.file)
-    if path.is_dir() and ((path / "run.json").exists() or (path / "history.csv").exists()):
-        return _run_folder(path)
+    if path.is_dir() and RunFolder(path).is_run:
+        return _run_folder(RunFolder(path))
     if path.is_file() and path.suffix == ".json":
         return _run_file(path)
     if path.is_file() and _is_safetensors(path):
@@ -118,21 +118,31 @@ def _events(path, options):
     return 1 if damaged else 0
 
 
-def _model(path):
+def _model(path: Path) -> int:
     import math
 
     from ..train.checkpoint import load_model
 
-    model = load_model(
-        path, device="reference"
-    )  # runs nothing, so it needs neither a compiler nor a GPU
-    rows = []
-    for node in model.graph.nodes:
+    model = load_model(path, device="reference")  # runs nothing: needs no compiler and no GPU
+    graph = model.graph
+    rows: list[tuple[str, ...]] = []
+    counted = set()
+    for node in graph.nodes:
         parameters = node.layer.parameters(*(source.shape for source in node.inputs))
-        count = sum(math.prod(p.shape) for p in parameters.values())
-        name = f"{model.graph.node_name(node)} ({type(node.layer).__name__})"
-        rows.append((name, " x ".join(map(str, node.shape)), f"{count:,}"))
-    table(f"{path}: a minicnn model", ("layer", "output", "parameters"), rows, right=(2,))
+        count = sum(math.prod(parameter.shape) for parameter in parameters.values())
+        rows.append(
+            (
+                f"{graph.node_name(node)} ({type(node.layer).__name__})",
+                " x ".join(map(str, node.shape)),
+                f"{0 if node.layer in counted else count:,}",
+                ", ".join(map(graph.node_name, node.inputs)),
+            )
+        )
+        counted.add(node.layer)
+    header: tuple[str, ...] = ("layer", "output", "parameters", "connected to")
+    if graph.is_chain:  # each to the one above it; the input is named below
+        header, rows = header[:3], [row[:3] for row in rows[1:]]
+    table(f"{path}: a minicnn model", header, rows, right=(2,))
     print()
     state = "its state kept: training can go on" if model.optimizer.state else "without state"
     table(
@@ -140,6 +150,7 @@ def _model(path):
         (),
         [
             ("input", " x ".join(map(str, model.input_shape)) + f", {model.input_map}"),
+            ("classes", ", ".join(model.class_names) if model.class_names else "without names"),
             ("parameters", f"{model.parameters.size:,}"),
             ("updates made", f"{model.updates:,}"),
             ("optimizer", f"{type(model.optimizer).__name__}, {state}"),
@@ -150,24 +161,17 @@ def _model(path):
     return 0
 
 
-def _run_folder(path):
-    if (path / "run.json").exists():
-        return _run_file(path / "run.json")
-    import csv
-
-    with open(path / "history.csv", newline="") as file:
-        epochs = list(csv.DictReader(file))
-    print(f"{path}: this run is not complete (it has no run.json); its history so far:")
-    _epochs(epochs)
+def _run_folder(folder: RunFolder) -> int:
+    if folder.marker.exists():
+        return _run_file(folder.marker)
+    print(f"{folder.path}: this run is not complete (it has no run.json); its history so far:")
+    _epochs(folder.read_history())
     return 0
 
 
-def _run_file(path):
-    try:
-        run = json.loads(path.read_text())
-        epochs, arguments = run["epochs"], run["arguments"]
-    except (ValueError, KeyError, TypeError) as problem:
-        raise EventError(f"{path}: not the record of a run ({problem!r})") from problem
+def _run_file(path: Path) -> int:
+    run = read_record(path)
+    epochs, arguments = run["epochs"], run["arguments"]
     table(
         str(path),
         (),

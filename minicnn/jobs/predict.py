@@ -13,6 +13,7 @@ from .. import data, parallel
 from ..engine.model import Model
 from ..files import atomic_file
 from ..inspect import report
+from ..nn.losses import SoftmaxCrossEntropy
 from ..nn.losses.evaluation import Evaluation
 from ..progress import Meter, say
 from ..train.checkpoint import load_model
@@ -60,7 +61,7 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
     rank = comm.rank if comm else 0
     folder = RunFolder(options.out)
     parallel.ordered(comm, lambda: folder.path.mkdir(parents=True, exist_ok=True))
-    model = parallel.everywhere(comm, lambda: load_model(options.model, device=options.device))
+    model = parallel.everywhere(comm, lambda: _classifier(options))
     model.kernels.set_threads(options.threads or parallel.threads_per_rank(comm))
     class_names = names_of_classes(model)
     rows: list[list[Any]] = []
@@ -86,6 +87,20 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
         writer.writerows(rows)
     _judge(folder, [row for row in rows if row[2] in class_names], class_names)
     print(f"scores in {folder.predictions}, pictures in {folder.predicted('*')}", flush=True)
+
+
+def _classifier(options: PredictOptions) -> Model:
+    """Return the model of the options; ValueError where it does not classify events."""
+    model = load_model(options.model, device=options.device)
+    outputs = [node.shape for node in model.graph.outputs]
+    of_classes = isinstance(model.loss, SoftmaxCrossEntropy) and len(outputs[0]) == 1
+    if len(model.graph.inputs) != 1 or len(outputs) != 1 or not of_classes:
+        raise ValueError(
+            f"{options.model} is no classifier of single images: its outputs are of "
+            f"{', '.join(map(str, outputs))} with the loss {type(model.loss).__name__}; call "
+            "model.predict from Python"
+        )
+    return model
 
 
 def names_of_classes(model: Model) -> tuple[str, ...]:

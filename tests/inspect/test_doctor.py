@@ -186,7 +186,7 @@ def doctor_on(ranks, *arguments, **env):
 
 
 @pytest.mark.mpi
-def test_too_many_threads_and_no_gpu():
+def test_too_many_threads_and_no_gpu(no_gpu):
     status, text = doctor_on(4, "--threads", CORES, "--device", "cuda")
     assert status == 1 and f"4 ranks x {CORES} thread" in text and "minicnn doctor: 4 ranks" in text
     assert "error    cores" in text and "--threads 1" in text
@@ -198,7 +198,7 @@ def test_too_many_threads_and_no_gpu():
 
 
 @pytest.mark.mpi
-def test_one_report_and_status_0_on_good_ranks(tmp_path):
+def test_one_report_and_status_0_on_good_ranks(tmp_path, no_gpu):
     if CORES < 2:
         pytest.skip("one core: two ranks are too many for it")
     status, text = doctor_on(2, "--threads", CORES // 2)
@@ -208,7 +208,7 @@ def test_one_report_and_status_0_on_good_ranks(tmp_path):
 
 
 @pytest.mark.parametrize("number, prints", (("0", 1), ("1", 0)))
-def test_the_wrong_launcher(number, prints):
+def test_the_wrong_launcher(number, prints, no_gpu):
     variables = {**os.environ, "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": number}
     done = subprocess.run(
         [sys.executable, "-m", "minicnn", "doctor"],

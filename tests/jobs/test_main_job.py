@@ -4,34 +4,25 @@ input.
 
 import csv
 import json
-import time
 
-import numpy as np
 import pytest
 
 from helpers import ROOT, SHARED, mpi
 from helpers.ledger import check_timeline, table_adds_up
+from helpers.main_job import SIZE, SMALL, job
 from minicnn import LARS, Adam, load_model
-from minicnn.data import CLASSES, Event, EventWriter, SparseImage
+from minicnn.data import CLASSES
 
 pytestmark = pytest.mark.mpi
-JOB = ROOT / "examples" / "microboone.py"
+KILLED_JOB = ROOT / "tests" / "helpers" / "killed_job.py"
 REAL = SHARED / "microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz"
-SIZE = 144
-
-
-def job(*arguments, ranks=2, **options):
-    return mpi(ranks, JOB, "--size", SIZE, "--device", "cpu", *arguments, **options)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     done = job(
-        "--train",
-        30,
-        "--validation",
-        11,
+        *SMALL,
         "--epochs",
         2,
         "--out",
@@ -79,10 +70,7 @@ def test_outputs(run):
 def test_same_bits_again_and_from_the_cache(run, tmp_path):
     folder, _ = run
     done = job(
-        "--train",
-        30,
-        "--validation",
-        11,
+        *SMALL,
         "--epochs",
         2,
         "--out",
@@ -98,55 +86,39 @@ def test_same_bits_again_and_from_the_cache(run, tmp_path):
 
 def test_a_killed_run_resumes_to_the_same_bits(run, tmp_path):
     folder, _ = run
-    options = [
-        "--train",
-        30,
-        "--validation",
-        11,
-        "--epochs",
-        3,
-        "--batch-size",
-        1,
-        "--cache",
-        folder / "cache",
-    ]
+    options = [*SMALL, "--epochs", 3, "--batch-size", 1, "--cache", folder / "cache"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert job(*options, "--out", whole).returncode == 0
-    victim = mpi(2, JOB, "--size", SIZE, "--device", "cpu", *options, "--out", killed, wait=False)
-    deadline = time.monotonic() + 300
-    while (
-        not (killed / "model.safetensors").exists() and time.monotonic() < deadline
-    ):  # the first complete epoch
-        time.sleep(0.005)
-    victim.terminate()  # mpiexec passes it on to its ranks, whatever they are doing
-    victim.wait(timeout=300)
-    assert not (killed / "run.json").exists()
+    end = mpi(2, KILLED_JOB, 1, "--size", SIZE, "--device", "cpu", *options, "--out", killed)
+    assert end.returncode != 0 and not (killed / "run.json").exists()
+    assert [row["epoch"] for row in history(killed)] == ["1"]
     done = job(*options, "--out", killed, "--resume")
-    assert done.returncode == 0 and "going on behind epoch" in done.stdout, (
+    assert done.returncode == 0 and "going on behind epoch 1 of 3" in done.stdout, (
         done.stdout + done.stderr
     )
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
     def figures(out):
-        with open(out / "history.csv") as file:
-            return [
-                (row["epoch"], float(row["loss"]), float(row["val_accuracy"]))
-                for row in csv.DictReader(file)
-            ]
+        return [
+            (row["epoch"], float(row["loss"]), float(row["val_accuracy"])) for row in history(out)
+        ]
 
     assert figures(killed) == figures(whole) and len(figures(whole)) == 3
     other = job(*options, "--batch-size", 2, "--out", killed, "--resume")
     assert other.returncode != 0 and "no complete epochs" in other.stderr
 
 
+def history(folder):
+    """The rows of a run's history."""
+    with open(folder / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize("ranks", (2, 4))
 def test_ledger(run, tmp_path, ranks):
     folder, _ = run
     done = job(
-        "--train",
-        30,
-        "--validation",
-        11,
+        *SMALL,
         "--epochs",
         2,
         "--out",
@@ -191,10 +163,7 @@ def test_parallel_options(run, tmp_path, mode):
     """
     folder, _ = run
     done = job(
-        "--train",
-        30,
-        "--validation",
-        11,
+        *SMALL,
         "--epochs",
         2,
         "--out",
@@ -267,10 +236,7 @@ def test_predict_a_real_event(run):
 def test_options(run, tmp_path, extra):
     folder, _ = run
     done = job(
-        "--train",
-        30,
-        "--validation",
-        11,
+        *SMALL,
         "--epochs",
         1,
         "--out",
@@ -283,123 +249,4 @@ def test_options(run, tmp_path, extra):
     assert isinstance(
         load_model(tmp_path / "model.safetensors", device="reference").optimizer,
         LARS if "lars" in extra else Adam,
-    )
-
-
-def events_file(path, events=6, spoil=None):
-    rng = np.random.default_rng(0)
-    with EventWriter(path, (SIZE, SIZE, 1)) as writer:
-        for i in range(events):
-            coords = np.unique(rng.integers(0, SIZE, (30, 2)), axis=0)
-            writer.append(
-                Event(
-                    SparseImage(coords, rng.random((len(coords), 1)), (SIZE, SIZE, 1)),
-                    -1 if i == spoil else i % 5,
-                )
-            )
-    return path
-
-
-@pytest.mark.parametrize(
-    "make, arguments, message",
-    [
-        (lambda p: p / "missing.h5", [], "missing.h5: no such file"),
-        (
-            lambda p: events_file(p / "e.h5", spoil=4),
-            ["--train", "4", "--validation", "2"],
-            "event 4 has the label -1",
-        ),
-        (
-            lambda p: events_file(p / "e.h5"),
-            ["--train", "5", "--validation", "2"],
-            "5 training and 2 validation events cannot be taken from 6",
-        ),
-        (
-            lambda p: events_file(p / "e.h5"),
-            ["--train", "1", "--validation", "2"],
-            "every rank needs at least one",
-        ),
-        (
-            lambda p: events_file(p / "e.h5"),
-            ["--train", "4", "--validation", "2", "--batch-size", "3"],
-            "batch size 3 is larger than the 2",
-        ),
-        (
-            lambda p: events_file(p / "e.h5"),
-            ["--train", "4", "--validation", "2", "--learning-rate", "1e30", "--batch-size", "1"],
-            "not finite",
-        ),
-        (
-            lambda p: events_file(p / "e.h5"),
-            ["--train", "4", "--validation", "2", "--codec", "gzip"],
-            "codec must be one of",
-        ),
-        (lambda p: events_file(p / "e.h5"), ["--size", "100"], "cannot be shrunk to size 100"),
-        (
-            lambda p: events_file(p / "e.h5"),
-            ["--train", "4", "--validation", "2", "--device", "cuda"],
-            'device "cuda"',
-        ),
-        (
-            lambda p: (
-                (p / "e.h5").write_bytes(events_file(p / "f.h5").read_bytes()[:3000]) and p / "e.h5"
-            ),
-            [],
-            "truncated or damaged",
-        ),
-    ],
-    ids=(
-        "missing",
-        "no label",
-        "too few",
-        "fewer than ranks",
-        "batch",
-        "not finite",
-        "codec",
-        "size",
-        "cuda",
-        "truncated",
-    ),
-)
-def test_bad_input_is_one_clear_error_and_no_marker(tmp_path, make, arguments, message):
-    done = job("--events", make(tmp_path), "--out", tmp_path / "out", *arguments, timeout=300)
-    assert done.returncode != 0 and message in done.stderr, done.stdout + done.stderr
-    assert not (tmp_path / "out" / "run.json").exists()
-
-
-def test_a_nan_pixel_names_file_event_and_rank(tmp_path):
-    import h5py
-
-    with h5py.File(events_file(tmp_path / "e.h5"), "a") as file:
-        file["pixels/values"][int(file["events/offset"][3]) + 2] = np.nan
-    done = job(
-        "--events",
-        tmp_path / "e.h5",
-        "--train",
-        4,
-        "--validation",
-        2,
-        "--batch-size",
-        2,
-        "--out",
-        tmp_path / "out",
-        timeout=300,
-    )
-    assert (
-        done.returncode != 0
-        and "e.h5, event 3: pixel 2" in done.stderr
-        and "nan" in done.stderr
-        and "rank" in done.stderr
-    )
-
-
-def test_help_is_printed_once():
-    done = job("--help")
-    assert done.returncode == 0 and done.stdout.count("usage:") == 1
-    done = job("--no-such-option")
-    assert done.returncode == 2 and done.stderr.count("usage:") == 1
-    done = job("--epochs", "0")
-    assert (
-        done.returncode == 2
-        and done.stderr.count("argument --epochs: must be a whole number above 0, got '0'") == 1
     )

@@ -1,0 +1,101 @@
+"""``simulate``: the same file by one process and by several, and after a kill."""
+
+import subprocess
+import sys
+
+import pytest
+
+import minicnn as mc
+from helpers import mpi
+from helpers.cli import run
+from minicnn.data import EventError, generate, open_events
+
+pytest.importorskip("h5py")
+
+
+def test_simulate_resumes(tmp_path, capsys):
+    simulator = mc.data.Simulator(5, (72, 72, 1))
+    assert generate(tmp_path / "whole.h5", 50, simulator) == 0
+
+    class Killed(Exception):
+        pass
+
+    def stop(done, total):
+        if done > 30:
+            raise Killed
+
+    with pytest.raises(Killed):
+        generate(tmp_path / "a.h5", 50, simulator, part=16, progress=stop)
+    parts = tmp_path / "a.h5.parts"
+    assert (
+        sorted(file.name for file in parts.iterdir()) == ["events-000000000.h5"]
+        and not (tmp_path / "a.h5").exists()
+    )
+    with pytest.raises(
+        EventError, match=r"holds events of another simulation.*delete the folder .*a\.h5\.parts"
+    ):
+        generate(tmp_path / "a.h5", 50, mc.data.Simulator(6, (72, 72, 1)), part=16)
+    (parts / ".events-000000016.h5.1.partial").write_bytes(b"left by a kill")
+    done = []
+    assert (
+        generate(
+            tmp_path / "a.h5",
+            50,
+            simulator,
+            part=16,
+            progress=lambda n, total: done.append((n, total)),
+        )
+        == 16
+    )
+    assert done[0] == (32, 50) and done[-1] == (50, 50) and not parts.exists()
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    status, out, err = run(
+        capsys, "simulate", "--events", 50, "--seed", 5, "--size", 72, "--out", tmp_path / "b.h5"
+    )
+    assert status == 0 and out.startswith("simulated 50 events in ") and "gamma" in out and not err
+    assert (tmp_path / "b.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    settings = ("--set", "threshold=40", "--set", "noise=0")
+    assert (
+        run(capsys, "simulate", "--events", 3, "--size", 72, *settings, "--out", tmp_path / "c.h5")[
+            0
+        ]
+        == 0
+    )
+    with open_events(tmp_path / "c.h5") as changed:
+        assert (
+            changed.metadata["readout"] == {"threshold": 40, "noise": 0}
+            and changed.axes == mc.data.Simulator(0, (72, 72, 1)).axes
+        )
+        assert all(event.image.values.min() > 40 for event in changed)
+
+
+@pytest.mark.mpi
+def test_simulate_on_two_ranks(tmp_path):
+    options = (
+        "-m",
+        "minicnn",
+        "simulate",
+        "--events",
+        "21",
+        "--size",
+        "36",
+        "--planes",
+        "3",
+        "--out",
+    )
+    one = subprocess.run(
+        [sys.executable, *options, tmp_path / "one.h5"], capture_output=True, text=True
+    )
+    assert one.returncode == 0, one.stderr
+    arguments = (*options, tmp_path / "two.h5")
+    two = mpi(2, *arguments)
+    assert two.returncode == 0 and two.stdout.count("simulated 21 events") == 1, two.stderr
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+    again = mpi(2, *arguments)
+    assert (
+        again.returncode != 0
+        and again.stderr.count("exists already") == 1
+        and "Traceback" not in again.stderr
+    )
+    other = mpi(2, "-m", "minicnn", "inspect", tmp_path / "two.h5")
+    assert other.returncode != 0 and "runs in one process" in other.stderr

@@ -1,0 +1,108 @@
+"""The recipe has the main job's numbers, and builds what they say."""
+
+import argparse
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+import minicnn as mc
+from helpers import small_model
+from minicnn.cli.train import arguments, recipe_and_options
+from minicnn.data.event import CLASSES
+from minicnn.jobs.predict import names_of_classes
+from minicnn.jobs.recipe import FULL_SIZE, FULL_SIZE_PARAMETERS, Recipe
+from minicnn.jobs.run_folder import RunFolder, epochs_done, read_record
+from minicnn.jobs.train import TrainingJob, TrainOptions
+
+
+def rate_at(optimizer, step):
+    optimizer.steps = step
+    return optimizer.rate()
+
+
+def test_defaults_of_the_command_line_are_those_of_the_recipe():
+    parser = argparse.ArgumentParser()
+    arguments(parser)
+    assert recipe_and_options(parser.parse_args([])) == (Recipe(), TrainOptions())
+    text = "--share 2 --scale-from 64 --no-augment --codec lz4:3 --epochs 7 --sync-every 2"
+    recipe, options = recipe_and_options(parser.parse_args(text.split()))
+    assert recipe == Recipe(epochs=7, shared_epochs=2, events_of_rate=64, augment=False)
+    assert options == TrainOptions(codec="lz4:3", sync_every=2)
+
+
+def test_every_field_can_be_set_from_the_command_line():
+    parser = argparse.ArgumentParser()
+    arguments(parser)
+    known = {action.dest for action in parser._actions} | {"planes", "classes"}  # the events' own
+    assert {field.name for kind in (Recipe, TrainOptions) for field in fields(kind)} <= known
+
+
+def test_pixels_of_smaller_images_are_sums():
+    full, small = Recipe(), Recipe(size=FULL_SIZE // 6)
+    assert (full.input_scale, full.input_knee) == (0.1, 100)
+    assert small.input_scale == pytest.approx(0.1 / 6) and small.input_knee == 600
+    assert Recipe(scale=0.5, knee=7).input_scale == 0.5 and Recipe(knee=7).input_knee == 7
+
+
+def test_the_schedule():
+    recipe = Recipe(size=144, epochs=10, warmup=4)
+    optimizer = recipe.build_optimizer(steps_per_epoch=100)
+    assert isinstance(optimizer, mc.Adam)
+    assert rate_at(optimizer, 0) == pytest.approx(0.0005 / 4)
+    assert rate_at(optimizer, 4) == pytest.approx(0.0005, rel=1e-3)
+    assert rate_at(optimizer, 1000) == pytest.approx(0.0005 / 50)
+    flat = replace(recipe, schedule="constant", optimizer="sgd").build_optimizer(100)
+    assert rate_at(flat, 5) == rate_at(flat, 999) == pytest.approx(0.01) and flat.momentum == 0.9
+    large = replace(recipe, schedule="constant", events_of_rate=4).build_optimizer(100, ranks=8)
+    assert rate_at(large, 500) == pytest.approx(0.0005 * 8)
+
+
+def test_steps_and_what_cannot_be():
+    recipe = Recipe(batch_size=4, accumulate=2)
+    assert recipe.steps_per_epoch(33, ranks=2) == 3 and recipe.events_per_step(2) == 16
+    for name, value in (("optimizer", "rprop"), ("schedule", "none"), ("epochs", 0)):
+        with pytest.raises(ValueError, match=name):
+            Recipe(**{name: value})
+    assert asdict(recipe)["accumulate"] == 2
+
+
+def test_the_model():
+    model = Recipe().build_model(device="reference")
+    assert model.parameters.size == FULL_SIZE_PARAMETERS
+    assert names_of_classes(model) == tuple(CLASSES)
+    named = Recipe(size=50, classes=3).build_model(device="reference", class_names=("a", "b", "c"))
+    assert names_of_classes(named) == ("a", "b", "c")
+    assert names_of_classes(small_model()) == ("class 0", "class 1", "class 2")
+
+
+def test_the_codec_has_the_level_of_the_store(tmp_path):
+    for codec, level in (("zstd", mc.data.EventStore().level), ("zstd:7", 7)):
+        job = TrainingJob(None, Recipe(size=50), TrainOptions(codec=codec, out=tmp_path))
+        assert job._new_store().level == level
+    with pytest.raises(ValueError, match="give NAME or NAME:LEVEL"):
+        TrainingJob(None, Recipe(size=50), TrainOptions(codec="zstd:x", out=tmp_path))
+
+
+def test_the_run_folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.begin()
+    assert not folder.is_run
+    (folder.path / ".history.csv.77.partial").write_text("ep")
+    folder.finish({"epochs": [], "arguments": {}})
+    assert folder.is_run and read_record(folder.marker) == {"epochs": [], "arguments": {}}
+    folder.begin()
+    assert list(folder.path.iterdir()) == []
+    folder.finish({"epochs": []})
+    with pytest.raises(ValueError, match="not the record of a run"):
+        read_record(folder.marker)
+
+
+def test_resume_is_for_complete_epochs_of_the_same_job():
+    model = small_model()
+    for updates, steps, done in ((0, 0, 0), (20, 20, 2), (25, 25, None), (20, 10, None)):
+        model.updates, model.optimizer.steps = updates, steps
+        if done is None:
+            with pytest.raises(ValueError, match="no complete epochs of 10 within 3"):
+                epochs_done(model, 10, 3, "m.safetensors")
+        else:
+            assert epochs_done(model, 10, 3, "m.safetensors") == done
