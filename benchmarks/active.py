@@ -164,7 +164,12 @@ def networks(size, threads):
                 for name, w in model.get_weights().items()
             }
         )
-        model.kernels = Stopwatch(model.kernels)
+        watch = model.kernels = Stopwatch(model.kernels)
+        for stage in model.plan().stages:
+            for context in stage.contexts:
+                context.kernels = watch
+            if stage.takes_events:
+                stage.kernels = watch
     return models
 
 
@@ -304,9 +309,9 @@ def main(argv=None):
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
     models, rows = networks(args.size, args.threads), []
     shapes = [
-        shape
-        for layer, shape in zip(models["never"].layers, models["never"].shapes[1:])
-        if isinstance(layer, mc.MaxPooling2D)
+        node.shape
+        for node in models["never"].graph.nodes
+        if isinstance(node.layer, mc.MaxPooling2D)
     ]
     print(
         f"{args.size} x {args.size}, {args.threads} threads of {os.cpu_count()} cores, "

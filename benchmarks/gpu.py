@@ -25,7 +25,7 @@ from common import MOMENTUM, RATE, compared_scale, parser, record
 from gpu_torch import steps_of_torch
 
 import minicnn as mc
-from minicnn.engine.plan import FusedBlock, resolve_device
+from minicnn.engine.plan import resolve_device
 from minicnn.files import cpu_model
 
 
@@ -78,12 +78,7 @@ def rows_of_kernels(clock, size, batch, lit):
     """
     k, rng = clock.k, np.random.default_rng(0)
     model = mc.models.microboone(size, device="reference", zero_suppression="never")
-    blocks = [
-        (s, shape)
-        for s, shape in zip(model.plan().stages, model.plan().shapes)
-        if isinstance(s, FusedBlock)
-    ]
-    for i, (block, shape) in enumerate(blocks):
+    for i, (block, shape) in enumerate(model.plan().fused_blocks()):
         w, b = (k.asarray(model.weights[f"{block.name}/{key}"]) for key in "wb")
         kh, kw, ci, co = w.shape
         x = k.asarray(rng.standard_normal((batch, *shape), np.float32))

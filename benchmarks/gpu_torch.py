@@ -6,7 +6,6 @@ import numpy as np
 from common import MOMENTUM, RATE, compared_scale
 
 import minicnn as mc
-from minicnn.engine.plan import FusedBlock
 
 
 def steps_of_torch(size, batch, events, repeats):
@@ -24,7 +23,7 @@ def steps_of_torch(size, batch, events, repeats):
     model = mc.models.microboone(size, device="reference", zero_suppression="never")
     weights, pools = (
         model.get_weights(),
-        [s.pool for s in model.plan().stages if isinstance(s, FusedBlock)],
+        [block.pool for block, _ in model.plan().fused_blocks()],
     )
     names = [n[:-2] for n, w in weights.items() if w.ndim == 4]
     x = (

@@ -8,18 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .pixel_classes import IGNORED, PIXEL_CLASSES
 from .sparse import SparseImage
 
 CLASSES = ("gamma", "e+-", "mu+-", "pi+-", "K+")
 CLASS_OF_PDG = {22: 0, 11: 1, -11: 1, 13: 2, -13: 2, 211: 3, -211: 3, 321: 4}
-
-#: What the labels of pixels index: charge of electrons, positrons and photons, Michel electrons and
-#: delta rays among them; charge of muons, pions, kaons and protons. The two classes of MicroBooNE's
-#: semantic segmentation (Adams et al., Phys. Rev. D 99 (2019) 092001); PILArNet splits Michel
-#: electrons, delta rays and low-energy deposits off the first (Adams et al., arXiv:2006.01993).
-PIXEL_CLASSES = ("shower", "track")
-#: Label of a pixel whose class is not known, or that noise made: losses leave it out.
-IGNORED = 255
 
 #: One row per particle. ``parent`` is the row of the parent within the event, -1 for the primary.
 #: momentum in MeV/c at the start, start and end in cm.

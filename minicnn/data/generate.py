@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..parallel import agree, ordered
+from ..parallel import ordered
+from ..parallel.comm import as_comm
 from .event import PIXEL_CLASSES, Event, EventError
 from .readers import EventFile, EventWriter
 
@@ -113,9 +114,8 @@ def _write(
     progress: Callable[[int], Any],
 ) -> None:
     """Write the events of the given numbers to ``path``."""
-    # The one place here that looks at the communicator itself; with parallel/comm.py (Alone) it
-    # becomes comm.rank and comm.size, and ``agree`` comm.allgather.
-    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
+    comm = as_comm(comm)
+    rank, ranks = comm.rank, comm.size
     writer = None
     try:
         if rank == 0:
@@ -125,7 +125,7 @@ def _write(
         for start in range(numbers.start, numbers.stop, EVENTS_PER_GATHERING * ranks):
             stop = min(start + EVENTS_PER_GATHERING * ranks, numbers.stop)
             made = [simulator.read(i) for i in range(start + rank, stop, ranks)]
-            per_rank = comm.gather(made) if comm else [made]
+            per_rank = comm.gather(made)
             if writer is not None:
                 for i in range(max(map(len, per_rank))):
                     for share in per_rank:
@@ -138,7 +138,7 @@ def _write(
         if writer is not None:
             writer.abort()
         raise
-    agree(comm)  # nobody opens the file before it is there
+    comm.Barrier()  # nobody opens the file before it is there
 
 
 def _is_part(path, numbers, simulator):

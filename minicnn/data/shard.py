@@ -1,9 +1,11 @@
 """Which rank gets which events: consecutive pieces of one seeded permutation of all of them."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
-def shard(events, ranks, rank, seed=0):
+def shard(events: int, ranks: int, rank: int, seed: int = 0) -> np.ndarray:
     """Return the event numbers (int64) of ``rank``: every event belongs to one rank, sizes differ
     by at most one.
 
@@ -20,7 +22,7 @@ def shard(events, ranks, rank, seed=0):
     return order[events * rank // ranks : events * (rank + 1) // ranks]
 
 
-def split(events, train, validation, seed=0):
+def split(events: int, train: int, validation: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return (training, validation) event numbers: disjoint pieces of one seeded permutation of all
     events.
 

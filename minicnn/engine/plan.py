@@ -171,6 +171,16 @@ class Plan:
                 stage.last_use_of.append(number)
 
     # -------------------------------------------------------------------------------- batch, memory
+    def fused_blocks(self) -> list[tuple[FusedBlock, Shape]]:
+        """Return the fused blocks, zero-suppressed or not, each with the shape of its input."""
+        found: list[tuple[FusedBlock, Shape]] = []
+        for stage in self.stages:
+            if isinstance(stage, ZeroSuppressed):
+                found += zip(stage.blocks, stage.shapes)
+            elif isinstance(stage, LayerStage) and isinstance(stage.layer, FusedBlock):
+                found.append((stage.layer, self.graph.nodes[stage.sources[0]].shape))
+        return found
+
     def gradient_demand(self, inputs: bool) -> list[bool]:
         """Return for every node whether its gradient is needed: something that learns, or an input
         whose gradient is asked for, lies at it or before it.

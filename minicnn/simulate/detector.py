@@ -9,6 +9,8 @@ The image is kept as a pool of small tiles, made where charge falls; noise is si
 tiles, and elsewhere only as the expected number of noise pixels above the threshold.
 """
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
@@ -70,7 +72,7 @@ class Response(NamedTuple):
     padding: float = 0.0
 
 
-def pulses(response):
+def pulses(response: Response) -> np.ndarray:
     """Return float32 (drift bin, phase, column): what one ADC count of charge adds to the pixels
     around its arrival.
 
@@ -118,7 +120,7 @@ class Noise(NamedTuple):
     expected: np.ndarray
 
 
-def loudness(plane):
+def loudness(plane: int) -> np.ndarray:
     """Return the noise of a plane's wires over that of a collection wire: it grows with a wire's
     length in m, and so its capacitance.
 
@@ -128,7 +130,7 @@ def loudness(plane):
     return np.ones(PLANES[0][0]) if plane == 0 else 0.67 + 0.112 * wire_lengths(plane) / 100.0
 
 
-def plane_noise(response, plane, dead):
+def plane_noise(response: Response, plane: int, dead: np.ndarray) -> Noise:
     """Return the Noise of a plane whose ``dead`` rows (bool) read nothing."""
     wires = PLANES[plane][0]
     first = (FULL - wires) // 2
@@ -141,7 +143,7 @@ def plane_noise(response, plane, dead):
     )
 
 
-def above(threshold, noise):
+def above(threshold: float, noise: float) -> float:
     """Return the probability that noise of one pixel exceeds the threshold."""
     return 0.5 * math.erfc(threshold / noise / math.sqrt(2)) if noise > 0 else 0.0
 

@@ -1,6 +1,9 @@
 """Liquid argon: constants, stopping power, CSDA range. cm, MeV, g."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +24,7 @@ T_LOW, T_HIGH, N_GRID = 1e-3, 4e3, 1200
 LOG_LOW, LOG_STEP = math.log(T_LOW), math.log(T_HIGH / T_LOW) / (N_GRID - 1)
 
 
-def density_effect(beta_gamma):
+def density_effect(beta_gamma: Any) -> Any:
     """Return delta (Sternheimer et al., At. Data Nucl. Data Tables 30 (1984) 261; PDG review, eq.
     34.7).
     """
@@ -31,7 +34,7 @@ def density_effect(beta_gamma):
     return np.where(x >= x1, delta, np.where(x < x0, 0.0, delta + a * np.maximum(x1 - x, 0.0) ** k))
 
 
-def max_transfer(kinetic, mass):
+def max_transfer(kinetic: Any, mass: Any) -> Any:
     """Return the largest kinetic energy in MeV given to one electron (PDG review, eq. 34.4); for
     e-: half its own.
     """
@@ -42,7 +45,7 @@ def max_transfer(kinetic, mass):
     return 2 * ELECTRON * bg2 / (1 + 2 * gamma * ELECTRON / mass + (ELECTRON / mass) ** 2)
 
 
-def stopping_power(kinetic, mass):
+def stopping_power(kinetic: Any, mass: Any) -> Any:
     """Return the mean collision loss -dE/dx in MeV/cm.
 
     Heavy particles: Bethe's equation (PDG review, eq. 34.5); electrons: Moller's cross section (eq.
@@ -65,7 +68,7 @@ def stopping_power(kinetic, mass):
     return 2 * XI / beta2 * (log - beta2 - delta / 2)
 
 
-def tables():
+def tables() -> np.ndarray:
     """Return float64 (species, 2, N_GRID): stopping power in MeV/cm and CSDA range in cm on the
     energy grid.
     """
@@ -78,7 +81,7 @@ def tables():
     return out
 
 
-def csda_range(momentum, mass):
+def csda_range(momentum: Any, mass: Any) -> Any:
     """Return the CSDA range in cm of a particle of ``momentum`` MeV/c: the integral of dT /
     (dE/dx).
     """

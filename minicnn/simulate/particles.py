@@ -2,6 +2,8 @@
 MeV, us.
 """
 
+from __future__ import annotations
+
 ELECTRON, MUON, PION, PION0, KAON, PROTON = (
     0.510999,
     105.6584,
@@ -38,7 +40,7 @@ KAON_DECAYS = (
 )
 
 
-def mass_of_pdg(pdg):
+def mass_of_pdg(pdg: int) -> float:
     """Return the mass in MeV of a particle that the simulator knows; ValueError otherwise."""
     known = {
         22: 0.0,

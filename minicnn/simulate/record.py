@@ -2,12 +2,14 @@
 deposited.
 """
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from ..data.event import PIXEL_CLASSES
+from ..data.pixel_classes import PIXEL_CLASSES
 from . import material
 from ._jit import jit
 from .geometry import MARGIN, X_MAX, Y_MAX, Z_MAX
@@ -39,7 +41,7 @@ class World(NamedTuple):
     n: np.ndarray
 
 
-def new_world(stopping, photons):
+def new_world(stopping: np.ndarray, photons: np.ndarray) -> World:
     """Return an empty World on shared tables."""
     return World(
         stopping,

@@ -5,7 +5,10 @@ Every photon above 0.3 MeV is followed: the Compton electrons of soft photons ar
 around a shower.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +36,7 @@ URBAN = np.array(
 )
 
 
-def pair_cross_section(energy):
+def pair_cross_section(energy: Any) -> Any:
     """Return the pair-production cross section of argon in cm2 (Urban's fit to Hubbell, Gimm and
     Overbo, 1980).
     """
@@ -44,7 +47,7 @@ def pair_cross_section(energy):
     return Z * (Z + 1) * (f1 + f2 * Z + f3 / Z) * 1e-30 * np.where(energy < 1.5, near, 1.0)
 
 
-def compton_cross_section(energy):
+def compton_cross_section(energy: Any) -> Any:
     """Return the Compton cross section per electron in cm2 (Klein and Nishina, Z. Phys. 52 (1929)
     853).
     """
@@ -59,7 +62,7 @@ def compton_cross_section(energy):
     return 2 * math.pi * CLASSICAL_RADIUS2 * np.where(k < 0.01, small, part)
 
 
-def photon_tables():
+def photon_tables() -> np.ndarray:
     """Return float64 (3, grid): pair production, Compton scattering, photo effect per cm on the
     energy grid.
     """

@@ -27,7 +27,7 @@ class Tiles(NamedTuple):
     n: np.ndarray
 
 
-def new_tiles(capacity=8000):
+def new_tiles(capacity: int = 8000) -> Tiles:
     """Return empty Tiles with room for ``capacity``; one event needs a few hundred."""
     return Tiles(
         np.full((GRID_ROWS, GRID_COLUMNS), -1, np.int32),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minicnn.data.event import CLASSES, PARTICLE, Event, EventError
-from minicnn.data.readers import READERS, EventFile, EventWriter, minicnn_hdf5, open_events
+from minicnn.data.readers import EventFile, EventWriter, minicnn_hdf5, open_events
 from minicnn.data.sparse import SparseImage
 
 h5py = pytest.importorskip("h5py")
@@ -47,9 +47,7 @@ def write(path, events, **options):
 
 def assert_same(got, expected):
     np.testing.assert_array_equal(got.image.coords, expected.image.coords)
-    np.testing.assert_array_equal(
-        got.image.values.view("u4"), expected.image.values.view("u4")
-    )  # bit for bit
+    assert got.image.values.tobytes() == expected.image.values.tobytes()
     assert (
         got.image.shape == expected.image.shape
         and got.image.background == expected.image.background
@@ -367,28 +365,6 @@ def test_paths_that_hold_no_events(tmp_path):
             EventError, match=name + ": the format of this file is not known; minicnn reads"
         ):
             open_events(tmp_path / name)
-
-
-def test_readers_keep_the_protocol():
-    import minicnn.data.readers as readers
-
-    for _, name in READERS:
-        reader = getattr(readers, name)
-        assert (
-            reader.name != "?"
-            and callable(reader.recognizes)
-            and issubclass(reader, EventFile.__bases__[0])
-        )
-    with pytest.raises(AttributeError):
-        _ = readers.nothing
-
-
-def test_importing_readers_loads_no_h5py():
-    code = (
-        "import sys, minicnn.data.readers; "
-        "sys.exit('h5py' in sys.modules or 'matplotlib' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("order", (range(60), range(0, 60, 3), [5, 5, 4, 40, 41, 59, 0, 1, 20, 21]))

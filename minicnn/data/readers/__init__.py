@@ -3,9 +3,13 @@
 A reader is looked up in READERS; a new format is a module with a Reader subclass and a line here.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
 from inspect import signature
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ..event import EventError
 
@@ -37,13 +41,13 @@ __all__ = [
 _HOME = {**{name: module for module, name in READERS}, "EventWriter": "event_writer"}
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
 
-def open_events(path, **options):
+def open_events(path: str | PathLike[str], **options: Any) -> Any:
     """Open a file or folder of events with the reader that recognises its content.
 
     ``options`` go to that reader; ``size`` (edge length of the images) is known to all of them.
@@ -61,7 +65,7 @@ def open_events(path, **options):
     return reader(path, **options)
 
 
-def find_reader(path):
+def find_reader(path: str | PathLike[str]) -> Any:
     """Return the Reader class that recognises the content of a file or folder; EventError where
     none does.
     """

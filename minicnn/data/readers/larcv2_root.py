@@ -17,8 +17,12 @@ larcv/core/DataFormat):
 images are taken for square.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +51,7 @@ class Larcv2Root(Reader):
     name = "larcv2 (ROOT with image2d)"
 
     @staticmethod
-    def recognizes(path):
+    def recognizes(path: str | Path) -> bool:
         if not Path(path).is_file():
             return False
         with open(path, "rb") as file:
@@ -55,15 +59,15 @@ class Larcv2Root(Reader):
 
     def __init__(
         self,
-        path,
-        producer=None,
-        plane=None,
-        planes=None,
-        threshold=None,
-        size=None,
-        label_of_pdg=CLASS_OF_PDG,
-        class_names=CLASSES,
-    ):
+        path: str | Path,
+        producer: str | None = None,
+        plane: int | None = None,
+        planes: Sequence[Any] | None = None,
+        threshold: float | None = None,
+        size: int | None = None,
+        label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
+        class_names: Sequence[str] = CLASSES,
+    ) -> None:
         self.path, self.class_names, self.threshold, self._size = (
             Path(path),
             tuple(class_names),

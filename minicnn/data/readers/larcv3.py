@@ -14,7 +14,11 @@ Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv
                                                  px, py, pz (GeV/c), vtx, end_pt (cm)
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +52,7 @@ class Larcv3(Reader):
     name = "larcv3 (HDF5 with sparse2d or image2d)"
 
     @staticmethod
-    def recognizes(path):
+    def recognizes(path: str | Path) -> bool:
         if not is_hdf5(path):
             return False
         with open_hdf5(path) as file, naming(path):
@@ -57,15 +61,15 @@ class Larcv3(Reader):
 
     def __init__(
         self,
-        path,
-        producer=None,
-        plane=None,
-        planes=None,
-        threshold=None,
-        size=None,
-        label_of_pdg=CLASS_OF_PDG,
-        class_names=CLASSES,
-    ):
+        path: str | Path,
+        producer: str | None = None,
+        plane: int | None = None,
+        planes: Sequence[Any] | None = None,
+        threshold: float | None = None,
+        size: int | None = None,
+        label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
+        class_names: Sequence[str] = CLASSES,
+    ) -> None:
         self.path, self.class_names, self.threshold, self._size = (
             Path(path),
             tuple(class_names),

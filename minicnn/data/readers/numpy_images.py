@@ -11,7 +11,10 @@ The published preview of a MicroBooNE Open Samples event (uint8 ``img`` and int8
 3600 pixels at two ticks a column.
 """
 
+from __future__ import annotations
+
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +83,7 @@ class NumpyImages(Reader):
     name = "dense NumPy images (.npy, .npz or a folder of them, a sub-folder per class)"
 
     @staticmethod
-    def recognizes(path):
+    def recognizes(path: str | Path) -> bool:
         path = Path(path)
         if path.is_dir():
             return bool(_files(path) or any(_files(folder) for folder in _folders(path)))
@@ -89,7 +92,13 @@ class NumpyImages(Reader):
         with naming(path):
             return start == b"\x93NUMPY" or (start[:4] == b"PK\3\4" and bool(_headers(path)))
 
-    def __init__(self, path, key=None, class_names=None, size=None):
+    def __init__(
+        self,
+        path: str | Path,
+        key: str | None = None,
+        class_names: Sequence[str] | None = None,
+        size: int | None = None,
+    ) -> None:
         self.path, self._key = Path(path), key
         self._sources = [(self.path, -1)]
         self.class_names = tuple(class_names or CLASSES)
@@ -107,7 +116,7 @@ class NumpyImages(Reader):
             self._native = h, w, c = self._shape(self._sources[0][0])
             preview = self._native[:2] == (DETECTOR_SIZE, DETECTOR_SIZE)
             self._edge = (
-                None if size is None else DETECTOR_SIZE if preview else size * -(-max(h, w) // size)
+                0 if size is None else DETECTOR_SIZE if preview else size * -(-max(h, w) // size)
             )
             self.image_shape = (
                 self._native if size is None else shrunk_shape((self._edge, self._edge, c), size)
@@ -148,7 +157,7 @@ class NumpyImages(Reader):
             f"{file}, event {i} of {self.path}" if file != self.path else f"{file}, event {i}"
         ):
             shape, headers = self._shape(file), _headers(file)
-            if shape != self._native if self._edge is None else shape[2] != self._native[2]:
+            if shape != self._native if not self._edge else shape[2] != self._native[2]:
                 raise ValueError(
                     f"the image has shape {shape}, the first one, {self._sources[0][0].name}, has "
                     f"{self._native}; give size= to place images of several shapes"
@@ -162,7 +171,7 @@ class NumpyImages(Reader):
             if headers == PREVIEW and self._key in (None, "img"):
                 adc = SparseImage(image.coords, image.values * np.float32(100 / 255), image.shape)
                 image = pad(repeat_ticks(adc, 3), DETECTOR_SIZE, DETECTOR_SIZE)
-            if self._edge is not None:
+            if self._edge:
                 image = shrink(pad(image, self._edge, self._edge), self.image_shape)
             return Event(image, label, (0, 0, i))
 

@@ -14,7 +14,11 @@ centred on 3600 x 3600 (6400 ticks by 2 = 3200, 200 a side; 3456 wires, 72 a sid
 blocks where ``size`` asks for less.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +68,7 @@ class OpenSamples(Reader):
     name = "MicroBooNE Open Samples (HDF5 with wire_table)"
 
     @staticmethod
-    def recognizes(path):
+    def recognizes(path: str | Path) -> bool:
         if not is_hdf5(path):
             return False
         with open_hdf5(path) as file, naming(path):
@@ -72,17 +76,17 @@ class OpenSamples(Reader):
 
     def __init__(
         self,
-        path,
-        plane=2,
-        planes=None,
-        threshold=10.0,
-        clip=None,
-        tick_sum=2,
-        size=None,
-        crop=False,
-        label_of_pdg=CLASS_OF_PDG,
-        class_names=CLASSES,
-    ):
+        path: str | Path,
+        plane: int = 2,
+        planes: Sequence[Any] | None = None,
+        threshold: float | None = 10.0,
+        clip: float | None = None,
+        tick_sum: int = 2,
+        size: int | None = None,
+        crop: bool = False,
+        label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
+        class_names: Sequence[str] = CLASSES,
+    ) -> None:
         self.path, self.class_names = Path(path), tuple(class_names)
         self.planes = tuple(planes) if planes is not None else (plane,)
         if (

@@ -12,7 +12,11 @@ x, y, z are voxel numbers of a cube, 768 voxels of 3 mm a side in the published 
 classes: 0 shower, 1 track, 2 Michel electron, 3 delta ray, 4 low-energy deposit.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +64,7 @@ class Pilarnet(Reader):
     name = "PILArNet (HDF5 with point or coordinates)"
 
     @staticmethod
-    def recognizes(path):
+    def recognizes(path: str | Path) -> bool:
         if not is_hdf5(path):
             return False
         with open_hdf5(path) as file, naming(path):
@@ -68,17 +72,17 @@ class Pilarnet(Reader):
 
     def __init__(
         self,
-        path,
-        plane=0,
-        planes=None,
-        threshold=None,
-        extent=768,
-        without=(),
-        size=None,
-        pixel_labels=False,
-        label_of_pdg=CLASS_OF_PDG,
-        class_names=CLASSES,
-    ):
+        path: str | Path,
+        plane: int | str = 0,
+        planes: Sequence[Any] | None = None,
+        threshold: float | None = None,
+        extent: int = 768,
+        without: Sequence[int] = (),
+        size: int | None = None,
+        pixel_labels: bool = False,
+        label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
+        class_names: Sequence[str] = CLASSES,
+    ) -> None:
         self.path, self.class_names, self.threshold = Path(path), tuple(class_names), threshold
         self.planes = tuple(
             PLANES[p] if p in (0, 1, 2) else p for p in (planes if planes is not None else (plane,))

@@ -2,13 +2,19 @@
 lit pixels.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from ...kernels.types import Shape
 from ..event import IGNORED
 from ..sparse import SparseImage
 
 
-def sum_ticks(image, block):
+def sum_ticks(image: np.ndarray, block: int) -> np.ndarray:
     """Add up blocks of ``block`` columns of a dense (rows, ticks) array: (rows, ticks // block)."""
     rows, ticks = image.shape
     if block < 1 or ticks % block:
@@ -18,7 +24,7 @@ def sum_ticks(image, block):
     return image.reshape(rows, ticks // block, block).sum(2)
 
 
-def repeat_ticks(image, times):
+def repeat_ticks(image: SparseImage, times: int) -> SparseImage:
     """Stretch (H, W, C) to (H, W * times, C): every column becomes ``times`` columns that share its
     charge.
     """
@@ -29,7 +35,7 @@ def repeat_ticks(image, times):
     return in_order(np.stack([rows, columns], 1), values, (h, w * times, c))
 
 
-def pad(image, height, width, crop=False):
+def pad(image: SparseImage, height: int, width: int, crop: bool = False) -> SparseImage:
     """Centre an image on (height, width), as evenly as possible (the odd row or column goes to the
     high side).
 
@@ -47,7 +53,7 @@ def pad(image, height, width, crop=False):
     return SparseImage(coords[keep], image.values[keep], (height, width, c))
 
 
-def shrunk_shape(shape, size):
+def shrunk_shape(shape: Shape, size: int | None) -> Shape:
     """Shape of a square image (H, W, C) after ``shrink`` to ``size``; ValueError where size does
     not divide it.
     """
@@ -63,7 +69,7 @@ def shrunk_shape(shape, size):
     return (size, size, c)
 
 
-def shrink(image, shape):
+def shrink(image: SparseImage, shape: Shape) -> SparseImage:
     """Add up square blocks of pixels so that the image has ``shape`` (as from ``shrunk_shape``);
     charge is kept.
     """
@@ -74,7 +80,7 @@ def shrink(image, shape):
     return SparseImage.from_pixels(rows, columns, image.values, shape)
 
 
-def shrink_labels(labels, image, small):
+def shrink_labels(labels: np.ndarray, image: SparseImage, small: SparseImage) -> np.ndarray:
     """Return the labels uint8 (m,) of ``small``, which ``shrink`` made of ``image`` with pixel
     labels uint8 (n,): of each block the label with the largest sum of magnitudes of its pixels,
     IGNORED where none is known.
@@ -89,7 +95,7 @@ def shrink_labels(labels, image, small):
     return np.where(known.any(1), known.argmax(1), IGNORED).astype(np.uint8)
 
 
-def merge(images):
+def merge(images: Sequence[SparseImage]) -> SparseImage:
     """Add up images of one shape: a pixel is lit where it is in any of them."""
     if len(images) == 1:
         return images[0]
@@ -110,13 +116,13 @@ def _zero_background(image):
         )
 
 
-def in_order(coords, values, shape):
+def in_order(coords: np.ndarray, values: np.ndarray, shape: Shape) -> SparseImage:
     """SparseImage of pixels in any order, each given once: nothing is added up."""
     order = np.lexsort((coords[:, 1], coords[:, 0]))
     return SparseImage(coords[order], values[order], shape)
 
 
-def canvas_edge(shape, size=None):
+def canvas_edge(shape: Sequence[int], size: int | None = None) -> int:
     """Edge of the square that an image (H, W, C) is centred on: ``size`` times the smallest whole
     number that holds it.
 
@@ -130,14 +136,21 @@ def canvas_edge(shape, size=None):
     return size * -(-longest // size)
 
 
-def place(image, edge, size=None):
+def place(image: SparseImage, edge: int, size: int | None = None) -> SparseImage:
     """Centre an image on ``edge`` x ``edge`` and add up blocks of pixels until it is ``size`` x
     ``size``; charge is kept.
     """
     return shrink(pad(image, edge, edge), (size or edge, size or edge, image.shape[2]))
 
 
-def lit_pixels(rows, columns, values, shape, threshold=None, channel=0):
+def lit_pixels(
+    rows: Any,
+    columns: Any,
+    values: Any,
+    shape: Shape,
+    threshold: float | None = None,
+    channel: int = 0,
+) -> SparseImage:
     """SparseImage of the pixels of one plane, in any order, in ``channel``; those of 0, or below
     ``threshold``, are not lit.
     """

@@ -101,6 +101,8 @@ class Reader:
     #: own.
     _file: Any = None
     _is_closed = False
+    #: Edge of the square that images are centred on, 0 where they stay as they are.
+    _edge = 0
 
     def _begin(self, file: Any, prepare: Callable[..., None], *arguments: Any) -> None:
         """Keep the open ``file`` and call prepare(*arguments), which looks at its content; where
@@ -118,8 +120,9 @@ class Reader:
         """Set ``image_shape`` for images up to ``shape`` that are centred on a square and summed to
         ``size`` (see placement.place); ``_edge``: that of the square.
         """
-        self._edge, self._size = canvas_edge(shape, size), size
-        self.image_shape = (size or self._edge, size or self._edge, channels)
+        edge = canvas_edge(shape, size)
+        self._edge, self._size = edge, size
+        self.image_shape = (size or edge, size or edge, channels)
 
     def __len__(self) -> int:
         return len(self.labels)

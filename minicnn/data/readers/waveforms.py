@@ -6,6 +6,8 @@ subtracted, noise that the group has in common subtracted, ticks summed, and sam
 out of the channel's own noise.
 """
 
+from __future__ import annotations
+
 import zipfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -41,7 +43,7 @@ class Waveforms(Reader):
     name = "raw waveforms (.npy or .npz of 16-bit ADC counts, channel x tick)"
 
     @staticmethod
-    def recognizes(path):
+    def recognizes(path: str | Path) -> bool:
         path = Path(path)
         if not path.is_file():
             return False
@@ -55,16 +57,16 @@ class Waveforms(Reader):
 
     def __init__(
         self,
-        path,
-        key=None,
-        pedestal="median",
-        group=48,
-        tick_sum=None,
-        threshold=5.0,
-        bipolar=False,
-        noisy=10.0,
-        size=None,
-    ):
+        path: str | Path,
+        key: str | None = None,
+        pedestal: str = "median",
+        group: int = 48,
+        tick_sum: int | None = None,
+        threshold: float = 5.0,
+        bipolar: bool = False,
+        noisy: float = 10.0,
+        size: int | None = None,
+    ) -> None:
         self.path, self.class_names = Path(path), CLASSES
         if pedestal not in ("median", "mode"):
             raise ValueError(
@@ -86,7 +88,8 @@ class Waveforms(Reader):
             tick_sum,
             threshold,
         )
-        self.bipolar, self.noisy, self.notes = bipolar, noisy, {}
+        self.bipolar, self.noisy = bipolar, noisy
+        self.notes: dict[int, str] = {}
         with naming(self.path):
             self.keys = _keys(self.path)
             if key is not None and key not in self.keys:
@@ -171,7 +174,7 @@ class Waveforms(Reader):
         return coords, summed[coords[:, 0], coords[:, 1]]
 
 
-def noise(adc):
+def noise(adc: np.ndarray) -> np.ndarray:
     """Standard deviation (n,) of each row of (n, ticks) without its signals: of samples within 3 *
     1.4826 median deviations.
     """

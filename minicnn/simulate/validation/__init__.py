@@ -2,21 +2,24 @@
 by ``python -m minicnn validate``.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-from . import pixels, readout, showers, tracks
+from pathlib import Path
+from typing import Any
+
+from . import decays, pixels, readout, showers, tracks
 from .base import Check, Figure, Series, Validation
 
 #: Name -> (function, reference file that it needs or None), in the order of the page.
-VALIDATIONS = {
+VALIDATIONS: dict[str, tuple[Any, str | None]] = {
     "csda_range": (tracks.csda_range, None),
     "energy_loss": (tracks.energy_loss, None),
     "geant4_muon": (tracks.geant4_muon, "geant4_muon_100MeV_in_argon.h5"),
     "straggling": (tracks.straggling, None),
     "interaction_length": (tracks.interaction_length, None),
     "pion_ends": (tracks.pion_ends, None),
-    "branching": (showers.branching, None),
-    "michel_spectrum": (showers.michel_spectrum, None),
+    "branching": (decays.branching, None),
+    "michel_spectrum": (decays.michel_spectrum, None),
     "photon_attenuation": (showers.photon_attenuation, None),
     "conversion_length": (showers.conversion_length, None),
     "radiation_length": (showers.radiation_length, None),
@@ -39,7 +42,7 @@ VALIDATIONS = {
 __all__ = ["VALIDATIONS", "Check", "Figure", "Series", "Validation", "validate"]
 
 
-def validate(name, simulator, folder=None):
+def validate(name: str, simulator: Any, folder: str | Path | None = None) -> Validation:
     """Return the Validation of that name; FileNotFoundError where its reference file is not in
     ``folder``.
     """

@@ -1,7 +1,9 @@
 """What a validation is: a picture, and numbers beside their references."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,19 +16,21 @@ class Check(NamedTuple):
     """
 
     what: str
-    value: float
-    reference: float
-    tolerance: float
+    value: Any
+    reference: Any
+    tolerance: Any
     unit: str
     source: str
 
     @property
-    def holds(self):
+    def holds(self) -> bool:
         """Whether the number agrees."""
         return abs(self.value - self.reference) <= self.tolerance
 
 
-def relative(what, value, reference, fraction, unit, source):
+def relative(
+    what: str, value: Any, reference: Any, fraction: float, unit: str, source: str
+) -> Check:
     """Return a Check with a tolerance of ``fraction`` of its reference."""
     return Check(
         what, float(value), float(reference), abs(fraction * float(reference)), unit, source
@@ -39,8 +43,8 @@ class Series(NamedTuple):
     """
 
     label: str
-    x: np.ndarray
-    y: np.ndarray
+    x: Any
+    y: Any
     kind: str = "line"
     colour: int | None = None  # number in the colour cycle, where series belong together
 
@@ -71,7 +75,7 @@ class Validation:
     file: str = ""
 
 
-def histogram(values, bins, span):
+def histogram(values: Any, bins: int, span: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Return (edges, density) of a histogram, normalised to 1."""
     count, edges = np.histogram(values, bins, span)
     return edges, count / (len(values) * (edges[1] - edges[0]))

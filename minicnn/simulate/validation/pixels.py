@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.event import PIXEL_CLASSES
+from ...data.event import IGNORED, PIXEL_CLASSES
 from .. import detector, record
 from ..simulator import Simulator
 from .base import CENTRE, Check, Figure, Series, Validation
@@ -34,11 +34,11 @@ def pixel_classes(simulator: Any) -> Validation:
         charge, pixels, count = np.zeros(2), np.zeros(2), np.zeros(2)
         for i in range(EVENTS):
             event = source.simulate(i, pdg, momentum, CENTRE)
-            values, labels = event.image.values[:, 0], event.pixel_labels
-            assert labels is not None  # this simulator keeps the truth of pixels
+            values = event.image.values[:, 0]
+            labels = np.asarray(event.pixel_labels)
             for k in range(len(PIXEL_CLASSES)):
                 pixels[k] += values[labels == k].sum()
-            count += np.array([(labels > 1).sum(), event.image.nnz])
+            count += np.array([np.count_nonzero(labels == IGNORED), event.image.nnz])
             steps, _ = source.deposits(i, pdg, momentum, CENTRE)
             survival = [detector.survival(loss) for loss in steps[:, 4] / steps[:, 5]]
             classes = source._scratch.world.classes[: len(steps)]
@@ -60,7 +60,8 @@ def pixel_classes(simulator: Any) -> Validation:
     return Validation(
         "pixel_classes",
         "Classes of pixels",
-        f"Part of the charge of the image in pixels of the class shower, `Simulator(pixel_truth=True)`, "
+        "Part of the charge of the image in pixels of the class shower, "
+        "`Simulator(pixel_truth=True)`, "
         f"beside the part that shower particles freed, before the detector: {EVENTS} particles of "
         "each kind. Pixels where a delta ray or a Michel electron lies on its track have the class "
         f"of most charge. {max(ignored):.1%} of the pixels at most are ignored: noise made most of "

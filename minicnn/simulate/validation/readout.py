@@ -1,6 +1,10 @@
 """The detector: charge per wire, pulses, noise and what of an image is lit."""
 
+from __future__ import annotations
+
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +14,7 @@ from ..tiles import new_tiles
 from .base import Check, Figure, Series, Validation, histogram, relative
 
 
-def recombination(simulator):
+def recombination(simulator: Any) -> Validation:
     """Electrons that escape, at 273 V/cm."""
     loss = np.linspace(1, 25, 200)
     electrons = np.array(
@@ -35,19 +39,22 @@ def recombination(simulator):
         Figure(
             "dE/dx (MeV/cm)",
             "electrons per wire (thousand)",
-            [Series("simulated", loss, electrons), Series("reference", *zip(*table), "points")],
+            [
+                Series("simulated", loss, electrons),
+                Series("reference", [row[0] for row in table], [row[1] for row in table], "points"),
+            ],
         ),
         checks,
     )
 
 
-def mip_charge(simulator, n=20):
+def mip_charge(simulator: Any, n: int = 20) -> Validation:
     """Charge of a muon of 600 MeV/c on the wires that it crosses."""
     from ..simulator import Simulator
 
     quiet = Simulator(seed=simulator.seed, noise=0.0, threshold=0.01)
     area = quiet._pulses[0].sum(-1).mean()  # of one ADC count of charge
-    charge = []
+    charge: Any = []
     for i in range(n):
         image = quiet.simulate(
             i, pdg=13, momentum=600.0, position=(5.0, 0.0, 50.0), direction=(0.02, 0.0, 1.0)
@@ -93,7 +100,7 @@ def mip_charge(simulator, n=20):
     )
 
 
-def pulse_shape(simulator, path):
+def pulse_shape(simulator: Any, path: str | Path) -> Validation:
     """The pulse of a point charge against MicroBooNE's field response."""
     with np.load(path) as file:
         field = file["current"].sum(0).astype(float)  # over impact positions; samples of 0.1 us
@@ -136,7 +143,7 @@ def pulse_shape(simulator, path):
     )
 
 
-def correlation(stretches, most=6):
+def correlation(stretches: Any, most: Any = 6) -> Any:
     """Return the autocorrelation at 0 to ``most`` - 1 columns of (n, columns) stretches of noise of
     mean 0.
     """
@@ -147,7 +154,7 @@ def correlation(stretches, most=6):
     )
 
 
-def noise_image(simulator, plane=0):
+def noise_image(simulator: Any, plane: int = 0) -> Any:
     """Return (FULL, FULL) of noise alone, in every pixel."""
     tiles = new_tiles(detector.GRID_ROWS * detector.GRID_COLUMNS)
     for i in range(detector.GRID_ROWS):
@@ -160,7 +167,7 @@ def noise_image(simulator, plane=0):
     return grid.transpose(0, 2, 1, 3).reshape(geometry.FULL, geometry.FULL).astype(float)
 
 
-def quiet_stretches(adc, columns=39):
+def quiet_stretches(adc: Any, columns: Any = 39) -> Any:
     """Return, for each quiet collection wire of raw (channel, tick) ADC, (n, columns) of its noise
     of pairs of ticks.
     """
@@ -181,7 +188,7 @@ def quiet_stretches(adc, columns=39):
     return out
 
 
-def spectrum(stretches):
+def spectrum(stretches: Any) -> Any:
     """Return (frequency in MHz, amplitude in ADC per sqrt(MHz)) of stretches of pairs of ticks (1
     us).
     """
@@ -190,7 +197,7 @@ def spectrum(stretches):
     return np.fft.rfftfreq(stretches.shape[1]), np.sqrt(2 * power)
 
 
-def noise(simulator, path):
+def noise(simulator: Any, path: str | Path) -> Validation:
     """Noise against the quiet collection wires of a real run."""
     with np.load(path) as file:
         wires = quiet_stretches(file["Y_ch7728_7775"])
@@ -247,7 +254,7 @@ LENGTHS = {
 }
 
 
-def wire_noise(simulator):
+def wire_noise(simulator: Any) -> Validation:
     """Noise of induction wires by their length."""
     rows = noise_image(simulator, 1)[600:3000]
     rms, lengths = rows.std(1) / simulator.response.noise, geometry.wire_lengths(1)
@@ -279,7 +286,7 @@ def wire_noise(simulator):
     )
 
 
-def run_lengths(images):
+def run_lengths(images: Any) -> Any:
     """Return how many cells in a row, in time, are above 10 ADC, for every such run of some (wires,
     cells) images.
     """
@@ -287,7 +294,7 @@ def run_lengths(images):
     return np.concatenate([np.argwhere(e == -1)[:, 1] - np.argwhere(e == 1)[:, 1] for e in edges])
 
 
-def pulse_length(simulator, path, n=40):
+def pulse_length(simulator: Any, path: str | Path, n: int = 40) -> Validation:
     """How many cells a pulse lights against the real event."""
     from ..simulator import Simulator
 
@@ -310,7 +317,8 @@ def pulse_length(simulator, path, n=40):
     checks = [
         relative(
             "mean length of 2 to 5 cells",
-            *means,
+            means[0],
+            means[1],
             0.15,
             "cells of 3 us",
             "MicroBooNE Open Samples, run 7004, event 16552",
@@ -328,7 +336,7 @@ def pulse_length(simulator, path, n=40):
     )
 
 
-def lit_fractions(simulator, n=500):
+def lit_fractions(simulator: Any, n: int = 500) -> Validation:
     """What one particle of each class lights."""
     events = [simulator.read(i) for i in range(n)]
     lit = [
@@ -368,7 +376,7 @@ def lit_fractions(simulator, n=500):
     )
 
 
-def expected_noise_pixels(simulator):
+def expected_noise_pixels(simulator: Any) -> Any:
     """Return the mean number of noise pixels above threshold in an image of the collection
     plane.
     """

@@ -1,7 +1,12 @@
 """Charged tracks against Bethe, Landau, range tables and Geant4."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +27,7 @@ MASSES = {"mu": P.MUON, "pi": P.PION, "K": P.KAON}
 CODES = {"mu": 13, "pi": 211, "K": 321}
 
 
-def csda_range(simulator):
+def csda_range(simulator: Any) -> Validation:
     """Ranges of muons, pions and kaons against the table."""
     checks, series = [], []
     for colour, (name, table) in enumerate(RANGES.items()):
@@ -58,7 +63,9 @@ def csda_range(simulator):
     )
 
 
-def to_the_stop(simulator, pdg, momentum, n, direction=(0.0, 0.0, 1.0)):
+def to_the_stop(
+    simulator: Any, pdg: int, momentum: float, n: int, direction: Any = (0.0, 0.0, 1.0)
+) -> Iterator[np.ndarray]:
     """Yield the steps (k, 6) of primaries that stop, without those that decay or interact in
     flight.
     """
@@ -75,7 +82,7 @@ def to_the_stop(simulator, pdg, momentum, n, direction=(0.0, 0.0, 1.0)):
                 yield steps[: at[0] + 1]
 
 
-def restricted_loss(kinetic, mass):
+def restricted_loss(kinetic: Any, mass: Any) -> Any:
     """Return the mean loss in MeV/cm that stays on the track: Bethe's without the knock-on
     electrons above DELTA_CUT.
     """
@@ -91,7 +98,7 @@ def restricted_loss(kinetic, mass):
     return loss - material.XI / beta2 * (math.log(t_max / cut) - beta2 * (1 - cut / t_max))
 
 
-def energy_loss(simulator, n=150):
+def energy_loss(simulator: Any, n: int = 150) -> Validation:
     """dE/dx against residual range: what tells a K from a pi from a mu."""
     checks, series = [], []
     edges = np.geomspace(0.5, 60, 16)
@@ -121,11 +128,11 @@ def energy_loss(simulator, n=150):
                     "Bethe, PDG eq. 34.5",
                 )
             )
-        r = np.geomspace(0.5, 60, 80)
-        curve = [restricted_loss(float(np.interp(x, ranges, energies)), MASSES[name]) for x in r]
+        grid = np.geomspace(0.5, 60, 80)
+        curve = [restricted_loss(float(np.interp(x, ranges, energies)), MASSES[name]) for x in grid]
         middle = np.sqrt(edges[1:] * edges[:-1])
         series += [
-            Series(f"{name}, Bethe", r, np.array(curve), "line", colour),
+            Series(f"{name}, Bethe", grid, np.array(curve), "line", colour),
             Series(
                 f"{name}, simulated",
                 middle,
@@ -146,7 +153,7 @@ def energy_loss(simulator, n=150):
     )
 
 
-def geant4_muon(simulator, path, n=150):
+def geant4_muon(simulator: Any, path: str | Path, n: int = 150) -> Validation:
     """The muon of 100 MeV against Geant4's: its range, straggling and profile."""
     import h5py
 
@@ -212,7 +219,7 @@ def geant4_muon(simulator, path, n=150):
     )
 
 
-def straggling(simulator, n=150):
+def straggling(simulator: Any, n: int = 150) -> Validation:
     """Fluctuation of the loss in one wire's pitch against Landau."""
     steps = np.concatenate(
         [simulator.deposits(i, 13, 600.0, (128, 0, 50), (0, 0, 1.0))[0][:400] for i in range(n)]
@@ -258,7 +265,7 @@ def straggling(simulator, n=150):
     )
 
 
-def landau(x):
+def landau(x: Any) -> Any:
     """Return Landau's density 1/pi int_0^inf exp(-t ln t - x t) sin(pi t) dt by the trapezoidal
     rule; below -3.5 it is 0 (< 1e-4).
     """
@@ -267,7 +274,7 @@ def landau(x):
     return np.where(x[:, 0] < -3.5, 0.0, np.trapezoid(inner, t, axis=1) / np.pi)
 
 
-def interaction_length(simulator, n=300):
+def interaction_length(simulator: Any, n: int = 300) -> Validation:
     """How far pions of 600 MeV/c go before they interact."""
     ends, path = 0, 0.0
     reach = []
@@ -300,13 +307,15 @@ def interaction_length(simulator, n=300):
     )
 
 
-def pion_ends(simulator, n=2000):
+def pion_ends(simulator: Any, n: int = 2000) -> Validation:
     """How pions end, in all directions from anywhere in the TPC: without an interaction they look
     like muons.
     """
     grid = np.geomspace(30, 1100, 60)  # MeV/c, and the range of each
     ranges = np.array([material.csda_range(p, P.PION) for p in grid])
-    momenta, ends, in_flight = np.random.default_rng(1).uniform(100, 1000, n), [], []
+    momenta = np.random.default_rng(1).uniform(100, 1000, n)
+    ends: Any = []
+    in_flight: list[Any] = []
     for i, momentum in enumerate(momenta):
         _, truth = simulator.deposits(i, (211, -211)[i % 2], momentum)
         x, y, z = truth["end"][0]
