@@ -32,7 +32,7 @@ import peers_engines as engines
 from common import MOMENTUM, RATE, compared_scale, mpiexec, parser, record
 
 import minicnn as mc
-from minicnn.files import cpu_model
+from minicnn.files import cpu_model, write_json
 from minicnn.parallel import MODES, make_sync, threads_per_rank, world
 from minicnn.train.fit import train_step
 
@@ -178,9 +178,8 @@ def work(args, engine, rank):
     seconds = time.perf_counter() - start
     if rank == 0:
         np.savez(args.out / "moved.npz", **moved)
-    (args.out / f"rank-{rank}.json").write_text(
-        json.dumps({"losses": losses, "seconds": seconds, "memory": engines.peak_memory()})
-    )
+    result = {"losses": losses, "seconds": seconds, "memory": engines.peak_memory()}
+    write_json(args.out / f"rank-{rank}.json", result)
 
 
 def worker(args):

@@ -23,6 +23,7 @@ import tempfile
 import time
 
 import numpy as np
+import psutil
 from common import parser, record
 
 import minicnn as mc
@@ -35,8 +36,7 @@ def proportional_memory():
     """
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what earlier stores left in the heap goes back
-    with open("/proc/self/smaps_rollup") as file:
-        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    return psutil.Process().memory_full_info().pss
 
 
 def load(kind, comm, source, events):

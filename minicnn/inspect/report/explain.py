@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import display
+from .figures import save_figure
 
 if TYPE_CHECKING:
     from ...engine.model import Model
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 def _strongest(
     rows: np.ndarray, columns: np.ndarray, values: np.ndarray, region: Any
 ) -> np.ma.MaskedArray:
-    """Return the pixels of a region on at most display.CELLS x CELLS cells, each with the value that
-    is farthest from 0 in it; cells without a pixel are masked.
+    """Return the pixels of a region on at most display.CELLS x CELLS cells, each with the value in
+    it that is farthest from 0; cells without a pixel are masked.
     """
     top, bottom, left, right = region
     step = [max(1, -(-n // display.CELLS)) for n in (bottom - top, right - left)]
@@ -106,5 +107,5 @@ def draw_saliency(
     panels[1].set_title("gradient of the score")
     panels[2].set_title(f"occlusion, windows of {window} pixels")
     figure.suptitle(f"{names[target]}: predicted {scores[target]:.2f}")
-    figure.savefig(path)
+    save_figure(figure, path)
     return path

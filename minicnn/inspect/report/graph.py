@@ -6,6 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .figures import save_figure
+
 if TYPE_CHECKING:
     from ...engine.engine import Engine
 
@@ -23,7 +25,7 @@ def _rows(model: Engine) -> list[int]:
 
 
 def _columns(model: Engine, rows: list[int]) -> list[float]:
-    """Return the column of every node: a chain stays under its input, branches stand side by side."""
+    """Return the column of every node: chains stay under their input, branches side by side."""
     graph = model.graph
     columns: list[float] = []
     taken: dict[int, list[float]] = defaultdict(list)
@@ -56,9 +58,9 @@ def _arrow(source: tuple[float, float], target: tuple[float, float]) -> dict[str
 
 
 def draw_graph(model: Engine, path: str | Path) -> None:
-    """Write a picture of the model's graph to ``path`` (.png, .pdf, .svg): a box for every node with
-    its name, kind and output shape, inputs at the top. What learns is blue, what joins is orange,
-    frozen layers have a dashed border.
+    """Write a picture of the model's graph to ``path`` (.png, .pdf, .svg): a box for every node
+    with its name, kind and output shape, inputs at the top. What learns is blue, what joins is
+    orange, frozen layers have a dashed border.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
@@ -67,7 +69,7 @@ def draw_graph(model: Engine, path: str | Path) -> None:
     rows = _rows(model)
     columns = _columns(model, rows)
     size = WIDTH * (max(columns) + 1.3), HEIGHT * (max(rows) + 1.6)
-    figure = Figure(figsize=size)
+    figure = Figure(figsize=size, dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(-0.65, max(columns) + 0.65)
     axes.set_ylim(max(rows) + 0.8, -0.8)
@@ -97,4 +99,4 @@ def draw_graph(model: Engine, path: str | Path) -> None:
         axes.text(columns[i], rows[i] + 0.17, shape, ha="center", va="center", fontsize=7)
         for source in graph.sources[i]:
             axes.annotate("", **_arrow((columns[source], rows[source]), (columns[i], rows[i])))
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
