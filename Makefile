@@ -1,8 +1,9 @@
-# make microboone   the main job on 2 ranks: simulate, load, train, validate; results in runs/microboone
+# make microboone   the main job on 2 ranks: simulate, load, train, validate; into runs/microboone
 # make test         all tests, those on 2, 3 and 4 MPI ranks included
 # make lint         ruff: rules and format; mypy: types
 # make format       write all files in the format of the house
-# make gpu-check    on a machine with a GPU: the parity tests on the device, and its figures into benchmarks/results/ (docs/gpu.md)
+# make gpu-check    on a machine with a GPU: the parity tests on the device, and its figures into
+#                   benchmarks/results/ (docs/gpu.md)
 # make bench        the benchmarks that need nothing but this machine
 # Each sets up what it needs in $(VENV); only Python >= 3.11 and make are assumed.
 VENV   ?= .venv
@@ -14,7 +15,8 @@ BIN     = $(VENV)/bin
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.py pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "minicnn needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"minicnn needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
@@ -43,8 +45,9 @@ bench: install
 CUDA ?= 13
 gpu-check: install
 	$(BIN)/python -m pip install --quiet --editable ".[cuda$(CUDA)]"
-	MINICNN_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels/test_ops.py tests/kernels/test_kernels_cuda.py tests/engine/test_cuda_model.py $(ARGS)
+	MINICNN_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels/test_ops.py \
+		tests/kernels/test_kernels_cuda.py tests/engine/test_cuda_model.py $(ARGS)
 	$(BIN)/python benchmarks/gpu.py --cpu --json benchmarks/results
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

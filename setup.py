@@ -24,7 +24,7 @@ mpi = ["mpi4py>=4", "mpich>=4"]
 setup(
     name="minicnn",
     version=VERSION,
-    description="A from-scratch CNN engine for full-resolution LArTPC images, data-parallel over MPI",
+    description="A from-scratch CNN engine for full-resolution LArTPC images, parallel over MPI",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",

@@ -25,7 +25,9 @@ from minicnn.progress import say
 def main(comm):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=Formatter)
     arguments(parser)
-    parser.add_argument("--predict", type=Path, nargs="+", metavar="FILE", help="classify these")
+    parser.add_argument(
+        "--predict", type=Path, nargs="+", metavar="FILE", help="classify, not train"
+    )
     args = ordered(comm, parser.parse_args)
     recipe, options = ordered(comm, lambda: recipe_and_options(args))
     scoring = PredictOptions(options.out, options.weights, options.device, options.threads)

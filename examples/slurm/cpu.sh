@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Train on CPU nodes: one rank per 8 cores, bound to them.     sbatch examples/slurm/cpu.sh my_events.h5
-# Change --nodes; ranks x cores per rank = cores of a node, with no rank across a socket. The environment: docs/cluster.md.
+# Train on CPU nodes, one rank per 8 cores and bound to them:
+#     sbatch examples/slurm/cpu.sh my_events.h5
+# Change --nodes; ranks x cores per rank = cores of a node, with no rank across a socket. The
+# environment: docs/cluster.md.
 #SBATCH --job-name=minicnn
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=4
@@ -10,16 +12,20 @@
 #SBATCH --exclusive
 #SBATCH --output=%x-%j.log
 set -euo pipefail
-EVENTS=${1:?usage: sbatch examples/slurm/cpu.sh EVENTS [options of examples/microboone.py]}
+EVENTS=${1:?usage: sbatch examples/slurm/cpu.sh EVENTS [options of python -m minicnn train]}
 shift
 source "${VENV:-.venv}/bin/activate"
 export NUMBA_NUM_THREADS=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
-export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$HOME/.cache/minicnn}     # compiled once, read by all
-export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK                      # srun does not take it from sbatch by itself (Slurm 22.05 and later)
+# Kernels are compiled once and read by all.
+export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$HOME/.cache/minicnn}
+# srun does not take this from sbatch by itself (Slurm 22.05 and later).
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 OUT=runs/$SLURM_JOB_ID
 mkdir -p "$OUT"
 
 # Stops the job with the remedy on the first lines of its log where the set-up is wrong.
 srun --cpu-bind=cores python -m minicnn doctor "$EVENTS" --threads "$SLURM_CPUS_PER_TASK"
-srun --cpu-bind=cores python examples/microboone.py --events "$EVENTS" --threads "$SLURM_CPUS_PER_TASK" --ledger --out "$OUT" "$@"
-test -f "$OUT/run.json"                                             # written last: there if and only if the run is complete
+srun --cpu-bind=cores python -m minicnn train --events "$EVENTS" \
+    --threads "$SLURM_CPUS_PER_TASK" --ledger --out "$OUT" "$@"
+# Written last: it is there if and only if the run is complete.
+test -f "$OUT/run.json"

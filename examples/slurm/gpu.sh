@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Train on GPU nodes: one rank per GPU, with the cores nearest to it.     sbatch examples/slurm/gpu.sh my_events.h5
-# Needs a minicnn whose doctor says "cuda is usable" and pip install "minicnn[cuda12]" (or cuda13); change --nodes and the GPUs per node.
+# Train on GPU nodes, one rank per GPU, with the cores nearest to it:
+#     sbatch examples/slurm/gpu.sh my_events.h5
+# Needs pip install "minicnn[cuda12]" (or cuda13) and a doctor that says "cuda is usable"; change
+# --nodes and the GPUs per node.
 #SBATCH --job-name=minicnn-gpu
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
@@ -10,7 +12,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --output=%x-%j.log
 set -euo pipefail
-EVENTS=${1:?usage: sbatch examples/slurm/gpu.sh EVENTS [options of examples/microboone.py]}
+EVENTS=${1:?usage: sbatch examples/slurm/gpu.sh EVENTS [options of python -m minicnn train]}
 shift
 source "${VENV:-.venv}/bin/activate"
 export NUMBA_NUM_THREADS=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
@@ -22,5 +24,6 @@ mkdir -p "$OUT"
 
 # With --gpus-per-task every rank sees one GPU, its own, as cuda:0: the same --device for all.
 srun --gpu-bind=closest --cpu-bind=cores python -m minicnn doctor "$EVENTS" --device cuda
-srun --gpu-bind=closest --cpu-bind=cores python examples/microboone.py --events "$EVENTS" --device cuda --ledger --out "$OUT" "$@"
+srun --gpu-bind=closest --cpu-bind=cores python -m minicnn train --events "$EVENTS" \
+    --device cuda --ledger --out "$OUT" "$@"
 test -f "$OUT/run.json"

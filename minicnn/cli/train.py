@@ -51,7 +51,7 @@ def _event_arguments(group: Any) -> None:
 def _recipe_arguments(group: Any) -> None:
     add = group.add_argument
     rates = ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())
-    add("--epochs", type=positive_count)
+    add("--epochs", type=positive_count, help="passes over the training events")
     add("--batch-size", type=positive_count, help="events per step and rank")
     add(
         "--optimizer",
@@ -107,7 +107,7 @@ def _recipe_arguments(group: Any) -> None:
         help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed "
         "pixels)",
     )
-    add("--seed", type=int)
+    add("--seed", type=int, help="of weights, split, order, augmentation and simulated events")
 
 
 def _parallel_arguments(group: Any) -> None:

@@ -90,17 +90,19 @@ class Recipe:
     @property
     def rate(self) -> float:
         """The learning rate of the first steps after the warm-up, for one step's usual batch."""
-        return self.learning_rate or LEARNING_RATES[self.optimizer]
+        if self.learning_rate is None:
+            return LEARNING_RATES[self.optimizer]
+        return self.learning_rate
 
     @property
     def input_scale(self) -> float:
         """What pixels are multiplied by."""
-        return self.scale or input_scale(self.size)
+        return input_scale(self.size) if self.scale is None else self.scale
 
     @property
     def input_knee(self) -> float:
         """The ADC above which pixels are compressed."""
-        return self.knee or input_knee(self.size)
+        return input_knee(self.size) if self.knee is None else self.knee
 
     @property
     def epochs_with_shared_weights(self) -> int:
