@@ -19,6 +19,7 @@ from ..inspect import report, trace
 from ..inspect.report.ledger import LedgerReport
 from ..parallel.machine import peak_memory_bytes
 from ..progress import Meter, say
+from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
 from .recipe import ONE_VALIDATES_IN, SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe
@@ -223,8 +224,7 @@ class TrainingJob:
         if not (self.options.shared_store and self.comm):
             return store
         shared = data.NodeStore(store, self.comm)
-        plural = "s" * (shared.ranks > 1)
-        say(self.comm, f"{what} events shared by {shared.ranks} rank{plural} of each node")
+        say(self.comm, f"{what} events shared by {counted(shared.ranks, 'rank')} of each node")
         return shared
 
     # ----------------------------------------------------------------------------------- model
@@ -238,8 +238,7 @@ class TrainingJob:
         model.kernels.set_threads(self.threads)
         say(
             self.comm,
-            f"{self.ranks} rank{'s' * (self.ranks > 1)} x "
-            f"{self.threads} thread{'s' * (self.threads > 1)}, "
+            f"{counted(self.ranks, 'rank')} x {counted(self.threads, 'thread')}, "
             f"batch {self.recipe.batch_size} per rank, "
             f"{self.recipe.events_per_step(self.ranks)} events per step; sync: {self.options.sync}",
         )
@@ -255,8 +254,8 @@ class TrainingJob:
         if (model.input_shape, model.classes) != (source.image_shape, len(names)):
             raise ValueError(
                 f"{self.weights} takes images of {model.input_shape} in {model.classes} classes; "
-                f"the events have --size {self.recipe.size}, {self.recipe.planes} planes and "
-                f"{len(names)} classes"
+                f"the events have --size {self.recipe.size}, "
+                f"{counted(self.recipe.planes, 'plane')} and {len(names)} classes"
             )
         if model.class_names != names:
             if options.resume and model.class_names:
@@ -300,7 +299,7 @@ class TrainingJob:
             chosen.insert(1, LedgerReport(ledger, self.folder.path))
         model.fit(
             training,
-            validation_data=validation,
+            validation_data=validation if len(self.validation_events) else None,
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
             comm=self.comm,
@@ -315,27 +314,28 @@ class TrainingJob:
         self.history = table.rows
 
     def evaluate(self, model: Model, validation: Any) -> Any:
-        """Return the Evaluation of the validation events of all ranks."""
+        """Return the Evaluation of the validation events of all ranks, None without such events."""
+        if not len(self.validation_events):
+            return None
         return model.evaluate(validation, comm=self.comm)
 
     # -------------------------------------------------------------------------------- telling
     def report(self, result: Any) -> str:
         """Write curves, tables and last run.json, the mark of a complete run; print and return the
-        validation table.
+        validation table. ``result``: what ``evaluate`` returned.
         """
         memory = max(parallel.agree(self.comm, value=peak_memory_bytes())) / 2**20
         seconds = time.perf_counter() - self.started
-        table = report.talk_table(
-            result.score_sums, result.correct, result.counts, self.class_names
-        )
+        table = "no validation events"
+        if result is not None:
+            table = report.talk_table(
+                result.score_sums, result.correct, result.counts, self.class_names
+            )
         if self.rank:
             return table
         report.draw_history(self.history, self.folder.loss_curves)
-        atomic_write(self.folder.confusion("txt"), table + "\n")
-        report.write_confusion_csv(
-            self.folder.confusion("csv"), result.confusion, result.score_sums, self.class_names
-        )
-        report.draw_confusion(self.folder.confusion("png"), result.confusion, self.class_names)
+        if result is not None:
+            self._write_confusion(result, table)
         self.folder.finish(self._record(result, memory, seconds))
         say(
             self.comm,
@@ -343,6 +343,14 @@ class TrainingJob:
             f"results in {self.folder.path}/",
         )
         return table
+
+    def _write_confusion(self, result: Any, table: str) -> None:
+        folder, names = self.folder, self.class_names
+        atomic_write(folder.confusion("txt"), table + "\n")
+        report.write_confusion_csv(
+            folder.confusion("csv"), result.confusion, result.score_sums, names
+        )
+        report.draw_confusion(folder.confusion("png"), result.confusion, names)
 
     def _record(self, result: Any, memory: float, seconds: float) -> dict[str, Any]:
         """Return what run.json holds."""
@@ -366,6 +374,6 @@ class TrainingJob:
             "versions": machine.pop("versions"),
             "machine": machine,
             "epochs": self.history,
-            "loss": result.loss,
-            "accuracy": result.accuracy,
+            "loss": result.loss if result is not None else None,
+            "accuracy": result.accuracy if result is not None else None,
         }

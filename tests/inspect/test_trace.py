@@ -14,6 +14,7 @@ from helpers import MPI_CASES, mpi, random_batch, small_model
 from helpers.ledger import check_timeline
 from minicnn import trace
 from minicnn.inspect import report
+from minicnn.inspect.report.ledger import LedgerReport
 
 
 class Ticks:
@@ -236,6 +237,22 @@ def test_table():
     )
     assert re.search(r"decompress +20\.000 +20\.0 %  ██ +30\.000", text)
     assert "exposed communication 0.00 % of the step, waiting for the slowest rank 10.00 %" in text
+
+
+def test_a_report_that_cannot_be_written_does_not_cost_the_history(tmp_path, capsys):
+    ledger = trace.Ledger(detail=True)
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "new" / "folder", tmp_path / "file" / "folder"):
+        history = small_model().fit(
+            random_batch(4),
+            epochs=2,
+            ledger=ledger,
+            callbacks=[LedgerReport(ledger, folder)],
+        )
+        assert len(history.rows) == 2
+    assert (tmp_path / "new/folder/timeline.json").exists()
+    assert "file/folder could not be written" in capsys.readouterr().err
+    assert repr(ledger).startswith("Ledger of every part: 16 steps, 4 epochs, ")
 
 
 @pytest.mark.mpi

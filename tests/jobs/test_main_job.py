@@ -217,6 +217,26 @@ def test_predict(run):
     assert (folder / "out/run.json").exists()
 
 
+def test_predict_as_a_command(run, tmp_path):
+    folder, _ = run
+    model, events = folder / "out/model.safetensors", next((folder / "cache").glob("*.h5"))
+    options = ("--weights", model, "--device", "cpu", "--out", tmp_path)
+    done = mpi(2, "-m", "minicnn", "predict", events, *options)
+    assert done.returncode == 0 and "of 41 events of known class" in done.stdout, done.stderr
+    assert (tmp_path / "predictions.csv").exists()
+    assert load_model(model, device="reference").class_names == tuple(CLASSES)
+
+
+def test_without_validation_events(run, tmp_path):
+    folder, _ = run
+    events = next((folder / "cache").glob("*.h5"))
+    numbers = ("--train", 20, "--validation", 0, "--epochs", 1)
+    done = job("--events", events, *numbers, "--out", tmp_path)
+    assert done.returncode == 0 and "no validation events" in done.stdout, done.stderr
+    assert "nan" not in done.stdout and "validation loss" not in done.stdout
+    assert json.loads((tmp_path / "run.json").read_text())["accuracy"] is None
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="the real MicroBooNE event is not here")
 def test_predict_a_real_event(run):
     folder, _ = run
