@@ -54,7 +54,6 @@ setup(
             "nvidia-cuda-nvrtc>=13; sys_platform == 'linux'",
             "nvidia-cuda-nvrtc-cu12>=12.4; sys_platform == 'linux'",
         ],
-        "torch": ["torch>=2.6"],  # tests compare networks with it
         "root": ["uproot>=5"],  # larcv2 ROOT files
         "peers": [
             "torch>=2.6",
