@@ -23,7 +23,9 @@ def _rows(model: Engine) -> list[int]:
 
 
 def _columns(model: Engine, rows: list[int]) -> list[float]:
-    """Return the column of every node: a chain stays under its input, branches stand side by side."""
+    """Return the column of every node: a chain stays under its input, branches stand side
+    by side.
+    """
     graph = model.graph
     columns: list[float] = []
     taken: dict[int, list[float]] = defaultdict(list)
@@ -56,9 +58,9 @@ def _arrow(source: tuple[float, float], target: tuple[float, float]) -> dict[str
 
 
 def draw_graph(model: Engine, path: str | Path) -> None:
-    """Write a picture of the model's graph to ``path`` (.png, .pdf, .svg): a box for every node with
-    its name, kind and output shape, inputs at the top. What learns is blue, what joins is orange,
-    frozen layers have a dashed border.
+    """Write a picture of the model's graph to ``path`` (.png, .pdf, .svg): a box for every node
+    with its name, kind and output shape, inputs at the top. What learns is blue, what joins is
+    orange, frozen layers have a dashed border.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
