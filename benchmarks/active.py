@@ -9,8 +9,8 @@ The talk's network on events from empty over simulated tracks, single isolated p
 with weight packing and update, with zero_suppression="always", "never" and "auto". The time of
 every kernel, and of what follows it up to the next one, is counted for its block, so that each
 block has its own curve over its own fraction of lit cells. At the end the CROSSOVER for
-minicnn/suppression.py: the figure with which the measured events would cost least, relative to the
-cheapest choice for each of them.
+minicnn/engine/suppression/stage.py: the figure with which the measured events would cost least,
+relative to the cheapest choice for each of them.
 
 Both networks are compared on every event first: the same scores, bit for bit.
 """

@@ -11,7 +11,7 @@ computation hides, the best bucket.
    communication takes of it: starting, packing, reducing, waiting for what is left of it. "hidden"
    is how long reductions were under way beside the computation. Waiting for the slowest rank stands
    apart: brighter events, not communication.
-4. The same for bucket sizes; the last line is the one to set in minicnn/parallel/overlap.py.
+4. The same for bucket sizes; the last line is the one to set in minicnn/parallel/sync/overlap.py.
 
 Set MPIR_CVAR_POLLS_BEFORE_YIELD=1 for MPICH where there are more ranks than cores.
 """

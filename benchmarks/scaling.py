@@ -219,7 +219,7 @@ def loss(args, scale):
     loss per epoch.
 
     One process with all threads: N ranks of b events each compute the same as one rank of N * b
-    (tests/mpi_cases.py, equals_one_rank).
+    (tests/helpers/mpi_cases.py, equals_one_rank).
     """
     validation = args.loss_events // 5
     path = simulated(args, args.loss_events + validation)

@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+import os
 import sys
 
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import settings
 
 settings.register_profile("minicnn", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("minicnn")
+# Images that are made without checks are checked here, also in the processes that tests start.
+os.environ["MINICNN_CHECK_IMAGES"] = "1"
 
 
 @pytest.fixture

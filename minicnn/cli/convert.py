@@ -161,14 +161,14 @@ class Job:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
-        from ..data.ahead import ahead
+        from ..data.prefetch import ordered_map
 
         tasks = [numbers[first : first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME)]
         workers = min(self.args.processes, len(tasks))
         with ProcessPoolExecutor(
             workers, get_context("spawn"), _init_worker, (source, *self._recipe(source))
         ) as pool:
-            for some in ahead(_work, tasks, workers, pool):
+            for some in ordered_map(_work, tasks, workers, pool):
                 yield from some
 
     def _recipe(self, source):
@@ -293,7 +293,7 @@ def _prepared(reader, i, threshold, labels):
     except EventError as problem:
         return None, None, str(problem)
     if threshold is not None:
-        event = replace(event, image=_above(event.image, threshold))
+        event = _above(event, threshold)
     if labels is not None:
         event = replace(event, label=label_of(event.particles, labels))
     return event, getattr(reader, "notes", {}).get(i), None
@@ -310,15 +310,13 @@ def _work(numbers):
     return [_prepared(reader, i, threshold, labels) for i in numbers]
 
 
-def _above(image, threshold):
-    """The image without the pixels below ``threshold``."""
+def _above(event, threshold):
+    """The event without the pixels below ``threshold``, and without their labels."""
     import numpy as np
 
-    from ..data.sparse import SparseImage
-
+    image = event.image
     values = np.where(image.values >= threshold, image.values, np.float32(image.background))
-    lit = (values != image.background).any(1)
-    return SparseImage(image.coords[lit], values[lit], image.shape, image.background)
+    return event.with_pixels((values != image.background).any(1), values)
 
 
 def _label_map(text: str) -> tuple[dict[int, int], tuple[str, ...]]:

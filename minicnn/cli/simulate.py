@@ -66,6 +66,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw the noise of every pixel: slow, and files are much larger",
     )
+    add(
+        "--pixel-truth",
+        action="store_true",
+        help="keep what made the charge of each pixel, track or shower: for losses per pixel",
+    )
     add("--overwrite", action="store_true", help="replace the file if it exists")
 
 
@@ -98,6 +103,7 @@ def _run(args):
                 momentum=args.momentum,
                 dead_wires=args.dead_wires,
                 full_noise=args.full_noise,
+                pixel_truth=args.pixel_truth,
                 **_settings(args.set),
             ),
         )

@@ -8,9 +8,8 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from ..data.batches import as_dataset, batches
+from ..data.dataset import begin_epoch, epoch_order
 from ..engine.model import Model
 from ..inspect import trace
 from ..parallel import agree, as_comm, make_sync, threads_per_rank
@@ -201,12 +200,9 @@ class _Fit:
         options, train = self.options, self.train
         if isinstance(train, IterableData):
             return train.batches()
-        if hasattr(train, "epoch"):
-            train.epoch = epoch  # augmentation draws anew in every epoch
-        if hasattr(train, "order"):
-            order = train.order(options.seed, epoch, options.batch_size * options.accumulate)
-        else:
-            order = np.random.default_rng([options.seed, epoch, self.rank]).permutation(len(train))
+        begin_epoch(train, epoch)  # augmentation draws anew in every epoch
+        per_step = options.batch_size * options.accumulate
+        order = epoch_order(train, options.seed, epoch, self.rank, per_step)
         assert self.steps is not None
         steps = self.steps * options.accumulate
         return batches(train, order, options.batch_size, steps, options.prefetch)

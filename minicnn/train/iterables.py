@@ -55,9 +55,9 @@ class IterableData:
     def in_memory(self) -> ArrayDataset:
         """Return all batches as one data set, for validation."""
         found = list(self.batches())
-        x = [image for batch in found for image in batch[0]]
-        y = [target for batch in found for target in batch[1]]
-        return ArrayDataset(x, np.asarray(y))
+        joined = [[item for batch in found for item in batch[part]] for part in (0, 1)]
+        weights = np.concatenate([batch[2] for batch in found]) if len(found[0]) > 2 else None
+        return ArrayDataset(joined[0], joined[1], weights)
 
 
 def as_batch(batch: Any) -> tuple[Any, ...]:

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from parity import check_parity
 
+from helpers.parity import check_parity
 from minicnn.kernels import reference
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.source import read

@@ -11,7 +11,8 @@ from importlib import import_module
 import numba
 import numpy as np
 import pytest
-from parity import (
+
+from helpers.parity import (
     KINDS,
     arguments,
     backends,
@@ -27,7 +28,6 @@ from parity import (
     upstream,
     wide,
 )
-
 from minicnn.kernels import cpu, reference
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.backend import Backend

@@ -1,57 +1,23 @@
-"""Layers: thin descriptions of what an op needs over the kernels of a backend; see base.py."""
+"""Layers: thin descriptions of what an op needs over the kernels of a backend; see base.py.
 
-from .activation import (
-    ELU,
-    GELU,
-    Activation,
-    Dropout,
-    LeakyReLU,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    SpatialDropout2D,
-    Tanh,
-)
-from .base import REGISTRY, Context, Layer, Parameter
-from .conv import Conv2D, Conv2DTranspose, DepthwiseConv2D
-from .dense import Dense, Flatten
-from .merge import Add, Concatenate, Cropping2D, UpSampling2D, ZeroPadding2D
-from .norm import BatchNormalization, LayerNormalization
-from .pooling import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
+A module here says in its ``__all__`` which of its names are public; they are ``mc.<name>`` then.
+"""
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "REGISTRY",
-    "Activation",
-    "Add",
-    "AveragePooling2D",
-    "BatchNormalization",
-    "Concatenate",
-    "Context",
-    "Conv2D",
-    "Conv2DTranspose",
-    "Cropping2D",
-    "Dense",
-    "DepthwiseConv2D",
-    "Dropout",
-    "Flatten",
-    "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D",
-    "Layer",
-    "LayerNormalization",
-    "LeakyReLU",
-    "MaxPooling2D",
-    "Parameter",
-    "ReLU",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softplus",
-    "SpatialDropout2D",
-    "Tanh",
-    "UpSampling2D",
-    "ZeroPadding2D",
-]
+from . import activation, base, conv, dense, merge, norm, pooling
+from .activation import *  # noqa: F403
+from .base import *  # noqa: F403
+from .base import REGISTRY as REGISTRY
+from .conv import *  # noqa: F403
+from .dense import *  # noqa: F403
+from .merge import *  # noqa: F403
+from .norm import *  # noqa: F403
+from .pooling import *  # noqa: F403
+
+__all__: list[str] = []
+__all__ += activation.__all__
+__all__ += base.__all__
+__all__ += conv.__all__
+__all__ += dense.__all__
+__all__ += merge.__all__
+__all__ += norm.__all__
+__all__ += pooling.__all__

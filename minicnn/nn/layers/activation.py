@@ -9,6 +9,21 @@ import numpy as np
 from ...kernels.types import Array, Shape
 from .base import Context, Layer, image_shape
 
+__all__ = [
+    "ELU",
+    "GELU",
+    "Activation",
+    "Dropout",
+    "LeakyReLU",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "SpatialDropout2D",
+    "Tanh",
+]
+
 
 class ELU(Layer):
     """y = x where x > 0, else alpha (e^x - 1)  (Clevert et al. 2015)."""

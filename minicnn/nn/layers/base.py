@@ -32,6 +32,8 @@ from ..initializers import Initializer
 if TYPE_CHECKING:
     from ..graph import Node
 
+__all__ = ["Context", "Layer", "Parameter"]
+
 #: Layer classes by name: how a model file finds them.
 REGISTRY: dict[str, type[Layer]] = {}
 

@@ -9,6 +9,8 @@ from ...kernels import shapes
 from ...kernels.types import Array, Pair, Shape
 from .base import Context, Layer, Parameter, image_shape, positive_integer
 
+__all__ = ["Conv2D", "Conv2DTranspose", "DepthwiseConv2D"]
+
 
 class Conv2D(Layer):
     """2-D convolution (cross-correlation, as Keras) with ``filters`` outputs per position.

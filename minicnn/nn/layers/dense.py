@@ -8,6 +8,8 @@ from typing import Any
 from ...kernels.types import Array, Shape
 from .base import Context, Layer, Parameter, label, positive_integer
 
+__all__ = ["Dense", "Flatten"]
+
 
 class Flatten(Layer):
     """(H, W, C) -> (H * W * C,), row-major."""

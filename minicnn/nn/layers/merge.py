@@ -9,6 +9,8 @@ from ...kernels import shapes
 from ...kernels.types import Array, Pair, Shape
 from .base import Context, Layer, image_shape, label
 
+__all__ = ["Add", "Concatenate", "Cropping2D", "UpSampling2D", "ZeroPadding2D"]
+
 
 class Add(Layer):
     """The sum of inputs of one shape: a residual connection (He et al. 2016)."""

@@ -10,6 +10,8 @@ import numpy as np
 from ...kernels.types import Array, Shape
 from .base import Context, Layer, Parameter
 
+__all__ = ["BatchNormalization", "LayerNormalization"]
+
 
 class BatchNormalization(Layer):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, per channel  (Ioffe, Szegedy 2015).

@@ -8,6 +8,8 @@ from ...kernels import shapes
 from ...kernels.types import Array, Pair, Shape
 from .base import Context, Layer, image_shape
 
+__all__ = ["AveragePooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "MaxPooling2D"]
+
 
 class _Pooling2D(Layer):
     def __init__(self, pool_size: Pair = 2, strides: Pair | None = None, **options: Any) -> None:

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ...data.pixel_classes import IGNORED
 from ...kernels.types import Array, Shape
 from .base import Loss, LossResult
 from .evaluation import Evaluation
-
-#: Label of a pixel that does not count.
-IGNORED = 255
 
 
 class PixelEvaluation(Evaluation):
