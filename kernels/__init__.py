@@ -11,6 +11,8 @@ nothing.
 
 import importlib
 
+from .types import Kernels
+
 BACKENDS = {
     "reference": ".reference",
     "cpu": ".cpu",
@@ -19,7 +21,7 @@ BACKENDS = {
 }
 
 
-def get_backend(name):
+def get_backend(name: str) -> Kernels:
     """Return the backend ``name``, a module or an object with the ops; raises ValueError for an
     unknown name and RuntimeError where it cannot run here.
     """

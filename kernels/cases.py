@@ -36,16 +36,16 @@ def _any_shape(rng):
     return tuple(int(i) for i in rng.integers(1, 9, rng.integers(1, 5)))
 
 
-def elementwise(rng, **more):
+def elementwise(rng: np.random.Generator, **more: Any) -> Arguments:
     return {"x": _floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 30.0])), **more}
 
 
-def dropout(rng):
+def dropout(rng: np.random.Generator) -> Arguments:
     x = _floats(rng, *_any_shape(rng))
     return {"x": x, "keep": (rng.random(x.shape) < 0.7).astype(np.float32), "rate": 0.3}
 
 
-def activation(rng):
+def activation(rng: np.random.Generator) -> Arguments:
     from .reference.activations import ACTIVATIONS  # which imports the table of ops
 
     names = tuple(ACTIVATIONS)
@@ -63,7 +63,7 @@ def _geometry(rng, dilated=True):
     return shape, kernel, stride, padding, dilation
 
 
-def conv2d(rng):
+def conv2d(rng: np.random.Generator) -> Arguments:
     shape, kernel, stride, padding, dilation = _geometry(rng)
     ci, co = shape[3], int(rng.choice([1, 2, 5, 8, 17, 33, 70]))
     if rng.random() < 0.3:
@@ -78,7 +78,7 @@ def conv2d(rng):
     }
 
 
-def depthwise(rng):
+def depthwise(rng: np.random.Generator) -> Arguments:
     shape, kernel, stride, padding, dilation = _geometry(rng)
     each = int(rng.choice([1, 1, 2, 3]))
     return {
@@ -91,7 +91,7 @@ def depthwise(rng):
     }
 
 
-def transpose(rng):
+def transpose(rng: np.random.Generator) -> Arguments:
     shape, kernel, stride, _, _ = _geometry(rng, dilated=False)
     co = int(rng.choice([1, 2, 5, 17]))
     return {
@@ -103,44 +103,44 @@ def transpose(rng):
     }
 
 
-def pool(rng):
+def pool(rng: np.random.Generator) -> Arguments:
     shape = _image(rng, largest=20, channels=20)
     size = tuple(int(rng.integers(1, min(18, s) + 1)) for s in shape[1:3])
     stride = None if rng.random() < 0.5 else _pair(rng, 4)
     return {"x": _floats(rng, *shape), "size": size, "stride": stride}
 
 
-def image_case(rng):
+def image_case(rng: np.random.Generator) -> Arguments:
     return {"x": _floats(rng, *_image(rng, largest=30, channels=20))}
 
 
-def many_positions(rng):
+def many_positions(rng: np.random.Generator) -> Arguments:
     """More of them than a task or a chunk has."""
     if rng.random() < 0.5:
         return image_case(rng)
     return {"x": _floats(rng, 1, *(int(i) for i in rng.integers(60, 80, 2)), 3)}
 
 
-def upsample(rng):
+def upsample(rng: np.random.Generator) -> Arguments:
     return {"x": _floats(rng, *_image(rng, channels=20)), "size": _pair(rng, 4)}
 
 
-def rows(rng, least=1, mean=0.0):
+def rows(rng: np.random.Generator, least: int = 1, mean: float = 0.0) -> np.ndarray:
     axes = rng.integers(least, 5)
     shape = *rng.integers(1, 12, axes - 1), rng.integers(1, 40)
     return _floats(rng, *(int(i) for i in shape)) + np.float32(mean)
 
 
-def moments(a):
+def moments(a: Arguments) -> Arguments:
     flat = np.asarray(a["x"], np.float64).reshape(-1, a["x"].shape[-1])
     return {**a, "mean": flat.mean(0), "variance": flat.var(0)}
 
 
-def channel_moments(rng):
+def channel_moments(rng: np.random.Generator) -> Arguments:
     return {"x": rows(rng, least=2, mean=rng.choice([0.0, 1000.0]))}
 
 
-def normalize(rng):
+def normalize(rng: np.random.Generator) -> Arguments:
     x = rows(rng, least=2, mean=rng.choice([0.0, 10.0]))
     batch = bool(rng.random() < 0.6)
     a = {
@@ -156,13 +156,13 @@ def normalize(rng):
     return {**a, "mean": rng.standard_normal(c), "variance": rng.random(c) + 0.1}
 
 
-def layer_norm(rng):
+def layer_norm(rng: np.random.Generator) -> Arguments:
     x = rows(rng)
     c = x.shape[-1]
     return {"x": x, "gamma": _floats(rng, c), "beta": _floats(rng, c), "epsilon": 1e-2}
 
 
-def block(rng):
+def block(rng: np.random.Generator) -> Arguments:
     shape, kernel, _, padding, _ = _geometry(rng, dilated=False)
     ci, co = shape[3], int(rng.choice([1, 3, 10, 33, 64]))
     size = conv_output(shape, (*kernel, ci, co), (1, 1), padding)[1:3]
@@ -176,7 +176,7 @@ def block(rng):
     }
 
 
-def dense(rng):
+def dense(rng: np.random.Generator) -> Arguments:
     n, inputs, outputs = (int(rng.integers(1, most)) for most in (5, 700, 40))
     return {
         "x": _floats(rng, n, inputs),
@@ -185,7 +185,7 @@ def dense(rng):
     }
 
 
-def cross_entropy(rng):
+def cross_entropy(rng: np.random.Generator) -> Arguments:
     n, classes = int(rng.integers(1, 40)), int(rng.integers(2, 9))
     return {
         "logits": _floats(rng, n, classes, scale=9),
@@ -193,7 +193,7 @@ def cross_entropy(rng):
     }
 
 
-def sgd(rng):
+def sgd(rng: np.random.Generator) -> Arguments:
     size = int(rng.integers(1, 20_000))
     return {
         **{name: _floats(rng, size) for name in ("w", "dw", "velocity")},
@@ -205,7 +205,7 @@ def sgd(rng):
     }
 
 
-def adam(rng):
+def adam(rng: np.random.Generator) -> Arguments:
     size = int(rng.integers(1, 20_000))
     return {
         **{name: _floats(rng, size) for name in ("w", "dw", "mean")},
@@ -218,7 +218,7 @@ def adam(rng):
     }
 
 
-def finite(rng):
+def finite(rng: np.random.Generator) -> Arguments:
     a = _floats(rng, int(rng.integers(1, 30_000)))
     if rng.random() < 0.6:
         a[rng.integers(a.size)] = rng.choice([np.nan, np.inf, -np.inf])
@@ -239,25 +239,25 @@ def _positions(rng):
     return {"x": x, "at": at, "values": _floats(rng, len(at), x.shape[3])}, classes
 
 
-def lit_pixels(rng):
+def lit_pixels(rng: np.random.Generator) -> Arguments:
     return {"x": _lit(rng)}
 
 
-def take_pixels(rng):
+def take_pixels(rng: np.random.Generator) -> Arguments:
     a, _ = _positions(rng)
     return {"x": a["x"], "at": a["at"]}
 
 
-def put_pixels(rng):
+def put_pixels(rng: np.random.Generator) -> Arguments:
     return _positions(rng)[0]
 
 
-def class_sums(rng):
+def class_sums(rng: np.random.Generator) -> Arguments:
     a, classes = _positions(rng)
     return {"values": a["values"], "at": a["at"], "classes": classes, "pairs": (3, 2)}
 
 
-def cells(rng):
+def cells(rng: np.random.Generator) -> Arguments:
     x = _lit(rng)
     kernel, pool = (tuple(int(i) for i in rng.integers(1, 5, 2)) for _ in range(2))
     shape = conv_output(x.shape, (*kernel, x.shape[3], 1), (1, 1), "same")
@@ -266,19 +266,19 @@ def cells(rng):
     return {"x": x, "cells": cells, "kernel": kernel, "pool": pool, "padding": "same"}
 
 
-def active_cells(rng):
+def active_cells(rng: np.random.Generator) -> Arguments:
     a = cells(rng)
     at = np.argwhere((a["x"][0] != 0).any(-1)).astype(np.int32)
     return {"active": at, "x_shape": a["x"].shape, "kernel": a["kernel"], "pool": a["pool"]}
 
 
-def fill_windows(rng):
+def fill_windows(rng: np.random.Generator) -> Arguments:
     a = cells(rng)
     classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), a["x"].shape[1:3]))
     return {**a, "values": _floats(rng, 3, 2, a["x"].shape[3]), "classes": classes}
 
 
-def block_cells(rng):
+def block_cells(rng: np.random.Generator) -> Arguments:
     a = cells(rng)
     kernel, ci, co = a.pop("kernel"), a["x"].shape[3], int(rng.choice([3, 10, 33]))
     return {

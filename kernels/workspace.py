@@ -1,8 +1,13 @@
 """Buffers that a kernel keeps between calls, owned by the caller and passed as ``work``."""
 
+from collections.abc import Callable, Hashable
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from .types import Shape
 
 
 class Workspace:
@@ -22,7 +27,7 @@ class Workspace:
         self.kept = {}
         self.parts = {}
 
-    def part(self, name):
+    def part(self, name: str) -> "Workspace":
         """Return the workspace of one of several ops that share this call site; it expires with
         this one. Two ops on one workspace would take each other's packed weights for their own.
         """
@@ -30,7 +35,9 @@ class Workspace:
             self.parts[name] = Workspace(self.timed)
         return self.parts[name]
 
-    def buffer(self, name, shape, dtype=np.float32, fill=None):
+    def buffer(
+        self, name: str, shape: Shape, dtype: DTypeLike = np.float32, fill: float | None = None
+    ) -> Any:
         """Return the array ``name``; it is (re)made when shape or dtype change and then filled with
         ``fill`` if given.
         """
@@ -40,14 +47,14 @@ class Workspace:
             self.buffers[name] = array
         return array
 
-    def once(self, name, make):
+    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """Return the value of ``make()``, computed at most once between two calls of ``expire``."""
         if name not in self.values:
             with self.timed():
                 self.values[name] = make()
         return self.values[name]
 
-    def keep(self, name, key, make):
+    def keep(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
         """Return the value of ``make()``, computed only where ``key`` is not that of the last call
         with this name.
         """
@@ -55,13 +62,13 @@ class Workspace:
             self.kept[name] = key, make()
         return self.kept[name][1]
 
-    def expire(self):
+    def expire(self) -> None:
         """Forget what was derived from the weights."""
         self.values.clear()
         for part in self.parts.values():
             part.expire()
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes held by the buffers."""
         return sum(a.nbytes for a in self.buffers.values())

@@ -16,10 +16,10 @@ from .checks import buffer, check_float32, check_shape
 from .elementary import activate
 from .jit import aligned_empty, jit, parallel
 from .pack import packed, split
-from .positions import distinct_positions, every, span
+from .positions import Positions, distinct_positions, every, span
 from .rows import NEIGHBOURS, STRIDES, deinterleave, prefetch_for_write, transpose
 from .tile import CHANNELS, LANES, MAX_PIXELS, VECTORS, cells_tile, listed_tile, max_of_rows
-from .windows import address, windows
+from .windows import Windows, address, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
 LOWEST = np.float32(-np.inf)
@@ -180,7 +180,7 @@ def _cells(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks,
                     argmax[t + lane, c] = where[c, lane]
 
 
-def few_channels(co):
+def few_channels(co: int) -> bool:
     """Whether lanes of channels would leave more than a quarter of them empty."""
     return 4 * co < 3 * LANES * -(-co // LANES)
 
@@ -241,12 +241,22 @@ def conv2d_block(
     return y, argmax
 
 
-def run_block(listed, positions, w, b, pool, alpha, y, argmax, work):
+def run_block(
+    listed: Windows,
+    positions: Positions,
+    w: Array,
+    b: Array,
+    pool: tuple[int, int],
+    alpha: float,
+    y: Array,
+    argmax: Array,
+    work: Workspace | None,
+) -> None:
     """Run the block over the Windows ``listed``, at least at the listed positions of each, into the
     rows of y and argmax (windows, C_out).
     """
     kh, kw, ci, co = w.shape
-    alpha = np.float32(alpha)
+    alpha = np.float32(alpha)  # type: ignore[assignment]  # what compiled code takes
     if few_channels(co):
         weights = packed(work, "cells", w, 1, CHANNELS)
         _cells(

@@ -18,7 +18,7 @@ from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
 from .rows import MAX_ROWS, MOST_ROWS, QUADS, add_rows, patches, transpose
 from .tile import LANES, MAX_VECTORS
-from .windows import address, windows
+from .windows import Windows, address, windows
 
 CHUNK = 256  # cells summed in float32 before the sum goes to float64
 PIECE = (
@@ -336,7 +336,7 @@ def _turn(w, out):
                     to[i] = square[c, i]
 
 
-def turned_weights(w, work):
+def turned_weights(w: Array, work: Workspace | None) -> Array:
     """Return w as (C_out, KH, KW * C_in padded), once per weight update where there is a Workspace."""
     kh, kw, ci, co = w.shape
 
@@ -349,7 +349,17 @@ def turned_weights(w, work):
     return cached_until_update(work, "turned", turn)
 
 
-def add_dw(listed, dy, y, argmax, alpha, pool, kernel, dw, db):
+def add_dw(
+    listed: Windows,
+    dy: Array,
+    y: Array,
+    argmax: Array,
+    alpha: float,
+    pool: tuple[int, int],
+    kernel: tuple[int, int, int],
+    dw: Array,
+    db: Array,
+) -> None:
     """Add the weight gradients of the Windows ``listed``, for dy, y, argmax (cells, C_out) and
     kernel (KH, KW, C_in).
     """

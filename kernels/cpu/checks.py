@@ -3,12 +3,15 @@ its compiled loops run.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..types import Array, Shape
+from ..workspace import Workspace
 
 
 def empty(shape: Shape, dtype: Any = np.float32) -> Array:
@@ -47,7 +50,7 @@ def set_threads(n: int) -> None:
     numba.set_num_threads(int(n))
 
 
-def check_float32(op, **arrays):
+def check_float32(op: str, **arrays: Array) -> Any:
     """Return the arrays C-contiguous (and writable in type: one compiled version each); TypeError
     where one is not float32.
     """
@@ -63,7 +66,7 @@ def check_float32(op, **arrays):
     return out[0] if len(out) == 1 else out
 
 
-def as_contiguous(a):
+def as_contiguous(a: Array) -> Array:
     """Return ``a`` C-contiguous; a read-only array is seen through a writable view, which spares a
     second compilation.
     """
@@ -81,13 +84,13 @@ class _Memory:
         self.__array_interface__ = dict(a.__array_interface__, data=(a.ctypes.data, False))
 
 
-def check_shape(op, name, a, shape):
+def check_shape(op: str, name: str, a: Array, shape: Shape) -> None:
     """Raise ValueError unless ``a`` has this shape."""
     if tuple(a.shape) != tuple(shape):
         raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(a.shape)}")
 
 
-def gradient_target(op, name, a, shape):
+def gradient_target(op: str, name: str, a: Array | None, shape: Shape) -> Array:
     """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
     if a is None:
         return np.zeros(shape, np.float32)
@@ -103,7 +106,7 @@ def gradient_target(op, name, a, shape):
     return a
 
 
-def aligned(shape, dtype=np.float32, empty=False):
+def aligned(shape: Shape, dtype: DTypeLike = np.float32, empty: bool = False) -> Array:
     """Return zeros whose first element starts a cache line: a vector that crosses two lines takes
     twice as long to load.
 
@@ -115,7 +118,13 @@ def aligned(shape, dtype=np.float32, empty=False):
     return room[start : start + size].view(dtype).reshape(shape)
 
 
-def buffer(work, name, shape, dtype=np.float32, fill=None):
+def buffer(
+    work: Workspace | None,
+    name: str,
+    shape: Shape,
+    dtype: DTypeLike = np.float32,
+    fill: float | None = None,
+) -> Array:
     """Return an array from the start of a cache line: the first part of work's buffer ``name``, or
     a new one where there is no Workspace.
 
@@ -130,7 +139,7 @@ def buffer(work, name, shape, dtype=np.float32, fill=None):
     return room[:size].view(dtype).reshape(shape)
 
 
-def cached_until_update(work, name, make):
+def cached_until_update(work: Workspace | None, name: str, make: Callable[[], Any]) -> Any:
     """Return ``make()``, from work if it was computed since the last weight update."""
     return make() if work is None else work.once(name, make)
 

@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
-from ..types import Array, Pair
+from ..types import Array, Pads, Pair
 from ..workspace import Workspace
 from .checks import aligned, buffer, check_float32, check_shape, gradient_target
 from .jit import parallel, tasks, threaded
@@ -25,7 +25,9 @@ def _copy_strided(x, out, top, left, sh, sw):
                 out[e, top + i * sh, left + j * sw, k] = x[e, i, j, k]
 
 
-def padded(x, pads, work, name, spread=(1, 1)):
+def padded(
+    x: Array, pads: Pads, work: Workspace | None, name: str, spread: tuple[int, int] = (1, 1)
+) -> Array:
     """Return x with a border of zeros; with ``spread`` (sh, sw) also sh - 1 zero rows and sw - 1
     zero columns between its pixels (transposed convolution). The buffer is kept in ``work``: its
     zeros are made once and never written.
@@ -138,7 +140,7 @@ def _whole_vectors(dy, work):
     return out
 
 
-def spread_taps(w, dilation):
+def spread_taps(w: Array, dilation: tuple[int, int]) -> Array:
     """Return w with its taps ``dilation`` apart and zeros between them: the tile runs over
     neighbouring pixels, and a product with 0 changes no sum. It multiplies the arithmetic by the
     product of both dilations.
@@ -321,7 +323,7 @@ def _chunk_sums(a, sums):
             sums[task, c] = part[c]
 
 
-def channel_sums(a):
+def channel_sums(a: Array) -> Array:
     """Return the sums of a (positions, C) over positions, float64: chunks of 256 in float32, added
     in order.
     """

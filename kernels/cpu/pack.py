@@ -7,11 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from ..types import Array
+from ..workspace import Workspace
 from .checks import buffer, cached_until_update
 from .jit import tasks, threaded
 
 
-def split(size, most):
+def split(size: int, most: int) -> np.ndarray:
     """Return the sizes of as few groups as possible of at most ``most``, as equal as possible:
     split(7, 6) = [4, 3].
     """
@@ -32,7 +34,9 @@ class PackedWeights(NamedTuple):
     width: np.ndarray
 
 
-def pack(w, unit, sizes, work=None, name="weights"):
+def pack(
+    w: Array, unit: int, sizes: Array, work: Workspace | None = None, name: str = "weights"
+) -> PackedWeights:
     """Pack w (KH, KW, C_in, C_out) for tiles whose columns, a number in ``sizes``, are ``unit``
     channels each (LANES or 1). ``name`` is that of the buffer in ``work``: each packing that is kept
     has its own, also where several have the same size (the weights of C channels to C, and turned).
@@ -61,6 +65,6 @@ def _pack(w, start, width, out):
                     to[c] = line[c]
 
 
-def packed(work, name, w, unit, sizes):
+def packed(work: Workspace | None, name: str, w: Array, unit: int, sizes: Array) -> PackedWeights:
     """Return pack(w, unit, sizes), once per weight update where there is a Workspace."""
     return cached_until_update(work, name, lambda: pack(w, unit, sizes, work, name))

@@ -10,15 +10,20 @@ outputs of a cell see background only and equal one another: one of each group g
 A list of positions has two arrays, ``first`` (cells + 1,) int64 and ``where`` uint8: those of cell
 t are where[first[t]:first[t + 1]], in rising order. With an empty ``first``, ``where`` is meant for
 every cell.
-
 """
+
+from typing import TypeAlias
 
 import numpy as np
 
 from ..shapes import conv_output, conv_padding, pool_output
+from ..types import Array, Shape
+from ..workspace import Workspace
 from .checks import buffer
 from .jit import POSITIVE, jit
 
+#: A list of positions: (first, where).
+Positions: TypeAlias = tuple[np.ndarray, np.ndarray]
 NO_CELLS = np.empty(0, np.int64)
 
 
@@ -28,7 +33,7 @@ def span(first, where, t):
     return (first[t], first[t + 1]) if first.size else (0, where.size)
 
 
-def every(pool):
+def every(pool: tuple[int, int]) -> Positions:
     """Return the list that has all positions."""
     return NO_CELLS, np.arange(pool[0] * pool[1]).astype(np.uint8)
 
@@ -101,7 +106,15 @@ def _changed(at, cells, h, oh, ph, pw, kh, kw, top, left, rows, columns, index, 
     return many
 
 
-def changed_positions(changed, cells, x_shape, kernel, pool, padding, work):
+def changed_positions(
+    changed: tuple[Array, Array, Array],
+    cells: Array,
+    x_shape: Shape,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str,
+    work: Workspace | None,
+) -> Positions:
     """Return the list for ``cells`` (m, 2) of x (N, H, W, C): see conv2d_block_cells."""
     at, rows, columns = changed
     (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)

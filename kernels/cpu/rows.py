@@ -6,6 +6,8 @@ transpose, deinterleave    windows side by side, one to a lane
 prefetch_for_write         memory that will soon be written
 """
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -15,7 +17,7 @@ from .jit import jit
 from .tile import F32, I32, I64, LANES, MAX_VECTORS, Emit
 
 
-def vectors_of(floats, lanes):
+def vectors_of(floats: int, lanes: int) -> list[tuple[int, int]]:
     """Return (offset, lanes) of the vectors that cover ``floats``: full ones, then the smallest
     power of 2 that covers the rest.
     """
@@ -24,7 +26,7 @@ def vectors_of(floats, lanes):
     return full + [(lanes * len(full), next(n for n in (4, 8, 16) if n >= rest))] * (rest > 0)
 
 
-def make_patches(max_rows, quads, lanes):
+def make_patches(max_rows: int, quads: list[int], lanes: int) -> Any:
     """Return an intrinsic that sums patches of R <= max_rows rows x 4 Q floats with weights, one
     body per R and Q in ``quads``:
 
@@ -78,7 +80,7 @@ def patches(rows, quads, count, g, address, row, first, out, out_row):
     _patches(rows, quads, count, g, address, row, first, out, out_row)
 
 
-def make_add_rows(most, lanes):
+def make_add_rows(most: int, lanes: int) -> Any:
     """Return an intrinsic that adds a sum of up to ``most`` rows to another one, with one body per
     number of them:
 
@@ -135,7 +137,7 @@ def add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
     _add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
 
 
-def make_transpose(lanes):
+def make_transpose(lanes: int) -> Any:
     """Return an intrinsic that exchanges windows and lanes: transpose(address, row, r, k, count,
     out), all integers, writes
 
@@ -180,7 +182,7 @@ def transpose(address, row, r, k, count, out):
     _transpose(address, row, r, k, count, out)
 
 
-def make_deinterleave(strides, lanes):
+def make_deinterleave(strides: tuple[int, ...], lanes: int) -> Any:
     """Return an intrinsic for windows ``stride`` floats apart, one of ``strides``:
     deinterleave(stride, address, count, out) writes
 

@@ -33,6 +33,9 @@ every tile of every width gives the same bits. What moves numbers into lanes and
 is in rows.py.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
@@ -44,7 +47,7 @@ from .jit import jit
 F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
-def host_lanes():
+def host_lanes() -> int:
     """Return how many float32 the vector registers of this machine hold."""
     features = llvm.get_host_cpu_features()
     return (
@@ -74,10 +77,10 @@ class Emit:
                     builder.function.attributes, attribute
                 )  # llvmlite's own add() knows only a few names
 
-    def int(self, n):
+    def int(self, n: Any) -> Any:
         return ir.Constant(I64, n)
 
-    def at(self, address, offset, scale=1):
+    def at(self, address: Any, offset: Any, scale: Any = 1) -> Any:
         """address + 4 * scale * offset, in bytes; offset is a Python int or an LLVM value."""
         offset = (
             self.int(4 * scale * offset)
@@ -86,16 +89,16 @@ class Emit:
         )
         return self.b.add(address, offset)
 
-    def load(self, address, kind=None):
+    def load(self, address: Any, kind: Any = None) -> Any:
         kind = kind or self.vector
         return self.b.load(
             self.b.inttoptr(address, kind.as_pointer()), align=1 if kind == I8 else 4
         )
 
-    def store(self, value, address):
+    def store(self, value: Any, address: Any) -> None:
         self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()), align=4)
 
-    def splat(self, scalar, kind=None):
+    def splat(self, scalar: Any, kind: Any = None) -> Any:
         """A vector with ``scalar`` in every lane."""
         kind = kind or self.vector
         first = self.b.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
@@ -103,22 +106,22 @@ class Emit:
             first, ir.Constant(kind, ir.Undefined), ir.Constant(self.ints, [0] * self.lanes)
         )
 
-    def constant(self, value):
+    def constant(self, value: Any) -> Any:
         return ir.Constant(self.vector, [float(value)] * self.lanes)
 
-    def fma(self, x, y, z):
+    def fma(self, x: Any, y: Any, z: Any) -> Any:
         return self.b.call(self.fma_function, [x, y, z])
 
-    def variable(self, value):
+    def variable(self, value: Any) -> Any:
         """A variable that starts as ``value``; LLVM turns it into a register."""
         slot = cgutils.alloca_once(self.b, value.type)
         self.b.store(value, slot)
         return slot
 
-    def loop(self, count):
+    def loop(self, count: Any) -> Any:
         return cgutils.for_range(self.b, count, intp=I64)
 
-    def choose(self, first, second, pairs):
+    def choose(self, first: Any, second: Any, pairs: Any) -> Iterator[Any]:
         """Iterate over ``pairs``, emitting what the loop's body emits as the code that runs when
         (first, second) is that pair.
         """
@@ -195,7 +198,7 @@ def _store(e, sums, out, out_pixel):
             e.store(value, e.at(e.at(out, e.b.mul(out_pixel, e.int(p))), q, e.lanes))
 
 
-def make_tile(shapes, lanes, kind):
+def make_tile(shapes: Any, lanes: int, kind: str) -> Any:
     """Return an intrinsic with one body per (pixels, columns) in ``shapes``, chosen at run time:
 
         tile(pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where,
@@ -321,7 +324,7 @@ def cells_tile(
     )
 
 
-def make_max_of_rows(sizes, lanes):
+def make_max_of_rows(sizes: Any, lanes: int) -> Any:
     """Return an intrinsic that finds the largest of each column of sums and where it is, with one
     body per number of ``vectors``:
 

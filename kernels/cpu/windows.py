@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from ..types import Array, Pads, Shape
+from ..workspace import Workspace
 from .checks import buffer
 from .jit import jit, parallel
 
@@ -74,7 +76,15 @@ def _copy(x, edges, ww, copies):
                         to[d] = pixel[d]
 
 
-def windows(x, cells, grid, pool, kernel, pads, work):
+def windows(
+    x: Array,
+    cells: Array | None,
+    grid: Shape,
+    pool: tuple[int, int],
+    kernel: tuple[int, int],
+    pads: Pads,
+    work: Workspace | None,
+) -> Windows:
     """Return the Windows of the ``cells`` (m, 2), None for all, in a grid (N, OH, OW, ...) of x (N,
     H, W, C).
     """

@@ -77,7 +77,7 @@ ACTIVATIONS = {
 }
 
 
-def formulas(function):
+def formulas(function: str) -> dict[str, str]:
     """Return the constants of activation.cu for the function ``function``."""
     return dict(zip(("FORWARD", "DERIVATIVE"), ACTIVATIONS[function]))
 

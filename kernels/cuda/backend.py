@@ -5,6 +5,7 @@ An op is a function of a module here, with the backend, ``kernels``, before the 
 reference. It checks shapes, allocates, and launches kernels; it does not know which runtime it has.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Backend:
     def __init__(self, runtime, tf32=False):
         self.runtime, self.name, self.tf32 = runtime, runtime.name, tf32
 
-    def in_tf32(self):
+    def in_tf32(self) -> "Backend":
         """Return this backend with the block's forward pass on tensor cores, to about 5e-4 of a
         sum's size; backward stays in float32.
 
@@ -63,13 +64,15 @@ class Backend:
         """Wait until the device is idle."""
         self.runtime.synchronize()
 
-    def pinned(self, a):
+    def pinned(self, a: Array) -> Array:
         """Return a copy of the device array ``a`` in host memory that the device copies to and from
         fastest.
         """
         return self.runtime.pinned(a)
 
-    def nccl_sum(self, size, rank, share):
+    def nccl_sum(
+        self, size: int, rank: int, share: Callable[[Any], Any] | None
+    ) -> Callable[[Array], None] | None:
         """Return a function that sums a float32 device array over ``size`` ranks in place;
         ``share(value)`` gives all of them rank 0's.
 
@@ -93,7 +96,7 @@ class Backend:
 
         return add
 
-    def memory_free(self):
+    def memory_free(self) -> int:
         """Return the bytes that arrays could still take on the device."""
         return self.runtime.memory_free()
 
@@ -101,7 +104,16 @@ class Backend:
         """Use ``n`` threads of the CPU: kernels run on the device and need none."""
 
     # ------------------------------------------------------------------------------------- launches
-    def launch(self, file, kernel, grid, block, args, defines=None, shared=0):
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        grid: Any,
+        block: Any,
+        args: tuple,
+        defines: dict[str, Any] | None = None,
+        shared: int = 0,
+    ) -> None:
         """Run ``kernel`` of ``file`` on ``grid`` x ``block`` threads with ``shared`` bytes of
         dynamic shared memory.
 
@@ -111,7 +123,7 @@ class Backend:
         if 0 not in (grid if isinstance(grid, tuple) else (grid,)):
             self.runtime.launch(file, kernel, grid, block, args, defines or {}, shared)
 
-    def each(self, file, kernel, n, *args, **defines):
+    def each(self, file: str, kernel: str, n: int, *args: Any, **defines: Any) -> None:
         """Run ``kernel`` with one thread for each of ``n`` elements; its last argument is n, a C
         long long.
         """

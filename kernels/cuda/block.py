@@ -4,9 +4,10 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Kernels, Pair
+from ..types import Array, Kernels, Pads, Pair, Shape
 from ..workspace import Workspace
 from .checks import cached_until_update, check_float32, check_shape
 
@@ -20,12 +21,12 @@ RESERVE = 2 << 10
 WINDOWS = 100 << 10
 
 
-def largest_divisor(n, most):
+def largest_divisor(n: int, most: int) -> int:
     """Return the largest divisor of n that is at most ``most``."""
     return max(d for d in range(1, min(n, most) + 1) if n % d == 0)
 
 
-def window_constants(kernel, pool, ci):
+def window_constants(kernel: tuple[int, int], pool: tuple[int, int], ci: int) -> dict[str, Any]:
     """Return the constants of windows.cuh."""
     load = next(n for n in (4, 2, 1) if ci % n == 0)
     loads = (pool[1] + kernel[1] - 1) * ci // load
@@ -41,12 +42,14 @@ def window_constants(kernel, pool, ci):
     }
 
 
-def window_bytes(kernel, pool, ci):
+def window_bytes(kernel: tuple[int, int], pool: tuple[int, int], ci: int) -> int:
     """Return the bytes of one cell's window in shared memory."""
     return 4 * (pool[0] + kernel[0] - 1) * (pool[1] + kernel[1] - 1) * ci
 
 
-def tile(kernels, kernel, pool, ci, co, cells):
+def tile(
+    kernels: Kernels, kernel: tuple[int, int], pool: tuple[int, int], ci: int, co: int, cells: int
+) -> dict[str, Any] | None:
     """Return the constants of block.cu for so many cells, or None where a window does not fit into
     shared memory.
 
@@ -94,7 +97,7 @@ def _tiles(shared_memory, kernel, pool, ci, co):
     ) if room else None
 
 
-def packed(kernels, w, channels, work):
+def packed(kernels: Kernels, w: Array, channels: int, work: Workspace | None) -> Array:
     """Return w with its output channels padded to a multiple of ``channels`` by zeros, from an
     address that float4 can load.
     """
@@ -110,12 +113,14 @@ def packed(kernels, w, channels, work):
     return cached_until_update(work, f"packed {channels}", make)
 
 
-def aligned(kernels, x):
+def aligned(kernels: Kernels, x: Array) -> Array:
     """Return x, or a copy of it where it does not begin at an address that float4 can load."""
     return x if kernels.runtime.address(x) % 16 == 0 else x.copy()
 
 
-def check(kernels, op, x, w, b, pool, alpha, padding):
+def check(
+    kernels: Kernels, op: str, x: Array, w: Array, b: Array, pool: Pair, alpha: float, padding: str
+) -> tuple[Array, Array, Array, tuple[int, int], Shape]:
     """Check the arguments of the block; returns (x, w, b, pool, shape of y, shape of the
     convolution).
     """
@@ -135,7 +140,7 @@ def check(kernels, op, x, w, b, pool, alpha, padding):
     return x, w, b, pool, shape
 
 
-def tensor_cores(kernels, kernel, pool, ci):
+def tensor_cores(kernels: Kernels, kernel: tuple[int, int], pool: tuple[int, int], ci: int) -> bool:
     """Tell whether block_tf32.cu runs this block: if TF32 was asked for, 8 input channels at least
     fill a product, and its sums and weights find registers and its windows shared memory.
     """
@@ -149,7 +154,20 @@ def tensor_cores(kernels, kernel, pool, ci):
     )
 
 
-def run_tensor_cores(kernels, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work):
+def run_tensor_cores(
+    kernels: Kernels,
+    x: Array,
+    cells: Array | None,
+    grid: Shape,
+    w: Array,
+    b: Array,
+    pool: tuple[int, int],
+    alpha: float,
+    pads: Pads,
+    y: Array,
+    argmax: Array,
+    work: Workspace | None,
+) -> None:
     """Run block_tf32.cu, as run_block does block.cu."""
     kh, kw, ci, co = w.shape
     chunks, groups = -(-ci // 8), -(-co // 8)
@@ -190,7 +208,21 @@ def run_tensor_cores(kernels, x, cells, grid, w, b, pool, alpha, pads, y, argmax
     )
 
 
-def run_block(kernels, constants, x, cells, grid, w, b, pool, alpha, padding, y, argmax, work):
+def run_block(
+    kernels: Kernels,
+    constants: dict[str, Any],
+    x: Array,
+    cells: Array | None,
+    grid: Shape,
+    w: Array,
+    b: Array,
+    pool: tuple[int, int],
+    alpha: float,
+    padding: str,
+    y: Array,
+    argmax: Array,
+    work: Workspace | None,
+) -> None:
     """Run block.cu for ``cells`` (n, 2), or for all cells of ``grid`` (OH, OW) where None, into
     rows of y and argmax.
     """

@@ -4,9 +4,10 @@ cells.
 
 import math
 from functools import lru_cache
+from typing import Any
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Kernels, Pair
+from ..types import Array, Kernels, Pads, Pair, Shape
 from ..workspace import Workspace
 from .block import RESERVE, aligned, largest_divisor, window_bytes, window_constants
 from .checks import cached_until_update, check_float32, check_shape, contiguous, gradient_target
@@ -29,7 +30,9 @@ WINDOW_GRADIENT_BYTES = 256 << 20
 
 
 @lru_cache(maxsize=256)
-def dw_constants(shared_memory, kernel, pool, ci, co):
+def dw_constants(
+    shared_memory: int, kernel: tuple[int, int], pool: tuple[int, int], ci: int, co: int
+) -> tuple[dict[str, Any], int, int, int] | None:
     """Return (constants of block_dw, blocks of channels, tiles of the patch, shared bytes), or None
     where a window does not fit.
     """
@@ -61,7 +64,20 @@ def dw_constants(shared_memory, kernel, pool, ci, co):
     return constants, -(-co // (channels * warps)), tiles, stage * window + 4 * pad
 
 
-def add_dw(kernels, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
+def add_dw(
+    kernels: Kernels,
+    how: tuple[dict[str, Any], int, int, int],
+    dy: Array,
+    x: Array,
+    cells: Array | None,
+    grid: Shape,
+    y: Array,
+    argmax: Array,
+    pads: Pads,
+    alpha: float,
+    dw: Array,
+    db: Array,
+) -> None:
     """dw += and db += the sums over cells; dy, y, argmax (n, C_out) belong to ``cells`` (n, 2), or
     to all cells where None.
     """
@@ -99,7 +115,9 @@ def add_dw(kernels, how, dy, x, cells, grid, y, argmax, pads, alpha, dw, db):
 
 
 @lru_cache(maxsize=256)
-def slice_constants(kernel, pool, ci, co):
+def slice_constants(
+    kernel: tuple[int, int], pool: tuple[int, int], ci: int, co: int
+) -> tuple[dict[str, Any], int]:
     """Return the constants of window_gradients and the shared bytes of its block."""
     most = max(1, WEIGHT_SLICE_BYTES // (4 * kernel[0] * kernel[1] * co))
     window = 4 * (pool[0] + kernel[0] - 1) * (pool[1] + kernel[1] - 1)
@@ -112,7 +130,16 @@ def slice_constants(kernel, pool, ci, co):
     }, warps * size * window
 
 
-def window_gradients(kernels, dy, y, argmax, w, pool, alpha, work):
+def window_gradients(
+    kernels: Kernels,
+    dy: Array,
+    y: Array,
+    argmax: Array,
+    w: Array,
+    pool: tuple[int, int],
+    alpha: float,
+    work: Workspace | None,
+) -> tuple[Array, dict[str, Any]]:
     """Return (dwindow (n, window), constants) for dy, y, argmax (n, C_out): the gradient of the
     input window of every cell.
     """

@@ -1,9 +1,16 @@
 """The checks that every op makes before its kernels run: nothing is checked on the device."""
 
+from collections.abc import Callable, Hashable
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike
+
+from ..types import Array, Kernels, Shape
+from ..workspace import Workspace
 
 
-def check_float32(kernels, op, **arrays):
+def check_float32(kernels: Kernels, op: str, **arrays: Array) -> Any:
     """Return the arrays C-contiguous; TypeError where one is no device array of float32."""
     out = []
     for name, a in arrays.items():
@@ -21,23 +28,23 @@ def check_float32(kernels, op, **arrays):
     return out[0] if len(out) == 1 else out
 
 
-def contiguous(a):
+def contiguous(a: Array) -> Array:
     """Return ``a``, or a copy of it in row-major order."""
     return a if a.flags.c_contiguous else a.copy()
 
 
-def integers(kernels, a, dtype=np.int32):
+def integers(kernels: Kernels, a: Array, dtype: DTypeLike = np.int32) -> Array:
     """Return ``a`` as a contiguous device array of ``dtype``."""
     return contiguous(kernels.asarray(a, dtype))
 
 
-def check_shape(op, name, a, shape):
+def check_shape(op: str, name: str, a: Array, shape: Shape) -> None:
     """Raise ValueError unless ``a`` has this shape."""
     if tuple(a.shape) != tuple(shape):
         raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(a.shape)}")
 
 
-def gradient_target(kernels, op, name, a, shape):
+def gradient_target(kernels: Kernels, op: str, name: str, a: Array | None, shape: Shape) -> Array:
     """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
     if a is None:
         return kernels.zeros(shape)
@@ -54,12 +61,12 @@ def gradient_target(kernels, op, name, a, shape):
     return a
 
 
-def cached_until_update(work, name, make):
+def cached_until_update(work: Workspace | None, name: Hashable, make: Callable[[], Any]) -> Any:
     """Return ``make()``, from work if it was computed since the last weight update."""
     return make() if work is None else work.once(name, make)
 
 
-def check_last_axis(op, name, a, least):
+def check_last_axis(op: str, name: str, a: Array, least: int) -> Array:
     """Return ``a`` (..., C) as (rows, C); ValueError unless it has at least ``least`` axes and C >=
     1.
     """
@@ -71,7 +78,7 @@ def check_last_axis(op, name, a, least):
     return a.reshape(-1, a.shape[-1])
 
 
-def moments(kernels, op, x, **arrays):
+def moments(kernels: Kernels, op: str, x: Array, **arrays: Array) -> list[Array]:
     """Return mean and variance, checked to be float64 on the device with one number for each
     channel of x (rows, C).
     """

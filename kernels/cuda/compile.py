@@ -10,9 +10,11 @@ import argparse
 import ctypes
 import struct
 import sys
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from . import activations, block, block_backward
 from .source import FOLDER, source
@@ -35,10 +37,10 @@ GPUS = {
 }
 
 
-def libraries():
+def libraries() -> dict[int, str]:
     """Return the paths of the NVRTC libraries that pip installed, {CUDA's major version: path}."""
     spec = find_spec("nvidia")
-    roots = [Path(p) for p in spec.submodule_search_locations] if spec else []
+    roots = [Path(p) for p in (spec and spec.submodule_search_locations) or ()]
     found = {
         13: [p for r in roots for p in r.glob("cu13/lib/libnvrtc.so.13")],
         12: [p for r in roots for p in r.glob("cuda_nvrtc/lib/libnvrtc.so.12")],
@@ -46,7 +48,7 @@ def libraries():
     return {version: str(paths[0]) for version, paths in found.items() if paths}
 
 
-def toolkit(architecture):
+def toolkit(architecture: int) -> int:
     """Return the version of CUDA that compiles for an architecture: 12 up to sm_72, which 13 has
     dropped, else 13.
     """
@@ -58,7 +60,7 @@ def _nvrtc(path):
     return ctypes.CDLL(path)
 
 
-def cubin(text, architecture, defines, path):
+def cubin(text: str, architecture: int, defines: Iterable[tuple[str, Any]], path: str) -> bytes:
     """Return the machine code of a source text for sm_``architecture``; raises RuntimeError with
     NVRTC's log where it does not compile.
     """
@@ -85,7 +87,7 @@ def cubin(text, architecture, defines, path):
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def resources(code):
+def resources(code: bytes) -> dict[str, tuple[int, int, int]]:
     """Return {kernel: (registers, bytes of local memory per thread, bytes of static shared memory)}
     from a cubin, which is an ELF file.
     """
@@ -134,7 +136,7 @@ class Target:
         _, self.shared_memory, self.multiprocessors = GPUS[architecture]
 
 
-def variants(file):
+def variants(file: str) -> dict[str, dict[str, Any]]:
     """Return {what: constants} of the versions in which a .cu file is compiled."""
     if file == "activation.cu":
         return {name: activations.formulas(name) for name in activations.ACTIVATIONS}
@@ -149,7 +151,7 @@ def variants(file):
     return {value: {name: value} for value in values}
 
 
-def programs(architecture):
+def programs(architecture: int) -> Iterator[tuple[str, dict[str, Any], dict[str, int], str]]:
     """Yield (file, constants, dynamic shared bytes {kernel: bytes}, what) of all that the talk's
     network compiles on a GPU, and of the other ops.
     """
@@ -159,6 +161,7 @@ def programs(architecture):
             for i, (ci, co, dense, few) in enumerate(BLOCKS):
                 for cells, what in ((dense, "dense, batch 8"), (few, "one track")):
                     constants = block.tile(k, five, five, ci, co, cells)
+                    assert constants  # the talk's windows fit
                     shared = constants["CELLS"] * block.window_bytes(five, five, ci)
                     yield file, constants, {"conv2d_block": shared}, f"block {i + 1}, {what}"
         elif file == "block_tf32.cu":
@@ -167,9 +170,9 @@ def programs(architecture):
                 yield file, constants, {"conv2d_block_tf32": 512 * 81}, f"block {i + 2}"
         elif file == "block_dw.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS):
-                constants, *_, shared = block_backward.dw_constants(
-                    k.shared_memory, five, five, ci, co
-                )
+                how = block_backward.dw_constants(k.shared_memory, five, five, ci, co)
+                assert how
+                constants, *_, shared = how
                 yield file, constants, {"block_dw": shared}, f"block {i + 1}"
         elif file == "block_dx.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS[1:]):
@@ -185,7 +188,7 @@ def programs(architecture):
                 yield file, constants, {}, what
 
 
-def table(architectures):
+def table(architectures: Iterable[int]) -> Iterator[tuple[int, str, str, str, int, int, int, int]]:
     """Yield one row per kernel: (architecture, file, kernel, what, threads' registers, local bytes,
     static and dynamic shared bytes).
     """
@@ -211,7 +214,7 @@ def table(architectures):
                 )
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Print the table; exit status 1 where a kernel uses local memory."""
     p = argparse.ArgumentParser(
         description=__doc__.split(":")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter

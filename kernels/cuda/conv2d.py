@@ -173,7 +173,7 @@ def conv2d_transpose_backward(
     return dx, dw, db
 
 
-def add_parts(kernels, parts, dw, db):
+def add_parts(kernels: Kernels, parts: Array, dw: Array, db: Array) -> None:
     """dw += and db += the sums over parts (count, C_out, taps + 1), the last tap being the bias."""
     count, co, taps = parts.shape
     kind = "double" if parts.dtype == np.float64 else "float"

@@ -14,10 +14,13 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..cache import cache_folder, locked
+from ..types import Array, Shape
 from .backend import Backend
 from .source import FOLDER, kernels, read, scalar, source, three
 
@@ -72,12 +75,12 @@ def _refuse(a, what):
         )
 
 
-def plain(a):
+def plain(a: Any) -> Any:
     """Return a device array's memory as a plain NumPy array; anything else as it is."""
     return a.view(np.ndarray) if isinstance(a, DeviceArray) else a
 
 
-def device(a):
+def device(a: Any) -> Any:
     """Return a NumPy array's memory as a device array; a tuple of them likewise; anything else as
     it is.
     """
@@ -112,12 +115,12 @@ class Emulator:
         self.flags = (*flags, *os.environ.get("MINICNN_EMULATOR_FLAGS", "").split())
         self.launches = 0
 
-    def describe(self):
+    def describe(self) -> str:
         """Return a name for the plan."""
         return "emulated (CUDA kernels on one CPU core, for tests)"
 
     # --------------------------------------------------------------------------------------- arrays
-    def empty(self, shape, dtype=np.float32):
+    def empty(self, shape: Shape, dtype: DTypeLike = np.float32) -> Array:
         a = np.empty(shape, dtype)
         if self.memory is not None and a.nbytes > self.memory:
             raise MemoryError(f"{a.nbytes} bytes asked for, {self.memory} there are")
@@ -126,7 +129,7 @@ class Emulator:
         )
         return device(a)
 
-    def asarray(self, a, dtype=None):
+    def asarray(self, a: Any, dtype: DTypeLike | None = None) -> Array:
         if isinstance(a, DeviceArray):
             return a if dtype is None or a.dtype == dtype else a.astype(dtype)
         a = np.array(a, dtype)  # a copy: the memory of the GPU is another
@@ -134,26 +137,35 @@ class Emulator:
             raise MemoryError(f"{a.nbytes} bytes asked for, {self.memory} there are")
         return device(a)
 
-    def to_host(self, a):
+    def to_host(self, a: Array) -> np.ndarray:
         return np.array(plain(a))
 
-    def pinned(self, a):
+    def pinned(self, a: Array) -> np.ndarray:
         return np.array(plain(a))
 
-    def is_array(self, a):
+    def is_array(self, a: Any) -> bool:
         return isinstance(a, DeviceArray)
 
-    def address(self, a):
+    def address(self, a: Array) -> int:
         return a.__array_interface__["data"][0]
 
-    def synchronize(self):
+    def synchronize(self) -> None:
         pass
 
-    def memory_free(self):
+    def memory_free(self) -> int:
         return self.memory if self.memory is not None else 1 << 40
 
     # ------------------------------------------------------------------------------------- launches
-    def launch(self, file, kernel, grid, block, args, defines, shared):
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        grid: Any,
+        block: Any,
+        args: tuple,
+        defines: dict[str, Any],
+        shared: int,
+    ) -> None:
         """Run one kernel; raises RuntimeError with what the emulator found wrong."""
         library = compiled(source(file, self.replaced), tuple(sorted(defines.items())), self.flags)
         values = []
@@ -198,7 +210,9 @@ def _machine():
 
 
 @cache
-def compiled(text, defines, flags=()):
+def compiled(
+    text: str, defines: tuple[tuple[str, Any], ...], flags: tuple[str, ...] = ()
+) -> ctypes.CDLL:
     """Return the library of the kernels in ``text`` with ``defines``, from the cache if it was
     compiled before, by whichever rank.
     """
@@ -251,7 +265,7 @@ def _compile(text, options, path):
         os.replace(out, path)
 
 
-def backend(**options):
+def backend(**options: Any) -> Backend:
     """Return the backend; raises RuntimeError where there is no g++. Options: see Emulator."""
     if shutil.which("g++") is None:
         raise RuntimeError(

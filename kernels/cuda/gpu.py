@@ -5,14 +5,17 @@ launch (CuPy keeps them on disk).
 import os
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ..types import Array, Shape
 from .backend import Backend
 from .source import scalar, source, three
 
 
-def problem():
+def problem() -> str | None:
     """Return why no GPU can be used here, or None."""
     try:
         import cupy
@@ -25,7 +28,7 @@ def problem():
     return None if count else "the CUDA driver sees no GPU (is CUDA_VISIBLE_DEVICES set?)"
 
 
-def device_count():
+def device_count() -> int:
     """Return the number of GPUs that this process sees."""
     import cupy
 
@@ -51,22 +54,22 @@ class Gpu:
             "MaxSharedMemoryPerBlockOptin", attributes["MaxSharedMemoryPerBlock"]
         )
 
-    def describe(self):
+    def describe(self) -> str:
         """Return a name for the plan."""
         properties = self.xp.cuda.runtime.getDeviceProperties(self.index)
         return f"cuda:{self.index} ({properties['name'].decode()}, {properties['totalGlobalMem'] / 2**30:.0f} GiB)"
 
     # --------------------------------------------------------------------------------------- arrays
-    def empty(self, shape, dtype=np.float32):
+    def empty(self, shape: Shape, dtype: DTypeLike = np.float32) -> Array:
         return self.xp.empty(shape, dtype)
 
-    def asarray(self, a, dtype=None):
+    def asarray(self, a: Any, dtype: DTypeLike | None = None) -> Array:
         return self.xp.asarray(a, dtype)
 
-    def to_host(self, a):
+    def to_host(self, a: Array) -> np.ndarray:
         return self.xp.asnumpy(a)
 
-    def pinned(self, a):
+    def pinned(self, a: Array) -> np.ndarray:
         """Return a copy of ``a`` in page-locked host memory, which the GPU copies to and from
         fastest.
         """
@@ -75,20 +78,20 @@ class Gpu:
         a.get(out=host)
         return host
 
-    def is_array(self, a):
+    def is_array(self, a: Any) -> bool:
         return isinstance(a, self.xp.ndarray)
 
-    def address(self, a):
+    def address(self, a: Array) -> int:
         return a.data.ptr
 
-    def synchronize(self):
+    def synchronize(self) -> None:
         self.device.synchronize()
 
-    def memory_free(self):
+    def memory_free(self) -> int:
         """Bytes that arrays could still take: free ones, and those that CuPy's pool holds unused."""
         return self.device.mem_info[0] + self.xp.get_default_memory_pool().free_bytes()
 
-    def nccl(self):
+    def nccl(self) -> Any:
         """Return CuPy's NCCL module; raises RuntimeError where the library is missing."""
         nccl = import_module("cupy.cuda.nccl")
         if not nccl.available:
@@ -98,7 +101,16 @@ class Gpu:
         return nccl
 
     # ------------------------------------------------------------------------------------- launches
-    def launch(self, file, kernel, grid, block, args, defines, shared):
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        grid: Any,
+        block: Any,
+        args: tuple,
+        defines: dict[str, Any],
+        shared: int,
+    ) -> None:
         """Run one kernel on the current stream."""
         function = self._function(file, kernel, tuple(sorted(defines.items())))
         if (
@@ -121,7 +133,7 @@ class Gpu:
 _backend = None
 
 
-def backend(index=None):
+def backend(index: int | None = None) -> Backend:
     """Return the backend on GPU ``index``, by default the one that this process uses, or 0: one
     process drives one GPU.
 

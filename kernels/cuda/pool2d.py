@@ -77,7 +77,14 @@ def maxpool2d_backward(
     return dx
 
 
-def window_sums(kernels, x, size, stride, scale, shape):
+def window_sums(
+    kernels: Kernels,
+    x: Array,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    scale: float,
+    shape: Shape,
+) -> Array:
     """Return scale * the sum over each window of x, an array of ``shape``."""
     y = kernels.empty(shape)
     geometry = *x.shape[1:], *shape[1:3], *size, *stride

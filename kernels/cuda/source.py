@@ -5,6 +5,7 @@
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,12 @@ FOLDER = Path(__file__).parent
 
 
 @cache
-def read(file):
+def read(file: str) -> str:
     """Return the text of ``file`` in this folder."""
     return (FOLDER / file).read_text()
 
 
-def source(file, replaced=None):
+def source(file: str, replaced: dict[str, str] | None = None) -> str:
     """Return the whole text of ``file``, which compiles without an include path. ``replaced``
     ({file: text}) stands in for files.
     """
@@ -35,14 +36,14 @@ def source(file, replaced=None):
     return text
 
 
-def kernels(text):
+def kernels(text: str) -> list[str]:
     """Return the names of the kernels in a source text."""
     return re.findall(
         r'extern "C" __global__ void(?:\s+__launch_bounds__\([^)]*\))?\s+(\w+)\(', text
     )
 
 
-def scalar(value):
+def scalar(value: Any) -> Any:
     """Return a kernel's argument as the number that C sees: int, float, or what a NumPy scalar
     says; arrays as they are.
     """
@@ -55,7 +56,8 @@ def scalar(value):
     return np.float32(value) if isinstance(value, float) else value
 
 
-def three(sizes):
+def three(sizes: Any) -> tuple[int, int, int]:
     """Return the sizes of a grid or a block as three ints."""
     sizes = (sizes,) if np.isscalar(sizes) else tuple(sizes)
-    return tuple(map(int, (*sizes, 1, 1)[:3]))
+    x, y, z = map(int, (*sizes, 1, 1)[:3])
+    return x, y, z

@@ -1,5 +1,7 @@
 """Convolution, also with taps apart (dilation), and transposed."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..shapes import (
@@ -8,11 +10,13 @@ from ..shapes import (
     conv_transpose_output,
     pair,
 )
-from ..types import Array, Pair
+from ..types import Array, Pads, Pair, Shape
 from ..workspace import Workspace
 
 
-def taps(w_shape, stride, dilation, output):
+def taps(
+    w_shape: Shape, stride: tuple[int, int], dilation: tuple[int, int], output: Shape
+) -> Iterator[tuple[int, int, slice, slice]]:
     """Yield (ky, kx, rows, columns): the slices of the image within its zeros that tap (ky, kx)
     reads for all outputs.
     """
@@ -25,12 +29,12 @@ def taps(w_shape, stride, dilation, output):
             yield ky, kx, rows, columns
 
 
-def zero_padded(x, pads):
+def zero_padded(x: Array, pads: Pads) -> Array:
     """Return x (N, H, W, C) within zeros, ((top, bottom), (left, right)) of them."""
     return np.pad(x, ((0, 0), *pads, (0, 0)))
 
 
-def inside(xp, x_shape, pads):
+def inside(xp: Array, x_shape: Shape, pads: Pads) -> Array:
     """Return the image without the zeros around it."""
     (top, _), (left, _) = pads
     return xp[:, top : top + x_shape[1], left : left + x_shape[2]]
