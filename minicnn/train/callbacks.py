@@ -241,7 +241,7 @@ class Progress(Callback):
         self.title = f"epoch {epoch + 1}/{self.info['epochs']}"
         self.meter = Meter(
             self.title, self.info["steps"], silent=self.rank > 0, file=self.file
-        ).__enter__()
+        ).open()
 
     def on_batch_end(self, step: int, logs: dict[str, float]) -> None:
         assert self.meter is not None

@@ -168,7 +168,7 @@ def test_set_weights_checks_everything_before_it_changes_anything():
         assert np.array_equal(model.parameters, before)
 
 
-def test_devices_are_explicit():
+def test_devices_are_explicit(no_gpu):
     with pytest.raises(ValueError, match="unknown device 'tpu'"):
         small_model(device="tpu")
     with pytest.raises(RuntimeError, match='device "cuda"'):
