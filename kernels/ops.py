@@ -121,11 +121,11 @@ OPS = {
         loose=("argmax",),
     ),
     # zero suppression
-    "lit_pixels": Op("cells", cases.lit_pixels, ("at",), tolerance=EXACT),
-    "active_cells": Op("cells", cases.active_cells, ("cells",), tolerance=EXACT),
-    "take_pixels": Op("cells", cases.take_pixels, tolerance=EXACT),
-    "put_pixels": Op("cells", cases.put_pixels, tolerance=EXACT),
-    "class_sums": Op("cells", cases.class_sums, ("sums",), tolerance=1e-10),
+    "lit_pixels": Op("lists", cases.lit_pixels, ("at",), tolerance=EXACT),
+    "active_cells": Op("lists", cases.active_cells, ("cells",), tolerance=EXACT),
+    "take_pixels": Op("lists", cases.take_pixels, tolerance=EXACT),
+    "put_pixels": Op("lists", cases.put_pixels, tolerance=EXACT),
+    "class_sums": Op("lists", cases.class_sums, ("sums",), tolerance=1e-10),
     "cell_windows": Op("cells", cases.cells, tolerance=EXACT),
     "fill_windows": Op("cells", cases.fill_windows, tolerance=EXACT),
     "conv2d_block_cells": Op(

@@ -199,9 +199,9 @@ MUTATIONS = {
         block_parity,
     ),
     "no barrier in the turned tile": ("add_parts.cu", "  __syncthreads();\n", "", block_parity),
-    "a scan without its barrier": ("cells.cu", "= sum;\n  __syncthreads();", "= sum;", list_parity),
+    "a scan without its barrier": ("lists.cu", "= sum;\n  __syncthreads();", "= sum;", list_parity),
     "a scan that overwrites": (
-        "cells.cu",
+        "lists.cu",
         "__syncthreads();                                          // of",
         "// of",
         list_parity,

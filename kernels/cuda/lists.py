@@ -1,0 +1,138 @@
+"""Lists of positions (n, 2) row, column, in row-major order, made and used on the device. With several
+images x (N, H, W, C), rows count on through them: see cells.py.
+"""
+
+import math
+
+import numpy as np
+
+from ..shapes import conv_output, conv_padding, pair, pool_output
+from ..types import Array, Kernels, Pair, Shape
+from ..workspace import Workspace
+from .block import check, run_block, tile
+from .block_backward import add_dw, dw_constants, window_gradients
+from .checks import cached_until_update, check_float32, check_shape, gradient_target, integers
+
+SEGMENT = 1024  # as in lists.cu
+PARTS = 256  # partial sums over cells of the class sums: short loops, because each step waits for memory
+
+
+def _listed(kernels, mask, most=None):
+    """Return the positions (n, 2) of the marks of a mask (rows, columns), or None if more than
+    ``most``.
+    """
+    n, width = mask.size, mask.shape[-1]
+    segments = -(-n // SEGMENT)
+    counts, start = kernels.empty((segments,), np.int32), kernels.empty((segments + 1,), np.int32)
+    kernels.launch("lists.cu", "count_marks", segments, 256, (mask, np.int64(n), counts))
+    kernels.launch("lists.cu", "scan_counts", 1, 256, (counts, segments, start))
+    found = int(start[-1])  # the one number that the host waits for
+    if most is not None and found > most:
+        return None
+    positions = kernels.empty((found, 2), np.int32)
+    if found:
+        kernels.launch(
+            "lists.cu", "list_marks", segments, 256, (mask, np.int64(n), width, start, positions)
+        )
+    return positions
+
+
+def lit_pixels(
+    kernels: Kernels, x: Array, background: float = 0.0, most: int | None = None
+) -> Array | None:
+    """Return the positions, int32 (n, 2), where any channel of x (1, H, W, C) differs from
+    ``background``; None if more than ``most``.
+    """
+    x = check_float32(kernels, "lit_pixels", x=x)
+    mask = kernels.empty((x.shape[0] * x.shape[1], x.shape[2]), np.uint8)
+    kernels.each("lists.cu", "mark_pixels", mask.size, x, x.shape[3], float(background), mask)
+    return _listed(kernels, mask, most)
+
+
+def active_cells(
+    kernels: Kernels,
+    active: Array,
+    x_shape: Shape,
+    kernel: tuple[int, int],
+    pool: tuple[int, int],
+    padding: str = "same",
+    work: Workspace | None = None,
+) -> Array:
+    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
+    ``active`` positions.
+
+    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH -
+    top + PH + KH - 2, columns likewise.
+    """
+    (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
+    n, oh, ow, _ = pool_output(
+        conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool
+    )
+    active = integers(kernels, active)
+    mask = kernels.zeros((n * oh, ow), np.uint8)
+    kernels.each(
+        "lists.cu",
+        "mark_cells",
+        len(active),
+        active,
+        x_shape[1],
+        oh,
+        ow,
+        *pool,
+        *kernel,
+        top,
+        left,
+        mask,
+    )
+    return _listed(kernels, mask)
+
+
+def take_pixels(kernels: Kernels, x: Array, at: Array) -> Array:
+    """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
+    x, at = check_float32(kernels, "take_pixels", x=x), integers(kernels, at)
+    values = kernels.empty((len(at), x.shape[3]))
+    kernels.each("lists.cu", "take_or_put", values.size, x, *x.shape[2:], at, values, False)
+    return values
+
+
+def put_pixels(kernels: Kernels, x: Array, at: Array, values: Array) -> Array:
+    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
+    output and must be contiguous.
+    """
+    values, at = check_float32(kernels, "put_pixels", values=values), integers(kernels, at)
+    check_shape("put_pixels", "values", values, (len(at), x.shape[3]))
+    kernels.each(
+        "lists.cu",
+        "take_or_put",
+        values.size,
+        gradient_target(kernels, "put_pixels", "x", x, x.shape),
+        *x.shape[2:],
+        at,
+        values,
+        True,
+    )
+    return x
+
+
+def class_sums(
+    kernels: Kernels, values: Array, at: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
+) -> Array:
+    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
+    of row class and column class.
+
+    classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
+    """
+    values, at = check_float32(kernels, "class_sums", values=values), integers(kernels, at)
+    check_shape("class_sums", "at", at, (len(values), 2))
+    if not len(at):
+        return kernels.zeros((*pairs, values.shape[1]), np.float64)
+    rows, columns = (integers(kernels, c) for c in classes)
+    parts = kernels.empty((min(PARTS, len(at)), *pairs, values.shape[1]), np.float64)
+    kernels.launch(
+        "lists.cu",
+        "class_sums",
+        (len(parts), pairs[0] * pairs[1]),
+        min(-(-values.shape[1] // 32) * 32, 256),
+        (values, at, *values.shape, len(rows), rows, columns, pairs[1], parts),
+    )
+    return parts.sum(0)
