@@ -10,12 +10,12 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Pair, Shape
+from ..types import Array, Pair
 from ..workspace import Workspace
 from .block import few_channels, run_block
 from .block_backward import add_dw, padded, sort_by_argmax, sum_rows, turned_weights
 from .checks import buffer, check_float32, check_shape, gradient_target
-from .jit import POSITIVE, jit, parallel
+from .jit import POSITIVE, parallel
 from .positions import changed_positions, every
 from .windows import windows
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Kernels, Pair, Shape
+from ..types import Array, Kernels, Pair
 from ..workspace import Workspace
 from .block import check, run_block, tile
 from .block_backward import add_dw, dw_constants, window_gradients

@@ -2,16 +2,12 @@
 images x (N, H, W, C), rows count on through them: see cells.py.
 """
 
-import math
-
 import numpy as np
 
-from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Kernels, Pair, Shape
+from ..shapes import conv_output, conv_padding, pool_output
+from ..types import Array, Kernels, Shape
 from ..workspace import Workspace
-from .block import check, run_block, tile
-from .block_backward import add_dw, dw_constants, window_gradients
-from .checks import cached_until_update, check_float32, check_shape, gradient_target, integers
+from .checks import check_float32, check_shape, gradient_target, integers
 
 SEGMENT = 1024  # as in lists.cu
 PARTS = 256  # partial sums over cells of the class sums: short loops, because each step waits for memory

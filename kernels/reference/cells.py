@@ -6,8 +6,8 @@ cell is one pooled output.
 
 import numpy as np
 
-from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Pair, Shape
+from ..shapes import conv_padding, pair
+from ..types import Array, Pair
 from ..workspace import Workspace
 from .block import conv2d_block
 from .block_backward import conv2d_block_backward

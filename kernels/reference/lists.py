@@ -4,11 +4,9 @@ cells, which are pooled outputs.
 
 import numpy as np
 
-from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Pair, Shape
+from ..shapes import conv_output, conv_padding, pool_output
+from ..types import Array, Shape
 from ..workspace import Workspace
-from .block import conv2d_block
-from .block_backward import conv2d_block_backward
 
 
 def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Array | None:
