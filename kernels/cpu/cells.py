@@ -13,9 +13,10 @@ from ..shapes import conv_output, conv_padding, pair, pool_output
 from ..types import Array, Pair
 from ..workspace import Workspace
 from .block import few_channels, run_block
-from .block_backward import add_dw, padded, sort_by_argmax, sum_rows, turned_weights
+from .block_backward import add_dw, turned_weights
 from .checks import buffer, check_float32, check_shape, gradient_target
 from .jit import POSITIVE, parallel
+from .patch_sums import padded, sort_by_argmax, sum_rows
 from .positions import changed_positions, every
 from .windows import windows
 

@@ -3,76 +3,20 @@ and its lists, tiles, tensor cores, errors; on the emulator in both orders of th
 MINICNN_TEST_DEVICE=cuda (``make gpu-check``), on a GPU.
 """
 
-import os
 import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from minicnn.kernels import get_backend, reference
+from helpers.cuda import BLOCKS, ON_GPU, POINT, SUM, backends, block_case, close, random, run, wide
+from minicnn.kernels import reference
 from minicnn.kernels.cuda import block, emulator
 from minicnn.kernels.workspace import Workspace
 
-ON_GPU = os.environ.get("MINICNN_TEST_DEVICE") == "cuda"
 pytestmark = pytest.mark.skipif(
     not ON_GPU and shutil.which("g++") is None,
     reason="the emulator needs g++, which is not on the PATH",
 )
-fast = settings(deadline=None, max_examples=20, derandomize=True)
-
-SUM = 3e-6  # relative, in norm: float32 sums of up to some 1000 products, against float64
-POINT = 3e-7  # elementwise ops: a few roundings
-
-
-def backends():
-    """Return the backends under test: a GPU, or the emulator with threads in rising order and the
-    tile for many cells, and with threads in falling order and the tile for few.
-    """
-    return (
-        [get_backend("cuda")]
-        if ON_GPU
-        else [emulator.backend(falling=f, multiprocessors=1000 * f) for f in (False, True)]
-    )
-
-
-def random(seed, *shape, scale=1.0):
-    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
-
-
-def wide(*arrays):
-    return [np.asarray(a, np.float64) for a in arrays]
-
-
-def close(got, want, tolerance=SUM, terms=0.0):
-    """The difference is small against ``want`` or, where sums cancel, against sqrt(size) times
-    their ``terms``.
-    """
-    got = np.asarray(got)
-    assert got.shape == want.shape and not np.isnan(got).any()
-    scale = max(np.linalg.norm(want), terms * np.sqrt(want.size), 1e-30)
-    assert np.linalg.norm(got - want) <= tolerance * scale, np.linalg.norm(got - want) / scale
-
-
-def run(call, *arrays):
-    """Return the results of ``call(k, *device arrays)`` on the host, the same bits from all
-    backends under test.
-    """
-    results = []
-    for k in backends():
-        out = call(k, *(k.asarray(a) if isinstance(a, np.ndarray) else a for a in arrays))
-        results.append(
-            [
-                None if a is None else k.to_host(a)
-                for a in (out if isinstance(out, tuple) else (out,))
-            ]
-        )
-    for other in results[1:]:
-        assert all(
-            a is b is None or a.tobytes() == b.tobytes() for a, b in zip(results[0], other)
-        ), "the order of threads shows"
-    return results[0] if len(results[0]) > 1 else results[0][0]
 
 
 # --------------------------------------------------------------------------------------- simple ops
@@ -105,34 +49,6 @@ def test_activations(alpha):
 
 
 # -------------------------------------------------------------------------------------- convolution
-
-
-# (images, H, W, C_in, C_out, kernel, pool, padding): the talk's four blocks, small; odd sizes; what
-# a tile does not divide; extremes
-BLOCKS = [
-    (2, 33, 29, 1, 10, (5, 5), (5, 5), "same"),
-    (2, 23, 26, 10, 64, (5, 5), (5, 5), "same"),
-    (1, 12, 11, 64, 128, (5, 5), (5, 5), "same"),
-    (1, 10, 11, 128, 256, (5, 5), (5, 5), "same"),
-    (1, 13, 17, 3, 7, (4, 3), (2, 3), "same"),
-    (3, 13, 17, 8, 33, (1, 5), (3, 1), "same"),
-    (1, 19, 18, 4, 130, (3, 3), (6, 7), "valid"),
-    (1, 9, 40, 2, 3, (3, 3), (1, 32), "same"),
-    (1, 33, 34, 1, 1, (3, 3), (16, 16), "same"),
-    (1, 7, 9, 5, 300, (2, 2), (1, 1), "valid"),
-]
-
-
-def block_case(n, h, w, ci, co, kernel, pool, padding):
-    return (
-        (
-            random(0, n, h, w, ci),
-            random(1, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-            random(2, co),
-        ),
-        pool,
-        padding,
-    )
 
 
 @pytest.mark.parametrize("case", BLOCKS, ids=str)
@@ -295,170 +211,6 @@ def test_work_changes_nothing_and_weights_expire():
                     ]
                 )
             assert all(np.array_equal(a, c) for r in results[1:] for a, c in zip(results[0], r))
-
-
-# --------------------------------------------------------------------------------- zero suppression
-@fast
-@given(
-    st.integers(1, 3),
-    st.integers(1, 5),
-    st.integers(1, 4),
-    st.integers(1, 4),
-    st.tuples(st.integers(6, 70), st.integers(6, 40)),
-    st.sampled_from([0.0, 0.02, 0.5]),
-    st.integers(0, 99),
-)
-def test_lists(channels, kernel, ph, pw, size, lit, seed):
-    rng = np.random.default_rng(seed)
-    x = (random(seed, 1, *size, channels) * (rng.random((1, *size, 1)) < lit)).astype(np.float32)
-    pixels = run(lambda k, x: k.lit_pixels(x), x)
-    want = reference.lit_pixels(x)
-    assert np.array_equal(pixels, want) and pixels.dtype == np.int32
-    assert run(lambda k, x: k.lit_pixels(x, 0.0, len(want) - 1) if len(want) else None, x) is None
-    geometry = (kernel, kernel), (ph, pw), "same"
-    cells = run(lambda k, a: k.active_cells(a, x.shape, *geometry), pixels)
-    assert np.array_equal(cells, reference.active_cells(pixels, x.shape, *geometry))
-    values, classes = (
-        random(seed, 3, 2, channels),
-        (rng.integers(0, 3, size[0]), rng.integers(0, 2, size[1])),
-    )
-    filled = run(
-        lambda k, x, c, v, *cl: k.fill_windows(x, c, *geometry, v, cl),
-        x.copy(),
-        cells,
-        values,
-        *classes,
-    )
-    assert np.array_equal(
-        filled, reference.fill_windows(x.copy(), cells, *geometry, values, classes)
-    )
-    taken = run(lambda k, x, a: k.take_pixels(x, a), x, pixels)
-    assert np.array_equal(taken, reference.take_pixels(x, pixels))
-    put = run(lambda k, x, a, v: k.put_pixels(x, a, v), x.copy(), pixels, taken + 1)
-    assert np.array_equal(put, reference.put_pixels(x.copy(), pixels, taken + 1))
-    sums = run(lambda k, v, a, *cl: k.class_sums(v, a, cl, (3, 2)), taken, pixels, *classes)
-    close(sums, reference.class_sums(taken, pixels, classes, (3, 2)), 1e-12, terms=1e-3)
-    windows = run(lambda k, x, c: k.cell_windows(x, c, *geometry), x, cells)
-    assert np.array_equal(windows, reference.cell_windows(x, cells, *geometry))
-
-
-def test_a_list_of_more_segments_than_one_scan_takes():
-    x = np.zeros((1, 700, 450, 1), np.float32)
-    x[0, ::70, ::9], x[0, 699, 449] = 1, 1
-    assert np.array_equal(run(lambda k, x: k.lit_pixels(x), x), reference.lit_pixels(x))
-
-
-@pytest.mark.parametrize("case", [BLOCKS[0], BLOCKS[1], BLOCKS[4], BLOCKS[6]], ids=str)
-@pytest.mark.parametrize("lit", [0.0, 0.01, 0.3])
-def test_cells_are_those_of_the_block_and_their_gradients(case, lit):
-    (x, w, b), pool, padding = block_case(1, *case[1:])
-    rng = np.random.default_rng(5)
-    x = x * (rng.random((*x.shape[:3], 1)) < lit).astype(np.float32)
-    at = reference.lit_pixels(x)
-    cells = reference.active_cells(at, x.shape, w.shape[:2], pool, padding)
-    y, argmax = run(lambda k, *a: k.conv2d_block_cells(*a, pool, 1.0, padding), x, cells, w, b)
-    whole = run(lambda k, *a: k.conv2d_block(*a, pool, 1.0, padding), x, w, b)
-    for part, all_ in zip((y, argmax), whole):
-        assert np.array_equal(part, all_[0, cells[:, 0], cells[:, 1]])
-    classes = rng.integers(0, 3, x.shape[1]), rng.integers(0, 2, x.shape[2])
-    for r, n in zip(classes, (3, 2)):
-        r[:n] = range(n)
-    dy = random(7, *y.shape)
-    got = run(
-        lambda k, *a: k.conv2d_block_cells_backward(*a[:7], pool, 1.0, padding, a[7:]),
-        dy,
-        cells,
-        at,
-        x,
-        w,
-        y,
-        argmax,
-        *classes,
-    )
-    want = reference.conv2d_block_cells_backward(
-        *wide(dy), cells, at, *wide(x, w, y), argmax, pool, 1.0, padding, classes
-    )
-    terms = np.sqrt(max(len(cells), 1))
-    for g, r in zip(got, want):
-        close(g, r, 2e-6, terms=terms)
-    assert got[1].dtype == np.float64
-    one = run(
-        lambda k, *a: k.conv2d_block_cells_backward(*a, pool, 1.0, padding),
-        dy,
-        cells,
-        at,
-        x,
-        w,
-        y,
-        argmax,
-    )
-    close(one[1], want[1].sum((0, 1), keepdims=True), 2e-6, terms=terms)
-    only = run(
-        lambda k, *a: k.conv2d_block_cells_backward(*a, pool, 1.0, padding, need_dw=False),
-        dy,
-        cells,
-        at,
-        x,
-        w,
-        y,
-        argmax,
-    )
-    assert (
-        np.array_equal(only[0], one[0])
-        and np.array_equal(only[1], one[1])
-        and only[2:] == [None, None]
-    )
-    none = run(
-        lambda k, dy, c, *a: k.conv2d_block_cells_backward(dy, c, None, *a, pool, 1.0, padding),
-        dy,
-        cells,
-        x,
-        w,
-        y,
-        argmax,
-    )
-    assert none[:2] == [None, None] and np.array_equal(none[2], one[2])
-
-
-def test_several_images_count_their_rows_on():
-    """Positions of a batch: row r of image e is e * H + r, as the cells' rows are e * OH + i."""
-    n, h, w, ci, co, pool = 3, 14, 17, 2, 6, (4, 5)
-    rng = np.random.default_rng(0)
-    x, weights, b = (
-        random(0, n, h, w, ci) * (rng.random((n, h, w, 1)) < 0.05),
-        random(1, 5, 5, ci, co),
-        random(2, co),
-    )
-    at = np.concatenate([reference.lit_pixels(x[e : e + 1]) + (e * h, 0) for e in range(n)]).astype(
-        np.int32
-    )
-    each = [
-        reference.active_cells(reference.lit_pixels(x[e : e + 1]), (1, h, w, ci), (5, 5), pool)
-        for e in range(n)
-    ]
-    oh = h // pool[0]
-    cells = np.concatenate([c + (e * oh, 0) for e, c in enumerate(each)]).astype(np.int32)
-    assert np.array_equal(run(lambda k, x: k.lit_pixels(x), x), at)
-    assert np.array_equal(run(lambda k, a: k.active_cells(a, x.shape, (5, 5), pool), at), cells)
-    y, argmax = run(lambda k, *a: k.conv2d_block_cells(*a, pool), x, cells, weights, b)
-    dy = random(3, *y.shape)
-    dx_at, sums, dw, db = run(
-        lambda k, *a: k.conv2d_block_cells_backward(*a, pool), dy, cells, at, x, weights, y, argmax
-    )
-    start, total = 0, [0, 0, 0]
-    for e, c in enumerate(each):
-        s, p = slice(start, start + len(c)), at[:, 0] // h == e
-        start += len(c)
-        want = reference.conv2d_block_cells_backward(
-            *wide(dy[s]), c, at[p] - (e * h, 0), *wide(x[e : e + 1], weights, y[s]), argmax[s], pool
-        )
-        assert np.array_equal(
-            y[s], run(lambda k, *a: k.conv2d_block_cells(*a, pool), x[e : e + 1], c, weights, b)[0]
-        )
-        close(dx_at[p], want[0])
-        total = [t + a for t, a in zip(total, want[1:])]
-    for g, r in zip((sums, dw, db), total):
-        close(g, r)
 
 
 # ---------------------------------------------------------------------------------------- arguments

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from helpers import GRAPH_CASES, MPI_CASES, ROOT, STORE_CASES, mpi
+from helpers import FAILURE_CASES, GRAPH_CASES, MPI_CASES, ROOT, STORE_CASES, mpi
 
 pytestmark = pytest.mark.mpi
 
@@ -23,8 +23,6 @@ pytestmark = pytest.mark.mpi
         "fit",
         "collectives",
         "threads",
-        "not_finite",
-        "gradient_not_finite",
         "same_bits_again",
         "lars_equals_one_rank",
         "same_sums",
@@ -52,6 +50,13 @@ def test_ranks_that_share_events(case, ranks):
     assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("ranks", (2, 3, 4))
+@pytest.mark.parametrize("case", ("not_finite", "gradient_not_finite"))
+def test_ranks_that_lose_a_number(case, ranks):
+    done = mpi(ranks, FAILURE_CASES, case)
+    assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
+
+
 def test_each_kernel_is_compiled_once(tmp_path):
     done = mpi(2, MPI_CASES, "cold_cache", NUMBA_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
@@ -67,7 +72,7 @@ def test_each_kernel_is_compiled_once(tmp_path):
     ],
 )
 def test_a_failure_on_one_rank_ends_all(case, message, tmp_path):
-    done = mpi(2, MPI_CASES, case, timeout=300, NUMBA_CACHE_DIR=str(tmp_path))
+    done = mpi(2, FAILURE_CASES, case, timeout=300, NUMBA_CACHE_DIR=str(tmp_path))
     assert (
         done.returncode != 0
         and time.time() - float(re.search(r"failing at (\S+)", done.stdout)[1]) < 5
@@ -83,8 +88,12 @@ def test_a_killed_rank_ends_all():
 @pytest.mark.parametrize(
     "file, case, message",
     [
-        (MPI_CASES, "batch_larger_than_shard", "batch size 3 is larger than the 2 events of rank"),
-        (MPI_CASES, "few_events", "2 events cannot be shared by 3 ranks"),
+        (
+            FAILURE_CASES,
+            "batch_larger_than_shard",
+            "batch size 3 is larger than the 2 events of rank",
+        ),
+        (FAILURE_CASES, "few_events", "2 events cannot be shared by 3 ranks"),
         (
             STORE_CASES,
             "node_memory_is_short",
