@@ -44,28 +44,32 @@ _settings: Any = numba.config
 CACHE = cache_folder("numba", Path(_settings.CACHE_DIR) if _settings.CACHE_DIR else None)
 
 
-def _wait_passively():
-    """Have OpenMP's threads sleep between parallel regions instead of spinning for milliseconds.
+def _spin_briefly():
+    """Have OpenMP's threads spin for some ten microseconds between parallel regions, then sleep.
 
-    Where ranks, or other programs, share the cores, spinning threads take them from those that
-    work: a training step of the talk's network (batch 8, 2 threads, 2 cores with a load of 3 to 5)
-    took 242 and 461 ms per event with libgomp's default and 58 and 91 ms like this; on the same
-    cores when quiet 13.3 ms either way. libgomp reads the variable when it is loaded, which numba
-    does before its first parallel region; so it is loaded here, and the variable is taken back, for
+    libgomp's default is to spin for milliseconds. Where ranks, or other programs, share the cores,
+    spinning threads take them from those that work: a training step of the talk's network (batch 8,
+    2 threads, 2 cores with a load of 3 to 5) took 242 and 461 ms per event with the default, and 58
+    and 91 ms with threads that never spin. But threads that never spin have to be woken for every
+    region: on quiet cores that costs a fifth of such a step. A short spin bridges the gaps within
+    a step and costs others little. libgomp reads the variable when it is loaded, which numba does
+    before its first parallel region; so it is loaded here, and the variable is taken back, for
     other libraries and for processes that this one starts. What the user has set is kept.
     """
     if any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
         return
-    os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ["GOMP_SPINCOUNT"] = str(SPINS)
     try:
         import_module("numba.np.ufunc.omppool")
     except ImportError:  # no OpenMP: another threading layer
         pass
     finally:
-        del os.environ["OMP_WAIT_POLICY"]
+        del os.environ["GOMP_SPINCOUNT"]
 
 
-_wait_passively()
+#: Turns of libgomp's waiting loop before a thread sleeps.
+SPINS = 30_000
+_spin_briefly()
 _IMPORT = re.compile(r"^\s*from\s+(\.+)([\w.]*)\s+import\s+(\([^)]*\)|[^\n]*)", re.M)
 
 
