@@ -10,8 +10,7 @@ several models. It says
     forward(ctx, *xs)       -> (y, saved)
     backward(ctx, dy, saved) -> dx, or one dx per input; *adds* into ctx.grads["w"]
 
-and gets everything else from the ``Context``. To add a layer: its op in kernels/reference, a class
-in this folder, a row in tests/nn/test_layers.py; then the op in kernels/cpu and kernels/cuda.
+and gets everything else from the ``Context``. CONTRIBUTING.md says how to add one.
 """
 
 from __future__ import annotations
