@@ -315,8 +315,7 @@ def main(argv=None):
     ]
     print(
         f"{args.size} x {args.size}, {args.threads} threads of {os.cpu_count()} cores, "
-        f"{cpu_model()}, "
-        f"medians of {args.repeats} (blocks: the least), load average before: "
+        f"{cpu_model()}, medians of {args.repeats} (blocks: the least), load average before: "
         f"{', '.join(f'{x:.2f}' for x in load)}"
     )
     print(

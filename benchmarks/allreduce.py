@@ -259,9 +259,8 @@ def main(comm):
     )
     for r in modes:
         print(
-            f"{r['mode']:<15}{1e3 * r['seconds']:>8.2f}{r['bytes'] / 1e6:>9.2f}{r['error']:>10.1e}"
-            "  "
-            f"{when(r, modes[0])}"
+            f"{r['mode']:<15}{1e3 * r['seconds']:>8.2f}{r['bytes'] / 1e6:>9.2f}{r['error']:>10.1e} "
+            f" {when(r, modes[0])}"
         )
     print(
         f"{'weights':<15}{'':>27}  with k steps between two means: 2 / k of the bytes; an "

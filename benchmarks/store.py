@@ -193,9 +193,8 @@ def waiting(events, form, batch, steps):
         name = "zero-suppressed" if form == "sparse" else form
         print(
             f"{name:<17}prefetch {prefetch}   {wait:>7.3f} ms waited, {compute:6.1f} ms computed "
-            "per event: "
-            f"{100 * wait / (wait + compute):.2f} % of the step exposed, {100 * wait / 15:.2f} % "
-            "of 15 ms"
+            f"per event: {100 * wait / (wait + compute):.2f} % of the step exposed, "
+            f"{100 * wait / 15:.2f} % of 15 ms"
         )
     return rows
 

@@ -48,9 +48,9 @@ def _spin_briefly():
     """Have OpenMP's threads spin for some ten microseconds between parallel regions, then sleep.
 
     libgomp's default is to spin for milliseconds. Where ranks, or other programs, share the cores,
-    spinning threads take them from those that work: a training step of the talk's network (batch 8,
-    2 threads, 2 cores with a load of 3 to 5) took 242 and 461 ms per event with the default, and 58
-    and 91 ms with threads that never spin. But threads that never spin have to be woken for every
+    spinning threads take them from those that work: benchmarks/step.py on 2 cores with a load of 3
+    to 5 took 242 and 461 ms per event (batch 8) with the default, 58 and 91 ms with threads that
+    never spin. But threads that never spin have to be woken for every
     region: on quiet cores that costs a fifth of such a step. A short spin bridges the gaps within
     a step and costs others little. libgomp reads the variable when it is loaded, which numba does
     before its first parallel region; so it is loaded here, and the variable is taken back, for

@@ -25,9 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.epilog = (
         "Events that cannot be read or do not fit are reported by number and reason, on the "
-        "screen and in "
-        "OUT.report.txt, and the others are written; the exit status is then 0, or 2 where none "
-        "was written."
+        "screen and in OUT.report.txt, and the others are written; the exit status is then 0, or "
+        "2 where none was written."
     )
     add(
         "input",
@@ -215,8 +214,7 @@ class Job:
                 if mine != others:
                     raise EventError(
                         f"{source} has {what} {_text(mine)}, the first input {_text(others)}; "
-                        f"give {way}, or "
-                        "convert them apart"
+                        f"give {way}, or convert them apart"
                     )
         except BaseException:
             reader.close()

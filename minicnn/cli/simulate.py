@@ -16,9 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.epilog = (
         "Also under mpiexec -n N; the events are the same for any N. A job that was killed goes "
-        "on where it stopped "
-        "when it is started again with the same options (every thousand events are kept in "
-        "OUT.parts)."
+        "on where it stopped when it is started again with the same options (every thousand "
+        "events are kept in OUT.parts)."
     )
     add("--events", type=int, required=True, help="number of events")
     add("--out", required=True, metavar="FILE.h5", help="event file to write")
@@ -122,8 +121,7 @@ def _run(args):
         with open_events(path) as events:
             print(
                 f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, "
-                f"into {path} "
-                f"({bytes_text(path.stat().st_size)}): "
+                f"into {path} ({bytes_text(path.stat().st_size)}): "
                 f"{classes_text(events.labels, events.class_names)}"
             )
     return 0

@@ -157,8 +157,7 @@ def _is_part(path, numbers, simulator):
         if not (same and _equal(part.read(0), simulator.read(numbers.start))):
             raise EventError(
                 f"{path} holds events of another simulation (other options, seed or version): to "
-                "go "
-                f"on with it, give its options; to start again, delete the folder {path.parent}"
+                f"go on with it, give its options; to start again, delete the folder {path.parent}"
             )
     return True
 

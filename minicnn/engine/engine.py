@@ -176,8 +176,7 @@ class Engine:
         if len(batches) != inputs or len({len(batch) for batch in batches}) > 1:
             raise ValueError(
                 f"this model has {inputs} inputs: a batch is a tuple of {inputs} lists or arrays "
-                "of "
-                f"equally many images, got {[len(batch) for batch in batches]}"
+                f"of equally many images, got {[len(batch) for batch in batches]}"
             )
         return batches
 

@@ -54,8 +54,7 @@ class Model(Engine):
         """Apply one optimizer step on a batch and return its mean loss (before the step)."""
         from ..train.step import train_step
 
-        batch = (x, y) if sample_weights is None else (x, y, sample_weights)
-        tail = train_step(self, *batch[:2], self.optimizer, sample_weights=sample_weights)
+        tail = train_step(self, x, y, self.optimizer, sample_weights=sample_weights)
         assert tail is not None
         return tail["loss"] / max(tail["events"], 1)
 

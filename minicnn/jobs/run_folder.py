@@ -97,9 +97,9 @@ def epochs_done(model: Any, steps_per_epoch: int, epochs: int, path: StrPath) ->
     done, rest = divmod(model.updates, steps_per_epoch)
     if rest or done > epochs or model.optimizer.steps != model.updates:
         raise ValueError(
-            f"{path} has made {model.updates} updates ({model.optimizer.steps} by this optimizer), "
-            f"which are no complete epochs of {steps_per_epoch} within {epochs}: --resume needs "
-            "the "
-            "events, ranks, batch size, epochs and optimizer that the run began with"
+            f"{path} has made {model.updates} updates ({model.optimizer.steps} by this "
+            f"optimizer), which are no complete epochs of {steps_per_epoch} within {epochs}: "
+            "--resume needs the events, ranks, batch size, epochs and optimizer that the run "
+            "began with"
         )
     return done

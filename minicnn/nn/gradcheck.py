@@ -21,7 +21,7 @@ from ..kernels import get_backend
 from ..kernels.types import Shape
 from . import initializers
 from .graph import layer_from_config
-from .layers import Context, Layer
+from .layers import Context, Dropout, Layer
 
 
 @dataclass
@@ -188,7 +188,10 @@ def _in_pieces(
     """Run event by event: gradients of parameters must add up to those of the batch. Not for a
     layer that says that it needs the whole batch, and not with masks drawn anew for every piece.
     """
-    if any(getattr(layer, "needs_whole_batch", False) for layer in network.layers):
+    if any(
+        getattr(layer, "needs_whole_batch", False) or isinstance(layer, Dropout)
+        for layer in network.layers
+    ):
         return {}
     seed, training = how
     for ctx in network.contexts:
@@ -197,8 +200,6 @@ def _in_pieces(
     for i in range(len(upstream)):
         _, saved = network.forward([x[i : i + 1] for x in xs], seed, training)
         network.backward(upstream[i : i + 1], saved)
-    if any(type(layer).__name__.endswith(("Dropout", "Dropout2D")) for layer in network.layers):
-        return {}
     pieces = {name: grad for name, (_, grad) in network.gradients().items()}
     return {
         f"{name} in pieces": _difference(grad, analytic[name][1]) for name, grad in pieces.items()

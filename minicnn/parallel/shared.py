@@ -33,10 +33,8 @@ class NodeMemory:
         if needed > free:
             problem = (
                 f"{socket.gethostname()}: {needed / 1e6:.1f} MB of events do not fit into its "
-                "shared "
-                f"memory, /dev/shm has {free / 1e6:.1f} MB left: enlarge it (docker run "
-                "--shm-size, "
-                "mount -o remount,size=...), or let every rank keep its own events"
+                f"shared memory, /dev/shm has {free / 1e6:.1f} MB left: enlarge it (docker run "
+                "--shm-size, mount -o remount,size=...), or let every rank keep its own events"
             )
         agree(comm, problem, error=MemoryError)
         self.window = MPI.Win.Allocate_shared(nbytes, 1, comm=self.node)

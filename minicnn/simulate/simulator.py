@@ -355,7 +355,6 @@ def _image_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     if len(numbers) != 3:
         raise ValueError(
             "the shape is (height, width, planes), or the edge of a square image of one plane, "
-            "got "
-            f"{shape}"
+            f"got {shape}"
         )
     return tuple(numbers)

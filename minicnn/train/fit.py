@@ -89,9 +89,11 @@ class _Fit:
         self.train = self._data(train)
         self.validation = None
         if options.validation_data is not None:
-            self.validation = self._data(options.validation_data)
-            if isinstance(self.validation, IterableData):
-                self.validation = self.validation.in_memory()
+            held = options.validation_data
+            if IterableData.takes(held):  # read once, for all epochs
+                self.validation = IterableData(held).in_memory()
+            else:
+                self.validation = as_dataset(held, self.rank, self.ranks, options.seed)
         self.sync = _as_sync(options.sync, comm, options.sync_every)
         if options.threads or comm:
             model.kernels.set_threads(options.threads or threads_per_rank(comm))
@@ -165,11 +167,6 @@ class _Fit:
                     )
                 ledger.step()
             if self.steps is None:
-                if not step:
-                    raise ValueError(
-                        f"the data had no batch left for epoch {epoch + 1}: a generator runs once; "
-                        "give a list, a data set, or steps_per_epoch with one that does not end"
-                    )
                 self._add(total, [flush(model, self.optimizer, self.sync, ledger)])
         logs = model.targets.summary(_filled(model, total))
         logs["seconds"] = time.perf_counter() - started
@@ -213,15 +210,17 @@ class _Fit:
         """
         options, rank, train = self.options, self.rank, self.train
         if isinstance(train, IterableData):
-            steps = train.steps and -(-train.steps // options.accumulate)
-            return max(agree(self.comm, None, steps)) if steps else None
+            if not train.steps:
+                return None
+            steps = max(agree(self.comm, None, -(-train.steps // options.accumulate)))
+            train.steps = steps * options.accumulate  # all ranks make as many
+            return steps
         problem, size = None, options.batch_size * options.accumulate
         several = f", {options.accumulate} of them per step" if options.accumulate > 1 else ""
         if options.batch_size < 1 or options.accumulate < 1:
             problem = (
                 f"batch size {options.batch_size}, {options.accumulate} of them per step: both "
-                "must "
-                "be at least 1"
+                "must be at least 1"
             )
         elif len(train) == 0:
             problem = f"rank {rank} has no events to train on: use fewer ranks or more events"
@@ -257,8 +256,7 @@ def _as_sync(sync: Any, comm: Any, every: int) -> Any:
     if sync.comm is not comm or every != 1:
         raise ValueError(
             "a sync that is made already takes its communicator and sync_every from make_sync: "
-            "give "
-            "fit the same comm, and no sync_every"
+            "give fit the same comm, and no sync_every"
         )
     return sync
 

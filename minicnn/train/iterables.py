@@ -15,11 +15,13 @@ class IterableData:
     """Batches (x, y) or (x, y, sample weights) of an iterable, in its own order.
 
     steps: batches per epoch, None for as many as there are. An iterator (a generator) goes on where
-    it was in the next epoch, anything else begins anew.
+    it was in the next epoch; anything else begins anew, also within an epoch where it has fewer
+    batches than the epoch has steps, as on a rank with less data than others. ValueError where the
+    batches of an iterator do not last for the epoch.
     """
 
     def __init__(self, source: Any, steps: int | None = None) -> None:
-        self.source, self._running = source, None
+        self.source = source
         length = len(source) if hasattr(source, "__len__") else None
         self.steps = steps or length
 
@@ -38,17 +40,20 @@ class IterableData:
 
     def batches(self) -> Iterator[Any]:
         """Yield the batches of one epoch."""
-        running = self._running or iter(self.source)
-        if running is self.source:
-            self._running = running
-        count = 0
+        running, count, once = iter(self.source), 0, hasattr(self.source, "__next__")
         while self.steps is None or count < self.steps:
             batch = next(running, None)
+            if batch is None and self.steps is not None and not once:
+                running = iter(self.source)
+                batch = next(running, None)
             if batch is None:
-                if count == 0 or self.steps is None or self._running is not None:
-                    return
-                running = iter(self.source)  # shorter than steps: begin anew within the epoch
-                batch = next(running)
+                if count == 0 or self.steps is not None:
+                    raise ValueError(
+                        f"the data ended after {count} of this epoch's "
+                        f"{self.steps or 'first'} batches: a generator runs once; give a list, a "
+                        "data set, or a generator that does not end with steps_per_epoch"
+                    )
+                return
             yield as_batch(batch)
             count += 1
 

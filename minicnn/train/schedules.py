@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-#: A number, a Schedule, or any function of the update count.
-Rate = "float | Schedule | Callable[[int], float]"
 SCHEDULES: dict[str, type[Schedule]] = {}
 
 

@@ -67,6 +67,21 @@ def case_graph_equals_one_rank(comm):
         same_everywhere(comm, together.parameters)
 
 
+def case_unequal_loaders(comm):
+    """Ranks whose iterables have different numbers of batches make the same number of steps: those
+    with fewer begin anew.
+    """
+    rng = np.random.default_rng(comm.rank)
+    batches = [
+        (rng.standard_normal((2, 8, 8, 1)).astype("f4"), np.array([0, 1]))
+        for _ in range(1 + comm.rank)
+    ]
+    model = mc.Sequential([mc.Flatten(), mc.Dense(2)], (8, 8, 1), device="cpu")
+    history = model.fit(batches, comm=comm, epochs=2)
+    assert model.updates == 2 * comm.size and len(history.rows) == 2
+    same_everywhere(comm, model.parameters)
+
+
 def three_planes():
     inputs, trunk = [mc.Input((10, 10, 1)) for _ in range(3)], mc.Conv2D(3, 3, padding="same")
     features = [mc.Flatten()(mc.MaxPooling2D(5)(mc.ELU()(trunk(plane)))) for plane in inputs]

@@ -37,7 +37,7 @@ def test_ranks(case, ranks):
 
 
 @pytest.mark.parametrize("ranks", (2, 3))
-@pytest.mark.parametrize("case", ("state", "graph_equals_one_rank"))
+@pytest.mark.parametrize("case", ("state", "graph_equals_one_rank", "unequal_loaders"))
 def test_ranks_with_graphs(case, ranks):
     done = mpi(ranks, GRAPH_CASES, case)
     assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr

@@ -304,7 +304,7 @@ def test_fit_on_arrays_lists_generators_and_loaders():
     for data, options in (
         (list(generated(x, y)), {}),
         (Loader(x, y), {"validation_data": Loader(x, y)}),
-        (endless, {"steps_per_epoch": 3}),
+        (endless, {"steps_per_epoch": 3, "validation_data": list(generated(x, y))}),
     ):
         model = small_model()
         history = model.fit(data, epochs=2, **options)
@@ -317,8 +317,12 @@ def test_fit_on_arrays_lists_generators_and_loaders():
     model.fit(generated(x, y))
     assert model.updates == 12
     running = generated(x, y)
-    with pytest.raises(ValueError, match="no batch left for epoch 2: a generator runs once"):
+    with pytest.raises(ValueError, match="ended after 0 of this epoch's first batches"):
         model.fit(running, epochs=2)
+    with pytest.raises(ValueError, match="ended after 3 of this epoch's 5 batches"):
+        model.fit(generated(x, y), steps_per_epoch=5)
+    with pytest.raises(ValueError, match="ended after 0"):
+        model.fit((x, y), batch_size=4, validation_data=iter([]))
     with pytest.raises(ValueError, match="got a tuple of 1"):
         model.fit(iter([(x,)]))
     with pytest.raises(TypeError, match="fit has no option epoch; there are"):

@@ -160,8 +160,7 @@ class Larcv3(Reader):
         if len(extents) != len(self) or (len(first) and (first + count).max() > len(table)):
             raise ValueError(
                 f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file "
-                f"has {len(table)} "
-                f"particles and {len(self)} events"
+                f"has {len(table)} particles and {len(self)} events"
             )
         missing = [name for name in FIELDS if name not in table.dtype.names]
         if missing:

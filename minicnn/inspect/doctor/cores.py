@@ -28,8 +28,7 @@ def threads(ranks: Ranks) -> list[Finding]:
                     ERROR,
                     "cores",
                     f"{what} on {cores} core{'s' * (cores > 1)}: {started / cores:.3g} threads "
-                    "share each, "
-                    "and a rank that waits in MPI keeps its core busy",
+                    "share each, and a rank that waits in MPI keeps its core busy",
                     fix,
                 )
             )
@@ -54,8 +53,7 @@ def threads(ranks: Ranks) -> list[Finding]:
                     WARNING,
                     "cores",
                     f"{host}: {started} threads on {physical} physical cores: two on one core "
-                    "share its "
-                    "multiply-add units",
+                    "share its multiply-add units",
                     "as many threads as physical cores; srun --hint=nomultithread",
                 )
             )
@@ -117,8 +115,7 @@ def binding(ranks: Ranks) -> list[Finding]:
                     WARNING,
                     "binding",
                     f"{host}: ranks are not bound; on {local_ranks[0]['numa_nodes']} NUMA nodes "
-                    "the system "
-                    "may move one away from its memory",
+                    "the system may move one away from its memory",
                     _bind(local_ranks[0]["threads"]),
                 )
             )
@@ -143,8 +140,7 @@ def binding(ranks: Ranks) -> list[Finding]:
 def _bind(threads: int) -> str:
     return (
         f"MPICH: mpiexec -bind-to core:{threads}; Open MPI: mpirun --map-by slot:PE={threads} "
-        "--bind-to core; "
-        f"Slurm: srun --cpus-per-task={threads} --cpu-bind=cores"
+        f"--bind-to core; Slurm: srun --cpus-per-task={threads} --cpu-bind=cores"
     )
 
 
@@ -166,8 +162,7 @@ def quota(ranks: Ranks) -> list[Finding]:
             WARNING,
             "quota",
             f"{host}: this container may use {local_ranks[0]['quota']:.3g} cores' worth of time, "
-            "but sees "
-            f"{allowed_cores(local_ranks)} cores",
+            f"but sees {allowed_cores(local_ranks)} cores",
             f"ask for more, or --threads {max(1, int(local_ranks[0]['quota'] / len(local_ranks)))}",
         )
         for host, local_ranks in by_node(ranks).items()

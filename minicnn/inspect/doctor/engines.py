@@ -35,8 +35,7 @@ def numba(ranks: Ranks) -> list[Finding]:
                 ERROR,
                 "numba",
                 f"rank {few[0]['rank']}: {few[0]['threads']} threads asked for, numba starts at "
-                "most "
-                f"{few[0]['kernels']['threads']}",
+                f"most {few[0]['kernels']['threads']}",
                 "raise or unset NUMBA_NUM_THREADS",
             )
         ]
@@ -75,8 +74,7 @@ def vectors(ranks: Ranks) -> list[Finding]:
                 WARNING,
                 "vectors",
                 f"{width} float32 lanes ({cpus[0]}): dense blocks run at a half or a quarter of "
-                "the speed "
-                "of AVX2 or AVX-512",
+                "the speed of AVX2 or AVX-512",
                 "a newer processor, or a virtual machine that passes the processor's features on",
             )
         ]

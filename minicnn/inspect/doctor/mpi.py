@@ -39,8 +39,7 @@ def launcher(ranks: Ranks) -> list[Finding]:
                 ERROR,
                 "launcher",
                 f"{first['launcher']} started {first['announced']} processes, but MPI sees only "
-                "one: every rank "
-                "would train alone and write the same files",
+                "one: every rank would train alone and write the same files",
                 "use the mpiexec that belongs to mpi4py "
                 f"({(first.get('mpiexec') or ['none is in PATH'])[0]}), or build mpi4py "
                 'against this MPI: pip install --no-binary=mpi4py "minicnn[mpi-system]"; with '

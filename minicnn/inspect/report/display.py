@@ -179,8 +179,7 @@ def _check(scores, class_names):
     if scores is not None and np.shape(scores) != (len(class_names),):
         raise ValueError(
             f"{len(class_names)} classes ({', '.join(class_names)}) need as many scores, got an "
-            "array of "
-            f"shape {np.shape(scores)}"
+            f"array of shape {np.shape(scores)}"
         )
 
 

@@ -19,8 +19,7 @@ class Add(Layer):
         if len(inputs) < 2 or any(shape != inputs[0] for shape in inputs):
             raise ValueError(
                 f"{label(self)} needs at least two inputs of one shape, got {list(inputs)}: a 1 x "
-                "1 "
-                "Conv2D gives a branch the channels of another"
+                "1 Conv2D gives a branch the channels of another"
             )
         return inputs[0]
 

@@ -160,8 +160,7 @@ def _positions(
     if labels.ndim != 1 or coords is None or len(coords) != len(labels):
         raise ValueError(
             f"event {number} of the batch: pixel labels of shape {labels.shape} are neither those "
-            "of "
-            f"{'an array' if coords is None else f'its {len(coords)} listed pixels'} nor of an "
+            f"of {'an array' if coords is None else f'its {len(coords)} listed pixels'} nor of an "
             f"image {size}"
         )
     return coords

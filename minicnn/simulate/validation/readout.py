@@ -227,8 +227,7 @@ def noise(simulator: Any, path: str | Path) -> Validation:
         "noise",
         "Noise",
         "Amplitude spectrum of the noise of pairs of ticks: simulated, and on real collection "
-        "wires after "
-        "the noise that they have in common is subtracted.",
+        "wires after the noise that they have in common is subtracted.",
         Figure(
             "frequency (MHz)",
             "ADC per √MHz",
@@ -327,10 +326,9 @@ def pulse_length(simulator: Any, path: str | Path, n: int = 40) -> Validation:
     return Validation(
         "pulse_length",
         "Length of pulses",
-        "Lit cells in a row on a wire, ticks summed by 6 and 10 ADC or more. Longer runs "
-        "are tracks along the drift, of which cosmic rays have fewer than particles of any "
-        "direction; single "
-        "cells are mostly noise.",
+        "Lit cells in a row on a wire, ticks summed by 6 and 10 ADC or more. Longer runs are "
+        "tracks along the drift, of which cosmic rays have fewer than particles of any direction; "
+        "single cells are mostly noise.",
         Figure("cells in a row", "runs per run of two or more", series),
         checks,
     )
@@ -362,15 +360,12 @@ def lit_fractions(simulator: Any, n: int = 500) -> Validation:
     return Validation(
         "lit_fractions",
         "Lit fraction",
-        "Pixels above the threshold of 15 ADC, about five times the noise, in % of 3600 x "
-        "3600. A track of 1 m crosses a few hundred wires and lights 8 columns (8 us) on each, so "
-        "that one particle below "
-        "1 GeV/c lights 0.01 to 0.05 %. The real event of the Open Samples agrees: 0.41 % of its "
-        "cells (6 ticks) are lit by "
-        "20 or so cosmic rays and one neutrino, 0.040 % by the neutrino's particles together. More "
-        "is lit with lower "
-        "thresholds (10 ADC: 0.08 %, most of it noise), kept neighbours (`padding=8`: 0.03 %) or "
-        "cosmic rays.",
+        "Pixels above the threshold of 15 ADC, about five times the noise, in % of 3600 x 3600. A "
+        "track of 1 m crosses a few hundred wires and lights 8 columns (8 us) on each, so that "
+        "one particle below 1 GeV/c lights 0.01 to 0.05 %. The real event of the Open Samples "
+        "agrees: 0.41 % of its cells (6 ticks) are lit by 20 or so cosmic rays and one neutrino, "
+        "0.040 % by the neutrino's particles together. More is lit with lower thresholds (10 ADC: "
+        "0.08 %, most of it noise), kept neighbours (`padding=8`: 0.03 %) or cosmic rays.",
         Figure("lit (%)", "events", series, True),
         checks,
     )

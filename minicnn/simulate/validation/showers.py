@@ -228,9 +228,8 @@ def shower_start(simulator: Any, n: int = 200) -> Validation:
     return Validation(
         "shower_start",
         "Electron or photon",
-        "Energy in the first 3 cm of electrons, and of photons from where they "
-        f"convert, at 400 MeV: the way to tell them. A cut at {cut:.1f} MeV/cm on this truth is "
-        "right for "
+        "Energy in the first 3 cm of electrons, and of photons from where they convert, at 400 "
+        f"MeV: the way to tell them. A cut at {cut:.1f} MeV/cm on this truth is right for "
         f"{told.mean():.0%} of {2 * n}.",
         Figure("dE/dx (MeV/cm)", "density", series),
         checks,
