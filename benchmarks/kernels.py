@@ -259,9 +259,6 @@ def setting(threads):
 def main():
     p = parser(__doc__, threads=False)
     p.add_argument("--threads", type=int, default=min(2, numba.config.NUMBA_NUM_THREADS))
-    p.add_argument(
-        "--size", type=int, default=3600, help="rows and columns of the image (625 at least)"
-    )
     p.add_argument("--repeat", type=int, default=9)
     args = p.parse_args()
     if args.size < 625:

@@ -13,6 +13,20 @@ from helpers.benchmarks import BENCHMARKS, module, run
 from minicnn.data import SparseImage
 
 
+@pytest.mark.parametrize("name", sorted(p.stem for p in BENCHMARKS.glob("*.py")))
+def test_every_benchmark_starts(name):
+    """Also those that are too long to run here: their options do not contradict each other."""
+    if "__main__" in (BENCHMARKS / f"{name}.py").read_text():
+        assert "--help" in run(name, "--help")
+
+
+def test_kernels(tmp_path):
+    text = run("kernels", "--size", 625, "--repeat", 1, "--json", tmp_path / "out.json")
+    assert "blocks 2-4 forward together" in text and "training step" in text
+    rows = json.loads((tmp_path / "out.json").read_text())["kernels"]
+    assert len(rows) == 20 and all(0 < r["min"] <= r["seconds"] <= r["max"] for r in rows)
+
+
 def test_step(tmp_path):
     text = run(
         "step", "--size", 100, "--batch-size", 1, 2, "--repeats", 1, "--json", tmp_path / "out.json"
