@@ -139,7 +139,8 @@ class _LockedCache(FunctionCache):
 
     compiling = None  # the lock, from a look-up in vain to the saving
 
-    def __init__(self, function):
+    def __init__(self, function, parallel=False):
+        self.parallel = parallel
         before, _settings.CACHE_DIR = _settings.CACHE_DIR, str(function_folder(function))
         try:
             super().__init__(function)
@@ -151,7 +152,8 @@ class _LockedCache(FunctionCache):
             self._cache_file._source_stamp = "digest"
 
     def _index_key(self, sig, codegen):
-        return sig, codegen.magic_tuple(), _closure(self._py_func)
+        # Of a ``threaded`` function there are two versions under one name.
+        return sig, codegen.magic_tuple(), _closure(self._py_func), self.parallel
 
     def load_overload(self, sig, context):
         found = super().load_overload(sig, context)
@@ -185,7 +187,7 @@ def jit(function: Callable | None = None, error_model: Any = "numpy", **options:
     if function is None:
         return functools.partial(jit, error_model=error_model, **options)
     dispatcher = numba.njit(nogil=True, error_model=error_model, **options)(function)
-    dispatcher._cache = _LockedCache(function)
+    dispatcher._cache = _LockedCache(function, bool(options.get("parallel")))
     return dispatcher
 
 

@@ -101,6 +101,32 @@ def test_cold_cache_of_two_processes(tmp_path, variable):
     assert again[-1] == "0"
 
 
+VERSIONS = """
+import sys
+import numpy as np
+from minicnn.kernels.cpu import activations
+loop = activations._relu
+for version in sys.argv[1:]:
+    getattr(loop, version)(np.ones(9, "f"), np.ones(9, "f"))
+print(sum(loop.stats.cache_misses.values()), sum(loop.stats.cache_hits.values()))
+"""
+
+
+def test_the_version_with_threads_is_not_taken_for_the_one_without(tmp_path):
+    """Both come from one function: a process that finds the serial one on disk compiles the other."""
+
+    def run(*versions):
+        env = {**os.environ, "MINICNN_CACHE": str(tmp_path)}
+        env.pop("NUMBA_CACHE_DIR", None)
+        command = [sys.executable, "-c", VERSIONS, *versions]
+        out = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        return [int(word) for word in out.stdout.split()]
+
+    assert run("serial") == [1, 0]
+    assert run("parallel") == [1, 0]
+    assert run("serial", "parallel") == [0, 2]
+
+
 def test_a_function_that_another_process_never_finishes_is_compiled_here(monkeypatch, tmp_path):
     monkeypatch.setattr(cache, "PATIENCE", 0.1)
     with cache.locked(tmp_path / "lock"):
