@@ -20,8 +20,9 @@ from ..nn.losses import Loss
 from ..train.optim import SGD
 from .buffers import Buffers, Group
 from .device import in_precision, resolve_device
-from .ingest import DenseInput, background_of, check_event
+from .ingest import PIECE_PIXELS, DenseInput, LitInput, LitPixels, background_of, check_event
 from .input_map import InputMap
+from .lit import LitGradient, LitMap
 from .options import Options
 from .passes import GradientProgress, Pass, Targets
 from .plan import Plan
@@ -65,6 +66,10 @@ class Engine:
         self._other_plans: dict[tuple[str, bool], Plan] = {}
         self._dense_inputs = [
             DenseInput(self.kernels, node.shape, self.dtype, self.input_map)
+            for node in self.graph.inputs
+        ]
+        self._lit_inputs = [
+            LitInput(self.kernels, node.shape, self.dtype, self.input_map, self._plan.most_lit)
             for node in self.graph.inputs
         ]
         self._passes = 0
@@ -152,6 +157,9 @@ class Engine:
         plan = plan or self._plan
         batches = self._per_input(x)
         count = len(batches[0])
+        if plan.lit:
+            yield from self._lit_pieces(batches, count, plan)
+            return
         size, start = plan.microbatch or max(count, 1), 0
         suppressed = [i for i in range(len(batches)) if i in plan.event_inputs]
         while start < count:
@@ -169,6 +177,55 @@ class Engine:
                     values.append(piece if i in suppressed else self._dense_inputs[i](piece))
             start = stop
             yield part, events, values
+
+    def _lit_pieces(
+        self, batches: list[Any], count: int, plan: Plan
+    ) -> Iterator[tuple[slice, Any, list[Any]]]:
+        """``pieces`` of a plan with LitMaps: events that are lit in few pixels run together, as far
+        as they have one background; others in the pieces that the backend likes.
+        """
+        start = 0
+        ahead: list[list[LitPixels] | None] = []  # of the events from ``start`` on
+        while start < count:
+            with trace.span("transfer"):
+                stop, pixels = start, 0
+                while stop < count:
+                    if len(ahead) == stop - start:
+                        ahead.append(self._lit_pixels(batches, stop))
+                    first, here = ahead[0], ahead[stop - start]
+                    if (first is None) != (here is None):
+                        break
+                    if here is None or first is None:
+                        full = plan.microbatch is not None and stop - start >= plan.microbatch
+                    else:
+                        lit = sum(len(event.coords) for event in here)
+                        pixels += lit
+                        full = stop > start and pixels > PIECE_PIXELS and not plan.whole_batch
+                        full |= [e.background for e in here] != [e.background for e in first]
+                    if full:
+                        break
+                    stop += 1
+                if plan.whole_batch and stop < count:
+                    stop, ahead = count, [None] * count
+                found, ahead = ahead[: stop - start], ahead[stop - start :]
+                events = [batch[start:stop] for batch in batches]
+                with self._enough_memory(plan, stop - start):
+                    values = [
+                        self._dense_inputs[i](piece)
+                        if found[0] is None
+                        else self._lit_inputs[i]([event[i] for event in found if event])
+                        for i, piece in enumerate(events)
+                    ]
+            yield slice(start, stop), events, values
+            start = stop
+
+    def _lit_pixels(self, batches: list[Any], number: int) -> list[LitPixels] | None:
+        """Return the lit pixels of an event's image for each input, None where one has too many."""
+        found = []
+        for node, batch, lit_input in zip(self.graph.inputs, batches, self._lit_inputs):
+            check_event(batch[number], number, node.shape)
+            found.append(lit_input.lit_pixels(batch[number]))
+        return None if any(pixels is None for pixels in found) else found
 
     def _per_input(self, x: Any) -> list[Any]:
         inputs = len(self.graph.inputs)
@@ -200,7 +257,9 @@ class Engine:
                 run.saved.append(saved)
                 for number in stage.last_use_of:
                     nodes[number] = None
-        return [nodes[number] for number in self.graph.output_numbers], run
+        outputs = [nodes[number] for number in self.graph.output_numbers]
+        run.lit_outputs = [y if isinstance(y, LitMap) else None for y in outputs]
+        return [y.dense() if isinstance(y, LitMap) else y for y in outputs], run
 
     def run_backward(
         self,
@@ -220,7 +279,11 @@ class Engine:
         plan = run.plan
         wanted = plan.gradient_demand(inputs)
         gradients: dict[int, Array] = {}
-        for number, dy in zip(self.graph.output_numbers, output_gradients):
+        for number, dy, lit in zip(
+            self.graph.output_numbers, output_gradients, run.lit_outputs
+        ):
+            if lit is not None:
+                dy = lit.gradient_of(dy)
             gradients[number] = gradients[number] + dy if number in gradients else dy
         with self._enough_memory(plan, run.events):
             for stage, saved in zip(plan.stages[::-1], run.saved[::-1]):
@@ -237,7 +300,10 @@ class Engine:
                             gradients[source] = dx if known is None else known + dx
                 if progress:
                     progress(stage)
-        return [gradients.get(i) for i in range(len(self.graph.inputs))] if inputs else []
+        found = [gradients.get(i) for i in range(len(self.graph.inputs))] if inputs else []
+        if any(isinstance(dx, LitGradient) for dx in found):
+            raise RuntimeError("gradients of the inputs need a dense plan")
+        return found
 
     @contextmanager
     def _enough_memory(self, plan: Plan, events: int) -> Iterator[None]:

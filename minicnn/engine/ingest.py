@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,14 @@ from ..data.sparse import SparseImage
 from ..kernels.types import Array, Shape
 from ..kernels.workspace import Workspace
 from .input_map import InputMap
+from .lit import Grid, LitMap
+
+#: Fraction of lit pixels above which an event enters as an array. benchmarks/active.py prints what
+#: each choice costs.
+PIXEL_CROSSOVER = 0.2
+#: Lit pixels of the events that run together: so many that the weights, which are read once for all
+#: of them, cost little, and so few that memory does not grow with the batch.
+PIECE_PIXELS = 400_000
 
 Event = SparseImage | np.ndarray
 
@@ -90,3 +98,69 @@ class DenseInput:
             else:
                 out[...] = self.input_map(event)
         return batch
+
+
+class LitPixels(NamedTuple):
+    """The lit pixels of an event: coords int32 (n, 2), values (n, C) not mapped, and what all other
+    pixels have.
+    """
+
+    coords: np.ndarray
+    values: np.ndarray
+    background: float
+
+
+class LitInput:
+    """Makes LitMaps of events, their pixels mapped by ``input_map``.
+
+    most: the fraction of lit pixels up to which it does.
+    """
+
+    def __init__(
+        self, kernels: Any, shape: Shape, dtype: np.dtype, input_map: InputMap, most: float
+    ) -> None:
+        self.kernels, self.shape, self.dtype, self.input_map = kernels, shape, dtype, input_map
+        self.most = int(most * shape[0] * shape[1])
+        self.grid = Grid.uniform(kernels, *shape[:2])
+        self._rest: dict[float, Array] = {}
+
+    def lit_pixels(self, event: Event) -> LitPixels | None:
+        """Return the event's lit pixels, None if there are too many; of an array those that are not
+        0.
+        """
+        if isinstance(event, SparseImage):
+            found = LitPixels(event.coords, event.values, event.background)
+            return found if event.nnz <= self.most else None
+        image = np.asarray(event)
+        image = image.astype(self.dtype if image.dtype.kind == "f" else np.float32, copy=False)
+        at = self.kernels.lit_pixels(self.kernels.asarray(image[None]), 0.0, self.most)
+        if at is None:
+            return None
+        at = self.kernels.to_host(at)
+        return LitPixels(at, image[at[:, 0], at[:, 1]], 0.0)
+
+    def __call__(self, events: Sequence[LitPixels]) -> LitMap:
+        """Return the LitMap of events of one background."""
+        height = self.shape[0]
+        at = [
+            event.coords + np.array([i * height, 0], np.int32) if i else event.coords
+            for i, event in enumerate(events)
+        ]
+        values = [event.values for event in events]
+        listed = at[0] if len(at) == 1 else np.concatenate(at)
+        mapped = self.input_map(values[0] if len(values) == 1 else np.concatenate(values))
+        kernels = self.kernels
+        return LitMap(
+            self.grid,
+            len(events),
+            kernels.asarray(listed),
+            kernels.asarray(mapped.astype(self.dtype, copy=False)),
+            self._resting(events[0].background),
+        )
+
+    def _resting(self, background: float) -> Array:
+        """Return the resting pixel (1, 1, C), the same array for the same background."""
+        if background not in self._rest:
+            pixel = self.input_map(np.full((1, 1, self.shape[2]), background, self.dtype))
+            self._rest = {background: self.kernels.asarray(pixel)}
+        return self._rest[background]

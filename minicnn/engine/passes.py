@@ -24,6 +24,8 @@ class Pass:
     number: int
     events: int
     saved: list[Any] = field(default_factory=list)
+    #: The outputs that were LitMaps, None for arrays.
+    lit_outputs: list[Any] = field(default_factory=list)
 
 
 class Targets:

@@ -17,8 +17,11 @@ from ..nn.graph import Graph, Node
 from ..nn.layers import Context, Layer
 from .buffers import Buffers
 from .device import resolve_device
+from .ingest import PIXEL_CROSSOVER
 from .input_map import InputMap
-from .stages import FusedBlock, LayerStage, Stage
+from .fused import FusedBlock
+from .lit import rule_for
+from .stages import LayerStage, Stage
 from .suppression import CROSSOVER, MODES, ZeroSuppressed
 
 __all__ = ["Plan", "Row", "resolve_device"]
@@ -60,18 +63,20 @@ class Plan:
             raise ValueError(f"zero_suppression must be one of {', '.join(MODES)}, got {mode!r}")
         graph = self.graph
         self.whole_batch = any(layer.needs_whole_batch for layer in graph.layers)
-        several = hasattr(
-            self.kernels, "suppressed"
-        )  # whether events are suppressed some at a time
-        if self.whole_batch and not several:
-            mode = "never"
+        #: Whether feature maps may be LitMaps; a backend without kernels for them has the chains of
+        #: blocks at an input instead.
+        self.lit = mode != "never" and hasattr(self.kernels, "lit_block")
+        self.most_lit = 1.0 if mode == "always" else PIXEL_CROSSOVER
+        chains = mode != "never" and not self.lit
+        if self.whole_batch and not hasattr(self.kernels, "suppressed"):
+            chains = False
         done: set[Node] = set()
         for node in graph.nodes:
             if node in done or not node.inputs:
                 continue
             block, note = self._block(node)
             if block and fuse:
-                chain = self._chain(node) if mode != "never" and not node.inputs[0].inputs else []
+                chain = self._chain(node) if chains and not node.inputs[0].inputs else []
                 if chain:
                     done.update(member for members in chain for member in members)
                     self._suppress(chain, input_map, mode)
@@ -81,7 +86,7 @@ class Plan:
             else:
                 done.add(node)
                 context = self._context(node.layer)
-                self._add([node], LayerStage(graph.node_name(node), node.layer, context), note)
+                self._add([node], self._stage(graph.node_name(node), node.layer, context), note)
         self._find_last_uses()
         self.event_inputs = {
             number for stage in self.stages if stage.takes_events for number in stage.sources
@@ -100,9 +105,11 @@ class Plan:
     def _fused(self, block: list[Node]) -> LayerStage:
         layers: list[Any] = [node.layer for node in block]
         name = self.graph.node_name(block[0])
-        return LayerStage(
-            name, FusedBlock(layers[0], layers[1], layers[2], name), self._context(block[0].layer)
-        )
+        fused = FusedBlock(layers[0], layers[1], layers[2], name)
+        return self._stage(name, fused, self._context(block[0].layer))
+
+    def _stage(self, name: str, layer: Layer | FusedBlock, context: Context) -> LayerStage:
+        return LayerStage(name, layer, context, rule_for(layer, context) if self.lit else None)
 
     def _add(self, nodes: list[Node], stage: Stage, note: str) -> None:
         numbers = self._numbers

@@ -11,12 +11,14 @@ What a model asks of a stage in one step of training:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..kernels.types import Array
-from ..nn.layers import ELU, Context, Conv2D, Layer, MaxPooling2D, ReLU
+from ..nn.layers import Context, Layer
+from .fused import FusedBlock
+from .lit import LitMap, Rule
 
 
 class Stage:
@@ -56,82 +58,56 @@ class Stage:
             context.workspace.expire()
 
 
+@dataclass
+class _OnMaps:
+    """What a rule left for its backward pass."""
+
+    saved: Any
+
+
+@dataclass
+class _MadeDense:
+    """What a layer left that got arrays in the place of the LitMaps among ``inputs``."""
+
+    saved: Any
+    inputs: tuple[Any, ...]
+
+
 class LayerStage(Stage):
-    """A layer, or a FusedBlock, by itself."""
-
-    def __init__(self, name: str, layer: Layer | FusedBlock, context: Context) -> None:
-        super().__init__(name, [context])
-        self.layer, self.context = layer, context
-
-    def forward(self, *xs: Any) -> tuple[Array, Any]:
-        return self.layer.forward(self.context, *xs)
-
-    def backward(self, dy: Array, saved: Any) -> tuple[Array | None, ...]:
-        dx = self.layer.backward(self.context, dy, saved)
-        return dx if isinstance(dx, tuple) else (dx,)
-
-
-class FusedBlock:
-    """Conv2D -> ELU or ReLU -> MaxPooling2D as one kernel; takes the place of the three layers.
-
-    An increasing activation and a bias that is constant in a window commute with the maximum, so
-    the convolution's output is never stored and one output in pool^2 carries a gradient.
+    """A layer, or a FusedBlock, by itself. On LitMaps its ``rule`` computes; without one, or where
+    the rule finds that too much is lit, the maps become arrays here.
     """
 
-    def __init__(self, conv: Any, activation: Any, pool: Any, name: str | None = None) -> None:
-        self.layers = (conv, activation, pool)
-        self.conv, self.alpha, self.pool = conv, activation.alpha, pool.pool_size
-        self.name = name or conv.name or conv.prefix
+    def __init__(
+        self, name: str, layer: Layer | FusedBlock, context: Context, rule: Rule | None = None
+    ) -> None:
+        super().__init__(name, [context])
+        self.layer, self.context, self.rule = layer, context, rule
 
-    @staticmethod
-    def matches(layers: Sequence[Layer]) -> tuple[bool, str]:
-        """Tell whether the first three layers can run as one block; returns (bool, reason if they
-        are the pattern but cannot).
-        """
-        kinds = tuple(map(type, layers[:3]))
-        pattern = len(kinds) == 3 and kinds[0] is Conv2D and kinds[2] is MaxPooling2D
-        if not pattern or kinds[1] not in (ELU, ReLU):
-            return False, ""
-        conv, activation, pool = layers[:3]
-        assert isinstance(conv, Conv2D) and isinstance(pool, MaxPooling2D)
-        assert isinstance(activation, (ELU, ReLU))
-        if conv.strides != (1, 1):
-            return False, f"stride {conv.strides}"
-        if conv.dilation != (1, 1):
-            return False, f"dilation {conv.dilation}"
-        if pool.strides != pool.pool_size:
-            return False, "pool stride is not the pool size"
-        if math.prod(pool.pool_size) > 256:
-            return False, "more than 256 positions in a pool window"
-        if activation.alpha < 0:
-            return False, "alpha < 0: the activation does not increase"
-        return True, ""
+    def forward(self, *xs: Any) -> tuple[Any, Any]:
+        lit = [isinstance(x, LitMap) for x in xs]
+        if not any(lit):
+            return self.layer.forward(self.context, *xs)
+        if self.rule and all(lit):
+            result = self.rule.forward(*xs)
+            if result is not None:
+                return result[0], _OnMaps(result[1])
+        arrays = [x.dense() if is_lit else x for x, is_lit in zip(xs, lit)]
+        y, saved = self.layer.forward(self.context, *arrays)
+        return y, _MadeDense(saved, xs)
 
-    def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
-        y, argmax = ctx.kernels.conv2d_block(
-            x,
-            ctx.params["w"],
-            ctx.params["b"],
-            self.pool,
-            self.alpha,
-            self.conv.padding,
-            work=ctx.workspace,
+    def backward(self, dy: Any, saved: Any) -> tuple[Any, ...]:
+        if isinstance(saved, _OnMaps):
+            assert self.rule is not None
+            return self.rule.backward(dy, saved.saved)
+        if not isinstance(saved, _MadeDense):
+            return self._layer_backward(dy, saved)
+        dxs = self._layer_backward(dy, saved.saved)
+        return tuple(
+            x.gradient_of(dx) if dx is not None and isinstance(x, LitMap) else dx
+            for x, dx in zip(saved.inputs, dxs)
         )
-        return y, (x, y, argmax)
 
-    def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
-        x, y, argmax = saved
-        return ctx.kernels.conv2d_block_backward(
-            dy,
-            x,
-            ctx.params["w"],
-            y,
-            argmax,
-            self.pool,
-            self.alpha,
-            self.conv.padding,
-            ctx.need_input_gradient,
-            ctx.grads["w"],
-            ctx.grads["b"],
-            work=ctx.workspace,
-        )[0]
+    def _layer_backward(self, dy: Array, saved: Any) -> tuple[Array | None, ...]:
+        dx = self.layer.backward(self.context, dy, saved)
+        return dx if isinstance(dx, tuple) else (dx,)

@@ -137,7 +137,7 @@ def check_gradients(
     for layer in chain[:-1]:
         shapes.append([layer.output_shape(*shapes[-1])])
     if fuse:
-        from ..engine.stages import FusedBlock
+        from ..engine.fused import FusedBlock
 
         stages: list[Any] = [FusedBlock(*chain)]  # type: ignore[arg-type]
         shapes = shapes[:1]

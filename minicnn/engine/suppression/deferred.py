@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...kernels.types import Array
-from ..stages import FusedBlock
+from ..fused import FusedBlock
 
 
 class DeferredWeightGradient:

@@ -38,7 +38,8 @@ from ...kernels.types import Array, Shape
 from ...nn.layers import Context
 from ..ingest import background_of, gather_lit_pixels
 from ..input_map import InputMap
-from ..stages import FusedBlock, Stage
+from ..fused import FusedBlock
+from ..stages import Stage
 from .classes import Table, axis_classes, class_sums, first_positions, rows_of_classes
 from .deferred import DeferredWeightGradient
 
