@@ -27,7 +27,7 @@ from .jit import POSITIVE, aligned_empty, jit, parallel
 from .lit_backward import lit_block_backward
 from .lit_lists import lit_lists
 from .lit_rest import lit_rest, lit_rest_backward
-from .lit_tile import add_products, take_weights
+from .lit_tile import add_products, one_product, take_weights
 from .tile import LANES, MAX_PIXELS, VECTORS, max_of_rows
 
 __all__ = ["lit_block", "lit_block_backward", "lit_lists", "lit_rest", "lit_rest_backward"]
@@ -63,6 +63,23 @@ def _at_rest(cells, begin, end, oh, pool, positions, sums, first, width, z):
                 row += 1
 
 
+@jit
+def _one_channel(d, feeds, low, high, w, first, width, lowest, count, z):
+    """The products of inputs of one channel: a tile of one step would be all loads and stores, but
+    the weights of all taps and the outputs of one input are in the nearest cache.
+    """
+    taps, start = feeds.shape[0], z.ctypes.data
+    weights = aligned_empty((taps * width,))
+    for tap in range(taps):
+        take_weights(w[tap], first, width, weights[tap * width :])
+    for a in range(low, high):
+        x, at = d[a & POSITIVE, 0], weights.ctypes.data
+        for tap in range(taps):
+            slot = feeds[tap, a & POSITIVE] - lowest
+            if slot >= 0 and slot < count:
+                one_product(x, at + 4 * tap * width, start + 4 * slot * width, width // LANES)
+
+
 @parallel
 def _forward(d, feeds, cells, chunks, w, b, sums, positions, oh, pool, shares, alpha, linear, y, at):
     size, ci = pool[0] * pool[1], d.shape[1]
@@ -80,7 +97,9 @@ def _forward(d, feeds, cells, chunks, w, b, sums, positions, oh, pool, shares, a
         _at_rest(cells, begin, end, oh, pool, positions, sums, first, width, z)
         z_start, d_start = z.ctypes.data, d.ctypes.data
         lowest, count = begin * size, (end - begin) * size
-        for tap in range(feeds.shape[0]):
+        if ci == 1:
+            _one_channel(d, feeds, low, high, w, first, width, lowest, count, z)
+        for tap in range(feeds.shape[0] if ci > 1 else 0):
             fed, n, there = feeds[tap], 0, False
             for a in range(low, high):
                 slot = fed[a & POSITIVE] - lowest

@@ -34,8 +34,9 @@ SMALL, PARTS, PART = 1 << 17, 8, 1024
 
 
 class Winners(NamedTuple):
-    """The channels of every cell, sorted by the position of their maximum: those of position p are
-    channels[cell, starts[cell, p] : starts[cell, p + 1]]. g (m, C_out): the gradient at the maxima.
+    """The channels of every cell, sorted by the position of their maximum, and the gradients g
+    there, (m * C_out,). Those of the output ``slot`` = cell * PH * PW + position are from
+    starts[slot] to starts[slot + 1].
     """
 
     g: Array
@@ -45,28 +46,21 @@ class Winners(NamedTuple):
 
 @jit
 def _sort_cells(first, end, size, dy, y, at, alpha, linear, g, channels, starts):
+    co, ahead = dy.shape[1], np.empty(size, np.int32)
     for cell in range(first, end):
-        position, begins, order = at[cell], starts[cell], channels[cell]
-        slopes, out, own = dy[cell], y[cell], g[cell]
-        if linear:
-            for c in range(own.size):
-                own[c] = slopes[c]
-        else:
-            for c in range(own.size):
-                own[c] = slopes[c] * slope(out[c], alpha)
-        for p in range(size + 1):
-            begins[p] = 0
-        for c in range(own.size):
-            begins[position[c] + 1] += 1
+        position, slopes, out = at[cell], dy[cell], y[cell]
+        ahead[:] = 0
+        for c in range(co):
+            ahead[position[c]] += 1
+        begin, begins = np.int32(cell * co), starts[cell * size :]
         for p in range(size):
-            begins[p + 1] += begins[p]
-        for c in range(own.size):  # begins[p] moves on to the beginning of p + 1, and then back
-            p = position[c]
-            order[begins[p] & POSITIVE] = c
-            begins[p] += 1
-        for p in range(size - 1, -1, -1):
-            begins[p + 1] = begins[p]
-        begins[0] = 0
+            begins[p] = begin
+            begin, ahead[p] = begin + ahead[p], begin
+        for c in range(co):
+            k = ahead[position[c]] & POSITIVE
+            ahead[position[c]] += 1
+            channels[k] = c
+            g[k] = slopes[c] if linear else slopes[c] * slope(out[c], alpha)
 
 
 @jit
@@ -151,10 +145,10 @@ def _turn_back(turned, vectors, first, dw):
 
 
 @parallel
-def _backward(d, feeds, w, size, winners, shares, parts, with_dx, dw, dx):
+def _backward(d, feeds, w, winners, shares, parts, with_dx, dw, dx):
     """dw (parts, taps, C_in, C_out) and dx (n, channels with the lanes left empty) are added to."""
     g, channels, starts = winners
-    many, co = d.shape[0], g.shape[1]
+    many, co = d.shape[0], w.shape[2]
     room = -(-co // LANES) * LANES  # channels with the lanes that are left empty
     for task in prange(parts * shares.shape[0]):
         part, share = task // shares.shape[0], task % shares.shape[0]
@@ -167,9 +161,7 @@ def _backward(d, feeds, w, size, winners, shares, parts, with_dx, dw, dx):
                 slot = fed[a & POSITIVE]
                 if slot < 0:
                     continue
-                cell = (slot // size) & POSITIVE
-                position = (slot - cell * size) & POSITIVE
-                low, high = starts[cell, position], starts[cell, position + 1]
+                low, high = starts[slot & POSITIVE] & POSITIVE, starts[(slot + 1) & POSITIVE]
                 if low == high:
                     continue
                 if not there:
@@ -181,8 +173,8 @@ def _backward(d, feeds, w, size, winners, shares, parts, with_dx, dw, dx):
                     vectors,
                     with_dx,
                     np.int64(high - low),
-                    channels[cell, low:].ctypes.data,
-                    g[cell].ctypes.data,
+                    channels[low:].ctypes.data,
+                    g[low:].ctypes.data,
                     turned.ctypes.data,
                     gradient.ctypes.data,
                     room * LANES,
@@ -244,10 +236,11 @@ def lit_block_backward(
     dx[...] = 0
     if cells:
         winners = Winners(
-            buffer(work, "g", (cells, co)),
-            buffer(work, "channels", (cells, co), np.uint16),
-            buffer(work, "starts", (cells, size + 1), np.int32),
+            buffer(work, "g", (cells * co,)),
+            buffer(work, "channels", (cells * co,), np.uint16),
+            buffer(work, "starts", (cells * size + 1,), np.int32),
         )
+        winners.starts[-1] = cells * co
         alpha = np.float32(block.alpha or 0), block.alpha is None
         where = lists.cells, geometry.grid[0], geometry.pool, geometry.positions
         _sort_and_add(*where, dy, y, argmax, *alpha, winners, sums, db)
@@ -263,7 +256,7 @@ def lit_block_backward(
             target[...] = 0
         shares = shares_of(ci)
         _backward(
-            d, lists.feeds, weights[0], size, winners, shares, parts, int(need_dx), target, dx
+            d, lists.feeds, weights[0], winners, shares, parts, int(need_dx), target, dx
         )
         if parts > 1:
             _add_parts(target, into_dw[0])

@@ -15,48 +15,38 @@ from numba import prange
 from ..lit import LitBlock, Resting
 from ..types import Array
 from ..workspace import Workspace
-from .checks import check_float32, check_shape, gradient_target
+from .checks import buffer, check_float32, check_shape, gradient_target
 from .elementary import activate, slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
-from .lit_tile import add_products, take_weights
-from .tile import LANES, MAX_PIXELS
-
-SHARE = 2 * LANES  # output channels of a task
-
 
 @parallel
-def _sums(x, columns_of_x, w, seen, kx_count, sums):
-    """sums (R, S, C_out) for x (R' S', C_in) and w (taps, C_in, C_out)."""
+def _products(x, w, products):
+    """products (taps, pairs, C_out) for x (pairs, C_in) and w (taps, C_in, C_out)."""
+    for tap in prange(w.shape[0]):
+        products[tap] = np.float32(0)
+        for i in range(w.shape[1]):
+            weights = w[tap, i]
+            for p in range(x.shape[0]):
+                to, value = products[tap, p], x[p, i]
+                for c in range(to.size):
+                    to[c] += value * weights[c]
+
+
+@jit
+def _put_together(products, columns_of_x, seen, sums):
     rows, columns = seen
-    pairs, ci = x.shape
-    co = sums.shape[2]
-    for task in prange(-(-co // SHARE)):
-        first = task * SHARE
-        real = min(SHARE, co - first)
-        weights, product = aligned_empty((ci * SHARE,)), aligned_empty((pairs * SHARE,))
-        x_at, z_at = np.empty(MAX_PIXELS, np.int64), np.empty(MAX_PIXELS, np.int64)
-        for r in range(rows.shape[0]):
-            for s in range(columns.shape[0]):
-                for k in range(real):
-                    sums[r, s, first + k] = np.float32(0)
-        for tap in range(w.shape[0]):
-            ky, kx = tap // kx_count, tap % kx_count
-            take_weights(w[tap], first, SHARE, weights)
-            product[:] = np.float32(0)
-            for begin in range(0, pairs, MAX_PIXELS):
-                n = min(MAX_PIXELS, pairs - begin)
-                for p in range(n):
-                    x_at[p] = x[begin + p].ctypes.data
-                    z_at[p] = product[(begin + p) * SHARE :].ctypes.data
-                add_products(n, x_at, z_at, weights, SHARE, ci)
-            for r in range(rows.shape[0]):
-                for s in range(columns.shape[0]):
+    for r in range(rows.shape[0]):
+        for s in range(columns.shape[0]):
+            to, tap = sums[r, s], 0
+            to[:] = np.float32(0)
+            for ky in range(rows.shape[1]):
+                for kx in range(columns.shape[1]):
                     i, j = rows[r, ky], columns[s, kx]
                     if i >= 0 and j >= 0:
-                        to = sums[r, s, first:]
-                        own = product[((i * columns_of_x + j) * SHARE) & POSITIVE :]
-                        for k in range(real):
-                            to[k] += own[k]
+                        own = products[tap, (i * columns_of_x + j) & POSITIVE]
+                        for c in range(to.size):
+                            to[c] += own[c]
+                    tap += 1
 
 
 @jit
@@ -86,8 +76,10 @@ def lit_rest(rest: Array, block: LitBlock, work: Workspace | None = None) -> Res
     geometry, (ci, co) = block.geometry, w.shape[2:]
     check_shape("lit_rest", "rest", rest, (*geometry.input_pairs, ci))
     sums = np.empty((*(len(seen) for seen in geometry.seen), co), np.float32)
-    taps = w.reshape(-1, ci, co)
-    _sums(rest.reshape(-1, ci), rest.shape[1], taps, geometry.seen, w.shape[1], sums)
+    x, taps = rest.reshape(-1, ci), w.reshape(-1, ci, co)
+    products = buffer(work, "products", (len(taps), len(x), co))
+    _products(x, taps, products)
+    _put_together(products, rest.shape[1], geometry.seen, sums)
     shape = (*(len(pooled) for pooled in geometry.pooled), co)
     y, argmax = np.empty(shape, np.float32), np.empty(shape, np.uint8)
     alpha = np.float32(block.alpha or 0), block.alpha is None

@@ -80,6 +80,28 @@ def scatter(rows, vectors, x, z, offset, w, w_step, steps):
     _scatter(rows, vectors, x, z, offset, w, w_step, steps)
 
 
+@intrinsic
+def _one_product(context, x, w, z, vectors):
+    """z[k] += x * w[k] over ``vectors`` vectors at the addresses w and z."""
+
+    def codegen(context, builder, signature, args):
+        e, b = Emit(builder, LANES), builder
+        x, w, z, vectors = args
+        one = e.splat(x)
+        with e.loop(vectors) as q:
+            k = b.mul(q.index, e.int(LANES))
+            to = e.at(z, k)
+            e.store(e.fma(one, e.load(e.at(w, k)), e.load(to)), to)
+        return context.get_dummy_value()
+
+    return types.void(types.float32, types.int64, types.int64, types.int64), codegen
+
+
+@jit(no_cpython_wrapper=True)
+def one_product(x, w, z, vectors):
+    _one_product(x, w, z, vectors)
+
+
 @jit
 def take_weights(w, first, width, out):
     """Copy the channels from ``first`` on of one tap, w (C_in, C_out), into rows of ``width``;
@@ -111,7 +133,7 @@ def make_maxima(sizes: Any, lanes: int) -> Any:
 
         maxima(vectors, with_dx, count, channels, g, w, dw, plane, d, dx)
 
-    For k < count, with c = channels[k]:    dx += g[c] * w[c]    dw[c] += g[c] * d
+    For k < count, with c = channels[k]:    dx += g[k] * w[c]    dw[c] += g[k] * d
 
     over vectors * lanes floats, of which vector q of channel c is at plane * q + lanes * c floats
     in w and dw, and at lanes * q in d and dx, which stay in registers. channels: address of uint16;
@@ -133,7 +155,8 @@ def make_maxima(sizes: Any, lanes: int) -> Any:
                 with e.loop(count) as k:
                     place = b.inttoptr(b.add(channels, b.mul(k.index, e.int(2))), I16.as_pointer())
                     c = b.zext(b.load(place, align=2), I64)
-                    slope, line = e.splat(e.load(e.at(g, c), F32)), b.mul(c, e.int(lanes))
+                    slope = e.splat(e.load(e.at(g, k.index), F32))
+                    line = b.mul(c, e.int(lanes))
                     for q in range(n):
                         if wanted:
                             weight = e.load(e.at(of[q], line))
@@ -151,7 +174,7 @@ def make_maxima(sizes: Any, lanes: int) -> Any:
 
 #: Vectors of input channels that a task of the backward pass takes: two sets and what they are
 #: multiplied by fit into the registers.
-MAXIMA_VECTORS = (1, 2, 4)
+MAXIMA_VECTORS = (1, 2)
 _maxima = make_maxima(MAXIMA_VECTORS, LANES)
 
 
