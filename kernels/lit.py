@@ -19,16 +19,19 @@ Forward, a lit input *feeds* the outputs whose windows hold it, each through one
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from .types import Array
 
+#: Of rows and of columns, on the host.
+OfAxes: TypeAlias = tuple[np.ndarray, np.ndarray]
+
 
 class LitGeometry(NamedTuple):
     """How the inputs of a map (H, W) meet the cells (OH, OW) of the next one. Axes come in pairs,
-    rows and columns; -1 stands for nowhere. Arrays are int32.
+    rows and columns; -1 stands for nowhere. Arrays are int32, on the host.
 
     feeds: (H, KH, 2) and (W, KW, 2): the cell that an input feeds through a tap, and the position
         in the cell (of rows times PW).
@@ -42,14 +45,14 @@ class LitGeometry(NamedTuple):
     grid: (OH, OW). pool: (PH, PW).
     """
 
-    feeds: tuple[Array, Array]
-    cells: tuple[Array, Array]
+    feeds: OfAxes
+    cells: OfAxes
     inputs: np.ndarray
-    positions: tuple[Array, Array]
-    seen: tuple[Array, Array]
-    pooled: tuple[Array, Array]
-    cell_classes: tuple[Array, Array]
-    input_classes: tuple[Array, Array]
+    positions: OfAxes
+    seen: OfAxes
+    pooled: OfAxes
+    cell_classes: OfAxes
+    input_classes: OfAxes
     input_pairs: tuple[int, int]
     grid: tuple[int, int]
     pool: tuple[int, int]
@@ -141,10 +144,10 @@ def lit_geometry(
         patterns,
         pooled,
         cell_classes,
-        tuple(np.ascontiguousarray(c, np.int32) for c in classes),
-        tuple(int(c.max()) + 1 for c in classes),
-        tuple(grid),
-        tuple(pool),
+        (np.ascontiguousarray(classes[0], np.int32), np.ascontiguousarray(classes[1], np.int32)),
+        (int(classes[0].max()) + 1, int(classes[1].max()) + 1),
+        (grid[0], grid[1]),
+        pool,
     )
 
 
