@@ -341,7 +341,7 @@ def lit(rng: np.random.Generator) -> Arguments:
     """
     from .reference.lit import lit_rest  # whose package imports the table of ops
 
-    size = tuple(int(i) for i in rng.integers(1, 19, 2))
+    size = tuple(int(i) for i in rng.integers(1, 5 if rng.random() < 0.15 else 25, 2))
     events = int(rng.integers(1, 4))
     seen, options = _seen(rng, size)
     ph, pw = (int(rng.integers(1, min(5, len(s)) + 1)) for s in seen)
@@ -349,8 +349,8 @@ def lit(rng: np.random.Generator) -> Arguments:
     geometry = lit_geometry(_lit_classes(rng, size), seen, pool)
     ci, co = int(rng.choice([1, 2, 5, 10, 33, 64])), int(rng.choice([1, 3, 10, 33, 64, 70]))
     kernel = options["kernel"]
-    lit = rng.random((events, *size)) < rng.choice([0.0, 0.03, 0.3, 1.0])
-    lit[rng.integers(events)] &= rng.random() < 0.7  # an event without a lit pixel among others
+    lit = rng.random((events, *size)) < rng.choice([0.0, 0.05, 0.1, 0.3, 1.0])
+    lit[rng.integers(events)] &= rng.random() < 0.8  # an event without a lit pixel among others
     at = np.argwhere(lit.reshape(-1, size[1])).astype(np.int32)
     rest = _floats(rng, *geometry.input_pairs, ci)
     block = LitBlock(

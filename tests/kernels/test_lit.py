@@ -219,10 +219,15 @@ def test_gradients_of_the_backends(seed, kind):
 @pytest.mark.parametrize("seed", SEEDS[:8])
 def test_maxima_are_where_the_dense_convolution_has_them(seed, kind):
     a = arguments("lit_block", seed)
-    got = run(backends(kind), everything, a)["lit"]
-    z = positions_of(dense_block(wide(a))["z"], a["geometry"], got.lists.cells)
-    at_maximum = np.take_along_axis(z, got.argmax[:, None].astype(int), 1)[:, 0]
-    assert got.argmax.dtype == np.uint8
+
+    def call(kernels, a):
+        lit = everything(kernels, a)["lit"]
+        return {"cells": lit.lists.cells, "y": lit.y, "argmax": lit.argmax}
+
+    got = run(backends(kind), call, a)
+    z = positions_of(dense_block(wide(a))["z"], a["geometry"], got["cells"])
+    at_maximum = np.take_along_axis(z, got["argmax"][:, None].astype(int), 1)[:, 0]
+    assert got["argmax"].dtype == np.uint8
     assert np.all(z.max(1) - at_maximum <= 1e-5 * (1 + np.abs(z).max(initial=0)))
 
 
@@ -258,7 +263,7 @@ def test_gradients_are_added_to_given_arrays_and_dx_is_optional(kind):
         assert added["dx"] is None and added["rest dx"] is None
         given = dict(zip(("dw", "db", "rest dw", "rest db"), (*into[0], *into[1])))
         assert all(added[n] is target for n, target in given.items())
-        return {"once": parts, "added": added}
+        return {"once": without_lists(parts), "added": added}
 
     got = run(backends(kind), twice, a)
     for name in ("dw", "db", "rest dw", "rest db"):
@@ -288,7 +293,7 @@ def test_bits_do_not_depend_on_the_number_of_threads():
             cpu.set_threads(threads)
             results.append(walk(everything(cpu, a), np.copy))
         cpu.set_threads(numba.config.NUMBA_NUM_THREADS)
-        same_bits(*(_of_cells(r) for r in results))
+        same_bits(*(without_lists(r) for r in results))
 
 
 def test_loops_without_threads_give_the_same_bits(monkeypatch):
@@ -298,11 +303,11 @@ def test_loops_without_threads_give_the_same_bits(monkeypatch):
             Threaded, "__call__", lambda self, _, *rest, v=version: getattr(self, v)(*rest)
         )
         results.append(walk(everything(cpu, a), np.copy))
-    same_bits(*(_of_cells(r) for r in results))
+    same_bits(*(without_lists(r) for r in results))
 
 
-def _of_cells(results):
-    """Without the lists, whose pieces may follow the number of threads."""
+def without_lists(results):
+    """The lists have pieces that follow the number of threads, or of multiprocessors."""
     lit = results["lit"]
     return {**results, "lists": None, "lit": (lit.y, lit.argmax)}
 
