@@ -83,10 +83,20 @@ def lit_block(
             y,
             argmax,
         ),
-        {"LOAD": next(n for n in (4, 2, 1) if ci % n == 0)},
+        block_constants(ci),
         shared,
     )
     return Lit(changes, lists, y, argmax)
+
+
+def block_constants(ci: int) -> dict[str, int]:
+    """Return the constants of lit_block.cu."""
+    return {"LOAD": next(n for n in (4, 2, 1) if ci % n == 0)}
+
+
+def dx_constants(ci: int) -> dict[str, int]:
+    """Return the constants of lit_backward.cu."""
+    return {"SUMS": next((n for n in (1, 2) if 32 * n >= ci), 4)}
 
 
 def slice_of(kernels: Kernels, per_group: int, pool: tuple[int, int], co: int) -> tuple[int, int]:
@@ -181,7 +191,7 @@ def _add_dw(kernels, gradient, changes, lists, block, into):
             input_slice,
             parts,
         ),
-        {"SUMS": 1},
+        dx_constants(ci),
         shared,
     )
     add_parts(kernels, parts, *into)
@@ -211,7 +221,7 @@ def _class_sums(kernels, gradient, cells, block, work):
             counts[0] * counts[1],
             parts,
         ),
-        {"SUMS": 1},
+        dx_constants(block.w.shape[2]),
     )
     return parts.sum(0)
 
@@ -224,11 +234,11 @@ def turned(kernels: Kernels, w: Array, work: Workspace | None) -> Array:
 def _input_gradient(kernels, gradient, lists, block, dx, work):
     """Fill dx (n, C_in)."""
     geometry, (kh, kw, ci, co), pairs = block.geometry, block.w.shape, lists.pairs
-    sums = next((n for n in (1, 2) if 32 * n >= ci), 4)
+    constants = dx_constants(ci)
     kernels.launch(
         "lit_backward.cu",
         "lit_dx",
-        (-(-len(dx) // INPUTS_OF_BLOCK), -(-ci // (32 * sums))),
+        (-(-len(dx) // INPUTS_OF_BLOCK), -(-ci // (32 * constants["SUMS"]))),
         32 * INPUTS_OF_BLOCK,
         (
             *gradient,
@@ -247,5 +257,5 @@ def _input_gradient(kernels, gradient, lists, block, dx, work):
             ci,
             dx,
         ),
-        {"SUMS": sums},
+        constants,
     )

@@ -21,7 +21,7 @@ extern "C" __global__ void lit_dw(const float* __restrict__ dy, const float* __r
                                   const int* __restrict__ tap_starts, const int* __restrict__ group_starts, int per_group, int positions,
                                   int chunk, int ci_slice, float* __restrict__ parts) {
   DYNAMIC_SHARED(float, all_sums);
-  SHARED(float, all_totals, 32 * 32);
+  SHARED(float, all_totals, 8 * 32);                        // of 8 warps at most
   const int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, line = threadIdx.z, lines = blockDim.z;
   const int taps = gridDim.y, tap = blockIdx.y, ci_slices = (ci + ci_slice - 1) / ci_slice, first_ci = blockIdx.z % ci_slices * ci_slice;
   const int first_channel = (blockIdx.z / ci_slices * warps + warp) * 32, channel = first_channel + lane, size = min(ci_slice, ci - first_ci);
@@ -109,7 +109,7 @@ extern "C" __global__ void lit_sums(const float* __restrict__ dy, const float* _
 
 // dx (n, ci): a warp per lit input and slice of 32 * SUMS input channels. Lanes first look up the cells that the input feeds through 32
 // taps; then taps and channels come in order. feed_rows (H, kh, 2), feed_columns (W, kw, 2): cell and position; turned (taps, co, ci).
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
 lit_dx(const float* __restrict__ dy, const float* __restrict__ y, const unsigned char* __restrict__ argmax, int co, float alpha, int linear,
        const int* __restrict__ at, int n, int h, const int* __restrict__ feed_rows, const int* __restrict__ feed_columns, int kh, int kw,
        const int* __restrict__ cells, const int* __restrict__ cell_rows, int oh, const float* __restrict__ turned, int ci,

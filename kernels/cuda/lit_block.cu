@@ -53,7 +53,7 @@ __device__ __forceinline__ void add_products(const float* __restrict__ changes, 
 
 // changes (n, ci); w (taps, ci, padded), padded a multiple of CHANNELS; sums (R, columns, co); y, argmax (m, co).
 // row_classes (OH * ph,), column_classes (OW * pw,): of positions. grid: groups of cells, slices of channels.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 lit_block(const float* __restrict__ changes, int ci, const int* __restrict__ inputs, const unsigned char* __restrict__ slots,
           const int* __restrict__ tap_starts, const int* __restrict__ group_starts, int taps, const int* __restrict__ cells, int m,
           int per_group, int oh, int ph, int pw, const int* __restrict__ row_classes, const int* __restrict__ column_classes,

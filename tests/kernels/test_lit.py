@@ -21,7 +21,6 @@ from helpers.parity import (
     on_device,
     run,
     same_bits,
-    the_op,
     walk,
     wide,
 )
@@ -161,7 +160,6 @@ def test_the_cases_have_all_kinds():
 def everything(kernels, a, work=None):
     """Return {what: result} of all five ops for the arguments of a case, on the device."""
     part = work.part if work else lambda name: None
-    the_op(kernels, "lit_block")
     lists = kernels.lit_lists(a["at"], a["events"], a["geometry"], work=part("lists"))
     resting = kernels.lit_rest(a["rest"], a["block"], work=part("rest"))
     lit = kernels.lit_block(a["changes"], lists, resting, a["block"], work=part("lit"))
@@ -201,7 +199,6 @@ def test_gradients_of_the_backends(seed, kind):
     want = gradients(reference, {**wide(a), "lit": wide(lit)})
 
     def call(kernels, a):
-        the_op(kernels, "lit_block_backward")
         own = kernels.lit_lists(a["at"], a["events"], a["geometry"])
         here = Lit(a["changes"], own, *map(kernels.asarray, (lit.y, lit.argmax)))
         return gradients(kernels, {**a, "lit": here})
@@ -237,7 +234,7 @@ def test_feeds_and_chunks_where_a_backend_has_them(kind):
         a = arguments("lit_lists", seed)
         want = reference.lit_lists(a["at"], a["events"], a["geometry"])
         for kernels in backends(kind):
-            lists = the_op(kernels, "lit_lists")(
+            lists = kernels.lit_lists(
                 *(on_device(kernels, a)[n] for n in ("at", "events", "geometry"))
             )
             lists = host(kernels, {"lists": lists})["lists"]
@@ -315,7 +312,6 @@ def without_lists(results):
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_types_are_errors_that_name_the_op(kind):
     kernels, a = backends(kind)[0], arguments("lit_block", 1)
-    the_op(kernels, "lit_block")
     known = on_device(kernels, a)
     lists = kernels.lit_lists(known["at"], a["events"], a["geometry"])
     broad = walk(a["changes"], in_dtype(np.float32, np.float64))

@@ -37,8 +37,6 @@ from minicnn.kernels.workspace import Workspace
 
 DIFFERENTIABLE = [name for name, op in OPS.items() if op.gradients]
 SEEDS = range(8)
-# For now a backend may lack these; the tests that need them are skipped.
-LATER = {"lit_lists", "lit_rest", "lit_rest_backward", "lit_block", "lit_block_backward"}
 HELPERS = {"inside", "taps", "zero_padded"}  # public functions of rooms of the reference, no ops
 
 
@@ -65,15 +63,10 @@ def test_every_public_function_of_the_reference_is_in_the_table_and_in_each_back
         if not name.startswith("_")
     }
     assert written - HELPERS <= listed
-    assert set(public) == listed
-    of_cpu = set(cpu.__all__) - {"name", "microbatch"}
-    assert listed - LATER <= of_cpu <= listed
+    assert set(public) == listed == set(cpu.__all__) - {"name", "microbatch"}
     device = Backend(emulator.Emulator())
     for name, f in public.items():
-        for kernels in (cpu, device):
-            if name in LATER and not hasattr(kernels, name):
-                continue
-            other = getattr(kernels, name)
+        for other in (getattr(cpu, name), getattr(device, name)):
             assert inspect.signature(other) == inspect.signature(f), name
             assert other.__doc__, name
     assert (reference.name, reference.microbatch) == ("reference", None)
