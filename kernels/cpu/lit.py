@@ -81,7 +81,9 @@ def _one_channel(d, feeds, low, high, w, first, width, lowest, count, z):
 
 
 @parallel
-def _forward(d, feeds, cells, chunks, w, b, sums, positions, oh, pool, shares, alpha, linear, y, at):
+def _forward(
+    d, feeds, cells, chunks, w, b, sums, positions, oh, pool, shares, alpha, linear, y, at
+):
     size, ci = pool[0] * pool[1], d.shape[1]
     most = 0
     for k in range(chunks.shape[0]):
@@ -161,9 +163,7 @@ def lit_block(
     With ``work`` the arrays are its buffers, valid until the next call.
     """
     w, b, geometry, alpha = block
-    changes, w, b, sums = check_float32(
-        "lit_block", changes=changes, w=w, b=b, sums=resting.sums
-    )
+    changes, w, b, sums = check_float32("lit_block", changes=changes, w=w, b=b, sums=resting.sums)
     channels = w.shape[3]
     check_shape("lit_block", "changes", changes, (lists.feeds.shape[1], w.shape[2]))
     shape = len(lists.cells), channels
@@ -187,5 +187,3 @@ def lit_block(
             argmax,
         )
     return Lit(changes, lists, y, argmax)
-
-

@@ -261,5 +261,3 @@ def lit_block_backward(
         if parts > 1:
             _add_parts(target, into_dw[0])
     return (dx[:, :ci] if need_dx else None), sums, dw, db
-
-
