@@ -28,7 +28,7 @@ def lit_lists(
     number = ((event[:, None, None] * oh + r[..., 0]) * ow + c[..., 0]).astype(np.int64)
     cells = np.unique(number[fed])
     slot = np.searchsorted(cells, number) * (ph * pw) + r[..., 1] + c[..., 1]
-    feeds = np.where(fed, slot, -1).reshape(len(at), -1).T
+    feeds = np.where(fed, slot, -1).reshape(len(at), geometry.taps).T
     at_cells = np.stack(np.divmod(cells, ow), 1).astype(np.int32).reshape(-1, 2)
     chunks = np.array([[0, len(cells), 0, len(at)]], np.int64)
     return LitLists(at_cells, np.ascontiguousarray(feeds, np.int32), chunks)

@@ -13,7 +13,11 @@ from minicnn.kernels.cuda import emulator
 from minicnn.kernels.ops import OPS
 
 ON_GPU = os.environ.get("MINICNN_TEST_DEVICE") == "cuda"
-IN_PLACE = {"put_pixels": "x", "fill_windows": "x"}  # what they write to is an argument
+IN_PLACE = {
+    "put_pixels": "x",
+    "fill_windows": "x",
+    "lit_channelwise": "y",
+}  # what they write to is an argument
 
 
 def arguments(name, seed):
@@ -117,7 +121,7 @@ def on_device(kernels, a):
 
     def put(v):
         if isinstance(v, tuple) and any(isinstance(e, np.ndarray) for e in v):
-            return tuple(map(put, v))
+            return type(v)(*map(put, v)) if hasattr(v, "_fields") else tuple(map(put, v))
         return kernels.asarray(v) if isinstance(v, np.ndarray) else v
 
     return {n: put(v) for n, v in a.items()}
