@@ -67,6 +67,11 @@ class Grid:
         rows, columns = (np.bincount(c).astype(np.float64) for c in self.classes)
         return rows[:, None] * columns
 
+    @cached_property
+    def counts_on_device(self) -> Array:
+        """``counts`` on the device, one for all channels: (R, S, 1)."""
+        return self.kernels.asarray(self.counts[..., None])
+
     def at_rest(self, rest: Array) -> Array:
         """Return ``rest`` (R, S, C) at all positions: (H, W, C)."""
         return self._lookup.read(rest)

@@ -65,7 +65,6 @@ class BatchNormalizationRule(PixelwiseRule):
     def _counts(self, x: LitMap) -> tuple[int, Array]:
         """Return how many positions there are, and how many of each class are at rest, (R, S, 1)."""
         kernels = self.context.kernels
-        counts = self.once_per_grid(lambda grid: kernels.asarray(grid.counts[..., None]), x.grid)
         ones = kernels.zeros((len(x.at), 1), x.values.dtype) + x.values.dtype.type(1)
-        resting = x.events * counts - x.grid.sums_at(ones, x.at)
+        resting = x.events * x.grid.counts_on_device - x.grid.sums_at(ones, x.at)
         return x.events * x.grid.size[0] * x.grid.size[1], resting

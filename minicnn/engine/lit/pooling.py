@@ -91,9 +91,8 @@ class GlobalAverageRule(_GlobalRule):
 
     def forward(self, x: LitMap) -> tuple[Array, Any] | None:  # type: ignore[override]
         kernels = self.context.kernels
-        counts = kernels.asarray(x.grid.counts[..., None])
         changes = kernels.class_sums(x.changes(), x.at, *self._event_classes(x))
-        total = (counts * x.rest).sum((0, 1)) + changes[:, 0]
+        total = (x.grid.counts_on_device * x.rest).sum((0, 1)) + changes[:, 0]
         y = total / (x.grid.size[0] * x.grid.size[1])
         return y.astype(x.values.dtype), x
 
@@ -102,8 +101,7 @@ class GlobalAverageRule(_GlobalRule):
         kernels = self.context.kernels
         each = dy / dy.dtype.type(height * width)
         values = each[x.at[:, 0] // height]
-        counts = kernels.asarray(x.grid.counts[..., None])
-        everywhere = counts * each.sum(0, dtype=np.float64)
+        everywhere = x.grid.counts_on_device * each.sum(0, dtype=np.float64)
         return (LitGradient(values, everywhere - x.grid.sums_at(values, x.at)),)
 
 
@@ -118,12 +116,13 @@ class GlobalMaxRule(_GlobalRule):
         ones = kernels.zeros((len(x.at), 1), x.values.dtype) + x.values.dtype.type(1)
         lit = kernels.class_sums(ones, x.at, *self._event_classes(x))
         ends = np.cumsum(kernels.to_host(lit)[:, 0, 0]).astype(int)
-        counts = kernels.asarray(x.grid.counts[..., None])
         y = kernels.empty((x.events, x.channels), x.values.dtype)
         saved = []
         for event, (first, end) in enumerate(zip([0, *ends[:-1]], ends)):
             piece = slice(int(first), int(end))
-            gone = counts <= x.grid.sums_at(ones[piece], x.at[piece])  # nowhere at rest
+            gone = x.grid.counts_on_device <= x.grid.sums_at(
+                ones[piece], x.at[piece]
+            )  # nowhere at rest
             pixels = kernels.empty((1, end - first + x.rest[..., 0].size, 1, x.channels), y.dtype)
             pixels[0, : end - first, 0] = x.values[piece]
             rest = pixels[0, end - first :, 0].reshape(x.rest.shape)

@@ -53,7 +53,7 @@ class Rule:
 
     def __init__(self, layer: Any, context: Context) -> None:
         self.layer, self.context = layer, context
-        self._made: dict[tuple[Grid, ...], Any] = {}
+        self._made: dict[tuple[Any, ...], Any] = {}
 
     def forward(self, *maps: LitMap) -> tuple[LitMap | Array, Any] | None:
         """Return (y, what backward needs), or None where arrays are to be preferred."""
@@ -67,9 +67,10 @@ class Rule:
 
     def once_per_grid(self, make: Callable[..., Any], *grids: Grid) -> Any:
         """Return ``make(*grids)``, computed once: what follows from the classes alone."""
-        if grids not in self._made:
-            self._made[grids] = make(*grids)
-        return self._made[grids]
+        key = make.__qualname__, *grids
+        if key not in self._made:
+            self._made[key] = make(*grids)
+        return self._made[key]
 
     def once_per_update(self, name: str, make: Callable[[], Any], *rests: Array) -> Any:
         """Return ``make()``, computed once between two updates of the weights for the same arrays
