@@ -36,9 +36,9 @@ from ...inspect import trace
 from ...kernels.shapes import conv_padding
 from ...kernels.types import Array, Shape
 from ...nn.layers import Context
+from ..fused import FusedBlock
 from ..ingest import background_of, gather_lit_pixels
 from ..input_map import InputMap
-from ..fused import FusedBlock
 from ..stages import Stage
 from .classes import Table, axis_classes, class_sums, first_positions, rows_of_classes
 from .deferred import DeferredWeightGradient
