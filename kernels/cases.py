@@ -302,6 +302,7 @@ def _seen(rng, size):
     under each tap of each output, the options of conv2d or conv2d_transpose).
     """
     kernel, stride = (tuple(int(i) for i in rng.integers(1, most + 1, 2)) for most in (5, 3))
+    stride = (1, 1) if rng.random() < 0.5 else stride
     dilation = tuple(int(i) for i in rng.integers(1, 3, 2)) if rng.random() < 0.5 else (1, 1)
     if rng.random() < 0.25:
         outputs = conv_transpose_output((1, *size, 1), (*kernel, 1, 1), stride, "same")
@@ -347,9 +348,9 @@ def lit(rng: np.random.Generator) -> Arguments:
     ph, pw = (int(rng.integers(1, min(5, len(s)) + 1)) for s in seen)
     pool = (1, 1) if rng.random() < 0.3 else (ph, pw)
     geometry = lit_geometry(_lit_classes(rng, size), seen, pool)
-    ci, co = int(rng.choice([1, 2, 5, 10, 33, 64])), int(rng.choice([1, 3, 10, 33, 64, 70]))
+    ci, co = int(rng.choice([1, 2, 10, 33, 64, 130])), int(rng.choice([1, 3, 10, 33, 64, 130]))
     kernel = options["kernel"]
-    lit = rng.random((events, *size)) < rng.choice([0.0, 0.05, 0.1, 0.3, 1.0])
+    lit = rng.random((events, *size)) < rng.choice([0.0, 0.05, 0.1, 0.3, 0.3, 1.0])
     lit[rng.integers(events)] &= rng.random() < 0.8  # an event without a lit pixel among others
     at = np.argwhere(lit.reshape(-1, size[1])).astype(np.int32)
     rest = _floats(rng, *geometry.input_pairs, ci)

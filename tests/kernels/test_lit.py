@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import pytest
 
+from helpers.lit import everything, gradients, without_lists
 from helpers.parity import (
     KINDS,
     arguments,
@@ -157,38 +158,6 @@ def test_the_cases_have_all_kinds():
 
 
 # ------------------------------------------------------------------------------------- backends
-def everything(kernels, a, work=None):
-    """Return {what: result} of all five ops for the arguments of a case, on the device."""
-    part = work.part if work else lambda name: None
-    lists = kernels.lit_lists(a["at"], a["events"], a["geometry"], work=part("lists"))
-    resting = kernels.lit_rest(a["rest"], a["block"], work=part("rest"))
-    lit = kernels.lit_block(a["changes"], lists, resting, a["block"], work=part("lit"))
-    results = {"lists": lists, "resting": resting, "lit": lit}
-    return results | gradients(kernels, {**a, "lit": lit, "resting": resting}, work)
-
-
-def gradients(kernels, a, work=None, into=None, need_dx=True):
-    part = work.part if work else lambda name: None
-    block, lit, resting = a["block"], a["lit"], a["resting"]
-    into = into or [None, None]
-    dy, rest_dy = (kernels.asarray(d) for d in upstream(lit.y.shape, resting.y.shape))
-    back = kernels.lit_block_backward(dy, lit, block, into[0], need_dx, work=part("lit"))
-    sums = back[1] + 0  # the next op adds to them
-    rest = kernels.lit_rest_backward(
-        rest_dy, sums, resting, block, into[1], need_dx, work=part("rest")
-    )
-    return {
-        **dict(zip(("dx", "sums", "dw", "db"), back)),
-        **dict(zip(("rest dx", "rest dw", "rest db"), rest)),
-        "sums with rest": sums,
-    }
-
-
-def upstream(shape, rest_shape):
-    rng = np.random.default_rng(1)
-    return rng.standard_normal(shape).astype(np.float32), rng.standard_normal(rest_shape)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", SEEDS[:10])
 def test_gradients_of_the_backends(seed, kind):
@@ -301,12 +270,6 @@ def test_loops_without_threads_give_the_same_bits(monkeypatch):
         )
         results.append(walk(everything(cpu, a), np.copy))
     same_bits(*(without_lists(r) for r in results))
-
-
-def without_lists(results):
-    """The lists have pieces that follow the number of threads, or of multiprocessors."""
-    lit = results["lit"]
-    return {**results, "lists": None, "lit": (lit.y, lit.argmax)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
