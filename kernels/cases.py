@@ -265,6 +265,14 @@ def class_sums(rng: np.random.Generator) -> Arguments:
     return {"values": a["values"], "at": a["at"], "classes": classes, "pairs": (3, 2)}
 
 
+def merge_positions(rng: np.random.Generator) -> Arguments:
+    masks = rng.random((2, *rng.integers(1, 40, 2))) < rng.choice([0.0, 0.1, 0.5])
+    if rng.random() < 0.3:
+        masks[1] |= masks[0]
+    first, second = (np.argwhere(mask).astype(np.int32) for mask in masks)
+    return {"first": first, "second": second}
+
+
 def cells(rng: np.random.Generator) -> Arguments:
     x = _lit(rng)
     kernel, pool = (tuple(int(i) for i in rng.integers(1, 5, 2)) for _ in range(2))
@@ -376,3 +384,25 @@ def lit(rng: np.random.Generator) -> Arguments:
 def with_lists(kernels: Kernels, a: Arguments) -> Arguments:
     """Add the lists of the lit inputs, which a backend makes as it likes them."""
     return {**a, "lists": kernels.lit_lists(a["at"], a["events"], a["geometry"])}
+
+
+def lit_channelwise(rng: np.random.Generator) -> Arguments:
+    """Lists of random inputs, of which each feeds at most one cell through a tap."""
+    from .lit import LitLists
+
+    kernel, channels = tuple(int(i) for i in rng.integers(1, 4, 2)), int(rng.choice([1, 3, 9, 33]))
+    each, n = int(rng.choice([1, 1, 2])), int(rng.choice([0, 5, 700]))
+    cells = max(1, n)
+    feeds = np.full((kernel[0] * kernel[1], n), -1, np.int32)
+    for fed in feeds:
+        some = rng.random(n) < 0.6
+        fed[some] = rng.permutation(cells)[: some.sum()]
+    half = cells // 2
+    chunks = np.array([[0, half, 0, n], [half, cells, 0, n]], np.int64)
+    at = np.stack([np.arange(cells, dtype=np.int32)] * 2, 1)
+    return {
+        "y": _floats(rng, cells, channels * each),
+        "changes": _floats(rng, n, channels),
+        "lists": LitLists(at, feeds, chunks),
+        "w": _floats(rng, *kernel, channels, each),
+    }

@@ -132,6 +132,9 @@ OPS = {
     "take_pixels": Op("lists", cases.take_pixels, tolerance=EXACT),
     "put_pixels": Op("lists", cases.put_pixels, tolerance=EXACT),
     "class_sums": Op("lists", cases.class_sums, ("sums",), tolerance=1e-10),
+    "merge_positions": Op(
+        "unions", cases.merge_positions, ("at", "in_first", "in_second"), tolerance=EXACT
+    ),
     "cell_windows": Op("cells", cases.cells, tolerance=EXACT),
     "fill_windows": Op("cells", cases.fill_windows, tolerance=EXACT),
     "conv2d_block_cells": Op(
@@ -148,4 +151,6 @@ OPS = {
         other_gradients=True,
         prepare=cases.with_lists,
     ),
+    # maps that are lit in few places
+    "lit_channelwise": Op("channelwise", cases.lit_channelwise, gradients=("changes", "w")),
 }

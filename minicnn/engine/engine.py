@@ -225,7 +225,8 @@ class Engine:
         for node, batch, lit_input in zip(self.graph.inputs, batches, self._lit_inputs):
             check_event(batch[number], number, node.shape)
             found.append(lit_input.lit_pixels(batch[number]))
-        return None if any(pixels is None for pixels in found) else found
+        lit = [pixels for pixels in found if pixels is not None]
+        return lit if len(lit) == len(found) else None
 
     def _per_input(self, x: Any) -> list[Any]:
         inputs = len(self.graph.inputs)
@@ -279,9 +280,7 @@ class Engine:
         plan = run.plan
         wanted = plan.gradient_demand(inputs)
         gradients: dict[int, Array] = {}
-        for number, dy, lit in zip(
-            self.graph.output_numbers, output_gradients, run.lit_outputs
-        ):
+        for number, dy, lit in zip(self.graph.output_numbers, output_gradients, run.lit_outputs):
             if lit is not None:
                 dy = lit.gradient_of(dy)
             gradients[number] = gradients[number] + dy if number in gradients else dy

@@ -17,9 +17,9 @@ from ..nn.graph import Graph, Node
 from ..nn.layers import Context, Layer
 from .buffers import Buffers
 from .device import resolve_device
+from .fused import FusedBlock
 from .ingest import PIXEL_CROSSOVER
 from .input_map import InputMap
-from .fused import FusedBlock
 from .lit import rule_for
 from .stages import LayerStage, Stage
 from .suppression import CROSSOVER, MODES, ZeroSuppressed

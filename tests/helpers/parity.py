@@ -14,7 +14,11 @@ from minicnn.kernels.cuda import emulator
 from minicnn.kernels.ops import OPS
 
 ON_GPU = os.environ.get("MINICNN_TEST_DEVICE") == "cuda"
-IN_PLACE = {"put_pixels": "x", "fill_windows": "x"}  # what they write to is an argument
+IN_PLACE = {
+    "put_pixels": "x",
+    "fill_windows": "x",
+    "lit_channelwise": "y",
+}  # what they write to is an argument
 
 
 def arguments(name, seed):

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from helpers.lit import everything, gradients, without_lists
+from helpers.lit_ops import everything, gradients, without_lists
 from helpers.parity import (
     KINDS,
     arguments,

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from helpers.lit import everything
+from helpers.lit_ops import everything
 from helpers.parity import arguments, check_parity, close, host, on_device, wide
 from minicnn.kernels import reference
 from minicnn.kernels.cuda import emulator, lit

@@ -2,8 +2,20 @@
 changes. map.py says what a LitMap is, rules.py how layers compute on them.
 """
 
-from . import convolution
+from . import convolution, linear, normalization, pixelwise, pooling
 from .map import Grid, LitGradient, LitMap
 from .rules import RULES, Rule, rule_for
 
-__all__ = ["RULES", "Grid", "LitGradient", "LitMap", "Rule", "convolution", "rule_for"]
+__all__ = [
+    "RULES",
+    "Grid",
+    "LitGradient",
+    "LitMap",
+    "Rule",
+    "convolution",
+    "linear",
+    "normalization",
+    "pixelwise",
+    "pooling",
+    "rule_for",
+]

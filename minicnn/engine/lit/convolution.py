@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...kernels import lit as geometry_of
 from ...kernels import shapes
-from ...kernels.lit import LitBlock, LitGeometry
-from ...nn.layers import Conv2D
+from ...kernels.lit import LitBlock, LitGeometry, seen_by_transposed
+from ...kernels.types import Array
+from ...nn.layers import Conv2D, Conv2DTranspose
 from ..fused import FusedBlock
 from .map import Grid, LitGradient, LitMap
 from .rules import Rule, rule_of
+from .windows import Windows, seen_by
 
 
 @rule_of(Conv2D, FusedBlock)
@@ -19,14 +20,14 @@ class ConvolutionRule(Rule):
 
     def forward(self, x: LitMap) -> tuple[LitMap, Any] | None:  # type: ignore[override]
         kernels, workspace = self.context.kernels, self.context.workspace
-        geometry, grid = self.once_per_grid(self._geometry, x.grid)
+        geometry, grid, _ = self.once_per_grid(self._windows, x.grid)
         lists = kernels.lit_lists(x.at, x.events, geometry, work=workspace.part("lists"))
         cells = x.events * grid.size[0] * grid.size[1]
         if len(lists.cells) > self.dense_above * cells:
             return None
         block = self._block(geometry)
         resting = self.once_per_update(
-            "rest", x.rest, lambda: kernels.lit_rest(x.rest, block, work=workspace.part("rest"))
+            "rest", lambda: kernels.lit_rest(x.rest, block, work=workspace.part("rest")), x.rest
         )
         lit = kernels.lit_block(x.changes(), lists, resting, block, work=workspace.part("lit"))
         return LitMap(grid, x.events, lists.cells, lit.y, resting.y), (x, lit, resting)
@@ -34,8 +35,8 @@ class ConvolutionRule(Rule):
     def backward(self, dy: LitGradient, saved: Any) -> tuple[LitGradient | None]:
         x, lit, resting = saved
         context, kernels = self.context, self.context.kernels
-        into = context.grads["w"], context.grads["b"]
-        block = self._block(self.once_per_grid(self._geometry, x.grid)[0])
+        into = self._gradients()
+        block = self._block(self.once_per_grid(self._windows, x.grid).geometry)
         need = context.need_input_gradient
         values, sums, _, _ = kernels.lit_block_backward(
             dy.values, lit, block, into, need, work=context.workspace.part("lit")
@@ -51,25 +52,48 @@ class ConvolutionRule(Rule):
         params, fused = self.context.params, isinstance(self.layer, FusedBlock)
         return LitBlock(params["w"], params["b"], geometry, self.layer.alpha if fused else None)
 
-    def _geometry(self, grid: Grid) -> tuple[LitGeometry, Grid]:
+    def _gradients(self) -> tuple[Array, Array]:
+        """Return the arrays that the gradients of the block's w and b are added to."""
+        return self.context.grads["w"], self.context.grads["b"]
+
+    def _windows(self, grid: Grid) -> Windows:
         fused = isinstance(self.layer, FusedBlock)
         conv, pool = (self.layer.conv, self.layer.pool) if fused else (self.layer, (1, 1))
-        shape = (*conv.kernel_size, 1, 1)
-        options = conv.strides, conv.padding, conv.dilation
-        pads = shapes.conv_padding((1, *grid.size, 1), shape, *options)
-        outputs = shapes.conv_output((1, *grid.size, 1), shape, *options)[1:3]
-        seen = [
-            geometry_of.seen_by_convolution(
-                grid.size[a],
-                conv.kernel_size[a],
-                conv.strides[a],
-                conv.dilation[a],
-                pads[a][0],
-                outputs[a],
-            )
-            for a in (0, 1)
-        ]
-        geometry = geometry_of.lit_geometry(grid.classes, (seen[0], seen[1]), pool)
-        return geometry, Grid(grid.kernels, geometry.cell_classes)
+        return Windows.over(grid, seen_by(conv, grid.size), pool)
 
 
+@rule_of(Conv2DTranspose)
+class TransposedRule(ConvolutionRule):
+    """Output i * s - before + tap sees input i; the weights (KH, KW, C_out, C_in) are turned round."""
+
+    def backward(self, dy: LitGradient, saved: Any) -> tuple[LitGradient | None]:
+        turned, _ = self._gradients()
+        turned[...] = 0
+        dx = super().backward(dy, saved)
+        self.context.grads["w"] += turned.swapaxes(2, 3)
+        return dx
+
+    def _block(self, geometry: LitGeometry) -> LitBlock:
+        w, workspace = self.context.params["w"], self.context.workspace
+        turned = workspace.once("turned", lambda: w.swapaxes(2, 3).copy())
+        return LitBlock(turned, self.context.params["b"], geometry, None)
+
+    def _gradients(self) -> tuple[Array, Array]:
+        kernels, (kh, kw, co, ci) = self.context.kernels, self.context.grads["w"].shape
+        dtype = self.context.grads["w"].dtype
+        dw = self.context.workspace.keep(
+            "dw turned", dtype, lambda: kernels.zeros((kh, kw, ci, co), dtype)
+        )
+        return dw, self.context.grads["b"]
+
+    def _windows(self, grid: Grid) -> Windows:
+        layer = self.layer
+        _, oh, ow, _ = output = (1, *layer.output_shape((*grid.size, 1))[:2], 1)
+        (top, _), (left, _) = shapes.conv_padding(
+            output, (*layer.kernel_size, 1, 1), layer.strides, layer.padding
+        )
+        rows, columns = (
+            seen_by_transposed(*axis)
+            for axis in zip(grid.size, layer.kernel_size, layer.strides, (top, left), (oh, ow))
+        )
+        return Windows.over(grid, (rows, columns))

@@ -20,6 +20,7 @@ follows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from ...kernels.types import Array, Shape
+from .tables import Lookup
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +67,14 @@ class Grid:
         rows, columns = (np.bincount(c).astype(np.float64) for c in self.classes)
         return rows[:, None] * columns
 
+    @cached_property
+    def counts_on_device(self) -> Array:
+        """``counts`` on the device, one for all channels: (R, S, 1)."""
+        return self.kernels.asarray(self.counts[..., None])
+
     def at_rest(self, rest: Array) -> Array:
         """Return ``rest`` (R, S, C) at all positions: (H, W, C)."""
-        rows, columns = self.on_device
-        return rest[rows[:, None], columns[None]]
+        return self._lookup.read(rest)
 
     def rest_of(self, rest: Array, at: Array) -> Array:
         """Return ``rest`` (R, S, C) of the positions ``at`` (m, 2), rows counted on through the
@@ -85,19 +91,37 @@ class Grid:
 
     def sums(self, a: Array) -> Array:
         """Return the sums (R, S, C) float64 over pairs of classes of a (n, H, W, C)."""
-        rows, columns = self._membership
-        total = self.kernels.asarray(a.sum(0, dtype=np.float64))
-        by_row = rows @ total.reshape(len(total), -1)
-        return columns @ by_row.reshape(len(rows), *total.shape[1:])
+        return self._lookup.sums(a.sum(0, dtype=np.float64))
 
     @cached_property
-    def _membership(self) -> tuple[Array, Array]:
-        """(R, H) and (S, W) float64: 1 where a row or column is of a class."""
-        rows, columns = (
-            self.kernels.asarray((np.arange(n)[:, None] == c).astype(np.float64))
-            for n, c in zip(self.pairs, self.classes)
+    def _lookup(self) -> Lookup:
+        return Lookup(self.kernels, self.classes, self.pairs)
+
+    def pair_of(self, at: Array) -> Array:
+        """Return the pair of classes r * S + s of the positions ``at`` (m, 2): (m,)."""
+        rows, columns = self.on_device
+        return rows[at[:, 0] % self.size[0]] * self.pairs[1] + columns[at[:, 1]]
+
+
+def common_grid(*grids: Grid) -> tuple[Grid, list[Lookup]]:
+    """Return the coarsest grid whose classes lie within the classes of each grid, and how a table of
+    each is read by the classes of that one.
+    """
+    patterns, classes = zip(
+        *(
+            np.unique(np.stack([g.classes[axis] for g in grids]), axis=1, return_inverse=True)
+            for axis in (0, 1)
         )
-        return rows, columns
+    )
+    pairs = patterns[0].shape[1], patterns[1].shape[1]
+    first = grids[0]
+    # Patterns are in the order of their first entry: where they are as many, they are the same.
+    grid = first
+    if pairs != first.pairs:
+        rows, columns = (c.reshape(-1).astype(np.int32) for c in classes)
+        grid = Grid(first.kernels, (rows, columns))
+    kernels = first.kernels
+    return grid, [Lookup(kernels, (r, c), g.pairs) for g, r, c in zip(grids, *patterns)]
 
 
 @dataclass(eq=False)
@@ -147,6 +171,43 @@ class LitMap:
         """Return the gradient (n, H, W, C) of the maps as an array as one of the LitMap."""
         values = self.grid.kernels.take_pixels(dense, self.at)
         return LitGradient(values, self.grid.sums(dense) - self.grid.sums_at(values, self.at))
+
+    # ------------------------------------------------- a position at rest may be listed like others
+    def widened(self, at: Array, own: Array | None) -> Array:
+        """Return the values (k, C) at positions ``at`` (k, 2) that hold all of the map's, which are
+        number ``own`` (m,) among them; None: they are the same.
+        """
+        if own is None:
+            return self.values
+        values = self.grid.kernels.empty((len(at), self.channels), self.values.dtype)
+        values[...] = self.grid.rest_of(self.rest, at)
+        values[own] = self.values
+        return values
+
+    def narrowed(self, gradient: LitGradient, at: Array, own: Array | None) -> LitGradient:
+        """Return the gradient with respect to ``widened`` and the other positions as one of the map:
+        of positions that are not its own the sums are what counts.
+        """
+        if own is None:
+            return gradient
+        values = gradient.values[own]
+        more = self.grid.sums_at(gradient.values, at) - self.grid.sums_at(values, self.at)
+        return LitGradient(values, gradient.rest + more)
+
+    def pick(self, at: Array) -> tuple[Array, Callable[[Array], LitGradient]]:
+        """Return the values (k, C) at the positions ``at`` (k, 2), lit or not, row-major without
+        repetition; and the function that makes the gradient of the maps of one of these values.
+        """
+        kernels = self.grid.kernels
+        union, own, wanted = kernels.merge_positions(self.at, at)
+
+        def gradient(slope: Array) -> LitGradient:
+            values = kernels.zeros((len(union), self.channels), slope.dtype)
+            values[wanted] = slope
+            rest = kernels.zeros(self.rest.shape, np.float64)
+            return self.narrowed(LitGradient(values, rest), union, own)
+
+        return self.widened(union, own)[wanted], gradient
 
 
 @dataclass(eq=False)

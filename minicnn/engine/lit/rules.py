@@ -44,14 +44,16 @@ def rule_for(layer: Any, context: Context) -> Rule | None:
 class Rule:
     """Base of all rules: ``layer`` in one place of a model.
 
-    dense_above: the fraction of lit outputs above which ``forward`` returns None.
+    dense_above: the fraction of lit outputs above which ``forward`` returns None. ends: whether
+    what it returns is an array.
     """
 
     dense_above = 1.0
+    ends = False
 
     def __init__(self, layer: Any, context: Context) -> None:
         self.layer, self.context = layer, context
-        self._made: dict[tuple[Grid, ...], Any] = {}
+        self._made: dict[tuple[Any, ...], Any] = {}
 
     def forward(self, *maps: LitMap) -> tuple[LitMap | Array, Any] | None:
         """Return (y, what backward needs), or None where arrays are to be preferred."""
@@ -65,17 +67,18 @@ class Rule:
 
     def once_per_grid(self, make: Callable[..., Any], *grids: Grid) -> Any:
         """Return ``make(*grids)``, computed once: what follows from the classes alone."""
-        if grids not in self._made:
-            self._made[grids] = make(*grids)
-        return self._made[grids]
+        key = make.__qualname__, *grids
+        if key not in self._made:
+            self._made[key] = make(*grids)
+        return self._made[key]
 
-    def once_per_update(self, name: str, x: Array, make: Callable[[], Any]) -> Any:
-        """Return ``make()``, computed once between two updates of the weights for the same array
-        ``x``: what follows from the weights and the resting values.
+    def once_per_update(self, name: str, make: Callable[[], Any], *rests: Array) -> Any:
+        """Return ``make()``, computed once between two updates of the weights for the same arrays
+        ``rests``: what follows from the weights and the resting values.
         """
         known = self.context.workspace.values.get(name)
-        if known is None or known[0] is not x:
+        if known is None or any(a is not b for a, b in zip(known[0], rests)):
             with self.context.workspace.timed():
-                known = x, make()
+                known = rests, make()
             self.context.workspace.values[name] = known
         return known[1]

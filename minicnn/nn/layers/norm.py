@@ -52,15 +52,19 @@ class BatchNormalization(Layer):
         batch = ctx.training and self.trainable and len(x) > 0
         if batch:
             mean, variance = kernels.channel_moments(x)
-            for name, value in (("mean", mean), ("variance", variance)):
-                new = self.momentum * state[name] + (1 - self.momentum) * value
-                state[name][...] = new.astype(state[name].dtype)
+            self.follow(ctx, mean, variance)
         else:
             mean, variance = (state[name].astype(np.float64) for name in ("mean", "variance"))
         y = kernels.normalize(
             x, mean, variance, ctx.params["gamma"], ctx.params["beta"], self.epsilon
         )
         return y, (x, mean, variance, batch)
+
+    def follow(self, ctx: Context, mean: Array, variance: Array) -> None:
+        """Let the running statistics follow those of a batch, float64 (C,)."""
+        for name, value in (("mean", mean), ("variance", variance)):
+            new = self.momentum * ctx.state[name] + (1 - self.momentum) * value
+            ctx.state[name][...] = new.astype(ctx.state[name].dtype)
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
         x, mean, variance, batch = saved
