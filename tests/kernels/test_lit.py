@@ -198,7 +198,7 @@ def test_maxima_are_where_the_dense_convolution_has_them(seed, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_feeds_and_chunks_where_a_backend_has_them(kind):
+def test_who_feeds_whom_and_pieces_of_the_lists(kind):
     for seed in SEEDS[:8]:
         a = arguments("lit_lists", seed)
         want = reference.lit_lists(a["at"], a["events"], a["geometry"])
@@ -208,9 +208,8 @@ def test_feeds_and_chunks_where_a_backend_has_them(kind):
             )
             lists = host(kernels, {"lists": lists})["lists"]
             assert lists.cells.dtype == np.int32 and lists.cells.shape == want.cells.shape
-            if lists.feeds is not None:
-                assert np.array_equal(lists.feeds, want.feeds) and lists.feeds.dtype == np.int32
-            if lists.chunks is not None and len(want.cells):
+            assert np.array_equal(lists.feeds, want.feeds) and lists.feeds.dtype == np.int32
+            if len(want.cells):
                 first, end = lists.chunks[:, 0], lists.chunks[:, 1]
                 assert first[0] == 0 and end[-1] == len(want.cells)
                 assert np.array_equal(first[1:], end[:-1])

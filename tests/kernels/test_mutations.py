@@ -258,6 +258,12 @@ MUTATIONS = {
         "  if (threadIdx.x == 0) {",
         lit_parity,
     ),
+    "a tap of another row": (
+        "lit_lists.cu",
+        "% h * kh + tap / kw) * 2",
+        "% h * kh + tap / kh) * 2",
+        lit_parity,
+    ),
     "a neighbour found in a row": (
         "lit.cuh",
         "low < end && at[2 * low + 1] == column ? low : -1",
