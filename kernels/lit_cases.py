@@ -15,7 +15,7 @@ def _seen(rng, size):
     """
     kernel, stride = (tuple(int(i) for i in rng.integers(1, most + 1, 2)) for most in (5, 3))
     stride = (1, 1) if rng.random() < 0.5 else stride
-    dilation = tuple(int(i) for i in rng.integers(1, 3, 2)) if rng.random() < 0.5 else (1, 1)
+    dilation = tuple(int(i) for i in rng.integers(1, 4, 2)) if rng.random() < 0.5 else (1, 1)
     if rng.random() < 0.25:
         outputs = conv_transpose_output((1, *size, 1), (*kernel, 1, 1), stride, "same")
         pads = conv_padding(outputs, (*kernel, 1, 1), stride, "same")
