@@ -65,17 +65,14 @@ class LitGeometry(NamedTuple):
 
 
 class LitPairs(NamedTuple):
-    """Who feeds whom, as a GPU wants it: the pairs (lit input, position that it feeds), by groups of
+    """``feeds`` as a GPU wants it: the pairs (lit input, position that it feeds), by groups of
     ``per_group`` cells and within a group by tap, in the order of positions.
 
     The pairs of group g and tap t are those from group_starts[g] + tap_starts[g, t] to
     group_starts[g] + tap_starts[g, t + 1]. inputs int32, slots uint8: the lit input, and the
-    position in the group (cell * PH * PW + position). at: the lit inputs, (n, 2). cell_rows: how
-    many fed cells lie before each row of cells, and then all of them.
+    position in the group (cell * PH * PW + position).
     """
 
-    at: Array
-    cell_rows: Array
     group_starts: Array
     tap_starts: Array
     inputs: Array
@@ -85,17 +82,15 @@ class LitPairs(NamedTuple):
 
 class LitLists(NamedTuple):
     """Of the lit inputs of some events: the cells that they feed, int32 (m, 2), row-major, rows
-    counted on through the events (row i of event e is e * OH + i), and how, in the form that the
-    backend likes.
-
-    feeds: int32 (KH * KW, n), whom an input feeds through each tap. chunks: int64 (k, 4), pieces of
-    the cells that have no output in common: first and end of the cells, first and end of the inputs
-    that may feed them. pairs: the same knowledge by groups of cells, on a GPU.
+    counted on through the events (row i of event e is e * OH + i), and through which taps,
+    ``feeds`` int32 (KH * KW, n). chunks: int64 (k, 4), pieces of the cells that have no output in
+    common: first and end of the cells, first and end of the inputs that may feed them. pairs: on a
+    GPU alone.
     """
 
     cells: Array
-    feeds: Array | None
-    chunks: np.ndarray | None
+    feeds: Array
+    chunks: np.ndarray
     pairs: LitPairs | None = None
 
 

@@ -13,7 +13,7 @@ SEGMENT = 1024  # as in lists.cu
 PARTS = 256  # partial sums over cells of the class sums: short loops, because each step waits for memory
 
 
-def listed(kernels, mask, most=None):
+def listed(kernels: Kernels, mask: Array, most: int | None = None) -> Array:
     """Return the positions (n, 2) of the marks of a mask (rows, columns), or None if more than
     ``most``.
     """

@@ -46,7 +46,7 @@ def lit_block(
         kernels, op, changes=changes, w=block.w, b=block.b, sums=resting.sums
     )
     (*_, ci, co), cells, pairs = w.shape, lists.cells, _pairs(lists, op)
-    check_shape(op, "changes", changes, (len(pairs.at), ci))
+    check_shape(op, "changes", changes, (lists.feeds.shape[1], ci))
     check_shape(op, "b", b, (co,))
     check_shape(op, "sums", sums, (*(len(s) for s in geometry.seen), co))
     y, argmax = kernels.empty((len(cells), co)), kernels.empty((len(cells), co), np.uint8)
@@ -233,8 +233,11 @@ def turned(kernels: Kernels, w: Array, work: Workspace | None) -> Array:
 
 def _input_gradient(kernels, gradient, lists, block, dx, work):
     """Fill dx (n, C_in)."""
-    geometry, (kh, kw, ci, co), pairs = block.geometry, block.w.shape, lists.pairs
-    constants = dx_constants(ci)
+    constants, (*_, ci, co), pool = (
+        dx_constants(block.w.shape[2]),
+        block.w.shape,
+        block.geometry.pool,
+    )
     kernels.launch(
         "lit_backward.cu",
         "lit_dx",
@@ -244,15 +247,10 @@ def _input_gradient(kernels, gradient, lists, block, dx, work):
             *gradient,
             co,
             *activation_of(block),
-            pairs.at,
+            lists.feeds,
             len(dx),
-            len(geometry.feeds[0]),
-            *on_device(kernels, work, geometry, "feeds"),
-            kh,
-            kw,
-            lists.cells,
-            pairs.cell_rows,
-            geometry.grid[0],
+            len(lists.feeds),
+            pool[0] * pool[1],
             turned(kernels, block.w, work),
             ci,
             dx,

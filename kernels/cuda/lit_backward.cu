@@ -107,27 +107,18 @@ extern "C" __global__ void lit_sums(const float* __restrict__ dy, const float* _
   }
 }
 
-// dx (n, ci): a warp per lit input and slice of 32 * SUMS input channels. Lanes first look up the cells that the input feeds through 32
-// taps; then taps and channels come in order. feed_rows (H, kh, 2), feed_columns (W, kw, 2): cell and position; turned (taps, co, ci).
+// dx (n, ci): a warp per lit input and slice of 32 * SUMS input channels. Lanes first look whom the input feeds through 32 taps; then taps
+// and channels come in order. feeds (taps, n): cell * positions + position, or -1; turned (taps, co, ci).
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
 lit_dx(const float* __restrict__ dy, const float* __restrict__ y, const unsigned char* __restrict__ argmax, int co, float alpha, int linear,
-       const int* __restrict__ at, int n, int h, const int* __restrict__ feed_rows, const int* __restrict__ feed_columns, int kh, int kw,
-       const int* __restrict__ cells, const int* __restrict__ cell_rows, int oh, const float* __restrict__ turned, int ci,
-       float* __restrict__ dx) {
+       const int* __restrict__ feeds, int n, int taps, int positions, const float* __restrict__ turned, int ci, float* __restrict__ dx) {
   const int lane = threadIdx.x % 32, input = blockIdx.x * WARPS + threadIdx.x / 32, first_ci = blockIdx.y * 32 * SUMS;
   if (input >= n) return;                                   // the whole warp
-  const int event = at[2 * input] / h, row = at[2 * input] % h, column = at[2 * input + 1];
   float sum[SUMS] = {};
-  for (int first = 0; first < kh * kw; first += 32) {
-    const int tap = first + lane;
-    int own_cell = -1, own_position = 0;
-    if (tap < kh * kw) {
-      const int* r = feed_rows + (row * kh + tap / kw) * 2;
-      const int* c = feed_columns + (column * kw + tap % kw) * 2;
-      if (r[0] >= 0 && c[0] >= 0) own_cell = find(cells, cell_rows, event * oh + r[0], c[0]), own_position = r[1] + c[1];
-    }
-    for (unsigned fed = __ballot_sync(WHOLE_WARP, own_cell >= 0); fed; fed &= fed - 1) {
-      const int t = __ffs(fed) - 1, cell = __shfl_sync(WHOLE_WARP, own_cell, t), p = __shfl_sync(WHOLE_WARP, own_position, t);
+  for (int first = 0; first < taps; first += 32) {
+    const int own = first + lane < taps ? feeds[(long long)(first + lane) * n + input] : -1;
+    for (unsigned fed = __ballot_sync(WHOLE_WARP, own >= 0); fed; fed &= fed - 1) {
+      const int t = __ffs(fed) - 1, slot = __shfl_sync(WHOLE_WARP, own, t), cell = slot / positions, p = slot % positions;
       for (int o = 0; o < co; o += 32 * AT_ONCE) {
         bool here[AT_ONCE];
 #pragma unroll
@@ -137,8 +128,8 @@ lit_dx(const float* __restrict__ dy, const float* __restrict__ y, const unsigned
         }
 #pragma unroll
         for (int q = 0; q < AT_ONCE; q++) {
-          const long long own = (long long)cell * co + o + 32 * q + lane;
-          const float g = here[q] ? dy[own] * slope_or_one(y[own], alpha, linear) : 0.f;
+          const long long at = (long long)cell * co + o + 32 * q + lane;
+          const float g = here[q] ? dy[at] * slope_or_one(y[at], alpha, linear) : 0.f;
           for (unsigned hits = __ballot_sync(WHOLE_WARP, here[q]); hits; hits &= hits - 1) {
             const int c = __ffs(hits) - 1;
             const float factor = __shfl_sync(WHOLE_WARP, g, c);

@@ -27,6 +27,20 @@ extern "C" __global__ void row_starts(const int* __restrict__ at, int count, int
   start[row] = low;
 }
 
+// feeds[tap][input] = the position that a lit input feeds through a tap, cell * positions + position, or -1. A thread per number.
+// feed_rows (h, kh, 2), feed_columns (w, kw, 2): cell and position along an axis. cell_rows: where rows of cells begin.
+extern "C" __global__ void list_feeds(const int* __restrict__ at, int inputs, int h, const int* __restrict__ feed_rows,
+                                      const int* __restrict__ feed_columns, int kh, int kw, const int* __restrict__ cells,
+                                      const int* __restrict__ cell_rows, int oh, int positions, int* __restrict__ feeds, long long n) {
+  const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  if (t >= n) return;
+  const int input = t % inputs, tap = t / inputs, event = at[2 * input] / h;
+  const int* row = feed_rows + (at[2 * input] % h * kh + tap / kw) * 2;
+  const int* column = feed_columns + (at[2 * input + 1] * kw + tap % kw) * 2;
+  const bool fed = row[0] >= 0 && column[0] >= 0;
+  feeds[t] = fed ? find(cells, cell_rows, event * oh + row[0], column[0]) * positions + row[1] + column[1] : -1;
+}
+
 // The pairs (lit input, position of a cell that it feeds) of each group of cells, by tap: a block per group, a warp per tap, whose lanes
 // look under the tap at 32 positions at a time. It runs twice. Without group_starts it counts:
 //   tap_starts[group][tap] = the pairs of the group before this tap, totals[group] = all of them.

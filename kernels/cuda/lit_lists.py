@@ -82,10 +82,8 @@ def lit_lists(
     geometry: LitGeometry,
     work: Workspace | None = None,
 ) -> LitLists:
-    """Return the cells that the lit inputs ``at`` (n, 2) feed, and as ``pairs`` how; ``at`` is
-    row-major, row r of event e is e * H + r.
-
-    The host waits once: for the number of cells.
+    """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
+    of event e is e * H + r. The host waits once: for the number of cells.
     """
     at, pool, (oh, ow) = integers(kernels, at), geometry.pool, geometry.grid
     cell_rows, cell_columns = on_device(kernels, work, geometry, "cells")
@@ -106,11 +104,10 @@ def lit_lists(
         mask,
     )
     cells = listed(kernels, mask)
+    feeds = _feeds(kernels, at, cells, _row_starts(kernels, cells, events * oh), geometry, work)
     per_group = _cells_per_group(kernels, pool, len(cells))
     groups, taps = -(-len(cells) // per_group), geometry.taps
     pairs = LitPairs(
-        at,
-        _row_starts(kernels, cells, events * oh),
         kernels.zeros((groups + 1,), np.int32),
         kernels.empty((groups, taps + 1), np.int32),
         # An input feeds at most one position through a tap.
@@ -119,14 +116,39 @@ def lit_lists(
         per_group,
     )
     if groups:
-        _list_pairs(
-            kernels, cells, pairs, _row_starts(kernels, at, events * height), geometry, work
-        )
-    return LitLists(cells, None, None, pairs)
+        at_rows = _row_starts(kernels, at, events * height)
+        _list_pairs(kernels, (at, at_rows, height, cells), pairs, geometry, work)
+    return LitLists(cells, feeds, np.array([[0, len(cells), 0, len(at)]], np.int64), pairs)
 
 
-def _list_pairs(kernels, cells, pairs, at_rows, geometry, work):
-    """Fill ``pairs``: count those of each group and tap, add up, list."""
+def _feeds(kernels, at, cells, cell_rows, geometry, work):
+    """Return int32 (taps, n): the position that each input feeds through each tap."""
+    rows, columns = on_device(kernels, work, geometry, "feeds")
+    feeds = kernels.empty((geometry.taps, len(at)), np.int32)
+    kernels.each(
+        "lit_lists.cu",
+        "list_feeds",
+        feeds.size,
+        at,
+        len(at),
+        len(rows),
+        rows,
+        columns,
+        rows.shape[1],
+        columns.shape[1],
+        cells,
+        cell_rows,
+        geometry.grid[0],
+        geometry.pool[0] * geometry.pool[1],
+        feeds,
+    )
+    return feeds
+
+
+def _list_pairs(kernels, positions, pairs, geometry, work):
+    """Fill ``pairs``: count those of each group and tap, add up, list. positions: the lit inputs,
+    where their rows begin, rows of an event, the fed cells.
+    """
 
     def sources():
         return geometry, [integers(kernels, _sources(geometry, axis)) for axis in (0, 1)]
@@ -135,11 +157,8 @@ def _list_pairs(kernels, cells, pairs, at_rows, geometry, work):
     groups, taps = len(pairs.tap_starts), geometry.taps
     totals = kernels.empty((groups,), np.int32)
     what = (
-        pairs.at,
-        at_rows,
-        len(geometry.feeds[0]),
-        cells,
-        len(cells),
+        *positions,
+        len(positions[3]),
         pairs.per_group,
         geometry.grid[0],
         *geometry.pool,

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import pytest
 
+from helpers.lit_ops import everything, gradients, without_lists
 from helpers.parity import (
     KINDS,
     arguments,
@@ -157,38 +158,6 @@ def test_the_cases_have_all_kinds():
 
 
 # ------------------------------------------------------------------------------------- backends
-def everything(kernels, a, work=None):
-    """Return {what: result} of all five ops for the arguments of a case, on the device."""
-    part = work.part if work else lambda name: None
-    lists = kernels.lit_lists(a["at"], a["events"], a["geometry"], work=part("lists"))
-    resting = kernels.lit_rest(a["rest"], a["block"], work=part("rest"))
-    lit = kernels.lit_block(a["changes"], lists, resting, a["block"], work=part("lit"))
-    results = {"lists": lists, "resting": resting, "lit": lit}
-    return results | gradients(kernels, {**a, "lit": lit, "resting": resting}, work)
-
-
-def gradients(kernels, a, work=None, into=None, need_dx=True):
-    part = work.part if work else lambda name: None
-    block, lit, resting = a["block"], a["lit"], a["resting"]
-    into = into or [None, None]
-    dy, rest_dy = (kernels.asarray(d) for d in upstream(lit.y.shape, resting.y.shape))
-    back = kernels.lit_block_backward(dy, lit, block, into[0], need_dx, work=part("lit"))
-    sums = back[1] + 0  # the next op adds to them
-    rest = kernels.lit_rest_backward(
-        rest_dy, sums, resting, block, into[1], need_dx, work=part("rest")
-    )
-    return {
-        **dict(zip(("dx", "sums", "dw", "db"), back)),
-        **dict(zip(("rest dx", "rest dw", "rest db"), rest)),
-        "sums with rest": sums,
-    }
-
-
-def upstream(shape, rest_shape):
-    rng = np.random.default_rng(1)
-    return rng.standard_normal(shape).astype(np.float32), rng.standard_normal(rest_shape)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", SEEDS[:10])
 def test_gradients_of_the_backends(seed, kind):
@@ -229,8 +198,8 @@ def test_maxima_are_where_the_dense_convolution_has_them(seed, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_feeds_and_chunks_where_a_backend_has_them(kind):
-    for seed in SEEDS[:8]:
+def test_who_feeds_whom_and_pieces_of_the_lists(kind):
+    for seed in range(200):
         a = arguments("lit_lists", seed)
         want = reference.lit_lists(a["at"], a["events"], a["geometry"])
         for kernels in backends(kind):
@@ -239,12 +208,15 @@ def test_feeds_and_chunks_where_a_backend_has_them(kind):
             )
             lists = host(kernels, {"lists": lists})["lists"]
             assert lists.cells.dtype == np.int32 and lists.cells.shape == want.cells.shape
-            if lists.feeds is not None:
-                assert np.array_equal(lists.feeds, want.feeds) and lists.feeds.dtype == np.int32
-            if lists.chunks is not None and len(want.cells):
+            assert np.array_equal(lists.feeds, want.feeds) and lists.feeds.dtype == np.int32
+            if len(want.cells):
                 first, end = lists.chunks[:, 0], lists.chunks[:, 1]
                 assert first[0] == 0 and end[-1] == len(want.cells)
                 assert np.array_equal(first[1:], end[:-1])
+            cell = np.where(want.feeds >= 0, want.feeds // np.prod(a["geometry"].pool), -1)
+            for begin, stop, low, high in lists.chunks:
+                feeders = np.nonzero(((cell >= begin) & (cell < stop)).any(0))[0]
+                assert not len(feeders) or (low <= feeders[0] and feeders[-1] < high)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -301,12 +273,6 @@ def test_loops_without_threads_give_the_same_bits(monkeypatch):
         )
         results.append(walk(everything(cpu, a), np.copy))
     same_bits(*(without_lists(r) for r in results))
-
-
-def without_lists(results):
-    """The lists have pieces that follow the number of threads, or of multiprocessors."""
-    lit = results["lit"]
-    return {**results, "lists": None, "lit": (lit.y, lit.argmax)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,13 +4,15 @@ import faulthandler
 import os
 import shutil
 from contextlib import suppress
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from helpers.parity import check_parity
+from helpers.lit_ops import everything
+from helpers.parity import arguments, check_parity, close, host, on_device, wide
 from minicnn.kernels import reference
-from minicnn.kernels.cuda import emulator
+from minicnn.kernels.cuda import emulator, lit
 from minicnn.kernels.cuda.source import read
 
 pytestmark = pytest.mark.skipif(
@@ -62,6 +64,26 @@ def op_parity(name):
             check_parity(name, seed, [kernels])
 
     return parity
+
+
+def lit_parity(**options):
+    """Rest and changes and their gradients against the reference, groups of several cells and of
+    one.
+    """
+    for seed in (3, 8, 12, 14, 19):
+        a = arguments("lit_block", seed)
+        want = everything(reference, wide(a))
+        for multiprocessors in (0, 1000):
+            kernels = emulator.backend(multiprocessors=multiprocessors, **options)
+            with patch.object(lit, "SUM_PARTS", 3):  # parts of several cells
+                got = host(kernels, everything(kernels, on_device(kernels, a)))
+            assert np.array_equal(got["lists"].cells, want["lists"].cells)
+            for part in ("lit", "resting"):  # of equals the first
+                assert np.array_equal(got[part].argmax, want[part].argmax)
+            close(got["lit"].y, want["lit"].y, 1e-5)
+            close(got["resting"].y, want["resting"].y, 1e-5)
+            for name in ("dx", "sums", "dw", "db", "rest dx", "rest dw", "rest db"):
+                close(got[name], want[name], 1e-5, terms=0.1)
 
 
 MUTATIONS = {
@@ -205,6 +227,121 @@ MUTATIONS = {
         "__syncthreads();                                          // of",
         "// of",
         list_parity,
+    ),
+    "the cells of the first event": (
+        "lit_lists.cu",
+        "mask[(event * oh + rows",
+        "mask[(rows",
+        lit_parity,
+    ),
+    "the inputs of the first event": (
+        "lit_lists.cu",
+        "find(at, rows, event * h + row, column)",
+        "find(at, rows, row, column)",
+        lit_parity,
+    ),
+    "a pair in the place of another": (
+        "lit_lists.cu",
+        "(1u << lane) - 1",
+        "(1u << lane) - 2",
+        lit_parity,
+    ),
+    "taps of a group that are not added up": (
+        "lit_lists.cu",
+        "      sum += own;\n",
+        "",
+        lit_parity,
+    ),
+    "no barrier before the taps are added up": (
+        "lit_lists.cu",
+        "  __syncthreads();\n  if (threadIdx.x == 0) {",
+        "  if (threadIdx.x == 0) {",
+        lit_parity,
+    ),
+    "a tap of another row": (
+        "lit_lists.cu",
+        "% h * kh + tap / kw) * 2",
+        "% h * kh + tap / kh) * 2",
+        lit_parity,
+    ),
+    "a neighbour found in a row": (
+        "lit.cuh",
+        "low < end && at[2 * low + 1] == column ? low : -1",
+        "low < end ? low : -1",
+        lit_parity,
+    ),
+    "no barrier behind the rest": (
+        "lit_block.cu",
+        "  }\n  __syncthreads();\n  const int across",
+        "  }\n  const int across",
+        lit_parity,
+    ),
+    "no barrier between taps": (
+        "lit_block.cu",
+        "    __syncthreads();                                        // the next",
+        "    // the next",
+        lit_parity,
+    ),
+    "pairs left over": (
+        "lit_block.cu",
+        "end - first > down;",
+        "end - first > 2 * down;",
+        lit_parity,
+    ),
+    "rest of another class": (
+        "lit_block.cu",
+        "pw + p % pw];\n    z[k]",
+        "pw];\n    z[k]",
+        lit_parity,
+    ),
+    "a channel of another warp": (
+        "lit_backward.cu",
+        "ci_slices * warps + warp) * 32",
+        "ci_slices * warps) * 32",
+        lit_parity,
+    ),
+    "a line left out": (
+        "lit_backward.cu",
+        "for (int other = 1; other < lines; other++)",
+        "for (int other = 2; other < lines; other++)",
+        lit_parity,
+    ),
+    "no barrier before lines meet": (
+        "lit_backward.cu",
+        "  __syncthreads();\n  if (line) return;",
+        "  if (line) return;",
+        lit_parity,
+    ),
+    "lines without cells that take others'": (
+        "lit_backward.cu",
+        "begin < end && group",
+        "group",
+        lit_parity,
+    ),
+    "sums of a class that are overwritten": (
+        "lit_backward.cu",
+        "to[(long long)known * co] += sum;\n        known",
+        "to[(long long)known * co] = sum;\n        known",
+        lit_parity,
+    ),
+    "the weights of the first channels": (
+        "lit_backward.cu",
+        "co + o + 32 * q + c) * ci",
+        "co + 32 * q + c) * ci",
+        lit_parity,
+    ),
+    "a rest that sees the outside": (
+        "lit_rest.cu",
+        "if (row >= 0 && column >= 0) {",
+        "if (row >= 0) {",
+        lit_parity,
+    ),
+    "the last of equal positions at rest": ("lit_rest.cu", "v > best", "v >= best", lit_parity),
+    "gradients of rest by rows alone": (
+        "lit_rest.cu",
+        "== row && seen_columns[pair % columns * kw + tap % kw] == column",
+        "== row",
+        lit_parity,
     ),
 }
 
