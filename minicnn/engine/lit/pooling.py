@@ -98,7 +98,6 @@ class GlobalAverageRule(_GlobalRule):
 
     def backward(self, dy: Array, saved: Any) -> tuple[LitGradient | None]:
         x, (height, width) = saved, saved.grid.size
-        kernels = self.context.kernels
         each = dy / dy.dtype.type(height * width)
         values = each[x.at[:, 0] // height]
         everywhere = x.grid.counts_on_device * each.sum(0, dtype=np.float64)
