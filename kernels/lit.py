@@ -19,16 +19,19 @@ Forward, a lit input *feeds* the outputs whose windows hold it, each through one
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from .types import Array
 
+#: Of rows and of columns, on the host.
+OfAxes: TypeAlias = tuple[np.ndarray, np.ndarray]
+
 
 class LitGeometry(NamedTuple):
     """How the inputs of a map (H, W) meet the cells (OH, OW) of the next one. Axes come in pairs,
-    rows and columns; -1 stands for nowhere. Arrays are int32.
+    rows and columns; -1 stands for nowhere. Arrays are int32, on the host.
 
     feeds: (H, KH, 2) and (W, KW, 2): the cell that an input feeds through a tap, and the position
         in the cell (of rows times PW).
@@ -42,14 +45,14 @@ class LitGeometry(NamedTuple):
     grid: (OH, OW). pool: (PH, PW).
     """
 
-    feeds: tuple[Array, Array]
-    cells: tuple[Array, Array]
+    feeds: OfAxes
+    cells: OfAxes
     inputs: np.ndarray
-    positions: tuple[Array, Array]
-    seen: tuple[Array, Array]
-    pooled: tuple[Array, Array]
-    cell_classes: tuple[Array, Array]
-    input_classes: tuple[Array, Array]
+    positions: OfAxes
+    seen: OfAxes
+    pooled: OfAxes
+    cell_classes: OfAxes
+    input_classes: OfAxes
     input_pairs: tuple[int, int]
     grid: tuple[int, int]
     pool: tuple[int, int]
@@ -60,16 +63,39 @@ class LitGeometry(NamedTuple):
         return self.feeds[0].shape[1] * self.feeds[1].shape[1]
 
 
+class LitPairs(NamedTuple):
+    """Who feeds whom, as a GPU wants it: the pairs (lit input, position that it feeds), by groups of
+    ``per_group`` cells and within a group by tap, in the order of positions.
+
+    The pairs of group g and tap t are those from group_starts[g] + tap_starts[g, t] to
+    group_starts[g] + tap_starts[g, t + 1]. inputs int32, slots uint8: the lit input, and the
+    position in the group (cell * PH * PW + position). at: the lit inputs, (n, 2). cell_rows: how
+    many fed cells lie before each row of cells, and then all of them.
+    """
+
+    at: Array
+    cell_rows: Array
+    group_starts: Array
+    tap_starts: Array
+    inputs: Array
+    slots: Array
+    per_group: int
+
+
 class LitLists(NamedTuple):
     """Of the lit inputs of some events: the cells that they feed, int32 (m, 2), row-major, rows
-    counted on through the events (row i of event e is e * OH + i), and through which taps,
-    ``feeds`` int32 (KH * KW, n). chunks: int64 (k, 4), pieces of the cells that have no output in
-    common: first and end of the cells, first and end of the inputs that may feed them.
+    counted on through the events (row i of event e is e * OH + i), and how, in the form that the
+    backend likes.
+
+    feeds: int32 (KH * KW, n), whom an input feeds through each tap. chunks: int64 (k, 4), pieces of
+    the cells that have no output in common: first and end of the cells, first and end of the inputs
+    that may feed them. pairs: the same knowledge by groups of cells, on a GPU.
     """
 
     cells: Array
-    feeds: Array
-    chunks: np.ndarray
+    feeds: Array | None
+    chunks: np.ndarray | None
+    pairs: LitPairs | None = None
 
 
 def seen_by_convolution(
@@ -141,10 +167,10 @@ def lit_geometry(
         patterns,
         pooled,
         cell_classes,
-        tuple(np.ascontiguousarray(c, np.int32) for c in classes),
-        tuple(int(c.max()) + 1 for c in classes),
-        tuple(grid),
-        tuple(pool),
+        (np.ascontiguousarray(classes[0], np.int32), np.ascontiguousarray(classes[1], np.int32)),
+        (int(classes[0].max()) + 1, int(classes[1].max()) + 1),
+        (grid[0], grid[1]),
+        pool,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from . import cases
 from .cases import Arguments
+from .types import Kernels
 
 SUM = 3e-6  # relative, in norm: float32 sums of up to some 1000 products, against float64
 POINT = 3e-7  # elementwise, a few roundings
@@ -31,6 +32,8 @@ class Op(NamedTuple):
     ``case(rng)`` draws arguments of the forward function by name: float32 arrays, and whatever
     else. Names that are not the forward function's are for the backward one. This one takes by name
     dy, arguments, outputs, and x_shape.
+
+    outputs: names of the results; of a NamedTuple the fields that backends have in common.
     """
 
     room: str  # the module that has it, in every backend
@@ -50,6 +53,9 @@ class Op(NamedTuple):
     derive: Callable[[Arguments], Arguments] | None = None
     #: Outputs that may differ between backends: the position of a maximum where two are close.
     loose: tuple[str, ...] = ()
+    #: Adds arguments that have a form of their own in each backend, made by its other ops:
+    #: prepare(kernels, arguments).
+    prepare: Callable[[Kernels, Arguments], Arguments] | None = None
 
     def backward(self, name: str) -> str | None:
         """Return the name of the backward function of the op ``name``, or None."""
@@ -134,6 +140,16 @@ OPS = {
     "conv2d_block_cells": Op(
         "cells", cases.block_cells, MAXIMUM, loose=("argmax",), other_gradients=True
     ),
-    # maps that are lit in few places
+    # feature maps at rest and lit
+    "lit_lists": Op("lit", cases.lit, ("cells",), tolerance=EXACT),
+    "lit_rest": Op("lit", cases.lit, ("sums", *MAXIMUM), loose=("argmax",), other_gradients=True),
+    "lit_block": Op(
+        "lit",
+        cases.lit,
+        MAXIMUM,
+        loose=("argmax",),
+        other_gradients=True,
+        prepare=cases.with_lists,
+    ),
     "lit_channelwise": Op("channelwise", cases.lit_channelwise, gradients=("changes", "w")),
 }

@@ -8,12 +8,16 @@ threads at once (numba's default threading layer).
 from typing import TYPE_CHECKING, Any
 
 from ..ops import ARRAYS, gather
-from . import checks
+from . import checks, lit
 
 name = "cpu"
 microbatch = 1  # events per call: one at a time, so that memory does not grow with the batch
 
 _functions = {n: getattr(checks, n) for n in ARRAYS} | gather(__name__)
+_functions |= {
+    n: getattr(lit, n)
+    for n in ("lit_lists", "lit_rest", "lit_rest_backward", "lit_block", "lit_block_backward")
+}
 globals().update(_functions)
 __all__ = ["microbatch", "name", *_functions]
 

@@ -12,7 +12,7 @@ from .tile import F32, I32
 
 
 @intrinsic
-def _bits(context, x):
+def bits(context, x):
     """The 32 bits of a float32 as an integer."""
     return types.int32(types.float32), lambda context, b, signature, args: b.bitcast(args[0], I32)
 
@@ -50,7 +50,7 @@ def expm1(x):
     n = t - ROUND
     r = (x - n * LN2_HIGH) - n * LN2_LOW
     p = r + r * r * (C2 + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7)))))
-    two_n = _from_bits(np.int32((_bits(t) << EXPONENT) + ONE_BITS))
+    two_n = _from_bits(np.int32((bits(t) << EXPONENT) + ONE_BITS))
     return two_n * p + (two_n - ONE)
 
 
@@ -65,7 +65,7 @@ def exp(x):
     n = t - ROUND
     r = (x - n * LN2_HIGH) - n * LN2_LOW
     p = r + r * r * (C2 + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7)))))
-    two_n = _from_bits(np.int32((_bits(t) << EXPONENT) + ONE_BITS))
+    two_n = _from_bits(np.int32((bits(t) << EXPONENT) + ONE_BITS))
     return ZERO if below else two_n + two_n * p
 
 

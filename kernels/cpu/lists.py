@@ -176,8 +176,9 @@ def put_pixels(x: Array, at: Array, values: Array) -> Array:
 
 @jit
 def _add_to_classes(values, at, row_class, column_class, sums):
+    height = row_class.size
     for t in range(values.shape[0]):
-        to = sums[row_class[at[t, 0]], column_class[at[t, 1]]]
+        to = sums[row_class[at[t, 0] % height], column_class[at[t, 1]]]
         for c in range(values.shape[1]):
             to[c] += values[t, c]
 

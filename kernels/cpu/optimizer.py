@@ -9,9 +9,10 @@ from numba import prange
 
 from ..types import Array
 from .checks import check_float32, check_shape
+from .elementary import bits
 from .jit import BLOCK, block, tasks, threaded
 
-LARGEST = np.finfo(np.float32).max
+WITHOUT_SIGN, INFINITY = np.int32(0x7FFFFFFF), np.int32(0x7F800000)  # bits of a float32
 
 
 @threaded
@@ -60,10 +61,10 @@ def sgd(
 @threaded
 def _find_not_finite(a, found):
     for task in prange(found.size):
-        part, fine = block(a, task), 0
-        for i in range(part.size):
-            fine += abs(part[i]) <= LARGEST  # a NaN is not <= either
-        found[task] = fine < part.size
+        part, most = block(a, task), np.int32(0)
+        for i in range(part.size):  # of numbers without sign the bits are in the order of their size
+            most = max(most, bits(part[i]) & WITHOUT_SIGN)
+        found[task] = most >= INFINITY
 
 
 def finite(a: Array) -> bool:

@@ -16,7 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from . import activations, block, block_backward
+from . import activations, block, block_backward, lit
+from .lit_lists import most_per_group
 from .source import FOLDER, source
 
 #: The talk's network: (C_in, C_out, cells of a batch of 8 dense events, cells of one track), with 5
@@ -183,6 +184,12 @@ def programs(architecture: int) -> Iterator[tuple[str, dict[str, Any], dict[str,
                     {"window_gradients": shared, "sort_channels": co},
                     f"block {i + 2}",
                 )
+        elif file in ("lit_block.cu", "lit_backward.cu"):
+            for i, (ci, co, *_) in enumerate(BLOCKS):
+                _, shared = lit.slice_of(k, most_per_group(five), five, co)
+                *_, sums = lit.dw_shape(25, ci, co)
+                constants = lit.block_constants(ci) if "block" in file else lit.dx_constants(ci)
+                yield file, constants, {"lit_block": shared, "lit_dw": sums}, f"block {i + 1}"
         else:
             for what, constants in variants(file).items():
                 yield file, constants, {}, what

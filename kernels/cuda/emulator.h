@@ -313,6 +313,7 @@ static inline void mma_tf32(float (&sum)[4], const unsigned (&a)[4], unsigned b0
 #define __ballot_sync(mask, flag) emu::ballot(flag, __LINE__)
 #define mma_tf32(sum, a, b0, b1) emu::mma_tf32(sum, a, b0, b1, __LINE__)
 #define __popc __builtin_popcount
+#define __ffs __builtin_ffs
 static inline unsigned __float_as_uint(float f) { unsigned i; memcpy(&i, &f, 4); return i; }
 static inline float __int_as_float(unsigned i) { float f; memcpy(&f, &i, 4); return f; }
 template <class T> T __ldg(const T* p) { return *p; }

@@ -13,7 +13,7 @@ SEGMENT = 1024  # as in lists.cu
 PARTS = 256  # partial sums over cells of the class sums: short loops, because each step waits for memory
 
 
-def _listed(kernels, mask, most=None):
+def listed(kernels, mask, most=None):
     """Return the positions (n, 2) of the marks of a mask (rows, columns), or None if more than
     ``most``.
     """
@@ -42,7 +42,7 @@ def lit_pixels(
     x = check_float32(kernels, "lit_pixels", x=x)
     mask = kernels.empty((x.shape[0] * x.shape[1], x.shape[2]), np.uint8)
     kernels.each("lists.cu", "mark_pixels", mask.size, x, x.shape[3], float(background), mask)
-    return _listed(kernels, mask, most)
+    return listed(kernels, mask, most)
 
 
 def active_cells(
@@ -80,7 +80,7 @@ def active_cells(
         left,
         mask,
     )
-    return _listed(kernels, mask)
+    return listed(kernels, mask)
 
 
 def take_pixels(kernels: Kernels, x: Array, at: Array) -> Array:

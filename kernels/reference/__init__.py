@@ -11,13 +11,12 @@ Workspace that faster backends use for buffers; here it is ignored.
 from typing import TYPE_CHECKING, Any
 
 from ..ops import ARRAYS, gather
-from . import arrays, lit
+from . import arrays
 
 name = "reference"
 microbatch = None  # events per call: None means the whole batch at once
 
 _functions = {n: getattr(arrays, n) for n in ARRAYS} | gather(__name__)
-_functions |= {n: getattr(lit, n) for n in ("lit_lists", "lit_rest", "lit_rest_backward", "lit_block", "lit_block_backward")}
 for _function in _functions.values():
     _function.__module__ = __name__  # where they are to be imported from, as NumPy has it
 globals().update(_functions)

@@ -1,0 +1,263 @@
+"""The backward pass of a block on maps that are lit in few places.
+
+Of a cell each channel has its gradient at one position, that of its maximum. So an input that feeds
+a position meets only the channels that have their maximum there, a few of C_out:
+
+    cell 7    position  0   1   2   ...          d[a] feeds position 2 through some tap:
+    channels           4 9  .  0 5 11              for c in (0, 5, 11):   dw[tap, :, c] += g[c] d[a]
+                                                                          dx[a]         += g[c] w[tap, :, c]
+
+Lanes are input channels, so that weights and their gradients are turned over, tap by tap. A task
+takes a piece of the input channels and a part of the inputs; parts, which depend on the lists alone,
+have gradients of their own, added in their order: same bits for any number of threads.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from ..lit import Lit, LitBlock
+from ..types import Array
+from ..workspace import Workspace
+from .checks import buffer, check_float32, check_shape, gradient_target
+from .elementary import slope
+from .jit import POSITIVE, aligned_empty, jit, parallel
+from .lit_tile import MAXIMA_VECTORS, maxima
+from .rows import transpose
+from .tile import LANES
+
+CELLS = 64  # cells that one task sorts
+CHANNELS = 16  # channels of which one task adds up the classes
+#: Where the gradient of the weights takes fewer bytes than this, the inputs are cut into parts.
+SMALL, PARTS, PART = 1 << 17, 8, 1024
+
+
+class Winners(NamedTuple):
+    """The channels of every cell, sorted by the position of their maximum, and the gradients g
+    there, (m * C_out,). Those of the output ``slot`` = cell * PH * PW + position are from
+    starts[slot] to starts[slot + 1].
+    """
+
+    g: Array
+    channels: Array
+    starts: Array
+
+
+@jit
+def _sort_cells(first, end, size, dy, y, at, alpha, linear, g, channels, starts):
+    co, ahead = dy.shape[1], np.empty(size, np.int32)
+    for cell in range(first, end):
+        position, slopes, out = at[cell], dy[cell], y[cell]
+        ahead[:] = 0
+        for c in range(co):
+            ahead[position[c]] += 1
+        begin, begins = np.int32(cell * co), starts[cell * size :]
+        for p in range(size):
+            begins[p] = begin
+            begin, ahead[p] = begin + ahead[p], begin
+        for c in range(co):
+            k = ahead[position[c]] & POSITIVE
+            ahead[position[c]] += 1
+            channels[k] = c
+            g[k] = slopes[c] if linear else slopes[c] * slope(out[c], alpha)
+
+
+@jit
+def _add_classes(first, end, cells, oh, pool, positions, dy, y, at, alpha, linear, sums, db):
+    """Add the channels first to end of all cells: to db, and to ``sums`` by class of the position."""
+    (ph, pw), (rows, columns) = pool, positions
+    total = np.zeros(end - first)
+    for cell in range(cells.shape[0]):
+        r, c = (cells[cell, 0] % oh * ph) & POSITIVE, (cells[cell, 1] * pw) & POSITIVE
+        row, column = rows[r], columns[c]
+        alike = True
+        for i in range(1, ph):
+            alike &= rows[r + i] == row
+        for j in range(1, pw):
+            alike &= columns[c + j] == column
+        slopes, out, here = dy[cell, first:], y[cell, first:], at[cell, first:]
+        line = sums[row & POSITIVE, column & POSITIVE, first:]
+        for k in range(end - first):
+            g = slopes[k] if linear else slopes[k] * slope(out[k], alpha)
+            total[k] += g
+            if alike:
+                line[k] += g
+            else:
+                i, j = here[k] // pw, here[k] % pw
+                sums[rows[r + i] & POSITIVE, columns[c + j] & POSITIVE, first + k] += g
+    for k in range(end - first):
+        db[first + k] += np.float32(total[k])
+
+
+@parallel
+def _sort_and_add(cells, oh, pool, positions, dy, y, at, alpha, linear, winners, sums, db):
+    size, many, co = pool[0] * pool[1], cells.shape[0], dy.shape[1]
+    g, channels, starts = winners
+    chunks, shares = -(-many // CELLS), -(-co // CHANNELS)
+    for task in prange(chunks + shares):
+        if task < shares:
+            first = task * CHANNELS
+            end = min(co, first + CHANNELS)
+            _add_classes(first, end, cells, oh, pool, positions, dy, y, at, alpha, linear, sums, db)
+        else:
+            first = (task - shares) * CELLS
+            end = min(many, first + CELLS)
+            _sort_cells(first, end, size, dy, y, at, alpha, linear, g, channels, starts)
+
+
+@jit
+def _turn_weights(w, first, vectors, out):
+    """out (vectors, C_out, LANES) = the input channels from ``first`` on of one tap, w (C_in,
+    C_out); lanes beyond the last channel hold anything.
+    """
+    ci, co = w.shape
+    address, row = np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
+    whole, plane = co // LANES * LANES, out.size // vectors
+    for q in range(vectors):
+        for lane in range(LANES):
+            address[lane] = w[min(first + q * LANES + lane, ci - 1)].ctypes.data
+        to = out[q * plane :]
+        for c in range(0, whole, LANES):
+            start = to[c * LANES :].ctypes.data
+            transpose(address.ctypes.data, row.ctypes.data, 0, c, LANES, start)
+        for c in range(whole, co):
+            for lane in range(LANES):
+                to[c * LANES + lane] = w[min(first + q * LANES + lane, ci - 1), c]
+
+
+@jit
+def _turn_back(turned, vectors, first, dw):
+    """Add what _turn_weights would have made of it to one tap of dw (C_in, C_out)."""
+    ci, co = dw.shape
+    address, row = np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
+    square, plane = aligned_empty((LANES * LANES,)), turned.size // vectors
+    for q in range(vectors):
+        for c in range(0, co, LANES):
+            for lane in range(LANES):
+                address[lane] = turned[q * plane + (c + lane) * LANES :].ctypes.data
+            transpose(address.ctypes.data, row.ctypes.data, 0, 0, LANES, square.ctypes.data)
+            real = min(LANES, co - c)
+            for lane in range(min(LANES, ci - first - q * LANES)):
+                to, own = dw[first + q * LANES + lane, c:], square[lane * LANES :]
+                for k in range(real):
+                    to[k] += own[k]
+
+
+@parallel
+def _backward(d, feeds, w, winners, shares, parts, with_dx, dw, dx):
+    """dw (parts, taps, C_in, C_out) and dx (n, channels with the lanes left empty) are added to."""
+    g, channels, starts = winners
+    many, co = d.shape[0], w.shape[2]
+    room = -(-co // LANES) * LANES  # channels with the lanes that are left empty
+    for task in prange(parts * shares.shape[0]):
+        part, share = task // shares.shape[0], task % shares.shape[0]
+        first, vectors = shares[share]
+        turned = aligned_empty((vectors * room * LANES,))
+        gradient = aligned_empty((vectors * room * LANES,))
+        for tap in range(feeds.shape[0]):
+            fed, there = feeds[tap], False
+            for a in range(many * part // parts, many * (part + 1) // parts):
+                slot = fed[a & POSITIVE]
+                if slot < 0:
+                    continue
+                low, high = starts[slot & POSITIVE] & POSITIVE, starts[(slot + 1) & POSITIVE]
+                if low == high:
+                    continue
+                if not there:
+                    there = True
+                    gradient[:] = np.float32(0)
+                    if with_dx:
+                        _turn_weights(w[tap], first, vectors, turned)
+                maxima(
+                    vectors,
+                    with_dx,
+                    np.int64(high - low),
+                    channels[low:].ctypes.data,
+                    g[low:].ctypes.data,
+                    turned.ctypes.data,
+                    gradient.ctypes.data,
+                    room * LANES,
+                    d[a, first:].ctypes.data,
+                    dx[a, first:].ctypes.data if with_dx else np.int64(0),
+                )
+            if there:
+                _turn_back(gradient, vectors, first, dw[part, tap])
+
+
+@parallel
+def _add_parts(parts, dw):
+    for tap in prange(dw.shape[0]):
+        for part in range(parts.shape[0]):
+            own = parts[part, tap]
+            for i in range(own.shape[0]):
+                line, to = own[i], dw[tap, i]
+                for k in range(line.size):
+                    to[k] += line[k]
+
+
+def shares_of(channels: int) -> np.ndarray:
+    """Return (first input channel, vectors) of the pieces that a task takes, int64 (n, 2)."""
+    left, first, shares = -(-channels // LANES), 0, []
+    while left:
+        vectors = next(n for n in MAXIMA_VECTORS[::-1] if n <= left)
+        shares.append((first, vectors))
+        first, left = first + vectors * LANES, left - vectors
+    return np.array(shares, np.int64)
+
+
+def lit_block_backward(
+    dy: Array,
+    lit: Lit,
+    block: LitBlock,
+    into: tuple[Array, Array] | None = None,
+    need_dx: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Array | None, Array, Array, Array]:
+    """Gradients of lit_block for dy (m, C_out): returns (dx, sums, dw, db), the last two added to
+    ``into`` where given.
+
+    dx (n, C_in): at the lit inputs, all of whose gradient comes from fed cells. sums (R, S, C_out)
+    float64: the gradient of what the convolution gives, summed over the positions of a class. dw
+    gets the share of the changes alone; that of rest follows from ``sums``, see lit_rest_backward.
+    """
+    changes, lists, y, argmax = lit
+    geometry, name = block.geometry, "lit_block_backward"
+    dy, changes, w, y = check_float32(name, dy=dy, changes=changes, w=block.w, y=y)
+    check_shape(name, "dy", dy, y.shape)
+    dw, db = into or (None, None)
+    dw = gradient_target(name, "dw", dw, w.shape)
+    db = gradient_target(name, "db", db, w.shape[3:])
+    (many, ci), co = changes.shape, w.shape[3]
+    size, cells = geometry.pool[0] * geometry.pool[1], len(lists.cells)
+    sums = np.zeros((*(len(seen) for seen in geometry.seen), co))
+    room = -(-ci // LANES) * LANES
+    dx = buffer(work, "dx", (many, room)) if need_dx else np.empty((0, room), np.float32)
+    dx[...] = 0
+    if cells:
+        winners = Winners(
+            buffer(work, "g", (cells * co,)),
+            buffer(work, "channels", (cells * co,), np.uint16),
+            buffer(work, "starts", (cells * size + 1,), np.int32),
+        )
+        winners.starts[-1] = cells * co
+        alpha = np.float32(block.alpha or 0), block.alpha is None
+        where = lists.cells, geometry.grid[0], geometry.pool, geometry.positions
+        _sort_and_add(*where, dy, y, argmax, *alpha, winners, sums, db)
+        d = changes
+        if ci < room:
+            d = buffer(work, "d", (many, room))
+            d[:, :ci], d[:, ci:] = changes, 0
+        weights, into_dw = (a.reshape(1, -1, ci, co) for a in (w, dw))
+        parts = min(PARTS, -(-many // PART)) if w.nbytes <= SMALL else 1
+        target = into_dw
+        if parts > 1:
+            target = buffer(work, "parts", (parts, *weights.shape[1:]))
+            target[...] = 0
+        shares = shares_of(ci)
+        _backward(
+            d, lists.feeds, weights[0], winners, shares, parts, int(need_dx), target, dx
+        )
+        if parts > 1:
+            _add_parts(target, into_dw[0])
+    return (dx[:, :ci] if need_dx else None), sums, dw, db

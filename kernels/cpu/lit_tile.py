@@ -1,0 +1,183 @@
+"""Vector code for maps that are lit in few places (lit.py): the tile that adds products to scattered
+sums, and the one that adds the gradients of a position's maxima.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .jit import jit
+from .tile import F32, I64, LANES, MAX_PIXELS, VECTORS, Emit
+
+I16 = ir.IntType(16)
+
+
+@intrinsic
+def bits_set(context, word):
+    """How many bits of a uint64 are 1."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def lowest_bit(context, word):
+    """The number of the lowest bit of a uint64 that is 1; the word is not 0."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), codegen
+
+
+def make_scatter(shapes: Any, lanes: int) -> Any:
+    """Return an intrinsic with one body per (rows, vectors) in ``shapes``:
+
+        scatter(rows, vectors, x, z, offset, w, w_step, steps)
+
+    z[p][offset + k] += sum over step < steps of x[p][step] * w[step * w_step + k], p < rows, k <
+    vectors * lanes: the picture in tile.py, with rows of x and z anywhere. x and z are addresses of
+    int64 (rows,), the addresses of the rows; the rows of z differ. The sum goes on from what z has.
+    """
+
+    @intrinsic
+    def scatter(context, rows, vectors, x, z, offset, w, w_step, steps):
+        def codegen(context, builder, signature, args):
+            e, b = Emit(builder, lanes), builder
+            rows, vectors, x, z, offset, w, w_step, steps = args
+            for p_max, q_max in e.choose(rows, vectors, shapes):
+                xs = [e.load(e.at(x, p, 2), I64) for p in range(p_max)]
+                zs = [e.at(e.load(e.at(z, p, 2), I64), offset) for p in range(p_max)]
+                acc = [[e.variable(e.load(e.at(to, q, lanes))) for q in range(q_max)] for to in zs]
+                with e.loop(steps) as step:
+                    here = e.at(w, b.mul(step.index, w_step))
+                    many = [e.load(e.at(here, q, lanes)) for q in range(q_max)]
+                    for p in range(p_max):
+                        one = e.splat(e.load(e.at(xs[p], step.index), F32))
+                        for q in range(q_max):
+                            b.store(e.fma(one, many[q], b.load(acc[p][q])), acc[p][q])
+                for p in range(p_max):
+                    for q in range(q_max):
+                        e.store(b.load(acc[p][q]), e.at(zs[p], q, lanes))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 8), codegen
+
+    return scatter
+
+
+SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in VECTORS]
+_scatter = make_scatter(SHAPES, LANES)
+
+
+@jit(no_cpython_wrapper=True)
+def scatter(rows, vectors, x, z, offset, w, w_step, steps):
+    _scatter(rows, vectors, x, z, offset, w, w_step, steps)
+
+
+@intrinsic
+def _one_product(context, x, w, z, vectors):
+    """z[k] += x * w[k] over ``vectors`` vectors at the addresses w and z."""
+
+    def codegen(context, builder, signature, args):
+        e, b = Emit(builder, LANES), builder
+        x, w, z, vectors = args
+        one = e.splat(x)
+        with e.loop(vectors) as q:
+            k = b.mul(q.index, e.int(LANES))
+            to = e.at(z, k)
+            e.store(e.fma(one, e.load(e.at(w, k)), e.load(to)), to)
+        return context.get_dummy_value()
+
+    return types.void(types.float32, types.int64, types.int64, types.int64), codegen
+
+
+@jit(no_cpython_wrapper=True)
+def one_product(x, w, z, vectors):
+    _one_product(x, w, z, vectors)
+
+
+@jit
+def take_weights(w, first, width, out):
+    """Copy the channels from ``first`` on of one tap, w (C_in, C_out), into rows of ``width``;
+    lanes beyond the last channel are 0.
+    """
+    real = min(width, w.shape[1] - first)
+    for i in range(w.shape[0]):
+        line, to = w[i, first:], out[i * width :]
+        for k in range(real):
+            to[k] = line[k]
+        for k in range(real, width):
+            to[k] = np.float32(0)
+
+
+@jit
+def add_products(rows, x, z, w, width, steps):
+    """z[p] += x[p] w for the rows at the addresses x and z, over ``width`` channels."""
+    vectors, done = width // LANES, 0
+    for n in VECTORS[::-1]:
+        while vectors - done >= n:
+            k = done * LANES
+            scatter(rows, n, x.ctypes.data, z.ctypes.data, k, w[k:].ctypes.data, width, steps)
+            done += n
+
+
+def make_maxima(sizes: Any, lanes: int) -> Any:
+    """Return an intrinsic with one body per number of ``vectors``, for the output channels whose
+    maximum is at one position, which one input feeds through one tap:
+
+        maxima(vectors, with_dx, count, channels, g, w, dw, plane, d, dx)
+
+    For k < count, with c = channels[k]:    dx += g[k] * w[c]    dw[c] += g[k] * d
+
+    over vectors * lanes floats, of which vector q of channel c is at plane * q + lanes * c floats
+    in w and dw, and at lanes * q in d and dx, which stay in registers. channels: address of uint16;
+    the others of float32. Unless with_dx is 1, dx and w are left alone.
+    """
+
+    @intrinsic
+    def maxima(context, vectors, with_dx, count, channels, g, w, dw, plane, d, dx):
+        def codegen(context, builder, signature, args):
+            e, b = Emit(builder, lanes), builder
+            vectors, with_dx, count, channels, g, w, dw, plane, d, dx = args
+            cases = [(n, wanted) for n in sizes for wanted in (0, 1)]
+            for n, wanted in e.choose(vectors, with_dx, cases):
+                ahead = [e.load(e.at(d, q, lanes)) for q in range(n)]
+                back = [e.variable(e.load(e.at(dx, q, lanes))) for q in range(n * wanted)]
+                of, to = (
+                    [e.at(start, b.mul(plane, e.int(q))) for q in range(n)] for start in (w, dw)
+                )
+                with e.loop(count) as k:
+                    place = b.inttoptr(b.add(channels, b.mul(k.index, e.int(2))), I16.as_pointer())
+                    c = b.zext(b.load(place, align=2), I64)
+                    slope = e.splat(e.load(e.at(g, k.index), F32))
+                    line = b.mul(c, e.int(lanes))
+                    for q in range(n):
+                        if wanted:
+                            weight = e.load(e.at(of[q], line))
+                            b.store(e.fma(slope, weight, b.load(back[q])), back[q])
+                        here = e.at(to[q], line)
+                        e.store(e.fma(slope, ahead[q], e.load(here)), here)
+                for q, value in enumerate(back):
+                    e.store(b.load(value), e.at(dx, q, lanes))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 10), codegen
+
+    return maxima
+
+
+#: Vectors of input channels that a task of the backward pass takes: two sets and what they are
+#: multiplied by fit into the registers.
+MAXIMA_VECTORS = (1, 2)
+_maxima = make_maxima(MAXIMA_VECTORS, LANES)
+
+
+@jit(no_cpython_wrapper=True)
+def maxima(vectors, with_dx, count, channels, g, w, dw, plane, d, dx):
+    _maxima(vectors, with_dx, count, channels, g, w, dw, plane, d, dx)
