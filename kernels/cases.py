@@ -7,20 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .lit import LitBlock, LitLists, lit_geometry, seen_by_convolution, seen_by_transposed
-from .shapes import (
-    conv_output,
-    conv_padding,
-    conv_transpose_output,
-    effective_kernel,
-    pool_output,
-)
-from .types import Kernels
+from .shapes import conv_output, effective_kernel, pool_output
 
 Arguments = dict[str, Any]
 
 
-def _floats(rng, *shape, scale=1.0):
+def floats(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
     return (rng.standard_normal(shape) * scale).astype(np.float32)
 
 
@@ -45,11 +37,11 @@ def _any_shape(rng):
 
 
 def elementwise(rng: np.random.Generator, **more: Any) -> Arguments:
-    return {"x": _floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 30.0])), **more}
+    return {"x": floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 30.0])), **more}
 
 
 def dropout(rng: np.random.Generator) -> Arguments:
-    x = _floats(rng, *_any_shape(rng))
+    x = floats(rng, *_any_shape(rng))
     return {"x": x, "keep": (rng.random(x.shape) < 0.7).astype(np.float32), "rate": 0.3}
 
 
@@ -57,7 +49,7 @@ def activation(rng: np.random.Generator) -> Arguments:
     from .reference.activations import ACTIVATIONS  # which imports the table of ops
 
     names = tuple(ACTIVATIONS)
-    x = _floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 8.0]))
+    x = floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 8.0]))
     return {"x": x, "function": names[rng.integers(len(names))], "alpha": 0.2}
 
 
@@ -77,9 +69,9 @@ def conv2d(rng: np.random.Generator) -> Arguments:
     if rng.random() < 0.3:
         ci = co = 16  # weights and turned weights of one size
     return {
-        "x": _floats(rng, *shape[:3], ci),
-        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-        "b": _floats(rng, co),
+        "x": floats(rng, *shape[:3], ci),
+        "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": floats(rng, co),
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
@@ -90,9 +82,9 @@ def depthwise(rng: np.random.Generator) -> Arguments:
     shape, kernel, stride, padding, dilation = _geometry(rng)
     each = int(rng.choice([1, 1, 2, 3]))
     return {
-        "x": _floats(rng, *shape),
-        "w": _floats(rng, *kernel, shape[3], each, scale=(kernel[0] * kernel[1]) ** -0.5),
-        "b": _floats(rng, shape[3] * each),
+        "x": floats(rng, *shape),
+        "w": floats(rng, *kernel, shape[3], each, scale=(kernel[0] * kernel[1]) ** -0.5),
+        "b": floats(rng, shape[3] * each),
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
@@ -103,9 +95,9 @@ def transpose(rng: np.random.Generator) -> Arguments:
     shape, kernel, stride, _, _ = _geometry(rng, dilated=False)
     co = int(rng.choice([1, 2, 5, 17]))
     return {
-        "x": _floats(rng, *shape),
-        "w": _floats(rng, *kernel, co, shape[3], scale=shape[3] ** -0.5),
-        "b": _floats(rng, co),
+        "x": floats(rng, *shape),
+        "w": floats(rng, *kernel, co, shape[3], scale=shape[3] ** -0.5),
+        "b": floats(rng, co),
         "stride": stride,
         "padding": str(rng.choice(["same", "valid"])),
     }
@@ -115,28 +107,28 @@ def pool(rng: np.random.Generator) -> Arguments:
     shape = _image(rng, largest=20, channels=20)
     size = tuple(int(rng.integers(1, min(18, s) + 1)) for s in shape[1:3])
     stride = None if rng.random() < 0.5 else _pair(rng, 4)
-    return {"x": _floats(rng, *shape), "size": size, "stride": stride}
+    return {"x": floats(rng, *shape), "size": size, "stride": stride}
 
 
 def image_case(rng: np.random.Generator) -> Arguments:
-    return {"x": _floats(rng, *_image(rng, largest=30, channels=20))}
+    return {"x": floats(rng, *_image(rng, largest=30, channels=20))}
 
 
 def many_positions(rng: np.random.Generator) -> Arguments:
     """More of them than a task or a chunk has."""
     if rng.random() < 0.5:
         return image_case(rng)
-    return {"x": _floats(rng, 1, *(int(i) for i in rng.integers(60, 80, 2)), 3)}
+    return {"x": floats(rng, 1, *(int(i) for i in rng.integers(60, 80, 2)), 3)}
 
 
 def upsample(rng: np.random.Generator) -> Arguments:
-    return {"x": _floats(rng, *_image(rng, channels=20)), "size": _pair(rng, 4)}
+    return {"x": floats(rng, *_image(rng, channels=20)), "size": _pair(rng, 4)}
 
 
 def rows(rng: np.random.Generator, least: int = 1, mean: float = 0.0) -> np.ndarray:
     axes = rng.integers(least, 5)
     shape = *rng.integers(1, 12, axes - 1), rng.integers(1, 40)
-    return _floats(rng, *(int(i) for i in shape)) + np.float32(mean)
+    return floats(rng, *(int(i) for i in shape)) + np.float32(mean)
 
 
 def moments(a: Arguments) -> Arguments:
@@ -153,8 +145,8 @@ def normalize(rng: np.random.Generator) -> Arguments:
     batch = bool(rng.random() < 0.6)
     a = {
         "x": x,
-        "gamma": _floats(rng, x.shape[-1]),
-        "beta": _floats(rng, x.shape[-1]),
+        "gamma": floats(rng, x.shape[-1]),
+        "beta": floats(rng, x.shape[-1]),
         "epsilon": 1e-2,
         "batch_statistics": batch,
     }
@@ -167,7 +159,7 @@ def normalize(rng: np.random.Generator) -> Arguments:
 def layer_norm(rng: np.random.Generator) -> Arguments:
     x = rows(rng)
     c = x.shape[-1]
-    return {"x": x, "gamma": _floats(rng, c), "beta": _floats(rng, c), "epsilon": 1e-2}
+    return {"x": x, "gamma": floats(rng, c), "beta": floats(rng, c), "epsilon": 1e-2}
 
 
 def block(rng: np.random.Generator) -> Arguments:
@@ -175,9 +167,9 @@ def block(rng: np.random.Generator) -> Arguments:
     ci, co = shape[3], int(rng.choice([1, 3, 10, 33, 64]))
     size = conv_output(shape, (*kernel, ci, co), (1, 1), padding)[1:3]
     return {
-        "x": _floats(rng, *shape),
-        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-        "b": _floats(rng, co),
+        "x": floats(rng, *shape),
+        "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": floats(rng, co),
         "pool": tuple(int(rng.integers(1, min(5, s) + 1)) for s in size),
         "alpha": float(rng.choice([1.0, 0.5, 0.0])),
         "padding": padding,
@@ -187,16 +179,16 @@ def block(rng: np.random.Generator) -> Arguments:
 def dense(rng: np.random.Generator) -> Arguments:
     n, inputs, outputs = (int(rng.integers(1, most)) for most in (5, 700, 40))
     return {
-        "x": _floats(rng, n, inputs),
-        "w": _floats(rng, inputs, outputs, scale=inputs**-0.5),
-        "b": _floats(rng, outputs),
+        "x": floats(rng, n, inputs),
+        "w": floats(rng, inputs, outputs, scale=inputs**-0.5),
+        "b": floats(rng, outputs),
     }
 
 
 def cross_entropy(rng: np.random.Generator) -> Arguments:
     n, classes = int(rng.integers(1, 40)), int(rng.integers(2, 9))
     return {
-        "logits": _floats(rng, n, classes, scale=9),
+        "logits": floats(rng, n, classes, scale=9),
         "labels": rng.integers(0, classes, n),
     }
 
@@ -204,7 +196,7 @@ def cross_entropy(rng: np.random.Generator) -> Arguments:
 def sgd(rng: np.random.Generator) -> Arguments:
     size = int(rng.integers(1, 20_000))
     return {
-        **{name: _floats(rng, size) for name in ("w", "dw", "velocity")},
+        **{name: floats(rng, size) for name in ("w", "dw", "velocity")},
         "learning_rate": 0.1,
         "momentum": 0.9,
         "nesterov": bool(rng.random() < 0.5),
@@ -216,8 +208,8 @@ def sgd(rng: np.random.Generator) -> Arguments:
 def adam(rng: np.random.Generator) -> Arguments:
     size = int(rng.integers(1, 20_000))
     return {
-        **{name: _floats(rng, size) for name in ("w", "dw", "mean")},
-        "square": _floats(rng, size) ** 2,
+        **{name: floats(rng, size) for name in ("w", "dw", "mean")},
+        "square": floats(rng, size) ** 2,
         "step": int(rng.choice([1, 2, 1000])),
         "learning_rate": 0.01,
         "epsilon": 1e-3,
@@ -227,7 +219,7 @@ def adam(rng: np.random.Generator) -> Arguments:
 
 
 def finite(rng: np.random.Generator) -> Arguments:
-    a = _floats(rng, int(rng.integers(1, 30_000)))
+    a = floats(rng, int(rng.integers(1, 30_000)))
     if rng.random() < 0.6:
         a[rng.integers(a.size)] = rng.choice([np.nan, np.inf, -np.inf])
     return {"a": a}
@@ -237,14 +229,14 @@ def _lit(rng):
     """An image of one event: background but for some pixels."""
     shape = (1, *(int(i) for i in rng.integers(6, 40, 2)), int(rng.integers(1, 4)))
     lit = rng.random((*shape[:3], 1)) < rng.choice([0.0, 0.02, 0.3])
-    return (_floats(rng, *shape) * lit).astype(np.float32)
+    return (floats(rng, *shape) * lit).astype(np.float32)
 
 
 def _positions(rng):
     x = _lit(rng)
     at = np.argwhere(rng.random(x.shape[1:3]) < 0.2).astype(np.int32)
     classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), x.shape[1:3]))
-    return {"x": x, "at": at, "values": _floats(rng, len(at), x.shape[3])}, classes
+    return {"x": x, "at": at, "values": floats(rng, len(at), x.shape[3])}, classes
 
 
 def lit_pixels(rng: np.random.Generator) -> Arguments:
@@ -291,7 +283,7 @@ def active_cells(rng: np.random.Generator) -> Arguments:
 def fill_windows(rng: np.random.Generator) -> Arguments:
     a = cells(rng)
     classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), a["x"].shape[1:3]))
-    return {**a, "values": _floats(rng, 3, 2, a["x"].shape[3]), "classes": classes}
+    return {**a, "values": floats(rng, 3, 2, a["x"].shape[3]), "classes": classes}
 
 
 def block_cells(rng: np.random.Generator) -> Arguments:
@@ -299,107 +291,7 @@ def block_cells(rng: np.random.Generator) -> Arguments:
     kernel, ci, co = a.pop("kernel"), a["x"].shape[3], int(rng.choice([3, 10, 33]))
     return {
         **a,
-        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-        "b": _floats(rng, co),
+        "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": floats(rng, co),
         "alpha": 0.5,
     }
-
-
-def lit_channelwise(rng: np.random.Generator) -> Arguments:
-    """Lists of random inputs, of which each feeds at most one cell through a tap."""
-    kernel, channels = tuple(int(i) for i in rng.integers(1, 4, 2)), int(rng.choice([1, 3, 9, 33]))
-    each, n = int(rng.choice([1, 1, 2])), int(rng.choice([0, 5, 700]))
-    cells = max(1, n)
-    feeds = np.full((kernel[0] * kernel[1], n), -1, np.int32)
-    for fed in feeds:
-        some = rng.random(n) < 0.6
-        fed[some] = rng.permutation(cells)[: some.sum()]
-    half = cells // 2
-    chunks = np.array([[0, half, 0, n], [half, cells, 0, n]], np.int64)
-    at = np.stack([np.arange(cells, dtype=np.int32)] * 2, 1)
-    return {
-        "y": _floats(rng, cells, channels * each),
-        "changes": _floats(rng, n, channels),
-        "lists": LitLists(at, feeds, chunks),
-        "w": _floats(rng, *kernel, channels, each),
-    }
-
-
-def _seen(rng, size):
-    """Draw a convolution of images of ``size``, one in four transposed; returns (by axis the input
-    under each tap of each output, the options of conv2d or conv2d_transpose).
-    """
-    kernel, stride = (tuple(int(i) for i in rng.integers(1, most + 1, 2)) for most in (5, 3))
-    dilation = tuple(int(i) for i in rng.integers(1, 3, 2)) if rng.random() < 0.5 else (1, 1)
-    if rng.random() < 0.25:
-        outputs = conv_transpose_output((1, *size, 1), (*kernel, 1, 1), stride, "same")
-        pads = conv_padding(outputs, (*kernel, 1, 1), stride, "same")
-        seen = tuple(
-            seen_by_transposed(size[a], kernel[a], stride[a], pads[a][0], outputs[1 + a])
-            for a in (0, 1)
-        )
-        return seen, {"kernel": kernel, "stride": stride, "transposed": True}
-    fits = all(effective_kernel(k, d) <= s for k, d, s in zip(kernel, dilation, size))
-    padding = "valid" if fits and rng.random() < 0.4 else "same"
-    options = stride, padding, dilation
-    outputs = conv_output((1, *size, 1), (*kernel, 1, 1), *options)
-    pads = conv_padding((1, *size, 1), (*kernel, 1, 1), *options)
-    seen = tuple(
-        seen_by_convolution(size[a], kernel[a], stride[a], dilation[a], pads[a][0], outputs[1 + a])
-        for a in (0, 1)
-    )
-    return seen, {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-
-
-def _lit_classes(rng, size):
-    """Classes of rows and columns: all alike as in an image, those of a layer before, or any."""
-    kind, alike = rng.random(), tuple(np.zeros(n, np.int32) for n in size)
-    if kind < 0.3:
-        return alike
-    if kind < 0.7:
-        rows, columns = (seen_by_convolution(n, 5, 1, 1, 2, n) for n in size)
-        return lit_geometry(alike, (rows, columns)).cell_classes
-    some = (rng.integers(0, 3, n) for n in size)
-    return tuple(np.unique(c, return_inverse=True)[1].astype(np.int32) for c in some)
-
-
-def lit(rng: np.random.Generator) -> Arguments:
-    """Events lit in some places, none, or all, and a block on them; ``options`` and ``pool`` say
-    which convolution and pooling of the dense images it is.
-    """
-    from .reference.lit import lit_rest  # whose package imports the table of ops
-
-    size = tuple(int(i) for i in rng.integers(1, 5 if rng.random() < 0.15 else 25, 2))
-    events = int(rng.integers(1, 4))
-    seen, options = _seen(rng, size)
-    ph, pw = (int(rng.integers(1, min(5, len(s)) + 1)) for s in seen)
-    pool = (1, 1) if rng.random() < 0.3 else (ph, pw)
-    geometry = lit_geometry(_lit_classes(rng, size), seen, pool)
-    ci, co = int(rng.choice([1, 2, 5, 10, 33, 64])), int(rng.choice([1, 3, 10, 33, 64, 70]))
-    kernel = options["kernel"]
-    lit = rng.random((events, *size)) < rng.choice([0.0, 0.05, 0.1, 0.3, 1.0])
-    lit[rng.integers(events)] &= rng.random() < 0.8  # an event without a lit pixel among others
-    at = np.argwhere(lit.reshape(-1, size[1])).astype(np.int32)
-    rest = _floats(rng, *geometry.input_pairs, ci)
-    block = LitBlock(
-        _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-        _floats(rng, co),
-        geometry,
-        (None, 1.0, 0.5, 0.0)[rng.integers(4)],
-    )
-    return {
-        "at": at,
-        "events": events,
-        "geometry": geometry,
-        "changes": _floats(rng, len(at), ci),
-        "rest": rest,
-        "block": block,
-        "resting": lit_rest(rest, block),
-        "options": options,
-        "size": size,
-    }
-
-
-def with_lists(kernels: Kernels, a: Arguments) -> Arguments:
-    """Add the lists of the lit inputs, which a backend makes as it likes them."""
-    return {**a, "lists": kernels.lit_lists(a["at"], a["events"], a["geometry"])}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import cases
+from . import cases, lit_cases
 from .cases import Arguments
 from .types import Kernels
 
@@ -141,15 +141,20 @@ OPS = {
         "cells", cases.block_cells, MAXIMUM, loose=("argmax",), other_gradients=True
     ),
     # feature maps at rest and lit
-    "lit_lists": Op("lit", cases.lit, ("cells",), tolerance=EXACT),
-    "lit_rest": Op("lit", cases.lit, ("sums", *MAXIMUM), loose=("argmax",), other_gradients=True),
+    "lit_lists": Op("lit", lit_cases.lit, ("cells",), tolerance=EXACT),
+    "lit_rest": Op(
+        "lit", lit_cases.lit, ("sums", *MAXIMUM), loose=("argmax",), other_gradients=True
+    ),
     "lit_block": Op(
         "lit",
-        cases.lit,
+        lit_cases.lit,
         MAXIMUM,
         loose=("argmax",),
         other_gradients=True,
-        prepare=cases.with_lists,
+        prepare=lit_cases.with_lists,
     ),
-    "lit_channelwise": Op("channelwise", cases.lit_channelwise, gradients=("changes", "w")),
+    "lit_feeds": Op(
+        "channelwise", lit_cases.lit, ("feeds",), tolerance=EXACT, prepare=lit_cases.with_lists
+    ),
+    "lit_channelwise": Op("channelwise", lit_cases.lit_channelwise, gradients=("changes", "w")),
 }

@@ -5,8 +5,9 @@ lit inputs add. See kernels/lit.py for the lists.
 import numpy as np
 from numba import prange
 
-from ..lit import LitLists
+from ..lit import LitGeometry, LitLists
 from ..types import Array
+from ..workspace import Workspace
 from .checks import check_float32, check_shape, gradient_target
 from .depthwise import _add_dot_products, _add_products
 from .jit import POSITIVE, threaded
@@ -55,13 +56,24 @@ def _weight_gradients(dy, changes, feeds, each, parts):
 
 
 def _checked(op, y, changes, lists, w):
-    """Return (y's name is dy in a gradient) the arrays, w as (KH * KW, C * M)."""
+    """Return w as (KH * KW, C * M), and the feeds."""
     kh, kw, channels, each = w.shape
     check_shape(op, "changes", changes, (lists.feeds.shape[1], channels))
     check_shape(
         op, "dy" if op.endswith("backward") else "y", y, (len(lists.cells), channels * each)
     )
     return w.reshape(kh * kw, channels * each), np.ascontiguousarray(lists.feeds, np.int32)
+
+
+def lit_feeds(
+    at: Array, lists: LitLists, geometry: LitGeometry, work: Workspace | None = None
+) -> Array:
+    """Return int32 (KH * KW, n): the position, cell * PH * PW + position in the cell, that each of
+    the lit inputs ``at`` (n, 2) feeds through each tap, -1 for none; of their lists, which may keep
+    it in another form.
+    """
+    assert lists.feeds is not None
+    return lists.feeds
 
 
 def lit_channelwise(y: Array, changes: Array, lists: LitLists, w: Array) -> Array:
@@ -73,8 +85,9 @@ def lit_channelwise(y: Array, changes: Array, lists: LitLists, w: Array) -> Arra
     changes, w = check_float32("lit_channelwise", changes=changes, w=w)
     y = gradient_target("lit_channelwise", "y", y, y.shape)
     flat, feeds = _checked("lit_channelwise", y, changes, lists, w)
-    few = len(changes) < TASK
-    _add_changes(1 if few else len(lists.chunks), lists.chunks, changes, feeds, flat, w.shape[3], y)
+    assert lists.chunks is not None
+    tasks = 1 if len(changes) < TASK else len(lists.chunks)
+    _add_changes(tasks, lists.chunks, changes, feeds, flat, w.shape[3], y)
     return y
 
 

@@ -4,12 +4,48 @@ lit inputs add. See kernels/lit.py for the lists.
 
 import numpy as np
 
-from ..lit import LitLists
+from ..lit import LitGeometry, LitLists
 from ..types import Array, Kernels
+from ..workspace import Workspace
 from .checks import check_float32, check_shape, gradient_target, integers
+from .lit_lists import on_device
 
 SPANS = 64  # partial sums over inputs of the gradient of w
 SPAN = 256  # inputs that a thread adds up, at least
+
+
+def lit_feeds(
+    kernels: Kernels,
+    at: Array,
+    lists: LitLists,
+    geometry: LitGeometry,
+    work: Workspace | None = None,
+) -> Array:
+    """Return int32 (KH * KW, n): the position, cell * PH * PW + position in the cell, that each of
+    the lit inputs ``at`` (n, 2) feeds through each tap, -1 for none; of their lists, which may keep
+    it in another form.
+    """
+    at, pairs = integers(kernels, at), lists.pairs
+    assert pairs is not None
+    rows, columns = on_device(kernels, work, geometry, "feeds")
+    feeds = kernels.empty((geometry.taps, len(at)), np.int32)
+    kernels.each(
+        "channelwise.cu",
+        "find_feeds",
+        feeds.size,
+        at,
+        len(at),
+        *rows.shape[:2],
+        rows,
+        columns.shape[1],
+        columns,
+        geometry.grid[0],
+        geometry.pool[0] * geometry.pool[1],
+        lists.cells,
+        pairs.cell_rows,
+        feeds,
+    )
+    return feeds
 
 
 def lit_channelwise(kernels: Kernels, y: Array, changes: Array, lists: LitLists, w: Array) -> Array:

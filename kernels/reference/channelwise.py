@@ -4,8 +4,20 @@ lit inputs add. See kernels/lit.py for the lists, and lit.py for whole convoluti
 
 import numpy as np
 
-from ..lit import LitLists
+from ..lit import LitGeometry, LitLists
 from ..types import Array
+from ..workspace import Workspace
+
+
+def lit_feeds(
+    at: Array, lists: LitLists, geometry: LitGeometry, work: Workspace | None = None
+) -> Array:
+    """Return int32 (KH * KW, n): the position, cell * PH * PW + position in the cell, that each of
+    the lit inputs ``at`` (n, 2) feeds through each tap, -1 for none; of their lists, which may keep
+    it in another form.
+    """
+    assert lists.feeds is not None
+    return lists.feeds
 
 
 def lit_channelwise(y: Array, changes: Array, lists: LitLists, w: Array) -> Array:
@@ -15,6 +27,7 @@ def lit_channelwise(y: Array, changes: Array, lists: LitLists, w: Array) -> Arra
     w (KH, KW, C, M). Returns y, which is the output.
     """
     each = y.reshape(len(y), *w.shape[2:])
+    assert lists.feeds is not None
     for fed, tap in zip(lists.feeds, w.reshape(-1, *w.shape[2:])):
         each[fed[fed >= 0]] += changes[fed >= 0, :, None] * tap
     return y
@@ -34,6 +47,7 @@ def lit_channelwise_backward(
     dx = np.zeros_like(changes) if need_dx else None
     dw = np.zeros_like(w) if dw is None else dw
     each = dy.reshape(len(dy), *w.shape[2:])
+    assert lists.feeds is not None
     taps = zip(lists.feeds, w.reshape(-1, *w.shape[2:]), dw.reshape(-1, *w.shape[2:]))
     for fed, tap, gradient in taps:
         here = each[fed[fed >= 0]]

@@ -3,6 +3,7 @@ random maps, and random graphs beside their dense plan.
 """
 
 import importlib.util
+import shutil
 
 import numpy as np
 import pytest
@@ -18,15 +19,15 @@ from minicnn.engine.lit import RULES, LitMap
 from minicnn.kernels import get_backend
 from minicnn.nn.layers import REGISTRY
 
-TOLERANCE = {"reference": 1e-12, "cpu": 3e-5}
-DTYPE = {"reference": np.float64, "cpu": np.float32}
+TOLERANCE = {"reference": 1e-12, "cpu": 3e-5, "emulated": 3e-5}
+DTYPE = {"reference": np.float64, "cpu": np.float32, "emulated": np.float32}
+EXAMPLES = {"reference": 60, "cpu": 20, "emulated": 10}
 DEVICES = [
     "reference",
+    "cpu",
     pytest.param(
-        "cpu",
-        marks=pytest.mark.skipif(
-            not hasattr(get_backend("cpu"), "lit_block"), reason="the cpu has no lit_block yet"
-        ),
+        "emulated",
+        marks=pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++"),
     ),
 ]
 #: Layers that end a map by what they are: everything before them may run on LitMaps.
@@ -44,6 +45,7 @@ OTHERS = {
     "spatial dropout": (mc.SpatialDropout2D(0.5), 1),
     "frozen": (mc.BatchNormalization(trainable=False), 1),
 }
+seeds = st.integers(0, 2**32 - 1)
 some_lit = st.sampled_from([0.0, 0.1, 0.5, 1.0, "border"])
 
 
@@ -53,46 +55,60 @@ def test_every_layer_has_a_rule_or_says_why_not():
     assert layers - set(RULES) == set(WITHOUT_A_RULE)
 
 
+def examples(device, strategies, test, share=1.0):
+    """Run ``test`` on as many examples as suit the device."""
+    count = max(2, int(EXAMPLES[device] * share))
+    settings(max_examples=count, deadline=None)(given(**strategies)(test))()
+
+
 @pytest.mark.parametrize("device", DEVICES)
-@given(layer=LAYERS, seed=st.integers(0, 2**32 - 1), lit=some_lit, training=st.booleans())
-@settings(max_examples=150, deadline=None)
-def test_rules_are_their_layers(device, layer, seed, lit, training):
-    rng = np.random.default_rng(seed)
-    shape = (int(rng.integers(2, 10)), int(rng.integers(2, 10)), int(rng.integers(1, 4)))
-    try:
-        layer.output_shape(shape)
-    except ValueError:
-        return  # a window that does not fit
-    x = random_map(get_backend(device), rng, shape, int(rng.integers(1, 4)), lit, DTYPE[device])
-    assert compare_rule(layer, [x], rng, TOLERANCE[device], training)
+def test_rules_are_their_layers(device):
+    kernels = get_backend(device)
+
+    def test(layer, seed, lit, training):
+        rng = np.random.default_rng(seed)
+        shape = (int(rng.integers(2, 10)), int(rng.integers(2, 10)), int(rng.integers(1, 4)))
+        try:
+            layer.output_shape(shape)
+        except ValueError:
+            return  # a window that does not fit
+        x = random_map(kernels, rng, shape, int(rng.integers(1, 4)), lit, DTYPE[device])
+        assert compare_rule(layer, [x], rng, TOLERANCE[device], training)
+
+    strategies = {"layer": LAYERS, "seed": seeds, "lit": some_lit, "training": st.booleans()}
+    examples(device, strategies, test, share=3)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("row", OTHERS)
-@given(seed=st.integers(0, 2**32 - 1), lit=some_lit)
-@settings(max_examples=25, deadline=None)
-def test_rules_of_merges_and_ends(device, row, seed, lit):
+def test_rules_of_merges_and_ends(device, row):
     layer, count = OTHERS[row]
-    rng, kernels = np.random.default_rng(seed), get_backend(device)
-    size, events = (int(rng.integers(2, 9)), int(rng.integers(2, 9))), int(rng.integers(1, 4))
-    many = [3] * count if row == "add" else list(rng.integers(1, 4, count))
-    maps = [
-        random_map(kernels, rng, (*size, int(channels)), events, lit, DTYPE[device])
-        for channels in many
-    ]
-    for training in (False, True):
-        taken = compare_rule(layer, maps, rng, TOLERANCE[device], training)
-        assert taken == (not training or "dropout" not in row)
+    kernels = get_backend(device)
+
+    def test(seed, lit):
+        rng = np.random.default_rng(seed)
+        size, events = (int(rng.integers(2, 9)), int(rng.integers(2, 9))), int(rng.integers(1, 4))
+        many = [3] * count if row == "add" else list(rng.integers(1, 4, count))
+        maps = [
+            random_map(kernels, rng, (*size, int(channels)), events, lit, DTYPE[device])
+            for channels in many
+        ]
+        for training in (False, True):
+            taken = compare_rule(layer, maps, rng, TOLERANCE[device], training)
+            assert taken == (not training or "dropout" not in row)
+
+    examples(device, {"seed": seeds, "lit": some_lit}, test, share=0.4)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@given(network=networks(), data=st.data())
-@settings(max_examples=60, deadline=None)
-def test_random_networks(device, network, data):
-    make, shape, pixels = network
-    events, targets = data.draw(batches(shape, pixels))
-    dtype = "float64" if device == "reference" else "float32"
-    compare(make, events, targets, TOLERANCE[device], device=device, dtype=dtype)
+def test_random_networks(device):
+    def test(network, data):
+        make, shape, pixels = network
+        events, targets = data.draw(batches(shape, pixels))
+        dtype = "float64" if device == "reference" else "float32"
+        compare(make, events, targets, TOLERANCE[device], device=device, dtype=dtype)
+
+    examples(device, {"network": networks(), "data": st.data()}, test)
 
 
 def example(name):

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...kernels import shapes
-from ...kernels.lit import LitGeometry, lit_geometry, seen_by_convolution
+from ...kernels.lit import LitGeometry, LitLists, lit_geometry, seen_by_convolution
 from ...kernels.types import Array
-from .map import Grid
+from ...kernels.workspace import Workspace
+from .map import Grid, LitMap
 from .tables import Lookup
 
 #: Of rows and of columns: the input (outputs, taps) that each output sees under each tap.
@@ -31,6 +32,13 @@ class Windows(NamedTuple):
         geometry = lit_geometry(grid.classes, seen, pool)
         outputs = Grid(grid.kernels, geometry.cell_classes)
         return cls(geometry, outputs, Lookup(grid.kernels, geometry.seen, grid.pairs))
+
+    def lists(self, x: LitMap, work: Workspace) -> LitLists:
+        """Return what the lit positions of ``x`` feed, with ``feeds`` of every tap; in buffers."""
+        kernels = self.grid.kernels
+        lists = kernels.lit_lists(x.at, x.events, self.geometry, work=work)
+        feeds = kernels.lit_feeds(x.at, lists, self.geometry, work=work)
+        return lists._replace(feeds=feeds)
 
     @property
     def kernel(self) -> tuple[int, int]:
