@@ -255,9 +255,7 @@ def lit_block_backward(
             target = buffer(work, "parts", (parts, *weights.shape[1:]))
             target[...] = 0
         shares = shares_of(ci)
-        _backward(
-            d, lists.feeds, weights[0], winners, shares, parts, int(need_dx), target, dx
-        )
+        _backward(d, lists.feeds, weights[0], winners, shares, parts, int(need_dx), target, dx)
         if parts > 1:
             _add_parts(target, into_dw[0])
     return (dx[:, :ci] if need_dx else None), sums, dw, db

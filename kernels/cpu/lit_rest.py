@@ -19,6 +19,7 @@ from .checks import buffer, check_float32, check_shape, gradient_target
 from .elementary import activate, slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
 
+
 @parallel
 def _products(x, w, products):
     """products (taps, pairs, C_out) for x (pairs, C_in) and w (taps, C_in, C_out)."""

@@ -62,7 +62,9 @@ def sgd(
 def _find_not_finite(a, found):
     for task in prange(found.size):
         part, most = block(a, task), np.int32(0)
-        for i in range(part.size):  # of numbers without sign the bits are in the order of their size
+        for i in range(
+            part.size
+        ):  # of numbers without sign the bits are in the order of their size
             most = max(most, bits(part[i]) & WITHOUT_SIGN)
         found[task] = most >= INFINITY
 
