@@ -80,6 +80,19 @@ def test_rules_are_their_layers(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_taps_apart_at_the_border(device):
+    """The first output sees padding and input 1, the second one inputs 0 and 2: the inputs of rows
+    of outputs do not ascend.
+    """
+    kernels, rng = get_backend(device), np.random.default_rng(0)
+    layer = mc.Conv2D(1, (2, 1), padding="same", dilation=(2, 1))
+    x = random_map(kernels, rng, (3, 3, 1), 1, 1.0, DTYPE[device])
+    keep = kernels.asarray(np.array([2, 3]))  # (0, 2) and (1, 0)
+    x = LitMap(x.grid, 1, x.at[keep], x.values[keep], x.rest)
+    assert compare_rule(layer, [x], rng, TOLERANCE[device])
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("row", OTHERS)
 def test_rules_of_merges_and_ends(device, row):
     layer, count = OTHERS[row]
@@ -227,6 +240,9 @@ def test_pixel_losses_of_maps_know_weights_ignored_pixels_and_whole_images():
         close(la, lb, 1e-12)
         for name, want in gb.items():
             close(ga[name], want, 1e-12, name)
+    each = [lit.loss_and_gradients(events[i : i + 1], targets[i : i + 1])[1] for i in (0, 1)]
+    for name, g in lit.loss_and_gradients(events, targets, sample_weights=[0.5, 3.0])[1].items():
+        close(g, (0.5 * each[0][name] + 3 * each[1][name]) / 2, 1e-12, name)
     for batch in (events, [image, image]):
         for got, want in zip(lit.predict(batch), dense.predict(batch), strict=True):
             close(got, want, 1e-12)
