@@ -302,7 +302,8 @@ class Plan:
         count = self.microbatch
         pieces = f"{count} event{'s' * (count > 1)} at a time" if count else "a whole"
         lines = [
-            f"Plan on {self.device}: batches run as {pieces}",
+            f"Plan on {self.device}: batches run as {pieces}"
+            + (", more of those that are lit in few pixels" if self.lit and count else ""),
             f"{'stage':<{width}}{'output':>18}{'fwd GFLOP':>11}{'bwd GFLOP':>11}{'saved MB':>10}"
             "  note",
         ]
