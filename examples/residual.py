@@ -2,8 +2,8 @@
 
     .venv/bin/python examples/residual.py
 
-Writes residual.png (the graph) and saliency.png (the pixels that the decision hangs on) into
-runs/residual.
+Prints what runs on maps at rest and lit (docs/lit.md). Writes residual.png (the graph) and
+saliency.png (the pixels that the decision hangs on) into runs/residual.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def residual_block(x, filters):
 
 
 def network(size, classes):
-    """Return the model: a first block that runs zero-suppressed, then two residual ones."""
+    """Return the model: a first block, then two residual ones, on LitMaps up to the average."""
     inputs = mc.Input((size, size, 1))
     x = mc.MaxPooling2D(4)(mc.ELU()(mc.Conv2D(8, 5, padding="same")(inputs)))
     for filters in (8, 16):
@@ -53,6 +53,7 @@ def main():
     model.draw(folder / "residual.png")
     progress = mc.callbacks.Progress()
     model.fit(train, validation_data=test, epochs=8, batch_size=8, callbacks=[progress])
+    print(model.plan())  # behind the training: with how much was lit
     model.save(folder / "model.safetensors")
 
     from minicnn.inspect.report.explain import draw_saliency

@@ -3,7 +3,8 @@
     .venv/bin/python examples/unet.py
 
 The simulator knows what deposited the charge of each pixel. Writes pixels.png, truth beside
-prediction, into runs/unet.
+prediction, into runs/unet. Everything runs on maps at rest and lit (docs/lit.md), the loss too: what
+it costs follows the event, not the image.
 """
 
 from pathlib import Path
@@ -71,9 +72,9 @@ def main():
     train = mc.data.EventStore(target="pixel_labels").load(simulator, range(320))
     test = mc.data.EventStore(target="pixel_labels").load(simulator, range(320, 400))
     model = network(SIZE)
-    print(model.plan())
     progress = mc.callbacks.Progress()
     model.fit(train, validation_data=test, epochs=6, batch_size=8, callbacks=[progress])
+    print(model.plan())  # behind the training: with how much was lit
     result = model.evaluate(test, batch_size=8)
     for name, efficiency, purity in zip(model.class_names, result.efficiency, result.purity):
         print(

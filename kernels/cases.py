@@ -12,7 +12,7 @@ from .shapes import conv_output, effective_kernel, pool_output
 Arguments = dict[str, Any]
 
 
-def _floats(rng, *shape, scale=1.0):
+def floats(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
     return (rng.standard_normal(shape) * scale).astype(np.float32)
 
 
@@ -37,11 +37,11 @@ def _any_shape(rng):
 
 
 def elementwise(rng: np.random.Generator, **more: Any) -> Arguments:
-    return {"x": _floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 30.0])), **more}
+    return {"x": floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 30.0])), **more}
 
 
 def dropout(rng: np.random.Generator) -> Arguments:
-    x = _floats(rng, *_any_shape(rng))
+    x = floats(rng, *_any_shape(rng))
     return {"x": x, "keep": (rng.random(x.shape) < 0.7).astype(np.float32), "rate": 0.3}
 
 
@@ -49,7 +49,7 @@ def activation(rng: np.random.Generator) -> Arguments:
     from .reference.activations import ACTIVATIONS  # which imports the table of ops
 
     names = tuple(ACTIVATIONS)
-    x = _floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 8.0]))
+    x = floats(rng, *_any_shape(rng), scale=rng.choice([1.0, 8.0]))
     return {"x": x, "function": names[rng.integers(len(names))], "alpha": 0.2}
 
 
@@ -69,9 +69,9 @@ def conv2d(rng: np.random.Generator) -> Arguments:
     if rng.random() < 0.3:
         ci = co = 16  # weights and turned weights of one size
     return {
-        "x": _floats(rng, *shape[:3], ci),
-        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-        "b": _floats(rng, co),
+        "x": floats(rng, *shape[:3], ci),
+        "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": floats(rng, co),
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
@@ -82,9 +82,9 @@ def depthwise(rng: np.random.Generator) -> Arguments:
     shape, kernel, stride, padding, dilation = _geometry(rng)
     each = int(rng.choice([1, 1, 2, 3]))
     return {
-        "x": _floats(rng, *shape),
-        "w": _floats(rng, *kernel, shape[3], each, scale=(kernel[0] * kernel[1]) ** -0.5),
-        "b": _floats(rng, shape[3] * each),
+        "x": floats(rng, *shape),
+        "w": floats(rng, *kernel, shape[3], each, scale=(kernel[0] * kernel[1]) ** -0.5),
+        "b": floats(rng, shape[3] * each),
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
@@ -95,9 +95,9 @@ def transpose(rng: np.random.Generator) -> Arguments:
     shape, kernel, stride, _, _ = _geometry(rng, dilated=False)
     co = int(rng.choice([1, 2, 5, 17]))
     return {
-        "x": _floats(rng, *shape),
-        "w": _floats(rng, *kernel, co, shape[3], scale=shape[3] ** -0.5),
-        "b": _floats(rng, co),
+        "x": floats(rng, *shape),
+        "w": floats(rng, *kernel, co, shape[3], scale=shape[3] ** -0.5),
+        "b": floats(rng, co),
         "stride": stride,
         "padding": str(rng.choice(["same", "valid"])),
     }
@@ -107,28 +107,28 @@ def pool(rng: np.random.Generator) -> Arguments:
     shape = _image(rng, largest=20, channels=20)
     size = tuple(int(rng.integers(1, min(18, s) + 1)) for s in shape[1:3])
     stride = None if rng.random() < 0.5 else _pair(rng, 4)
-    return {"x": _floats(rng, *shape), "size": size, "stride": stride}
+    return {"x": floats(rng, *shape), "size": size, "stride": stride}
 
 
 def image_case(rng: np.random.Generator) -> Arguments:
-    return {"x": _floats(rng, *_image(rng, largest=30, channels=20))}
+    return {"x": floats(rng, *_image(rng, largest=30, channels=20))}
 
 
 def many_positions(rng: np.random.Generator) -> Arguments:
     """More of them than a task or a chunk has."""
     if rng.random() < 0.5:
         return image_case(rng)
-    return {"x": _floats(rng, 1, *(int(i) for i in rng.integers(60, 80, 2)), 3)}
+    return {"x": floats(rng, 1, *(int(i) for i in rng.integers(60, 80, 2)), 3)}
 
 
 def upsample(rng: np.random.Generator) -> Arguments:
-    return {"x": _floats(rng, *_image(rng, channels=20)), "size": _pair(rng, 4)}
+    return {"x": floats(rng, *_image(rng, channels=20)), "size": _pair(rng, 4)}
 
 
 def rows(rng: np.random.Generator, least: int = 1, mean: float = 0.0) -> np.ndarray:
     axes = rng.integers(least, 5)
     shape = *rng.integers(1, 12, axes - 1), rng.integers(1, 40)
-    return _floats(rng, *(int(i) for i in shape)) + np.float32(mean)
+    return floats(rng, *(int(i) for i in shape)) + np.float32(mean)
 
 
 def moments(a: Arguments) -> Arguments:
@@ -145,8 +145,8 @@ def normalize(rng: np.random.Generator) -> Arguments:
     batch = bool(rng.random() < 0.6)
     a = {
         "x": x,
-        "gamma": _floats(rng, x.shape[-1]),
-        "beta": _floats(rng, x.shape[-1]),
+        "gamma": floats(rng, x.shape[-1]),
+        "beta": floats(rng, x.shape[-1]),
         "epsilon": 1e-2,
         "batch_statistics": batch,
     }
@@ -159,7 +159,7 @@ def normalize(rng: np.random.Generator) -> Arguments:
 def layer_norm(rng: np.random.Generator) -> Arguments:
     x = rows(rng)
     c = x.shape[-1]
-    return {"x": x, "gamma": _floats(rng, c), "beta": _floats(rng, c), "epsilon": 1e-2}
+    return {"x": x, "gamma": floats(rng, c), "beta": floats(rng, c), "epsilon": 1e-2}
 
 
 def block(rng: np.random.Generator) -> Arguments:
@@ -167,9 +167,9 @@ def block(rng: np.random.Generator) -> Arguments:
     ci, co = shape[3], int(rng.choice([1, 3, 10, 33, 64]))
     size = conv_output(shape, (*kernel, ci, co), (1, 1), padding)[1:3]
     return {
-        "x": _floats(rng, *shape),
-        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-        "b": _floats(rng, co),
+        "x": floats(rng, *shape),
+        "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": floats(rng, co),
         "pool": tuple(int(rng.integers(1, min(5, s) + 1)) for s in size),
         "alpha": float(rng.choice([1.0, 0.5, 0.0])),
         "padding": padding,
@@ -179,16 +179,16 @@ def block(rng: np.random.Generator) -> Arguments:
 def dense(rng: np.random.Generator) -> Arguments:
     n, inputs, outputs = (int(rng.integers(1, most)) for most in (5, 700, 40))
     return {
-        "x": _floats(rng, n, inputs),
-        "w": _floats(rng, inputs, outputs, scale=inputs**-0.5),
-        "b": _floats(rng, outputs),
+        "x": floats(rng, n, inputs),
+        "w": floats(rng, inputs, outputs, scale=inputs**-0.5),
+        "b": floats(rng, outputs),
     }
 
 
 def cross_entropy(rng: np.random.Generator) -> Arguments:
     n, classes = int(rng.integers(1, 40)), int(rng.integers(2, 9))
     return {
-        "logits": _floats(rng, n, classes, scale=9),
+        "logits": floats(rng, n, classes, scale=9),
         "labels": rng.integers(0, classes, n),
     }
 
@@ -196,7 +196,7 @@ def cross_entropy(rng: np.random.Generator) -> Arguments:
 def sgd(rng: np.random.Generator) -> Arguments:
     size = int(rng.integers(1, 20_000))
     return {
-        **{name: _floats(rng, size) for name in ("w", "dw", "velocity")},
+        **{name: floats(rng, size) for name in ("w", "dw", "velocity")},
         "learning_rate": 0.1,
         "momentum": 0.9,
         "nesterov": bool(rng.random() < 0.5),
@@ -208,8 +208,8 @@ def sgd(rng: np.random.Generator) -> Arguments:
 def adam(rng: np.random.Generator) -> Arguments:
     size = int(rng.integers(1, 20_000))
     return {
-        **{name: _floats(rng, size) for name in ("w", "dw", "mean")},
-        "square": _floats(rng, size) ** 2,
+        **{name: floats(rng, size) for name in ("w", "dw", "mean")},
+        "square": floats(rng, size) ** 2,
         "step": int(rng.choice([1, 2, 1000])),
         "learning_rate": 0.01,
         "epsilon": 1e-3,
@@ -219,7 +219,7 @@ def adam(rng: np.random.Generator) -> Arguments:
 
 
 def finite(rng: np.random.Generator) -> Arguments:
-    a = _floats(rng, int(rng.integers(1, 30_000)))
+    a = floats(rng, int(rng.integers(1, 30_000)))
     if rng.random() < 0.6:
         a[rng.integers(a.size)] = rng.choice([np.nan, np.inf, -np.inf])
     return {"a": a}
@@ -229,14 +229,14 @@ def _lit(rng):
     """An image of one event: background but for some pixels."""
     shape = (1, *(int(i) for i in rng.integers(6, 40, 2)), int(rng.integers(1, 4)))
     lit = rng.random((*shape[:3], 1)) < rng.choice([0.0, 0.02, 0.3])
-    return (_floats(rng, *shape) * lit).astype(np.float32)
+    return (floats(rng, *shape) * lit).astype(np.float32)
 
 
 def _positions(rng):
     x = _lit(rng)
     at = np.argwhere(rng.random(x.shape[1:3]) < 0.2).astype(np.int32)
     classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), x.shape[1:3]))
-    return {"x": x, "at": at, "values": _floats(rng, len(at), x.shape[3])}, classes
+    return {"x": x, "at": at, "values": floats(rng, len(at), x.shape[3])}, classes
 
 
 def lit_pixels(rng: np.random.Generator) -> Arguments:
@@ -283,7 +283,7 @@ def active_cells(rng: np.random.Generator) -> Arguments:
 def fill_windows(rng: np.random.Generator) -> Arguments:
     a = cells(rng)
     classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), a["x"].shape[1:3]))
-    return {**a, "values": _floats(rng, 3, 2, a["x"].shape[3]), "classes": classes}
+    return {**a, "values": floats(rng, 3, 2, a["x"].shape[3]), "classes": classes}
 
 
 def block_cells(rng: np.random.Generator) -> Arguments:
@@ -291,7 +291,7 @@ def block_cells(rng: np.random.Generator) -> Arguments:
     kernel, ci, co = a.pop("kernel"), a["x"].shape[3], int(rng.choice([3, 10, 33]))
     return {
         **a,
-        "w": _floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-        "b": _floats(rng, co),
+        "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
+        "b": floats(rng, co),
         "alpha": 0.5,
     }

@@ -36,8 +36,8 @@ class LitGeometry(NamedTuple):
     feeds: (H, KH, 2) and (W, KW, 2): the cell that an input feeds through a tap, and the position
         in the cell (of rows times PW).
     cells: (H, U) and (W, V): the different cells that an input feeds, ascending.
-    inputs: (OH, 2) first of the input rows that feed a row of cells or one below it, and the end of
-        those that feed it or one above.
+    inputs: (OH, 2) the first input row that feeds a row of cells or a later one, and the end of those
+        that feed it or an earlier one: both ascend.
     positions: (OH * PH,) and (OW * PW,): the class of every output position.
     seen: (R, KH) and (S, KW): of a class of positions, the class of the input under each tap.
     pooled: (RC, PH) and (SC, PW): of a class of cells, the classes of its positions.
@@ -131,9 +131,8 @@ def _axis(classes, seen, pool, scale):
     most = max(1, int((ordered >= 0).sum(1).max(initial=0)))
     low = np.where(seen >= 0, seen, size).reshape(-1, pool * kernel).min(1)
     high = seen.reshape(-1, pool * kernel).max(1) + 1
-    # Of a row and of all behind it, and in front: with dilation row 0 may see less far than row 1.
-    low = np.minimum.accumulate(low[::-1])[::-1]
-    high = np.maximum.accumulate(high)
+    # Taps apart see padding at the border, and the next row of cells an input that lies before.
+    low, high = np.minimum.accumulate(low[::-1])[::-1], np.maximum.accumulate(high)
     inputs = np.stack([np.minimum(low, high), high], 1)
     as32 = (a.astype(np.int32) for a in (positions, patterns, pooled, cell_classes))
     cells = np.ascontiguousarray(ordered[:, :most].astype(np.int32))

@@ -1,12 +1,31 @@
-"""Random arguments for the ops on feature maps at rest and lit, as cases.py has those of the others."""
+"""Random arguments of the ops on maps that are lit in few places, as in cases.py."""
 
 import numpy as np
 
-from .cases import Arguments
-from .cases import _floats as floats
+from .cases import Arguments, floats
 from .lit import LitBlock, LitLists, lit_geometry, seen_by_convolution, seen_by_transposed
 from .shapes import conv_output, conv_padding, conv_transpose_output, effective_kernel
 from .types import Kernels
+
+
+def lit_channelwise(rng: np.random.Generator) -> Arguments:
+    """Lists of random inputs, of which each feeds at most one cell through a tap."""
+    kernel, channels = tuple(int(i) for i in rng.integers(1, 4, 2)), int(rng.choice([1, 3, 9, 33]))
+    each, n = int(rng.choice([1, 1, 2])), int(rng.choice([0, 5, 700]))
+    cells = max(1, n)
+    feeds = np.full((kernel[0] * kernel[1], n), -1, np.int32)
+    for fed in feeds:
+        some = rng.random(n) < 0.6
+        fed[some] = rng.permutation(cells)[: some.sum()]
+    half = cells // 2
+    chunks = np.array([[0, half, 0, n], [half, cells, 0, n]], np.int64)
+    at = np.stack([np.arange(cells, dtype=np.int32)] * 2, 1)
+    return {
+        "y": floats(rng, cells, channels * each),
+        "changes": floats(rng, n, channels),
+        "lists": LitLists(at, feeds, chunks),
+        "w": floats(rng, *kernel, channels, each),
+    }
 
 
 def _seen(rng, size):
@@ -88,24 +107,3 @@ def lit(rng: np.random.Generator) -> Arguments:
 def with_lists(kernels: Kernels, a: Arguments) -> Arguments:
     """Add the lists of the lit inputs, which a backend makes as it likes them."""
     return {**a, "lists": kernels.lit_lists(a["at"], a["events"], a["geometry"])}
-
-
-def lit_channelwise(rng: np.random.Generator) -> Arguments:
-    """Lists of random inputs, of which each feeds at most one cell through a tap."""
-
-    kernel, channels = tuple(int(i) for i in rng.integers(1, 4, 2)), int(rng.choice([1, 3, 9, 33]))
-    each, n = int(rng.choice([1, 1, 2])), int(rng.choice([0, 5, 700]))
-    cells = max(1, n)
-    feeds = np.full((kernel[0] * kernel[1], n), -1, np.int32)
-    for fed in feeds:
-        some = rng.random(n) < 0.6
-        fed[some] = rng.permutation(cells)[: some.sum()]
-    half = cells // 2
-    chunks = np.array([[0, half, 0, n], [half, cells, 0, n]], np.int64)
-    at = np.stack([np.arange(cells, dtype=np.int32)] * 2, 1)
-    return {
-        "y": floats(rng, cells, channels * each),
-        "changes": floats(rng, n, channels),
-        "lists": LitLists(at, feeds, chunks),
-        "w": floats(rng, *kernel, channels, each),
-    }

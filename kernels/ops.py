@@ -153,6 +153,5 @@ OPS = {
         other_gradients=True,
         prepare=lit_cases.with_lists,
     ),
-    # maps that are lit in few places
     "lit_channelwise": Op("channelwise", lit_cases.lit_channelwise, gradients=("changes", "w")),
 }

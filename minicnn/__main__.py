@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "say what is in a file of events, a model or the folder of a run, and "
     "whether it is whole",
     "display": "draw an event to a picture",
+    "lit": "draw what of every feature map is at rest and what is lit",
     "doctor": "check MPI, cores, memory, GPU and a data set before training, and say what to do",
     "model": "predict step and epoch times for thousands of ranks from measurements here",
     "validate": "compare the simulation with tables, theory and data, and write the page of it",

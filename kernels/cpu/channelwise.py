@@ -55,7 +55,7 @@ def _weight_gradients(dy, changes, feeds, each, parts):
 
 
 def _checked(op, y, changes, lists, w):
-    """Return (y's name is dy in a gradient) the arrays, w as (KH * KW, C * M)."""
+    """Return w as (KH * KW, C * M), and the feeds."""
     kh, kw, channels, each = w.shape
     check_shape(op, "changes", changes, (lists.feeds.shape[1], channels))
     check_shape(
@@ -73,8 +73,9 @@ def lit_channelwise(y: Array, changes: Array, lists: LitLists, w: Array) -> Arra
     changes, w = check_float32("lit_channelwise", changes=changes, w=w)
     y = gradient_target("lit_channelwise", "y", y, y.shape)
     flat, feeds = _checked("lit_channelwise", y, changes, lists, w)
-    few = len(changes) < TASK
-    _add_changes(1 if few else len(lists.chunks), lists.chunks, changes, feeds, flat, w.shape[3], y)
+    assert lists.chunks is not None
+    tasks = 1 if len(changes) < TASK else len(lists.chunks)
+    _add_changes(tasks, lists.chunks, changes, feeds, flat, w.shape[3], y)
     return y
 
 

@@ -15,6 +15,8 @@ then come the maxima. Every sum runs over the taps in their order, so that neith
 nor threads change a bit.
 """
 
+import itertools
+
 import numpy as np
 from numba import prange
 
@@ -42,7 +44,7 @@ def groups(channels: int) -> np.ndarray:
     """
     count = -(-channels // GROUP)
     cuts = [-(-channels * i // count // LANES) * LANES for i in range(count)] + [channels]
-    sizes = [b - a for a, b in zip(cuts, cuts[1:])]
+    sizes = [b - a for a, b in itertools.pairwise(cuts)]
     return np.array([(a, -(-n // LANES) * LANES) for a, n in zip(cuts, sizes)], np.int64)
 
 

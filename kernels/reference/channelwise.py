@@ -15,6 +15,7 @@ def lit_channelwise(y: Array, changes: Array, lists: LitLists, w: Array) -> Arra
     w (KH, KW, C, M). Returns y, which is the output.
     """
     each = y.reshape(len(y), *w.shape[2:])
+    assert lists.feeds is not None
     for fed, tap in zip(lists.feeds, w.reshape(-1, *w.shape[2:])):
         each[fed[fed >= 0]] += changes[fed >= 0, :, None] * tap
     return y
@@ -34,6 +35,7 @@ def lit_channelwise_backward(
     dx = np.zeros_like(changes) if need_dx else None
     dw = np.zeros_like(w) if dw is None else dw
     each = dy.reshape(len(dy), *w.shape[2:])
+    assert lists.feeds is not None
     taps = zip(lists.feeds, w.reshape(-1, *w.shape[2:]), dw.reshape(-1, *w.shape[2:]))
     for fed, tap, gradient in taps:
         here = each[fed[fed >= 0]]

@@ -242,7 +242,8 @@ class Engine:
         self, values: list[Any], rng: np.random.Generator | None = None, plan: Plan | None = None
     ) -> tuple[list[Array], Pass]:
         """Return (outputs, what the backward pass needs) for one piece of ``pieces``; ``rng`` is
-        given while training. The outputs are valid until the next call.
+        given while training. The outputs are arrays, or LitMaps where their loss takes maps; they
+        are valid until the next call.
         """
         plan = plan or self._plan
         self._passes += 1
@@ -259,8 +260,11 @@ class Engine:
                 for number in stage.last_use_of:
                     nodes[number] = None
         outputs = [nodes[number] for number in self.graph.output_numbers]
-        run.lit_outputs = [y if isinstance(y, LitMap) else None for y in outputs]
-        return [y.dense() if isinstance(y, LitMap) else y for y in outputs], run
+        for i, (y, loss) in enumerate(zip(outputs, self.targets.losses)):
+            as_array = isinstance(y, LitMap) and not loss.takes_maps
+            run.lit_outputs.append(y if as_array else None)
+            outputs[i] = y.dense() if as_array else y
+        return outputs, run
 
     def run_backward(
         self,
@@ -269,8 +273,9 @@ class Engine:
         progress: Callable[[Any], None] | None = None,
         inputs: bool = False,
     ) -> list[Array | None]:
-        """Add the gradients of all weights into ``gradients`` for those of the outputs; returns
-        the gradients of the inputs if asked for. progress(stage): called behind each stage.
+        """Add the gradients of all weights into ``gradients`` for those of the outputs (of a LitMap
+        a LitGradient); returns the gradients of the inputs if asked for. progress(stage): called
+        behind each stage.
         """
         if run.number != self._passes:
             raise RuntimeError(

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.sparse import SparseImage
 from ..kernels.types import Array
+from .lit import LitMap
 
 if TYPE_CHECKING:
     from .model import Model
@@ -49,6 +50,32 @@ def activations(model: Model, x: Any, names: str | Sequence[str]) -> dict[str, n
         else np.zeros((0, *graph.nodes[numbers[name]].shape), model.dtype)
         for name, pieces in found.items()
     }
+
+
+def lit_maps(model: Model, image: Any) -> dict[str, LitMap]:
+    """Return {layer name: LitMap} of all that is at rest and lit in the network for one image, in
+    the order of computation, the input first (engine/lit/map.py); a fused block has the name of its
+    convolution. Valid until the model runs again.
+
+    ValueError for a model of several inputs, or where the image runs on arrays from the start.
+    """
+    if len(model.graph.inputs) > 1:
+        raise ValueError("lit_maps is for models of one input")
+    ((_, _, (first,)),) = model.pieces([image])
+    if not isinstance(first, LitMap):
+        raise ValueError(
+            "this image runs dense: too much of it is lit, or the model has zero_suppression "
+            f"{model.options.zero_suppression!r}"
+        )
+    nodes: dict[int, Any] = {0: first}
+    found = {model.graph.node_name(model.graph.nodes[0]): first}
+    for stage in model.plan().stages:
+        for context in stage.contexts:
+            context.training, context.rng = False, None
+        nodes[stage.output], _ = stage.forward(*(nodes[source] for source in stage.sources))
+        if isinstance(nodes[stage.output], LitMap):
+            found[stage.name] = nodes[stage.output]
+    return found
 
 
 def input_gradient(model: Model, x: Any, target: int | Sequence[int]) -> Any:

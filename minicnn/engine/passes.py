@@ -24,7 +24,7 @@ class Pass:
     number: int
     events: int
     saved: list[Any] = field(default_factory=list)
-    #: The outputs that were LitMaps, None for arrays.
+    #: The LitMaps of outputs that became arrays for their loss, None for others.
     lit_outputs: list[Any] = field(default_factory=list)
 
 

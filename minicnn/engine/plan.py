@@ -37,6 +37,12 @@ class Row:
     backward: float
     bytes: int
     note: str
+    stage: Stage | None = None
+
+    def text(self) -> str:
+        """Return the note, and what the stage has seen of LitMaps."""
+        seen = self.stage.lit_so_far() if isinstance(self.stage, LayerStage) else ""
+        return f"{self.note}{seen}"
 
 
 class Plan:
@@ -56,6 +62,8 @@ class Plan:
         self._stop_of: dict[int, int] = {}
         self._with_parameters = {entry.layer for entry in buffers.entries}
         self._numbers = {node: i for i, node in enumerate(graph.nodes)}
+        #: Nodes whose value is a LitMap, for events that enter as one.
+        self._maps: set[int] = set()
 
     def build(self, mode: str, fuse: bool, input_map: InputMap) -> Plan:
         """Make the stages; returns the plan. Raises ValueError for an unknown mode."""
@@ -67,6 +75,8 @@ class Plan:
         #: blocks at an input instead.
         self.lit = mode != "never" and hasattr(self.kernels, "lit_block")
         self.most_lit = 1.0 if mode == "always" else PIXEL_CROSSOVER
+        if self.lit:
+            self._maps = {self._numbers[node] for node in graph.inputs}
         chains = mode != "never" and not self.lit
         if self.whole_batch and not hasattr(self.kernels, "suppressed"):
             chains = False
@@ -116,7 +126,25 @@ class Plan:
         stage.sources = [numbers[source] for source in nodes[0].inputs]
         stage.output = numbers[nodes[-1]]
         self.stages.append(stage)
-        self._row(nodes, note)
+        said = [note, self._on_maps(stage)]
+        self._row(nodes, ", ".join(text for text in said if text), stage)
+
+    def _on_maps(self, stage: Stage) -> str:
+        """Return what is to be said of a stage with LitMaps among its inputs."""
+        lit = [source in self._maps for source in stage.sources]
+        if not any(lit):
+            return ""
+        assert isinstance(stage, LayerStage)
+        kind = type(stage.layer).__name__
+        if stage.rule is None:
+            return f"an array from here on: no rule for {kind}"
+        if not all(lit):
+            array = self.graph.nodes[stage.sources[lit.index(False)]]
+            return f"an array from here on: {self.graph.node_name(array)} is one"
+        if stage.rule.ends:
+            return "lit, gives an array"
+        self._maps.add(stage.output)
+        return f"lit ({stage.rule.remark})" if stage.rule.remark else "lit"
 
     def _next(self, node: Node) -> Node | None:
         """Return the one node that uses this one alone, None where that is not so."""
@@ -244,7 +272,7 @@ class Plan:
         )
 
     # ------------------------------------------------------------------------------------ the table
-    def _row(self, nodes: list[Node], note: str) -> None:
+    def _row(self, nodes: list[Node], note: str, stage: Stage | None = None) -> None:
         """Add a line to the table. Of a block only maxima have a gradient, so that each of its
         gradients costs 1 / pool^2 of its forward pass.
         """
@@ -265,6 +293,7 @@ class Plan:
                 flops * share * gradients,
                 4 * size + (size if fused else 0),
                 note,
+                stage,
             )
         )
 
@@ -273,7 +302,8 @@ class Plan:
         count = self.microbatch
         pieces = f"{count} event{'s' * (count > 1)} at a time" if count else "a whole"
         lines = [
-            f"Plan on {self.device}: batches run as {pieces}",
+            f"Plan on {self.device}: batches run as {pieces}"
+            + (", more of those that are lit in few pixels" if self.lit and count else ""),
             f"{'stage':<{width}}{'output':>18}{'fwd GFLOP':>11}{'bwd GFLOP':>11}{'saved MB':>10}"
             "  note",
         ]
@@ -281,7 +311,7 @@ class Plan:
             output = " x ".join(map(str, row.output))
             lines.append(
                 f"{row.layers:<{width}}{output:>18}{row.forward / 1e9:>11.3f}"
-                f"{row.backward / 1e9:>11.3f}{row.bytes / 1e6:>10.2f}  {row.note}".rstrip()
+                f"{row.backward / 1e9:>11.3f}{row.bytes / 1e6:>10.2f}  {row.text()}".rstrip()
             )
         total = [
             sum(values) for values in zip(*((r.forward, r.backward, r.bytes) for r in self.rows))
@@ -293,9 +323,15 @@ class Plan:
         for stage in self.suppressed:
             if stage.events:
                 lines.append(f"cells computed per event so far: {stage.occupancy()}")
+        if self.lit:
+            lines.append(
+                "lit: only what an event changes is computed, with the numbers of the dense network "
+                f"(more than {self.most_lit:.0%} of the pixels lit: dense); % of the positions so far"
+            )
         if self.whole_batch and not self.suppressed:
             lines.append(
-                "a layer takes the statistics of the batch: its events run together, dense"
+                "a layer takes the statistics of the batch: its events run together"
+                + (", dense" if not self.lit else "")
             )
         return "\n".join(lines)
 

@@ -83,6 +83,9 @@ class LayerStage(Stage):
     ) -> None:
         super().__init__(name, [context])
         self.layer, self.context, self.rule = layer, context, rule
+        #: How many events came as LitMaps so far, how many of them the rule left to the layer, and
+        #: the lit fractions of what it gave for the others, summed up.
+        self.events, self.dense_events, self.lit_sum = 0, 0, 0.0
 
     def forward(self, *xs: Any) -> tuple[Any, Any]:
         lit = [isinstance(x, LitMap) for x in xs]
@@ -90,11 +93,29 @@ class LayerStage(Stage):
             return self.layer.forward(self.context, *xs)
         if self.rule and all(lit):
             result = self.rule.forward(*xs)
+            self._count(len(xs[0]), result[0] if result else None)
             if result is not None:
                 return result[0], _OnMaps(result[1])
         arrays = [x.dense() if is_lit else x for x, is_lit in zip(xs, lit)]
         y, saved = self.layer.forward(self.context, *arrays)
         return y, _MadeDense(saved, xs)
+
+    def _count(self, events: int, y: Any) -> None:
+        self.events += events
+        if y is None:
+            self.dense_events += events
+        elif isinstance(y, LitMap):
+            self.lit_sum += events * y.lit_fraction
+
+    def lit_so_far(self) -> str:
+        """Return " 1.25%", the mean fraction of lit positions of what the rule gave so far, and how
+        many events it did not take; "" where there is nothing to say.
+        """
+        on_maps = self.events - self.dense_events
+        text = f" {self.lit_sum / on_maps:.2%}" if self.lit_sum else ""
+        if self.dense_events:
+            text += f", dense for {self.dense_events / self.events:.0%} of the events"
+        return text
 
     def backward(self, dy: Any, saved: Any) -> tuple[Any, ...]:
         if isinstance(saved, _OnMaps):

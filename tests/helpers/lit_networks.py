@@ -1,6 +1,7 @@
 """Random networks and events, and a network on LitMaps beside the same one on arrays."""
 
 import numpy as np
+from hypothesis import currently_in_test_context, note
 from hypothesis import strategies as st
 
 import minicnn as mc
@@ -149,6 +150,8 @@ def compare(make, events, targets, tolerance=1e-12, **options):
     lit = make(zero_suppression="always", **options)
     dense = make(zero_suppression="never", **options)
     assert lit.plan().lit and not dense.plan().lit
+    if currently_in_test_context():
+        note("\n".join(repr(node.layer) for node in lit.graph.nodes))
     for model in (lit, dense):
         randomize(model)
     for _ in range(2):

@@ -299,14 +299,3 @@ def test_the_table_of_ops_has_all_of_the_room():
         "lit_block_backward",
     }
     assert all(hasattr(reference, name) for name in public)
-
-
-def test_a_chunk_of_cells_knows_all_inputs_that_feed_it():
-    """With dilation the first row of cells may see inputs from further down than the next one."""
-    seen = seen_by_convolution(6, 2, 1, 2, 1, 6)
-    geometry = lit_geometry((np.zeros(6, np.int32),) * 2, (seen, seen))
-    for first in range(6):
-        for end in range(first + 1, 7):
-            feeding = seen[first:end][seen[first:end] >= 0]
-            low, high = geometry.inputs[first, 0], geometry.inputs[end - 1, 1]
-            assert low <= feeding.min() and feeding.max() < high

@@ -26,9 +26,9 @@ class ChannelwiseRule(Rule):
     """
 
     def forward(self, x: LitMap) -> tuple[LitMap, Any] | None:  # type: ignore[override]
-        kernels, workspace = self.context.kernels, self.context.workspace
+        kernels = self.context.kernels
         windows = self.once_per_grid(self.windows, x.grid)
-        lists = kernels.lit_lists(x.at, x.events, windows.geometry, work=workspace.part("lists"))
+        lists = windows.lists(x, self.context.workspace.part("lists"))
         w, b = self.weights(windows, x)
         at_rest, rest = self.once_per_update(
             "rest", lambda: self._at_rest(windows, x.rest, w, b), x.rest

@@ -89,6 +89,8 @@ class DropoutRule(PixelwiseRule):
     arrays then.
     """
 
+    remark = "an array while training"
+
     def forward(self, *maps: LitMap) -> tuple[LitMap, Any] | None:
         if self.context.training and self.layer.rate > 0:
             return None

@@ -23,9 +23,7 @@ class MaxPoolingRule(Rule):
     def forward(self, x: LitMap) -> tuple[LitMap, Any] | None:  # type: ignore[override]
         kernels, size = self.context.kernels, self.layer.pool_size
         windows = self.once_per_grid(self._windows, x.grid)
-        lists = kernels.lit_lists(
-            x.at, x.events, windows.geometry, work=self.context.workspace.part("lists")
-        )
+        lists = windows.lists(x, self.context.workspace.part("lists"))
         at_rest, rest, rest_argmax = self.once_per_update(
             "rest", lambda: self._at_rest(windows, x.rest), x.rest
         )
@@ -98,7 +96,6 @@ class GlobalAverageRule(_GlobalRule):
 
     def backward(self, dy: Array, saved: Any) -> tuple[LitGradient | None]:
         x, (height, width) = saved, saved.grid.size
-        kernels = self.context.kernels
         each = dy / dy.dtype.type(height * width)
         values = each[x.at[:, 0] // height]
         everywhere = x.grid.counts_on_device * each.sum(0, dtype=np.float64)

@@ -45,11 +45,12 @@ class Rule:
     """Base of all rules: ``layer`` in one place of a model.
 
     dense_above: the fraction of lit outputs above which ``forward`` returns None. ends: whether
-    what it returns is an array.
+    what it returns is an array. remark: what a plan says of it.
     """
 
     dense_above = 1.0
     ends = False
+    remark = ""
 
     def __init__(self, layer: Any, context: Context) -> None:
         self.layer, self.context = layer, context

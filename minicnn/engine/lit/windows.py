@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...kernels import shapes
-from ...kernels.lit import LitGeometry, lit_geometry, seen_by_convolution
+from ...kernels.lit import LitGeometry, LitLists, lit_geometry, seen_by_convolution
 from ...kernels.types import Array
-from .map import Grid
+from ...kernels.workspace import Workspace
+from .map import Grid, LitMap
 from .tables import Lookup
 
 #: Of rows and of columns: the input (outputs, taps) that each output sees under each tap.
@@ -31,6 +32,11 @@ class Windows(NamedTuple):
         geometry = lit_geometry(grid.classes, seen, pool)
         outputs = Grid(grid.kernels, geometry.cell_classes)
         return cls(geometry, outputs, Lookup(grid.kernels, geometry.seen, grid.pairs))
+
+    def lists(self, x: LitMap, work: Workspace) -> LitLists:
+        """Return what the lit positions of ``x`` feed, in buffers."""
+        kernels = self.grid.kernels
+        return kernels.lit_lists(x.at, x.events, self.geometry, work=work)
 
     @property
     def kernel(self) -> tuple[int, int]:

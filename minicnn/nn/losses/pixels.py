@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ class PixelCrossEntropy(Loss):
     """
 
     figures = ("correct_pixels", "pixels")
+    takes_maps = True
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
         self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
@@ -85,19 +87,43 @@ class PixelCrossEntropy(Loss):
     def forward(
         self,
         kernels: Any,
-        outputs: Array,
+        outputs: Any,
         targets: list[np.ndarray],
         events: Sequence[Any] | None = None,
         gradient: bool = True,
     ) -> LossResult:
+        scale = np.ones(len(outputs)) if gradient else None
+        return self._result(kernels, outputs, targets, events, scale)
+
+    def weighted(
+        self,
+        kernels: Any,
+        outputs: Any,
+        targets: list[np.ndarray],
+        weights: np.ndarray | None = None,
+        events: Sequence[Any] | None = None,
+    ) -> LossResult:
+        # The gradient of a LitMap is in part a sum over events: their weights must be in it before.
+        scale = np.ones(len(outputs)) if weights is None else weights
+        result = self._result(kernels, outputs, targets, events, scale)
+        result.losses = result.losses * scale
+        return result
+
+    def _result(
+        self,
+        kernels: Any,
+        outputs: Any,
+        targets: list[np.ndarray],
+        events: Sequence[Any] | None,
+        scale: np.ndarray | None,
+    ) -> LossResult:
+        """Return the LossResult, with the gradient of the sum of ``scale`` (N,) times the losses."""
         n, height, width, classes = outputs.shape
-        rows: list[np.ndarray] = []
-        for i, labels in enumerate(targets):
-            place = _positions(labels, i, events, (height, width))
-            rows.append(place + np.array([i * height, 0], place.dtype))
+        at = _on_one_list(
+            [_positions(t, i, events, (height, width)) for i, t in enumerate(targets)], height
+        )
         # All listed pixels, so that the scores are there to be shown; what is ignored gets weight
         # 0.
-        at = np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 2), np.int32)
         flat = np.concatenate([t.ravel() for t in targets]) if targets else np.zeros(0, np.int64)
         counted = flat != IGNORED
         labels = np.where(counted, flat, 0)
@@ -106,36 +132,33 @@ class PixelCrossEntropy(Loss):
         if self.class_weights is not None:
             weights *= np.asarray(self.class_weights)[labels]
         weights /= np.maximum(np.bincount(event, counted, n), 1)[event]
-        device_at, device_labels = kernels.asarray(at), kernels.asarray(labels)
-        logits = kernels.take_pixels(outputs, device_at)
+        logits, gradient_of = _pick(kernels, outputs, kernels.asarray(at))
+        device_labels = kernels.asarray(labels)
         pixel_losses, scores = kernels.softmax_cross_entropy(logits, device_labels)
         slope = None
-        if gradient:
-            slope = kernels.zeros(outputs.shape, outputs.dtype)
+        if scale is not None:
             each = kernels.softmax_cross_entropy_backward(scores, device_labels)
-            scale = kernels.asarray(weights[:, None].astype(outputs.dtype))
-            kernels.put_pixels(slope, device_at, each * scale)
+            factors = (weights * scale[event])[:, None].astype(logits.dtype)
+            slope = gradient_of(each * kernels.asarray(factors))
         losses = np.bincount(event, np.asarray(kernels.to_host(pixel_losses)) * weights, n)
-        host = kernels.to_host(scores)
+        host = np.asarray(kernels.to_host(scores))
         correct = float(((host.argmax(1) == flat) & counted).sum()) if len(flat) else 0.0
-        cuts = np.cumsum([t.size for t in targets])[:-1]
         figures = {"correct_pixels": correct, "pixels": float(counted.sum())}
-        predictions = [p.reshape(*t.shape, classes) for p, t in zip(np.split(host, cuts), targets)]
-        return LossResult(losses, predictions, slope, figures)
+        shapes = [(*t.shape, classes) for t in targets]
+        return LossResult(losses, _split(host, shapes), slope, figures)
 
     def predict(
-        self, kernels: Any, outputs: Array, events: Sequence[Any] | None = None
+        self, kernels: Any, outputs: Any, events: Sequence[Any] | None = None
     ) -> list[np.ndarray]:
-        n, _, _, classes = outputs.shape
-        flat = outputs.reshape(-1, classes)
-        scores = kernels.softmax_cross_entropy(flat, kernels.zeros((len(flat),), np.int64))[1]
-        images = np.asarray(kernels.to_host(scores)).reshape(outputs.shape)
-        predictions = []
-        for i in range(n):
-            coords = getattr(events[i], "coords", None) if events is not None else None
-            found = images[i] if coords is None else images[i][coords[:, 0], coords[:, 1]]
-            predictions.append(found.copy())
-        return predictions
+        n, height, width, classes = outputs.shape
+        coords = [
+            getattr(events[i], "coords", None) if events is not None else None for i in range(n)
+        ]
+        places = [_everywhere((height, width)) if c is None else c for c in coords]
+        logits, _ = _pick(kernels, outputs, kernels.asarray(_on_one_list(places, height)))
+        scores = kernels.softmax_cross_entropy(logits, kernels.zeros((len(logits),), np.int64))[1]
+        shapes = [(height, width, classes) if c is None else (len(c), classes) for c in coords]
+        return _split(np.asarray(kernels.to_host(scores)), shapes)
 
     def join(self, predictions: list[Any], shape: Shape) -> list[np.ndarray]:
         return [scores for piece in predictions for scores in piece]
@@ -155,7 +178,7 @@ def _positions(
 ) -> np.ndarray:
     """Return the positions (n, 2) that the labels of an event belong to, in their order."""
     if labels.shape == size:
-        return np.indices(size).reshape(2, -1).T
+        return _everywhere(size)
     coords = getattr(events[number], "coords", None) if events is not None else None
     if labels.ndim != 1 or coords is None or len(coords) != len(labels):
         raise ValueError(
@@ -164,3 +187,32 @@ def _positions(
             f"image {size}"
         )
     return coords
+
+
+def _everywhere(size: tuple[int, int]) -> np.ndarray:
+    return np.indices(size).reshape(2, -1).T
+
+
+def _on_one_list(places: list[np.ndarray], height: int) -> np.ndarray:
+    """Return the positions of all events, int32 (m, 2); rows count on through the events."""
+    rows = [place + np.array([i * height, 0], place.dtype) for i, place in enumerate(places)]
+    return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 2), np.int32)
+
+
+def _split(scores: np.ndarray, shapes: Sequence[Shape]) -> list[np.ndarray]:
+    """Return the scores (m, classes) of each event, in its shape."""
+    cuts = np.cumsum([math.prod(shape[:-1]) for shape in shapes])[:-1].astype(int)
+    return [p.reshape(shape).copy() for p, shape in zip(np.split(scores, cuts), shapes)]
+
+
+def _pick(kernels: Any, outputs: Any, at: Array) -> tuple[Array, Callable[[Array], Any]]:
+    """Return the outputs (m, classes) at these positions, and the function that makes the gradient
+    of all outputs of that of these.
+    """
+    if hasattr(outputs, "pick"):
+        return outputs.pick(at)
+
+    def gradient(slope: Array) -> Array:
+        return kernels.put_pixels(kernels.zeros(outputs.shape, outputs.dtype), at, slope)
+
+    return kernels.take_pixels(outputs, at), gradient
