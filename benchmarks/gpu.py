@@ -72,9 +72,9 @@ def ceilings(clock):
     return {"copy_GBs": 2 * a.nbytes / copy / 1e9, "fp32_TFLOPs": 2 * 8192**3 / product / 1e12}
 
 
-def rows_of_kernels(clock, size, batch, lit):
+def rows_of_kernels(clock, size, batch):
     """Yield {"kernel", "seconds", "flop", "bytes"} for forward, weight and input gradient of every
-    block, dense and at few cells.
+    block.
     """
     k, rng = clock.k, np.random.default_rng(0)
     model = mc.models.microboone(size, device="reference", zero_suppression="never")
@@ -110,18 +110,6 @@ def rows_of_kernels(clock, size, batch, lit):
                 "seconds": clock(backward),
                 "flop": 2 * cells * taps,
                 "bytes": 2 * x.nbytes + 2.25 * y.nbytes,
-            }
-        some = k.asarray(
-            np.argwhere(rng.random(y.shape[1:3]) < lit[i] / math.prod(y.shape[1:3])).astype(
-                np.int32
-            )
-        )
-        if len(some):
-            yield {
-                "kernel": f"block {i + 1} at {len(some)} cells",
-                "flop": len(some) * positions * taps,
-                "bytes": 0,
-                "seconds": clock(partial(k.conv2d_block_cells, x[:1], some, w, b, block.pool)),
             }
     n = model.parameters.size
     vectors = [k.zeros((n,)) for _ in range(3)]
@@ -269,9 +257,7 @@ def main(argv=None):
         f"\n{'kernel, batch ' + str(min(8, max(args.batch_size))):<28}{'us':>10}{'TFLOP/s':>10}"
         f"{'of peak':>9}{'GB/s':>9}{'of copy':>9}"
     )
-    kernels = list(
-        rows_of_kernels(clock, args.size, min(8, max(args.batch_size)), (1142, 178, 37, 6))
-    )
+    kernels = list(rows_of_kernels(clock, args.size, min(8, max(args.batch_size))))
     for r in kernels:
         flops, bytes_ = r["flop"] / r["seconds"] / 1e12, r["bytes"] / r["seconds"] / 1e9
         parts = (
