@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .shapes import conv_output, effective_kernel, pool_output
+from .shapes import conv_output, effective_kernel
 
 Arguments = dict[str, Any]
 
@@ -263,35 +263,3 @@ def merge_positions(rng: np.random.Generator) -> Arguments:
         masks[1] |= masks[0]
     first, second = (np.argwhere(mask).astype(np.int32) for mask in masks)
     return {"first": first, "second": second}
-
-
-def cells(rng: np.random.Generator) -> Arguments:
-    x = _lit(rng)
-    kernel, pool = (tuple(int(i) for i in rng.integers(1, 5, 2)) for _ in range(2))
-    shape = conv_output(x.shape, (*kernel, x.shape[3], 1), (1, 1), "same")
-    grid = pool_output(shape, pool, pool)[1:3]
-    cells = np.argwhere(rng.random(grid) < 0.3).astype(np.int32)
-    return {"x": x, "cells": cells, "kernel": kernel, "pool": pool, "padding": "same"}
-
-
-def active_cells(rng: np.random.Generator) -> Arguments:
-    a = cells(rng)
-    at = np.argwhere((a["x"][0] != 0).any(-1)).astype(np.int32)
-    return {"active": at, "x_shape": a["x"].shape, "kernel": a["kernel"], "pool": a["pool"]}
-
-
-def fill_windows(rng: np.random.Generator) -> Arguments:
-    a = cells(rng)
-    classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), a["x"].shape[1:3]))
-    return {**a, "values": floats(rng, 3, 2, a["x"].shape[3]), "classes": classes}
-
-
-def block_cells(rng: np.random.Generator) -> Arguments:
-    a = cells(rng)
-    kernel, ci, co = a.pop("kernel"), a["x"].shape[3], int(rng.choice([3, 10, 33]))
-    return {
-        **a,
-        "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
-        "b": floats(rng, co),
-        "alpha": 0.5,
-    }

@@ -128,17 +128,11 @@ OPS = {
     ),
     # zero suppression
     "lit_pixels": Op("lists", cases.lit_pixels, ("at",), tolerance=EXACT),
-    "active_cells": Op("lists", cases.active_cells, ("cells",), tolerance=EXACT),
     "take_pixels": Op("lists", cases.take_pixels, tolerance=EXACT),
     "put_pixels": Op("lists", cases.put_pixels, tolerance=EXACT),
     "class_sums": Op("lists", cases.class_sums, ("sums",), tolerance=1e-10),
     "merge_positions": Op(
         "unions", cases.merge_positions, ("at", "in_first", "in_second"), tolerance=EXACT
-    ),
-    "cell_windows": Op("cells", cases.cells, tolerance=EXACT),
-    "fill_windows": Op("cells", cases.fill_windows, tolerance=EXACT),
-    "conv2d_block_cells": Op(
-        "cells", cases.block_cells, MAXIMUM, loose=("argmax",), other_gradients=True
     ),
     # feature maps at rest and lit
     "lit_lists": Op("lit", lit_cases.lit, ("cells",), tolerance=EXACT),

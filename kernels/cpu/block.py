@@ -1,8 +1,8 @@
 """Conv2D -> ELU -> MaxPooling2D as one op, which never stores the convolution's output.
 
 A task takes a few cells and one group of channels: it computes the outputs of a cell's pooling
-window, pool x pool of them or those that positions.py lists, and keeps the largest and its
-position. Both kernels run over a list of windows (windows.py) and know nothing of images.
+window, and keeps the largest and its position. Both kernels run over a table of windows
+(windows.py) and know nothing of images.
 """
 
 import numpy as np
@@ -16,10 +16,9 @@ from .checks import buffer, check_float32, check_shape
 from .elementary import activate
 from .jit import aligned_empty, jit, parallel
 from .pack import packed, split
-from .positions import Positions, distinct_positions, every, span
 from .rows import NEIGHBOURS, STRIDES, deinterleave, prefetch_for_write, transpose
 from .tile import CHANNELS, LANES, MAX_PIXELS, VECTORS, cells_tile, listed_tile, max_of_rows
-from .windows import Windows, address, windows
+from .windows import address, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward"]
 LOWEST = np.float32(-np.inf)
@@ -27,40 +26,30 @@ TOGETHER = 100  # positions whose sums are kept until the maximum is taken: full
 
 
 @parallel
-def _channels(
-    windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, first, where, cells, y, argmax
-):
-    """Lanes are channels; the tile's pixels are the listed positions (positions.py) of a few cells
-    in a row.
-    """
+def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, cells, y, argmax):
+    """Lanes are channels; the tile's pixels are the positions of a few cells in a row."""
     n, co, kc = windows.table.shape[0], y.shape[1], kw * ci
-    room, blocks = max(TOGETHER, ph * pw), (n + cells - 1) // cells
-    down, right = (
-        np.arange(ph * pw) // pw,
-        np.arange(ph * pw) % pw * ci,
-    )  # looked up: a division takes long
+    size, blocks = ph * pw, (n + cells - 1) // cells
+    together = max(1, TOGETHER // size)  # cells
+    down, right = np.arange(size) // pw, np.arange(size) % pw * ci  # a division takes long
+    where = np.arange(size).astype(np.uint8)
     for task in prange(start.size * blocks):  # a group's weights stay in the cache over all cells
         g, t = task // blocks, task % blocks * cells
         lowest, many, end = start[g], width[g], min(n, t + cells)
         place, row, sums = (
-            np.empty(room, np.int64),
-            np.empty(room, np.int64),
-            aligned_empty((room, many)),
+            np.empty(together * size, np.int64),
+            np.empty(together * size, np.int64),
+            aligned_empty((together * size, many)),
         )
         best, best_at = aligned_empty((many,)), np.empty(many, np.int32)
         weights = w[kh * kc * lowest :].ctypes.data
         while t < end:
             begin, count = t, 0
-            while t < end:
-                low, high = span(first, where, t)
-                if count + high - low > room:
-                    break
+            while t < min(end, begin + together):
                 origin, apart = address(windows, t), windows.table[t, 1]
-                for i in range(low, high):
-                    place[count], row[count] = (
-                        origin + 4 * (down[where[i]] * apart + right[where[i]]),
-                        apart,
-                    )
+                for i in range(size):
+                    place[count] = origin + 4 * (down[i] * apart + right[i])
+                    row[count] = apart
                     count += 1
                 t += 1
             tiles = (count + MAX_PIXELS - 1) // MAX_PIXELS
@@ -79,19 +68,16 @@ def _channels(
                     sums[i:].ctypes.data,
                     many,
                 )
-            i = 0
             for cell in range(begin, t):
-                low, high = span(first, where, cell)
                 max_of_rows(
                     many // LANES,
-                    high - low,
-                    sums[i:].ctypes.data,
+                    size,
+                    sums[(cell - begin) * size :].ctypes.data,
                     many,
-                    where[low:].ctypes.data,
+                    where.ctypes.data,
                     best.ctypes.data,
                     best_at.ctypes.data,
                 )
-                i += high - low
                 to, to_at, bias = y[cell, lowest:], argmax[cell, lowest:], b[lowest:]
                 for c in range(min(many, co - lowest)):
                     to[c] = activate(best[c] + bias[c], alpha)
@@ -192,7 +178,6 @@ def conv2d_block(
     pool: Pair,
     alpha: float = 1.0,
     padding: str = "same",
-    distinct: Array | None = None,
     work: Workspace | None = None,
 ) -> tuple[Array, Array]:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
@@ -200,10 +185,8 @@ def conv2d_block(
 
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8),
     both (N, OH // PH, OW // PW, C_out); argmax is the first maximum's position in the window, row
-    by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions. ``distinct`` (cells,
-    2): the first so many rows and columns of a cell's pooling window hold all of its different
-    sums, later positions repeat earlier ones and are not computed. With ``work``, y and argmax are
-    its buffers: valid until the next call with the same work.
+    by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions. With ``work``, y
+    and argmax are its buffers: valid until the next call with the same work.
     """
     x, w, b = check_float32("conv2d_block", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
@@ -219,63 +202,20 @@ def conv2d_block(
         raise ValueError(
             f"conv2d_block needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops"
         )
-    co = w.shape[3]
+    kh, kw, ci, co = w.shape
     pads = conv_padding(x.shape, w.shape, (1, 1), padding)
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
-    positions = (
-        every(pool)
-        if distinct is None
-        else distinct_positions(np.ascontiguousarray(distinct, np.int64), *pool)
-    )
-    run_block(
-        windows(x, None, shape, pool, w.shape[:2], pads, work),
-        positions,
-        w,
-        b,
-        pool,
-        alpha,
-        y.reshape(-1, co),
-        argmax.reshape(-1, co),
-        work,
-    )
-    return y, argmax
-
-
-def run_block(
-    listed: Windows,
-    positions: Positions,
-    w: Array,
-    b: Array,
-    pool: tuple[int, int],
-    alpha: float,
-    y: Array,
-    argmax: Array,
-    work: Workspace | None,
-) -> None:
-    """Run the block over the Windows ``listed``, at least at the listed positions of each, into the
-    rows of y and argmax (windows, C_out).
-    """
-    kh, kw, ci, co = w.shape
+    results = y.reshape(-1, co), argmax.reshape(-1, co)
+    cells = len(results[0])
+    listed = windows(x, shape, pool, (kh, kw), pads, work)
     alpha = np.float32(alpha)  # type: ignore[assignment]  # what compiled code takes
     if few_channels(co):
         weights = packed(work, "cells", w, 1, CHANNELS)
-        _cells(
-            listed,
-            kh,
-            kw,
-            ci,
-            *weights,
-            b,
-            alpha,
-            *pool,
-            split(pool[1], MAX_PIXELS - 1),
-            min(256, -(-len(y) // LANES)),
-            y,
-            argmax,
-        )
+        group, tasks = split(pool[1], MAX_PIXELS - 1), min(256, -(-cells // LANES))
+        _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, group, tasks, *results)
     else:
         weights = packed(work, "channels", w, LANES, VECTORS)
-        cells = min(
-            20, 1 + len(y) * len(weights.start) // (8 * get_num_threads())
-        )  # enough tasks for every thread
-        _channels(listed, kh, kw, ci, *weights, b, alpha, *pool, *positions, cells, y, argmax)
+        # Enough tasks for every thread.
+        per_task = min(20, 1 + cells * len(weights.start) // (8 * get_num_threads()))
+        _channels(listed, kh, kw, ci, *weights, b, alpha, *pool, per_task, *results)
+    return y, argmax

@@ -352,7 +352,7 @@ def conv2d_block_backward(
     if need_dw:
         dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[3:])
         add_dw(
-            windows(x, None, shape, pool, (kh, kw), pads, work),
+            windows(x, shape, pool, (kh, kw), pads, work),
             *at_cells,
             pool,
             (kh, kw, ci),

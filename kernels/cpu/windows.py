@@ -1,15 +1,15 @@
-"""The input windows of pooling cells: the list that the fused block works on.
+"""The input windows of pooling cells, which the fused block works on.
 
 Cell (row, column) of a block, where row = n * OH + i counts through the images, reads the (PH + KH
-- 1) x (PW + KW - 1) input pixels from row i * PH - top, column column * PW - left. Any list of
-cells will do; that of all cells is the dense block. It becomes a table:
+- 1) x (PW + KW - 1) input pixels from row i * PH - top, column column * PW - left. All cells,
+in row-major order, become a table:
 
     table[t] = (place of the window's first float, floats from one row to the next)
 
 Windows inside the image are read where they lie: the place counts from the image's first float.
 Those that leave it are copied, with zeros outside, so that no padded copy of the image is ever
-made: place -1 - k is float k of the copies. A table thus holds for all images of a shape, and that
-of a whole grid is made once.
+made: place -1 - k is float k of the copies. A table thus holds for all images of a shape, and is
+made once.
 """
 
 from typing import NamedTuple
@@ -45,13 +45,13 @@ def address(windows, t):
 
 
 @jit
-def _list(n, h, w, c, cells, oh, ph, pw, top, left, wh, ww, table, edges):
+def _list(n, h, w, c, oh, ow, ph, pw, top, left, wh, ww, table, edges):
     """Fill the table; ``edges`` (copied windows, 3) takes image, row and column of those that leave
     the image. Returns their number.
     """
     found, size, row = 0, n * h * w * c, ww * c + SLACK
-    for t in range(cells.shape[0]):
-        e, i, j = cells[t, 0] // oh, cells[t, 0] % oh * ph - top, cells[t, 1] * pw - left
+    for t in range(table.shape[0]):
+        e, i, j = t // ow // oh, t // ow % oh * ph - top, t % ow * pw - left
         end = (((e * h + i + wh - 1) * w) + j + ww) * c + SLACK
         if i >= 0 and j >= 0 and i + wh <= h and j + ww <= w and end <= size:
             table[t, 0], table[t, 1] = ((e * h + i) * w + j) * c, w * c
@@ -78,42 +78,24 @@ def _copy(x, edges, ww, copies):
 
 def windows(
     x: Array,
-    cells: Array | None,
     grid: Shape,
     pool: tuple[int, int],
     kernel: tuple[int, int],
     pads: Pads,
     work: Workspace | None,
 ) -> Windows:
-    """Return the Windows of the ``cells`` (m, 2), None for all, in a grid (N, OH, OW, ...) of x (N,
-    H, W, C).
-    """
+    """Return the Windows of all cells of a grid (N, OH, OW, ...) of x (N, H, W, C)."""
     (top, _), (left, _) = pads
     wh, ww = pool[0] + kernel[0] - 1, pool[1] + kernel[1] - 1
 
-    def listed(cells, work):
-        table, edges = (
-            buffer(work, name, (len(cells), n), np.int64)
-            for name, n in (("table", 2), ("edges", 3))
-        )
-        return table, edges[
-            : _list(*x.shape, cells, grid[1], *pool, top, left, wh, ww, table, edges)
-        ]
+    def listed():
+        cells = grid[0] * grid[1] * grid[2]
+        table, edges = np.empty((cells, 2), np.int64), np.empty((cells, 3), np.int64)
+        copied = _list(*x.shape, *grid[1:3], *pool, top, left, wh, ww, table, edges)
+        return table, edges[:copied].copy()
 
-    def whole():
-        table, edges = listed(
-            np.indices((grid[0] * grid[1], grid[2]), np.int32).reshape(2, -1).T.copy(), None
-        )
-        return table, edges.copy()
-
-    if cells is not None:
-        table, edges = listed(np.ascontiguousarray(cells, np.int32), work)
-    elif work is None:
-        table, edges = whole()
-    else:
-        table, edges = work.keep(
-            "windows of all cells", (x.shape, grid[:3], pool, kernel, pads), whole
-        )
+    key = (x.shape, grid[:3], pool, kernel, pads)
+    table, edges = listed() if work is None else work.keep("windows", key, listed)
     copies = buffer(work, "copied windows", (len(edges), wh, ww * x.shape[3] + SLACK))
     if len(edges):
         _copy(x, edges, ww, copies)

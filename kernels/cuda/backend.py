@@ -22,9 +22,6 @@ class Backend:
     microbatch = (
         8  # events per call: enough to fill a GPU; memory does not grow with the batch beyond it
     )
-    suppressed = (
-        16  # the same with zero suppression, which launches as much for one event as for many
-    )
 
     def __init__(self, runtime, tf32=False):
         self.runtime, self.name, self.tf32 = runtime, runtime.name, tf32

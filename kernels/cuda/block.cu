@@ -61,16 +61,16 @@ __device__ __forceinline__ void convolve(float (&sum)[TR * TC][CHANNELS], Shared
 #endif
 }
 
-// x (N, h, width, CI); w (KH, KW, CI, CO); b (co,). y, argmax (n, co): row t is cell t of `cells`, see windows.cuh.
+// x (N, h, width, CI); w (KH, KW, CI, CO); b (co,). y, argmax (n, co): row t is cell t, see windows.cuh.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-conv2d_block(const float* __restrict__ x, int h, int width, int top, int left, int oh, int ow, const int* __restrict__ cells, int n,
+conv2d_block(const float* __restrict__ x, int h, int width, int top, int left, int oh, int ow, int n,
              const float* __restrict__ w, const float* __restrict__ b, int co, float alpha, float* __restrict__ y,
              unsigned char* __restrict__ argmax) {
   DYNAMIC_SHARED(float, windows);
   const int first = blockIdx.x * CELLS, thread = threadIdx.x;
   const int part = thread / GROUP % SPLIT, cell = thread / (GROUP * SPLIT), channel = (blockIdx.y * GROUP + thread % GROUP) * CHANNELS;
   const bool works = cell < CELLS && first + cell < n && channel < CO;
-  load_windows<CELLS>(x, h, width, top, left, oh, ow, cells, first, n, windows);
+  load_windows<CELLS>(x, h, width, top, left, oh, ow, first, n, windows);
   __syncthreads();
 
   float best[CHANNELS];

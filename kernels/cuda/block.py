@@ -157,7 +157,6 @@ def tensor_cores(kernels: Kernels, kernel: tuple[int, int], pool: tuple[int, int
 def run_tensor_cores(
     kernels: Kernels,
     x: Array,
-    cells: Array | None,
     grid: Shape,
     w: Array,
     b: Array,
@@ -194,7 +193,6 @@ def run_tensor_cores(
             pads[0][0],
             pads[1][0],
             *grid,
-            cells,
             n,
             cached_until_update(work, "fragments", fragments),
             b,
@@ -212,7 +210,6 @@ def run_block(
     kernels: Kernels,
     constants: dict[str, Any],
     x: Array,
-    cells: Array | None,
     grid: Shape,
     w: Array,
     b: Array,
@@ -223,12 +220,10 @@ def run_block(
     argmax: Array,
     work: Workspace | None,
 ) -> None:
-    """Run block.cu for ``cells`` (n, 2), or for all cells of ``grid`` (OH, OW) where None, into
-    rows of y and argmax.
-    """
+    """Run block.cu for all cells of ``grid`` (OH, OW) into y and argmax."""
     if tensor_cores(kernels, w.shape[:2], pool, w.shape[2]):
         pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-        return run_tensor_cores(kernels, x, cells, grid, w, b, pool, alpha, pads, y, argmax, work)
+        return run_tensor_cores(kernels, x, grid, w, b, pool, alpha, pads, y, argmax, work)
     (top, _), (left, _) = conv_padding(x.shape, w.shape, (1, 1), padding)
     n, co = math.prod(y.shape[:-1]), w.shape[3]
     blocks = (
@@ -246,7 +241,6 @@ def run_block(
             top,
             left,
             *grid,
-            cells,
             n,
             packed(kernels, w, constants["CHANNELS"], work),
             b,
@@ -268,7 +262,6 @@ def conv2d_block(
     pool: Pair,
     alpha: float = 1.0,
     padding: str = "same",
-    distinct: Array | None = None,
     work: Workspace | None = None,
 ) -> tuple[Array, Array]:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
@@ -277,13 +270,12 @@ def conv2d_block(
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8),
     both (N, OH // PH, OW // PW, C_out); argmax is the first maximum's position in the window, row
     by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions. Where a window of x
-    is too large for shared memory, the three ops run, with the same bits in y. All positions are
-    computed, also those that ``distinct`` would spare.
+    is too large for shared memory, the three ops run, with the same bits in y.
     """
     x, w, b, pool, shape = check(kernels, "conv2d_block", x, w, b, pool, alpha, padding)
     constants = tile(kernels, w.shape[:2], pool, w.shape[2], w.shape[3], math.prod(shape[:3]))
     if constants is None:
         return kernels.maxpool2d(kernels.elu(kernels.conv2d(x, w, b, 1, padding), alpha), pool)
     y, argmax = kernels.empty(shape), kernels.empty(shape, "uint8")
-    run_block(kernels, constants, x, None, shape[1:3], w, b, pool, alpha, padding, y, argmax, work)
+    run_block(kernels, constants, x, shape[1:3], w, b, pool, alpha, padding, y, argmax, work)
     return y, argmax

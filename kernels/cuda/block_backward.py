@@ -1,6 +1,4 @@
-"""The exactly sparse backward of the fused block (block_dw.cu, block_dx.cu), dense and at listed
-cells.
-"""
+"""The exactly sparse backward of the fused block (block_dw.cu, block_dx.cu)."""
 
 import math
 from functools import lru_cache
@@ -69,7 +67,6 @@ def add_dw(
     how: tuple[dict[str, Any], int, int, int],
     dy: Array,
     x: Array,
-    cells: Array | None,
     grid: Shape,
     y: Array,
     argmax: Array,
@@ -78,9 +75,7 @@ def add_dw(
     dw: Array,
     db: Array,
 ) -> None:
-    """dw += and db += the sums over cells; dy, y, argmax (n, C_out) belong to ``cells`` (n, 2), or
-    to all cells where None.
-    """
+    """dw += and db += the sums over cells; dy, y, argmax (n, C_out) of all cells."""
     constants, groups, tiles, shared = how
     n, co = y.shape
     chunk = min(
@@ -101,7 +96,6 @@ def add_dw(
             pads[0][0],
             pads[1][0],
             *grid,
-            cells,
             n,
             chunk,
             co,
@@ -227,7 +221,7 @@ def conv2d_block_backward(
             gradient_target(kernels, op, "dw", dw, w.shape),
             gradient_target(kernels, op, "db", db, (co,)),
         )
-        add_dw(kernels, how, flat[0], x, None, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
+        add_dw(kernels, how, flat[0], x, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
     if not need_dx:
         return None, dw, db
     dx = kernels.empty(x.shape)

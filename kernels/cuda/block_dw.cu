@@ -2,7 +2,7 @@
 //
 //   dw[:, :, :, o] = sum over cells of gz[cell][o] * (the patch of x at the cell's argmax of o): KH rows of KW * CI floats
 //
-// dy, y, argmax are (n, co), row t for cell t of `cells` (windows.cuh).
+// dy, y, argmax are (n, co), row t for cell t (windows.cuh).
 #include "windows.cuh"
 #define PATCH_ROW (KW * CI)
 #define PATCH (KH * PATCH_ROW)
@@ -14,7 +14,7 @@
 #define SUMS (TILE_ROWS * TILE_LANES)
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
 block_dw(const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ y, const unsigned char* __restrict__ argmax,
-         int h, int width, int top, int left, int oh, int ow, const int* __restrict__ cells, int n, int chunk, int co, float alpha,
+         int h, int width, int top, int left, int oh, int ow, int n, int chunk, int co, float alpha,
          float* __restrict__ parts) {
   DYNAMIC_SHARED(float, windows);                           // STAGE windows, and room behind them that a row's last lanes read
   SHARED(float, gz, STAGE * WARPS * CHANNELS);
@@ -38,7 +38,7 @@ block_dw(const float* __restrict__ dy, const float* __restrict__ x, const float*
   const int begin = blockIdx.x * chunk, end = min(n, begin + chunk);
   for (int start = begin; start < end; start += STAGE) {
     // The barrier in load_windows, behind its first few writes, keeps the next windows from those who still read the ones before.
-    load_windows<STAGE>(x, h, width, top, left, oh, ow, cells, start, end, windows);
+    load_windows<STAGE>(x, h, width, top, left, oh, ow, start, end, windows);
     for (int i = threadIdx.x; i < STAGE * WARPS * CHANNELS; i += 32 * WARPS) {
       const int cell = start + i / (WARPS * CHANNELS), channel = first_channel + i % (WARPS * CHANNELS);
       const bool there = cell < end && channel < co;

@@ -2,7 +2,7 @@
 //
 //   (the patch of dx at the cell's argmax of o) += gz[cell][o] * w[:, :, :, o], summed over channels o and cells
 //
-// dy, y, argmax are (n, co), row t for cell t of `cells` (windows.cuh). First the gradient of every cell's window is made by one warp, then
+// dy, y, argmax are (n, co), row t for cell t (windows.cuh). First the gradient of every cell's window is made by one warp, then
 // these are gathered: every sum has one owner.
 #include "windows.cuh"
 
@@ -67,7 +67,7 @@ window_gradients(const int* __restrict__ order, const float* __restrict__ gz, in
   }
 }
 
-// dx (N, h, width, CI) = the sum of the windows that hold each element, in row-major order of cells; all cells have a window here.
+// dx (N, h, width, CI) = the sum of the windows that hold each element, in row-major order of cells.
 extern "C" __global__ void gather_windows(const float* __restrict__ dwindow, int h, int width, int top, int left, int oh, int ow,
                                           float* __restrict__ dx, long long n) {
   const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
@@ -80,53 +80,4 @@ extern "C" __global__ void gather_windows(const float* __restrict__ dwindow, int
     for (int j = j0; j < ow && j * PW <= column; j++)
       sum += dwindow[((image * oh + i) * ow + j) * WINDOW + (row - i * PH) * ROW + (column - j * PW) * CI + c];
   dx[t] = sum;
-}
-
-// The number of cell (i, j) in the row-major list of n cells, or -1.
-__device__ __forceinline__ int find(const int* __restrict__ cells, int n, int i, int j) {
-  int low = 0, high = n;
-  while (low < high) {
-    const int middle = (low + high) / 2, row = cells[2 * middle];
-    if (row < i || (row == i && cells[2 * middle + 1] < j)) low = middle + 1;
-    else high = middle;
-  }
-  return low < n && cells[2 * low] == i && cells[2 * low + 1] == j ? low : -1;
-}
-
-// dx_at[p] (CI,) = the input gradient at position at[p] (count, 2), whose rows count on through the images as those of the cells do.
-extern "C" __global__ void gather_at(const float* __restrict__ dwindow, const int* __restrict__ cells, int cell_count,
-                                     const int* __restrict__ at, int h, int top, int left, int oh, int ow, float* __restrict__ dx_at,
-                                     long long n) {
-  const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (t >= n) return;
-  const int c = t % CI, p = t / CI, image = at[2 * p] / h, row = at[2 * p] % h + top, column = at[2 * p + 1] + left;
-  const int i0 = row < PH + KH - 1 ? 0 : (row - (PH + KH - 1)) / PH + 1, j0 = column < PW + KW - 1 ? 0 : (column - (PW + KW - 1)) / PW + 1;
-  float sum = 0;
-  for (int i = i0; i < oh && i * PH <= row; i++)
-    for (int j = j0; j < ow && j * PW <= column; j++) {
-      const int cell = find(cells, cell_count, image * oh + i, j);
-      if (cell >= 0) sum += dwindow[(long long)cell * WINDOW + (row - i * PH) * ROW + (column - j * PW) * CI + c];
-    }
-  dx_at[t] = sum;
-}
-
-// parts[part][r][s][c] (double) = the sum of dwindow over the pixels of row class r and column class s, for one part of the cells.
-// grid: parts, class pairs; a thread per input channel.
-extern "C" __global__ void sum_classes(const float* __restrict__ dwindow, const int* __restrict__ cells, int n, int h, int width, int top,
-                                       int left, int oh, const int* __restrict__ row_class, const int* __restrict__ column_class,
-                                       int columns, double* __restrict__ parts) {
-  const int r = blockIdx.y / columns, s = blockIdx.y % columns;
-  const int begin = (long long)n * blockIdx.x / gridDim.x, end = (long long)n * (blockIdx.x + 1) / gridDim.x;
-  for (int c = threadIdx.x; c < CI; c += blockDim.x) {
-    double sum = 0;
-    for (int t = begin; t < end; t++) {
-      const int row = cells[2 * t] % oh * PH - top, column = cells[2 * t + 1] * PW - left;
-      for (int a = max(0, -row); a < min(PH + KH - 1, h - row); a++) {
-        if (row_class[row + a] != r) continue;
-        for (int b = max(0, -column); b < min(PW + KW - 1, width - column); b++)
-          if (column_class[column + b] == s) sum += dwindow[(long long)t * WINDOW + a * ROW + b * CI + c];
-      }
-    }
-    parts[((long long)blockIdx.x * gridDim.y + blockIdx.y) * CI + c] = sum;
-  }
 }

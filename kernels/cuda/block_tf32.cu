@@ -5,15 +5,15 @@
 // blockIdx.x counts groups of 16 cells, and the WARPS of a block share their windows; warps count on through the output channels.
 //
 // Rounding: inputs are rounded to nearest; every sum runs over (chunk of 8 c_in, ky, kx) with 8 products at a time. Cells do not influence
-// each other, so a list of cells gives the bits of the whole, as in block.cu.
+// each other.
 #include "windows.cuh"
 enum { CELLS = 16, CHANNELS = 8, CHUNK = 8, COLUMNS = PW + KW - 1, STAGE = WINDOW_ROWS * COLUMNS * CELLS * CHUNK };
 
 __device__ __forceinline__ unsigned rounded(float f) { return __float_as_uint(f) + 0x1000u; }        // the hardware cuts the rest off
 
-// x, cells, y, argmax as in block.cu. w (CO / 8, chunks, KH * KW, 32 lanes, 2): each lane's two weights of an mma, zeros beyond CI and co.
+// x, y, argmax as in block.cu. w (CO / 8, chunks, KH * KW, 32 lanes, 2): each lane's two weights of an mma, zeros beyond CI and co.
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
-conv2d_block_tf32(const float* __restrict__ x, int h, int width, int top, int left, int oh, int ow, const int* __restrict__ cells, int n,
+conv2d_block_tf32(const float* __restrict__ x, int h, int width, int top, int left, int oh, int ow, int n,
                   const float* __restrict__ w, const float* __restrict__ b, int co, float alpha, float* __restrict__ y,
                   unsigned char* __restrict__ argmax) {
   DYNAMIC_SHARED(float, stage);                             // (window position, lane, 4): what each lane gives to an mma
@@ -21,7 +21,7 @@ conv2d_block_tf32(const float* __restrict__ x, int h, int width, int top, int le
   const int lane = threadIdx.x % 32, group = blockIdx.y * WARPS + threadIdx.x / 32, first = blockIdx.x * CELLS;
   const bool works = group * CHANNELS < co;
   for (int i = threadIdx.x; i < CELLS; i += 32 * WARPS) {
-    const int t = min(first + i, n - 1), row = cells ? cells[2 * t] : t / ow, column = cells ? cells[2 * t + 1] : t % ow;
+    const int t = min(first + i, n - 1), row = t / ow, column = t % ow;
     origin[3 * i] = row / oh, origin[3 * i + 1] = row % oh * PH - top, origin[3 * i + 2] = column * PW - left;
   }
   float sum[PH * PW][4] = {};

@@ -20,7 +20,7 @@ from . import activations, block, block_backward, lit
 from .lit_lists import most_per_group
 from .source import FOLDER, source
 
-#: The talk's network: (C_in, C_out, cells of a batch of 8 dense events, cells of one track), with 5
+#: The talk's network: (C_in, C_out, cells of a batch of 8 events, few cells), with 5
 #: x 5 kernels and pools.
 BLOCKS = (
     (1, 10, 8 * 720 * 720, 1142),
@@ -159,8 +159,8 @@ def programs(architecture: int) -> Iterator[tuple[str, dict[str, Any], dict[str,
     k, five = Target(architecture), (5, 5)
     for file in sorted(p.name for p in FOLDER.glob("*.cu")):
         if file == "block.cu":
-            for i, (ci, co, dense, few) in enumerate(BLOCKS):
-                for cells, what in ((dense, "dense, batch 8"), (few, "one track")):
+            for i, (ci, co, many, few) in enumerate(BLOCKS):
+                for cells, what in ((many, "batch 8"), (few, "few cells")):
                     constants = block.tile(k, five, five, ci, co, cells)
                     assert constants  # the talk's windows fit
                     shared = constants["CELLS"] * block.window_bytes(five, five, ci)

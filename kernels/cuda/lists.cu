@@ -12,18 +12,6 @@ extern "C" __global__ void mark_pixels(const float* __restrict__ x, int channels
   mask[i] = lit;
 }
 
-// Marks the cells whose window holds an active position: i PH <= row + top <= i PH + PH + KH - 2, columns likewise. Rows count on through
-// the images. Two threads may mark one cell: with the same mark.
-extern "C" __global__ void mark_cells(const int* __restrict__ active, int h, int oh, int ow, int ph, int pw, int kh, int kw, int top, int left,
-                                      unsigned char* __restrict__ mask, long long n) {
-  const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (t >= n) return;
-  const int image = active[2 * t] / h, row = active[2 * t] % h + top, column = active[2 * t + 1] + left;
-  const int i0 = row < ph + kh - 1 ? 0 : (row - (ph + kh - 1)) / ph + 1, j0 = column < pw + kw - 1 ? 0 : (column - (pw + kw - 1)) / pw + 1;
-  for (int i = i0; i < oh && i * ph <= row; i++)
-    for (int j = j0; j < ow && j * pw <= column; j++) mask[((long long)image * oh + i) * ow + j] = 1;
-}
-
 #include "common.cuh"
 
 // The sum of `value` over the threads before this one, and over all of them in `total`. For THREADS threads, all of which call it.

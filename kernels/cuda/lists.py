@@ -1,16 +1,14 @@
 """Lists of positions (n, 2) row, column, in row-major order, made and used on the device. With several
-images x (N, H, W, C), rows count on through them: see cells.py.
+images x (N, H, W, C), rows count on through them: row r of image e is e * H + r.
 """
 
 import numpy as np
 
-from ..shapes import conv_output, conv_padding, pool_output
-from ..types import Array, Kernels, Shape
-from ..workspace import Workspace
+from ..types import Array, Kernels
 from .checks import check_float32, check_shape, gradient_target, integers
 
 SEGMENT = 1024  # as in lists.cu
-PARTS = 256  # partial sums over cells of the class sums: short loops, because each step waits for memory
+PARTS = 256  # partial sums over positions of the class sums: short loops, because each step waits for memory
 
 
 def listed(kernels: Kernels, mask: Array, most: int | None = None) -> Array:
@@ -43,44 +41,6 @@ def lit_pixels(
     mask = kernels.empty((x.shape[0] * x.shape[1], x.shape[2]), np.uint8)
     kernels.each("lists.cu", "mark_pixels", mask.size, x, x.shape[3], float(background), mask)
     return listed(kernels, mask, most)
-
-
-def active_cells(
-    kernels: Kernels,
-    active: Array,
-    x_shape: Shape,
-    kernel: tuple[int, int],
-    pool: tuple[int, int],
-    padding: str = "same",
-    work: Workspace | None = None,
-) -> Array:
-    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
-    ``active`` positions.
-
-    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH -
-    top + PH + KH - 2, columns likewise.
-    """
-    (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
-    n, oh, ow, _ = pool_output(
-        conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool
-    )
-    active = integers(kernels, active)
-    mask = kernels.zeros((n * oh, ow), np.uint8)
-    kernels.each(
-        "lists.cu",
-        "mark_cells",
-        len(active),
-        active,
-        x_shape[1],
-        oh,
-        ow,
-        *pool,
-        *kernel,
-        top,
-        left,
-        mask,
-    )
-    return listed(kernels, mask)
 
 
 def take_pixels(kernels: Kernels, x: Array, at: Array) -> Array:

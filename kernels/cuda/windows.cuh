@@ -6,19 +6,15 @@
 #define WINDOW (WINDOW_ROWS * ROW)
 
 // Copies the windows of COUNT cells, from number `first` of n on, to windows[cell * WINDOW]: zeros outside the image and beyond n.
-// cells (n, 2): row, column; null: all cells in row-major order. Rows count on through the images of a batch: row % oh is that in an image.
+// Cells are numbered in row-major order, through the images of a batch.
 // LOAD floats go at once (a divisor of CI), LINE threads share a row. All threads of the block call this, and wait behind it.
 template <int COUNT>
 __device__ __forceinline__ void load_windows(const float* __restrict__ x, int h, int width, int top, int left, int oh, int ow,
-                                             const int* __restrict__ cells, int first, int n, Shared<float> windows) {
+                                             int first, int n, Shared<float> windows) {
   SHARED(int, origin, 3 * COUNT);
   for (int i = threadIdx.x; i < COUNT; i += blockDim.x) {
     const int t = first + i;
-    int row = 0, column = 0;
-    if (t < n) {
-      row = cells ? cells[2 * t] : t / ow;
-      column = cells ? cells[2 * t + 1] : t % ow;
-    }
+    const int row = t / ow, column = t % ow;
     origin[3 * i] = t < n ? row / oh : -1;
     origin[3 * i + 1] = row % oh * PH - top;
     origin[3 * i + 2] = column * PW - left;

@@ -14,15 +14,12 @@ def conv2d_block(
     pool: Pair,
     alpha: float = 1.0,
     padding: str = "same",
-    distinct: Array | None = None,
     work: Workspace | None = None,
 ) -> tuple[Array, Array]:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool) as one op; here literally the three.
 
     x (N, H, W, C_in) -> (y, argmax), both (N, OH // PH, OW // PW, C_out). Because ELU increases and
     b is constant in a window, maxpool(elu(z + b)) = elu(maxpool(z) + b): faster backends never
-    store z. alpha 0 makes it a ReLU block. ``distinct`` (cells, 2), a hint: the caller guarantees that
-    sums beyond the first distinct[t, 0] rows and distinct[t, 1] columns of cell t's pooling window
-    only repeat earlier ones, so that a backend may skip them (a maximum does not change).
+    store z. alpha 0 makes it a ReLU block.
     """
     return maxpool2d(elu(conv2d(x, w, b, 1, padding), alpha), pool)

@@ -1,12 +1,8 @@
-"""Lists of positions (n, 2) = row, column, in row-major order, of one image (1, H, W, C): pixels, or
-cells, which are pooled outputs.
-"""
+"""Lists of positions (n, 2) = row, column, in row-major order, of the pixels of one image (1, H, W, C)."""
 
 import numpy as np
 
-from ..shapes import conv_output, conv_padding, pool_output
-from ..types import Array, Shape
-from ..workspace import Workspace
+from ..types import Array
 
 
 def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Array | None:
@@ -15,36 +11,6 @@ def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Ar
     """
     lit = np.argwhere((x[0] != background).any(-1)).astype(np.int32)
     return None if most is not None and len(lit) > most else lit
-
-
-def active_cells(
-    active: Array,
-    x_shape: Shape,
-    kernel: tuple[int, int],
-    pool: tuple[int, int],
-    padding: str = "same",
-    work: Workspace | None = None,
-) -> Array:
-    """Return the cells, int32 (m, 2), in row-major order, whose input window holds one of the
-    ``active`` positions.
-
-    Cell (i, j) of a block with kernel (KH, KW) and pool (PH, PW) reads rows i PH - top to i PH -
-    top + PH + KH - 2, columns likewise.
-    """
-    (top, _), (left, _) = conv_padding(x_shape, (*kernel, 0, 0), (1, 1), padding)
-    _, oh, ow, _ = pool_output(
-        conv_output(x_shape, (*kernel, x_shape[3], 1), (1, 1), padding), pool, pool
-    )
-    i, j = np.arange(oh) * pool[0] - top, np.arange(ow) * pool[1] - left
-    mask = np.zeros((oh, ow), bool)
-    for row, column in active:
-        mask[
-            np.ix_(
-                (i <= row) & (row < i + pool[0] + kernel[0] - 1),
-                (j <= column) & (column < j + pool[1] + kernel[1] - 1),
-            )
-        ] = True
-    return np.argwhere(mask).astype(np.int32)
 
 
 def take_pixels(x: Array, at: Array) -> Array:

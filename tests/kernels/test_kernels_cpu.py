@@ -125,30 +125,6 @@ def test_first_of_equal_maxima_wins():
     assert not cpu.conv2d_block(x, random(3, 1, 1, 1, 16), random(4, 16), 3)[1].any()
 
 
-def test_positions_that_repeat_others_need_not_be_computed():
-    """Windows that see stripes: the first columns hold all different sums, and the same bits come
-    out.
-    """
-    rows, columns = random(0, 9, 1, 1), random(1, 1, 9, 20)
-    steady = np.repeat(columns[:, :1], 9, 1)
-    x = np.stack(
-        [
-            rows + columns,
-            np.repeat(rows[:1], 9, 0) + columns,
-            rows + steady,
-            np.repeat(rows[:1], 9, 0) + steady,
-        ]
-    )
-    w, b = random(2, 5, 5, 20, 48), random(3, 48)
-    want = cpu.conv2d_block(x, w, b, 5, 1.0, "valid")
-    got = cpu.conv2d_block(x, w, b, 5, 1.0, "valid", np.array([[5, 5], [1, 5], [5, 1], [1, 1]]))
-    assert all(np.array_equal(g, v) for g, v in zip(got, want))
-    fewer = cpu.conv2d_block(x, w, b, 5, 1.0, "valid", np.array([[2, 5], [1, 5], [5, 1], [1, 1]]))
-    assert not np.array_equal(fewer[0][0], want[0][0]) and np.array_equal(
-        fewer[0][1:], want[0][1:]
-    )  # they were not, indeed
-
-
 # -------------------------------------------------------------------------------------- determinism
 def test_lanes_of_cells_and_of_channels_agree(monkeypatch):
     x, w, b = random(0, 2, 33, 47, 3), random(1, 5, 5, 3, 10), random(2, 10)

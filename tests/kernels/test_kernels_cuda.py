@@ -1,5 +1,5 @@
-"""What the cuda backend promises beyond parity with the reference (test_ops.py): the fused block
-and its lists, tiles, tensor cores, errors; on the emulator in both orders of threads or, with
+"""What the cuda backend promises beyond parity with the reference (test_ops.py): the fused
+block, tiles, tensor cores, errors; on the emulator in both orders of threads or, with
 MINICNN_TEST_DEVICE=cuda (``make gpu-check``), on a GPU.
 """
 
@@ -83,7 +83,7 @@ def test_block_is_the_three_ops_and_its_gradients(case):
 )
 def test_tensor_cores(case):
     """TF32: the block of inputs and weights rounded to 10 bits of mantissa, to float32; so 3e-4 off
-    in norm; the same for listed cells.
+    in norm.
     """
     if not backends()[0].runtime.has_tf32:
         pytest.skip("this GPU has no TF32")
@@ -107,13 +107,6 @@ def test_tensor_cores(case):
         1e-5 < np.linalg.norm(y - exact[0]) / np.linalg.norm(exact[0])
         and (argmax == rounded[1]).mean() > 0.999
     )
-    rng = np.random.default_rng(0)
-    cells = np.argwhere(rng.random(y.shape[1:3]) < 0.4).astype(np.int32)
-    some = run(
-        lambda k, *a: k.in_tf32().conv2d_block_cells(*a, pool, 1.0, padding), x[:1], cells, w, b
-    )
-    for part, whole in zip(some, (y, argmax)):
-        assert np.array_equal(part, whole[0, cells[:, 0], cells[:, 1]])
 
 
 def test_gradients_are_added_and_dx_is_optional():
@@ -174,10 +167,6 @@ def test_windows_too_large_for_shared_memory():
     assert np.array_equal(results[0][0], results[1][0])
     for g, r in zip(*results):
         close(g, r)
-    with pytest.raises(ValueError, match="9 x 9 x 10 floats, does not fit into the shared memory"):
-        small.conv2d_block_cells(
-            *(small.asarray(a) for a in (x[:1], np.zeros((1, 2), np.int32), w, b)), pool
-        )
 
 
 def test_first_of_equal_maxima_wins():
