@@ -7,12 +7,11 @@ where the two cross.
 The talk's network on events from empty over simulated tracks, single isolated pixels and clusters
 (discs) at random places, to noise in every pixel: forward alone, and the training step at batch 1
 with weight packing and update, with zero_suppression="always", "never" and "auto". The time of
-every kernel, and of what follows it up to the next one, is counted for its block, so that each
-block has its own curve over its own fraction of lit cells. At the end the CROSSOVER for
-minicnn/engine/suppression/stage.py: the figure with which the measured events would cost least,
+each block is taken by itself, so that it has its own curve over its own fraction of lit cells. At the end the CROSSOVER for
+minicnn/engine/lit/rules.py: the figure with which the measured events would cost least,
 relative to the cheapest choice for each of them.
 
-Both networks are compared on every event first: the same scores, bit for bit.
+Both networks are compared on every event first: the same scores, up to rounding.
 """
 
 import math
@@ -26,7 +25,8 @@ from common import compared_scale, parser, record
 
 import minicnn as mc
 from minicnn.data import SparseImage
-from minicnn.engine.suppression import CROSSOVER
+from minicnn.engine.fused import FusedBlock
+from minicnn.engine.lit import CROSSOVER, LitMap
 from minicnn.files import cpu_model
 from minicnn.inspect.report.figures import save_figure
 
@@ -35,41 +35,31 @@ DENSE_FROM = 0.2  # more lit pixels than that come as a dense image, which is sm
 
 
 class Stopwatch:
-    """A backend whose kernels are timed: ``seconds[i]`` is the time of block i, up to the start of
-    the next kernel of another one.
+    """Times the fused blocks of a model: ``seconds[i]`` of block i, forward and backward, and
+    ``lit[i]``, the fraction of its cells that were lit in the last event.
     """
 
-    def __init__(self, kernels):
-        self._kernels, self._order, self.lit = kernels, {}, {}
+    def __init__(self, model):
+        blocks = [s for s in model.plan().stages if isinstance(s.layer, FusedBlock)]
+        self.lit = [1.0] * len(blocks)
         self.clear()
+        for i, stage in enumerate(blocks):
+            stage.forward = self._timed(i, stage.forward)
+            stage.backward = self._timed(i, stage.backward)
 
     def clear(self):
-        self.seconds, self._block, self._since = {}, None, time.perf_counter()
+        self.seconds = [0.0] * len(self.lit)
 
-    def __getattr__(self, name):
-        function = getattr(self._kernels, name)
-        if not callable(function):
-            return function
-
-        def timed(*arguments, **options):
-            if (
-                options.get("work") is not None
-            ):  # every block and layer has its own workspace; they are first met front to back
-                self._enter(self._order.setdefault(id(options["work"]), len(self._order)))
-            elif name == "sgd":
-                self._enter(None)
-            result = function(*arguments, **options)
-            if name == "active_cells":
-                self.lit[self._block] = len(result)
+    def _timed(self, block, function):
+        def timed(*arguments):
+            start = time.perf_counter()
+            result = function(*arguments)
+            self.seconds[block] += time.perf_counter() - start
+            if isinstance(result[0], LitMap):
+                self.lit[block] = result[0].lit_fraction
             return result
 
         return timed
-
-    def _enter(self, block):
-        now = time.perf_counter()
-        if self._block is not None:
-            self.seconds[self._block] = self.seconds.get(self._block, 0) + now - self._since
-        self._block, self._since = block, now
 
 
 # ------------------------------------------------------------------------------------------- events
@@ -147,7 +137,7 @@ def lit_fractions(levels):
 # ---------------------------------------------------------------------------------------- measuring
 def networks(size, threads):
     """Return {mode: model}, all with the same weights."""
-    models = {}
+    models, watches = {}, {}
     for mode in MODES:
         model = models[mode] = mc.models.microboone(
             size,
@@ -164,30 +154,25 @@ def networks(size, threads):
                 for name, w in model.get_weights().items()
             }
         )
-        watch = model.kernels = Stopwatch(model.kernels)
-        for stage in model.plan().stages:
-            for context in stage.contexts:
-                context.kernels = watch
-            if stage.takes_events:
-                stage.kernels = watch
-    return models
+        watches[mode] = Stopwatch(model)
+    return models, watches
 
 
-def measure(models, image, repeats):
+def measure(models, watches, image, repeats):
     """Return {mode: {"forward", "step": median seconds, "blocks": least seconds}} and the number of
-    lit cells of each block.
+    fraction of lit cells of each block.
     """
     out = {mode: {"forward": [], "step": [], "blocks": []} for mode in models}
     scores = {mode: model.predict([image]) for mode, model in models.items()}
     for mode in models:
-        if not np.array_equal(scores[mode], scores["never"]):
+        if not np.allclose(scores[mode], scores["never"], rtol=1e-4, atol=1e-6):
             raise SystemExit(
                 f"{mode} gives other scores than the dense network: {scores[mode]} and "
                 f"{scores['never']}"
             )
     for repeat in range(-1, repeats):  # the modes take turns: what else runs here meets all of them
         for mode, model in models.items():
-            watch = model.kernels
+            watch = watches[mode]
             start = time.perf_counter()
             model.predict([image])
             forward = time.perf_counter() - start
@@ -199,7 +184,7 @@ def measure(models, image, repeats):
                 for key, value in (
                     ("forward", forward),
                     ("step", step),
-                    ("blocks", dict(watch.seconds)),
+                    ("blocks", list(watch.seconds)),
                 ):
                     out[mode][key].append(value)
     for row in out.values():
@@ -209,8 +194,8 @@ def measure(models, image, repeats):
         )
         # Other work on the machine only adds: the least is nearest to the kernel's own time, and
         # from it follows what to commit.
-        row["blocks"] = [min(b[i] for b in row["blocks"]) for i in sorted(row["blocks"][0])]
-    return out, [n for _, n in sorted(models["always"].kernels.lit.items())]
+        row["blocks"] = [min(times) for times in zip(*row["blocks"])]
+    return out, list(watches["always"].lit)
 
 
 def cost(crossover, row):
@@ -307,7 +292,7 @@ def main(argv=None):
     )
     args = p.parse_args(argv)
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
-    models, rows = networks(args.size, args.threads), []
+    (models, watches), rows = networks(args.size, args.threads), []
     shapes = [
         node.shape
         for node in models["never"].graph.nodes
@@ -333,11 +318,11 @@ def main(argv=None):
         lit = (
             np.count_nonzero(image) if isinstance(image, np.ndarray) else image.nnz
         ) / args.size**2
-        times, cells = measure(models, image, args.repeats)
+        times, cells = measure(models, watches, image, args.repeats)
         row = {
             "kind": kind,
             "lit": lit,
-            "cells": [n / (s[0] * s[1]) for n, s in zip(cells, shapes)],
+            "cells": cells,
             **times,
         }
         rows.append(row)

@@ -1,1 +1,1 @@
-"""How a network runs: buffers, the plan, zero suppression."""
+"""How a network runs: buffers, the plan, maps at rest and lit."""

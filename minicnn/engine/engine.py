@@ -20,7 +20,7 @@ from ..nn.losses import Loss
 from ..train.optim import SGD
 from .buffers import Buffers, Group
 from .device import in_precision, resolve_device
-from .ingest import PIECE_PIXELS, DenseInput, LitInput, LitPixels, background_of, check_event
+from .ingest import PIECE_PIXELS, DenseInput, LitInput, LitPixels, check_event
 from .input_map import InputMap
 from .lit import LitGradient, LitMap
 from .options import Options
@@ -88,7 +88,7 @@ class Engine:
         return tuple(map(str, names))
 
     def _make_plan(self, backend: tuple[Any, str], mode: str, fuse: bool) -> Plan:
-        return Plan(self.graph, self.buffers, backend).build(mode, fuse, self.input_map)
+        return Plan(self.graph, self.buffers, backend).build(mode, fuse)
 
     def dense_plan(self, fuse: bool = True) -> Plan:
         """Return a plan of the same model without zero suppression, unfused if asked for; it is
@@ -160,22 +160,15 @@ class Engine:
         if plan.lit:
             yield from self._lit_pieces(batches, count, plan)
             return
-        size, start = plan.microbatch or max(count, 1), 0
-        suppressed = [i for i in range(len(batches)) if i in plan.event_inputs]
-        while start < count:
-            stop = min(start + size, count)
-            for i in suppressed:  # a piece has one background, under which everything rests
-                first = background_of(batches[i][start])
-                same = (background_of(batches[i][j]) == first for j in range(start + 1, stop))
-                stop = next((start + 1 + j for j, equal in enumerate(same) if not equal), stop)
-            part = slice(start, stop)
+        size = plan.microbatch or max(count, 1)
+        for start in range(0, count, size):
+            part = slice(start, min(start + size, count))
             events, values = [batch[part] for batch in batches], []
-            with trace.span("transfer"), self._enough_memory(plan, stop - start):
-                for i, (node, piece) in enumerate(zip(self.graph.inputs, events)):
+            with trace.span("transfer"), self._enough_memory(plan, part.stop - start):
+                for node, piece, dense in zip(self.graph.inputs, events, self._dense_inputs):
                     for number, event in enumerate(piece, start):
                         check_event(event, number, node.shape)
-                    values.append(piece if i in suppressed else self._dense_inputs[i](piece))
-            start = stop
+                    values.append(dense(piece))
             yield part, events, values
 
     def _lit_pieces(
@@ -251,8 +244,7 @@ class Engine:
         nodes: list[Any] = [*values, *[None] * (len(self.graph.nodes) - len(values))]
         with self._enough_memory(plan, run.events):
             for stage in plan.stages:
-                for context in stage.contexts:
-                    context.training, context.rng = rng is not None, rng
+                stage.context.training, stage.context.rng = rng is not None, rng
                 with trace.span("forward", stage.name):
                     inputs = [nodes[source] for source in stage.sources]
                     nodes[stage.output], saved = stage.forward(*inputs)
@@ -294,8 +286,7 @@ class Engine:
                 dy = gradients.pop(stage.output, None)
                 if dy is not None and wanted[stage.output]:
                     ask = any(wanted[source] for source in stage.sources)
-                    for context in stage.contexts:
-                        context.need_input_gradient = ask
+                    stage.context.need_input_gradient = ask
                     with trace.span("backward", stage.name):
                         dxs = stage.backward(dy, saved)
                     for source, dx in zip(stage.sources, dxs):
@@ -324,8 +315,6 @@ class Engine:
         """Begin a step: set ``gradients`` and its tail to 0."""
         self.gradients[...] = 0
         self._figures[...] = 0
-        for stage in self._plan.stages:
-            stage.begin()
 
     def accumulate(
         self,
@@ -340,7 +329,7 @@ class Engine:
         returns the predictions of each output.
 
         ``clear_gradients`` comes before, once per step. more: the step continues with another
-        batch; pending class sums are then left for the last one. progress(start) reports that
+        batch. progress(start) reports that
         gradients[start:P] are final. It is called with P (nothing final) after every piece but the
         last, with falling offsets during the last backward pass, and with 0 at the end.
         """
@@ -367,10 +356,6 @@ class Engine:
             if progress and not last:
                 progress(self.parameters.size)
         if not more:
-            for stage in self._plan.stages[::-1]:
-                if stage.takes_events:
-                    with trace.span("backward", "resting tables"):
-                        stage.finish(last_pass.block_done(stage) if progress else None)
             self._write_tail()
             if progress:
                 progress(0)

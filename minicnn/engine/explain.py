@@ -33,8 +33,7 @@ def activations(model: Model, x: Any, names: str | Sequence[str]) -> dict[str, n
     for _, _, values in model.pieces(x, plan):
         nodes: list[Any] = [*values, *[None] * (len(graph.nodes) - len(values))]
         for stage in plan.stages:
-            for context in stage.contexts:
-                context.training, context.rng = False, None
+            stage.context.training, stage.context.rng = False, None
             nodes[stage.output], _ = stage.forward(*(nodes[source] for source in stage.sources))
             for name in wanted:
                 if numbers[name] == stage.output:
@@ -70,8 +69,7 @@ def lit_maps(model: Model, image: Any) -> dict[str, LitMap]:
     nodes: dict[int, Any] = {0: first}
     found = {model.graph.node_name(model.graph.nodes[0]): first}
     for stage in model.plan().stages:
-        for context in stage.contexts:
-            context.training, context.rng = False, None
+        stage.context.training, stage.context.rng = False, None
         nodes[stage.output], _ = stage.forward(*(nodes[source] for source in stage.sources))
         if isinstance(nodes[stage.output], LitMap):
             found[stage.name] = nodes[stage.output]

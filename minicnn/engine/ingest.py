@@ -23,13 +23,6 @@ PIECE_PIXELS = 400_000
 Event = SparseImage | np.ndarray
 
 
-def background_of(event: Event) -> float:
-    """Return the value of the pixels that an event does not list; 0 for an array, which
-    lists all.
-    """
-    return 0.0 if isinstance(event, np.ndarray) else event.background
-
-
 def gather_lit_pixels(
     kernels: Any, events: Sequence[SparseImage], input_map: InputMap
 ) -> tuple[Array, Array]:

@@ -23,10 +23,10 @@ class Options:
     Loss, or one for each output. class_names: of a classifier's outputs. fuse: run
     Conv2D-ELU-MaxPooling2D as one kernel where possible. dtype: "float32", or "float64" on the
     reference for checks. input_scale, input_knee: pixels are multiplied by the scale as they enter
-    and compressed above the knee, see InputMap. zero_suppression: "auto" runs the blocks at an
-    input at a cost that follows the lit pixels where few are lit, "always" everywhere, "never"
-    nowhere; the numbers are the same. precision: "tf32" runs the blocks' forward pass on a GPU's
-    tensor cores, see docs/gpu.md. All but device and optimizer belong to the model's file.
+    and compressed above the knee, see InputMap. zero_suppression: "auto" computes only what an
+    event changes where few pixels are lit (docs/lit.md), "always" everywhere, "never" nowhere; the
+    numbers are the same to rounding. precision: "tf32" runs the forward pass of dense blocks on a
+    GPU's tensor cores, see docs/gpu.md. All but device and optimizer belong to the model's file.
     """
 
     device: str = "auto"

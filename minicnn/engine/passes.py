@@ -136,30 +136,18 @@ class Targets:
 
 
 class GradientProgress:
-    """Tells, as a backward pass goes on, from where on the flat gradients are final.
-
-    A parameter is final when no stage that is still to come adds to it. Zero-suppressed blocks add
-    the last of theirs in ``finish``, block by block.
+    """Tells, as a backward pass goes on, from where on the flat gradients are final: no stage that
+    is still to come adds to a parameter there.
     """
 
     def __init__(self, plan: Plan, progress: Callable[[int], None] | None) -> None:
         self.progress = progress
-        self.stop_of: dict[tuple[Stage, int], int] = {}
+        self.stop_of: dict[Stage, int] = {}
         if progress:
-            for stage in plan.stages:
-                for i, context in enumerate(stage.contexts):
-                    self.stop_of[stage, i] = plan.stop_offset(context)
-
-    def _done(self, stage: Stage, number: int) -> None:
-        assert self.progress is not None
-        self.stop_of.pop((stage, number), None)
-        self.progress(max(self.stop_of.values(), default=0))
+            self.stop_of = {stage: plan.stop_offset(stage.context) for stage in plan.stages}
 
     def stage_done(self, stage: Stage) -> None:
         """Count a stage whose backward pass is over."""
-        if not stage.takes_events:
-            self._done(stage, 0)
-
-    def block_done(self, stage: Stage) -> Callable[[int], None]:
-        """Return the function that counts the blocks of a zero-suppressed stage."""
-        return lambda number: self._done(stage, number)
+        assert self.progress is not None
+        self.stop_of.pop(stage, None)
+        self.progress(max(self.stop_of.values(), default=0))

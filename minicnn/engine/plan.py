@@ -19,12 +19,13 @@ from .buffers import Buffers
 from .device import resolve_device
 from .fused import FusedBlock
 from .ingest import PIXEL_CROSSOVER
-from .input_map import InputMap
-from .lit import rule_for
-from .stages import LayerStage, Stage
-from .suppression import CROSSOVER, MODES, ZeroSuppressed
+from .lit import CROSSOVER, rule_for
+from .stages import Stage
 
 __all__ = ["Plan", "Row", "resolve_device"]
+
+#: Of zero_suppression: see engine.options.Options.
+MODES = ("auto", "always", "never")
 
 
 @dataclass
@@ -37,17 +38,16 @@ class Row:
     backward: float
     bytes: int
     note: str
-    stage: Stage | None = None
+    stage: Stage
 
     def text(self) -> str:
         """Return the note, and what the stage has seen of LitMaps."""
-        seen = self.stage.lit_so_far() if isinstance(self.stage, LayerStage) else ""
-        return f"{self.note}{seen}"
+        return f"{self.note}{self.stage.lit_so_far()}"
 
 
 class Plan:
-    """The ``stages`` of a graph on one backend, in the order in which they run: layers, fused
-    blocks, zero-suppressed blocks.
+    """The ``stages`` of a graph on one backend, in the order in which they run: layers and fused
+    blocks.
 
     mode: zero_suppression, "auto", "always" or "never". fuse: Conv2D-ELU-MaxPooling2D as one
     kernel.
@@ -58,49 +58,36 @@ class Plan:
         self.kernels, self.device = backend
         self.stages: list[Stage] = []
         self.rows: list[Row] = []
-        self.suppressed: list[ZeroSuppressed] = []
         self._stop_of: dict[int, int] = {}
         self._with_parameters = {entry.layer for entry in buffers.entries}
         self._numbers = {node: i for i, node in enumerate(graph.nodes)}
         #: Nodes whose value is a LitMap, for events that enter as one.
         self._maps: set[int] = set()
 
-    def build(self, mode: str, fuse: bool, input_map: InputMap) -> Plan:
+    def build(self, mode: str, fuse: bool) -> Plan:
         """Make the stages; returns the plan. Raises ValueError for an unknown mode."""
         if mode not in MODES:
             raise ValueError(f"zero_suppression must be one of {', '.join(MODES)}, got {mode!r}")
         graph = self.graph
         self.whole_batch = any(layer.needs_whole_batch for layer in graph.layers)
-        #: Whether feature maps may be LitMaps; a backend without kernels for them has the chains of
-        #: blocks at an input instead.
-        self.lit = mode != "never" and hasattr(self.kernels, "lit_block")
+        #: Whether feature maps may be LitMaps.
+        self.lit = mode != "never"
         self.most_lit = 1.0 if mode == "always" else PIXEL_CROSSOVER
         if self.lit:
             self._maps = {self._numbers[node] for node in graph.inputs}
-        chains = mode != "never" and not self.lit
-        if self.whole_batch and not hasattr(self.kernels, "suppressed"):
-            chains = False
         done: set[Node] = set()
         for node in graph.nodes:
             if node in done or not node.inputs:
                 continue
             block, note = self._block(node)
             if block and fuse:
-                chain = self._chain(node) if chains and not node.inputs[0].inputs else []
-                if chain:
-                    done.update(member for members in chain for member in members)
-                    self._suppress(chain, input_map, mode)
-                else:
-                    done.update(block)
-                    self._add(block, self._fused(block), "fused")
+                done.update(block)
+                self._add(block, self._fused(block), "fused")
             else:
                 done.add(node)
                 context = self._context(node.layer)
                 self._add([node], self._stage(graph.node_name(node), node.layer, context), note)
         self._find_last_uses()
-        self.event_inputs = {
-            number for stage in self.stages if stage.takes_events for number in stage.sources
-        }
         return self
 
     # ----------------------------------------------------------------------------------- the stages
@@ -112,14 +99,17 @@ class Plan:
         self._stop_of[id(context)] = piece.stop if piece.stop > piece.start else 0
         return context
 
-    def _fused(self, block: list[Node]) -> LayerStage:
+    def _fused(self, block: list[Node]) -> Stage:
         layers: list[Any] = [node.layer for node in block]
         name = self.graph.node_name(block[0])
         fused = FusedBlock(layers[0], layers[1], layers[2], name)
         return self._stage(name, fused, self._context(block[0].layer))
 
-    def _stage(self, name: str, layer: Layer | FusedBlock, context: Context) -> LayerStage:
-        return LayerStage(name, layer, context, rule_for(layer, context) if self.lit else None)
+    def _stage(self, name: str, layer: Layer | FusedBlock, context: Context) -> Stage:
+        rule = rule_for(layer, context) if self.lit else None
+        if rule and self.most_lit < 1:
+            rule.dense_above = CROSSOVER
+        return Stage(name, layer, context, rule)
 
     def _add(self, nodes: list[Node], stage: Stage, note: str) -> None:
         numbers = self._numbers
@@ -134,7 +124,6 @@ class Plan:
         lit = [source in self._maps for source in stage.sources]
         if not any(lit):
             return ""
-        assert isinstance(stage, LayerStage)
         kind = type(stage.layer).__name__
         if stage.rule is None:
             return f"an array from here on: no rule for {kind}"
@@ -164,39 +153,6 @@ class Plan:
         fits, reason = FusedBlock.matches([n.layer for n in nodes])
         return (nodes, "") if fits else ([], f"not fused: {reason}" if reason else "")
 
-    def _chain(self, node: Node) -> list[list[Node]]:
-        """Return the fused blocks that follow each other from an input on, each used once."""
-        chain: list[list[Node]] = []
-        number = self._numbers[node.inputs[0]]
-        if self.graph.consumers[number] != 1:
-            return []
-        current: Node | None = node
-        while current is not None:
-            block, _ = self._block(current)
-            if not block:
-                break
-            chain.append(block)
-            current = self._next(block[-1])
-        return chain
-
-    def _suppress(self, chain: list[list[Node]], input_map: InputMap, mode: str) -> None:
-        blocks, contexts, shapes = [], [], [chain[0][0].inputs[0].shape]
-        for members in chain:
-            layers: list[Any] = [member.layer for member in members]
-            blocks.append(
-                FusedBlock(layers[0], layers[1], layers[2], self.graph.node_name(members[0]))
-            )
-            contexts.append(self._context(members[0].layer))
-            shapes.append(members[-1].shape)
-        stage = ZeroSuppressed(blocks, contexts, shapes, input_map, mode)
-        stage.sources = [self._numbers[chain[0][0].inputs[0]]]
-        stage.output = self._numbers[chain[-1][-1]]
-        self.stages.append(stage)
-        self.suppressed.append(stage)
-        where = f" (dense above {CROSSOVER:.0%} lit)" if mode == "auto" else ""
-        for members in chain:
-            self._row(members, "fused, zero-suppressed" + where)
-
     def _find_last_uses(self) -> None:
         last: dict[int, Stage] = {}
         for stage in self.stages:
@@ -207,12 +163,10 @@ class Plan:
 
     # -------------------------------------------------------------------------------- batch, memory
     def fused_blocks(self) -> list[tuple[FusedBlock, Shape]]:
-        """Return the fused blocks, zero-suppressed or not, each with the shape of its input."""
+        """Return the fused blocks, each with the shape of its input."""
         found: list[tuple[FusedBlock, Shape]] = []
         for stage in self.stages:
-            if isinstance(stage, ZeroSuppressed):
-                found += zip(stage.blocks, stage.shapes)
-            elif isinstance(stage, LayerStage) and isinstance(stage.layer, FusedBlock):
+            if isinstance(stage.layer, FusedBlock):
                 found.append((stage.layer, self.graph.nodes[stage.sources[0]].shape))
         return found
 
@@ -234,14 +188,10 @@ class Plan:
 
     @property
     def microbatch(self) -> int | None:
-        """Events that run at once, as the backend likes (None: the whole batch); with zero
-        suppression 1, on a GPU some; all where a layer needs the statistics of the batch.
+        """Dense events that run at once, as the backend likes (None: the whole batch); all where a
+        layer needs the statistics of the batch.
         """
-        if self.whole_batch:
-            return None
-        if self.suppressed:
-            return getattr(self.kernels, "suppressed", 1)
-        return self.kernels.microbatch
+        return None if self.whole_batch else self.kernels.microbatch
 
     def device_bytes(self, events: int) -> int:
         """Return about how many bytes of memory ``events`` dense events take at a time: images,
@@ -272,7 +222,7 @@ class Plan:
         )
 
     # ------------------------------------------------------------------------------------ the table
-    def _row(self, nodes: list[Node], note: str, stage: Stage | None = None) -> None:
+    def _row(self, nodes: list[Node], note: str, stage: Stage) -> None:
         """Add a line to the table. Of a block only maxima have a gradient, so that each of its
         gradients costs 1 / pool^2 of its forward pass.
         """
@@ -320,15 +270,12 @@ class Plan:
             f"{'one event, dense':<{width}}{'':>18}{total[0] / 1e9:>11.3f}{total[1] / 1e9:>11.3f}"
             f"{total[2] / 1e6:>10.2f}"
         )
-        for stage in self.suppressed:
-            if stage.events:
-                lines.append(f"cells computed per event so far: {stage.occupancy()}")
         if self.lit:
             lines.append(
                 "lit: only what an event changes is computed, with the numbers of the dense network "
                 f"(more than {self.most_lit:.0%} of the pixels lit: dense); % of the positions so far"
             )
-        if self.whole_batch and not self.suppressed:
+        if self.whole_batch:
             lines.append(
                 "a layer takes the statistics of the batch: its events run together"
                 + (", dense" if not self.lit else "")

@@ -2,16 +2,13 @@
 
 What a model asks of a stage in one step of training:
 
-    begin()                           once
     forward(*xs) -> (y, saved)        for every piece of the batch
     backward(dy, saved) -> dxs        for every piece, last stage first
-    finish(done)                      once, behind the last piece
     weights_changed()                 after every update
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,43 +16,6 @@ from ..kernels.types import Array
 from ..nn.layers import Context, Layer
 from .fused import FusedBlock
 from .lit import LitMap, Rule
-
-
-class Stage:
-    """One step of a plan. contexts: of its layers. sources, output: numbers of the graph's
-    nodes.
-    """
-
-    #: Whether forward takes the events of a model's input themselves, instead of a device array.
-    takes_events = False
-
-    def __init__(self, name: str, contexts: Sequence[Context]) -> None:
-        self.name, self.contexts = name, list(contexts)
-        self.sources: list[int] = []
-        self.output = 0
-        #: Nodes whose value nobody needs behind this stage.
-        self.last_use_of: list[int] = []
-
-    def begin(self) -> None:
-        """Start a step: forget what is left of one that an error cut short."""
-
-    def forward(self, *xs: Any) -> tuple[Array, Any]:
-        """Return (y, saved); y may be a buffer, valid until the next call."""
-        raise NotImplementedError
-
-    def backward(self, dy: Array, saved: Any) -> tuple[Array | None, ...]:
-        """Return a gradient for each input and add those of the parameters."""
-        raise NotImplementedError
-
-    def finish(self, done: Callable[[int], None] | None = None) -> None:
-        """Add gradients that were kept as sums; ``done(i)`` tells that those of block i are
-        there.
-        """
-
-    def weights_changed(self) -> None:
-        """Forget what was derived from the weights."""
-        for context in self.contexts:
-            context.workspace.expire()
 
 
 @dataclass
@@ -73,21 +33,27 @@ class _MadeDense:
     inputs: tuple[Any, ...]
 
 
-class LayerStage(Stage):
-    """A layer, or a FusedBlock, by itself. On LitMaps its ``rule`` computes; without one, or where
-    the rule finds that too much is lit, the maps become arrays here.
+class Stage:
+    """A layer, or a FusedBlock, in one place of a model. On LitMaps its ``rule`` computes; without
+    one, or where the rule finds that too much is lit, the maps become arrays here.
+
+    sources, output: numbers of the graph's nodes.
     """
 
     def __init__(
         self, name: str, layer: Layer | FusedBlock, context: Context, rule: Rule | None = None
     ) -> None:
-        super().__init__(name, [context])
-        self.layer, self.context, self.rule = layer, context, rule
+        self.name, self.layer, self.context, self.rule = name, layer, context, rule
+        self.sources: list[int] = []
+        self.output = 0
+        #: Nodes whose value nobody needs behind this stage.
+        self.last_use_of: list[int] = []
         #: How many events came as LitMaps so far, how many of them the rule left to the layer, and
         #: the lit fractions of what it gave for the others, summed up.
         self.events, self.dense_events, self.lit_sum = 0, 0, 0.0
 
     def forward(self, *xs: Any) -> tuple[Any, Any]:
+        """Return (y, saved) for arrays or LitMaps; y may be a buffer, valid until the next call."""
         lit = [isinstance(x, LitMap) for x in xs]
         if not any(lit):
             return self.layer.forward(self.context, *xs)
@@ -118,6 +84,7 @@ class LayerStage(Stage):
         return text
 
     def backward(self, dy: Any, saved: Any) -> tuple[Any, ...]:
+        """Return a gradient for each input and add those of the parameters."""
         if isinstance(saved, _OnMaps):
             assert self.rule is not None
             return self.rule.backward(dy, saved.saved)
@@ -132,3 +99,7 @@ class LayerStage(Stage):
     def _layer_backward(self, dy: Array, saved: Any) -> tuple[Array | None, ...]:
         dx = self.layer.backward(self.context, dy, saved)
         return dx if isinstance(dx, tuple) else (dx,)
+
+    def weights_changed(self) -> None:
+        """Forget what was derived from the weights."""
+        self.context.workspace.expire()

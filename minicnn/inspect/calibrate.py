@@ -2,6 +2,8 @@
 real training to compare with.
 """
 
+from __future__ import annotations
+
 import platform
 import statistics
 import time
@@ -107,7 +109,7 @@ def _computing(
     _one_pass(comm, model, images, labels, steps[:1])  # compiles
     done = [_one_pass(comm, model, images, labels, steps) for _ in range(passes)]
     walls = np.array([[step.wall for step in of_pass] for of_pass in done])
-    events = np.array([[t for step in of_pass for t in step.events] for of_pass in done])
+    events = [_of_events(of_pass, images, batch) for of_pass in done]
     all_steps = [step for of_pass in done for step in of_pass]
     mine = {
         "fixed": statistics.median(step.wall - sum(step.events) for step in all_steps),
@@ -120,8 +122,25 @@ def _computing(
     return means | {"events": np.median(events, 0).tolist()}
 
 
+def _of_events(steps: list[_TimedStep], images: list[Any], batch: int) -> np.ndarray:
+    """Return the seconds of each event. Where the events of a step ran together, an event is taken
+    to cost a + b times its lit pixels, with a, b >= 0 fitted to the times of the steps.
+    """
+    if all(len(step.events) == batch for step in steps):
+        return np.array([t for step in steps for t in step.events])
+    lit = np.array([getattr(image, "nnz", 0) for image in images], np.float64)
+    seconds = np.array([sum(step.events) for step in steps])
+    pixels = lit.reshape(len(steps), batch).sum(1)
+    spread = pixels - pixels.mean()
+    slope = float(spread @ seconds / max(spread @ spread, 1.0))
+    slope = min(max(slope, 0.0), seconds.sum() / max(pixels.sum(), 1.0))
+    return (seconds.mean() - slope * pixels.mean()) / batch + slope * lit
+
+
 class _TimedStep(NamedTuple):
-    """Seconds of a step: of each event, of the last backward pass, of all of it."""
+    """Seconds of a step: of each piece of its events, which is often a single one, of the last
+    backward pass, of all of it.
+    """
 
     events: list[float]
     last_backward: float
@@ -145,12 +164,12 @@ def _one_pass(
 
 
 def event_seconds(pieces: list[Any]) -> tuple[list[float], float]:
-    """Return ([seconds of each event], seconds of the last backward pass and what follows it) from
-    the pieces of one step's main thread.
+    """Return ([seconds of each event, or of those that run together], seconds of the last backward
+    pass and what follows it) from the pieces of one step's main thread.
 
-    An event begins where its pixels enter ("transfer", directly within the step) and ends with its
+    Events begin where their pixels enter ("transfer", directly within the step) and end with their
     backward pass. Packing and resting tables are due once per update, whichever event comes first:
-    they do not count as part of that event.
+    they do not count as part of it.
     """
     step = next(piece for piece in pieces if piece[0][0] == "step")
     _, _, _, _, step_end = step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...inspect import trace
 from ...kernels import shapes
 from ...kernels.lit import LitBlock, LitGeometry, seen_by_transposed
 from ...kernels.types import Array
@@ -41,9 +42,10 @@ class ConvolutionRule(Rule):
         values, sums, _, _ = kernels.lit_block_backward(
             dy.values, lit, block, into, need, work=context.workspace.part("lit")
         )
-        rest, _, _ = kernels.lit_rest_backward(
-            dy.rest, sums, resting, block, into, need, work=context.workspace.part("rest")
-        )
+        with trace.span("backward", "resting tables"):
+            rest, _, _ = kernels.lit_rest_backward(
+                dy.rest, sums, resting, block, into, need, work=context.workspace.part("rest")
+            )
         if not need:
             return (None,)
         return (LitGradient(values, rest - x.grid.sums_at(values, x.at)),)

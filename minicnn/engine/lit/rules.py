@@ -21,6 +21,9 @@ from ...kernels.types import Array
 from ...nn.layers import Context
 from .map import Grid, LitGradient, LitMap
 
+#: The fraction of lit outputs above which a convolution gives its maps to the dense kernels.
+#: benchmarks/active.py prints what each choice costs.
+CROSSOVER = 0.95
 #: Rules by the class of their layer.
 RULES: dict[type, type[Rule]] = {}
 
