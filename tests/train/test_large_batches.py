@@ -48,7 +48,7 @@ def test_accumulated_batches_are_one_batch(options):
         assert tail["events"] == 7
     same = (
         np.array_equal
-        if whole.plan().microbatch == 1
+        if whole.plan().microbatch == 1 and not whole.plan().lit
         else lambda a, b: np.allclose(a, b, rtol=1e-5, atol=1e-7)
     )
     assert same(whole.parameters, parts.parameters) and o.steps == p.steps == 3
@@ -59,11 +59,8 @@ def test_fit_accumulates():
     a, b = small_model("cpu"), small_model("cpu")
     ha = a.fit((x, y), epochs=2, batch_size=6, optimizer=mc.SGD(0.05))
     hb = b.fit((x, y), epochs=2, batch_size=2, accumulate=3, optimizer=mc.SGD(0.05))
-    assert (
-        np.array_equal(a.parameters, b.parameters)
-        and ha["loss"] == hb["loss"]
-        and a.updates == b.updates == 8
-    )
+    assert np.allclose(a.parameters, b.parameters, rtol=1e-5, atol=1e-7)
+    assert ha["loss"] == pytest.approx(hb["loss"], rel=1e-5) and a.updates == b.updates == 8
     with pytest.raises(
         ValueError, match=r"batch size 8, 3 of them per step, is larger than the 22 events"
     ):

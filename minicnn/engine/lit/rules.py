@@ -21,9 +21,10 @@ from ...kernels.types import Array
 from ...nn.layers import Context
 from .map import Grid, LitGradient, LitMap
 
-#: The fraction of lit outputs above which a convolution gives its maps to the dense kernels.
-#: benchmarks/active.py prints what each choice costs.
-CROSSOVER = 0.95
+#: The fraction of lit outputs above which a convolution gives its maps to the dense kernels: never,
+#: since even where every output is lit fewer inputs are. benchmarks/active.py prints what each
+#: choice costs.
+CROSSOVER = 1.0
 #: Rules by the class of their layer.
 RULES: dict[type, type[Rule]] = {}
 
