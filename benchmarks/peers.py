@@ -1,18 +1,24 @@
-"""One training step of the talk's network in minicnn, Keras/TensorFlow and PyTorch: the same
-events, the same weights, one run.
+"""One training step of the talk's network in minicnn, Keras/TensorFlow and PyTorch, and of the
+submanifold network of the same layers in spconv: the same events, the same weights, one run.
 
-    pip install minicnn[peers]       # keras, tensorflow-cpu and torch
-    python benchmarks/peers.py [--batch-size 1 8] [--events FILE] [--real FILE] [--noise]
-                               [--engines NAME ...] [--repeats 5] [--threads 2] [--size 3600]
-                               [--json FILE] [--plot PNG]
+    pip install minicnn[peers]       # keras, tensorflow-cpu, torch and spconv
+    python benchmarks/peers.py [--batch-size 1 8] [--events FILE] [--talk] [--real FILE] [--noise]
+                               [--planes] [--bf16] [--engines NAME ...] [--repeats 5]
+                               [--threads 2] [--size 3600] [--json FILE] [--plot PNG]
+    python benchmarks/peers.py --layers [--batch-size 1 8] [--json FILE]
 
 torch's CPU wheel: pip install torch --index-url https://download.pytorch.org/whl/cpu
 
 A step is forward, backward and the update (SGD, momentum 0.9), with the packing of weights; all in
 float32. Peers get their batch as a dense, scaled array that is ready before the clock starts;
 minicnn gets sparse events, as its store gives them, and what it does with them is inside the time.
+spconv gets its lit pixels as tensors, ready before the clock starts; its lists of pairs are inside.
 Of events with noise in every pixel minicnn gets dense images. "pool first" is the same network with
 the pooling before the ELU, which increases: the same numbers with 1/25 of the ELUs.
+
+Two kinds of rows have a mark, and are never the "fastest fp32 peer". spconv computes another
+function (peers_spconv.py says which, and how it was set up). --bf16 adds PyTorch under autocast and
+Keras with mixed_bfloat16, which round otherwise, where the CPU multiplies bf16 numbers.
 
 First loss, gradients of all weights and the change of all weights by two steps are compared on two
 simulated events. Then each engine gets a process of its own, one set per batch size, with the same
@@ -21,28 +27,32 @@ machine's speed meets all. A turn is one pass over all events, cut off after a s
 step; its time per event is one sample. Peak memory is that of an engine's process up to the end of
 its turns on the set of events. Larger batches than the smallest are measured with peers that are
 within SLOWER of the fastest, and on the first set of events: what a peer needs does not depend on
-what is lit. What is left out, or not installed, is named.
+what is lit (what spconv needs does). What is left out, or not installed, is named.
 
-Sets of events: simulated single particles (or those of --events); --real: a real event with its
-cosmics, and its mirror images; --noise: Gaussian noise in every pixel, where no engine can save
-anything.
+Sets of events: simulated single particles (or those of --events); --talk: one particle of the
+talk's kind, along the beam with 1.5 GeV/c; --real: a real event with its cosmics, and its mirror
+images; --noise: Gaussian noise in every pixel, where no engine can save anything; --planes: three
+planes of each simulated event, for a network with one trunk and three inputs, checked and measured
+by itself.
+
+--layers compares single convolutions instead (peers_layers.py).
 """
 
 import importlib
 import importlib.util
 import os
 import statistics
-import time
 from contextlib import suppress
 
-import numpy as np
 import psutil
 from common import parser, record
 from peers_check import check
-from peers_engines import ENGINES, OURS, SLOW, Worker, initial_weights
+from peers_engines import BF16, ENGINES, SLOW, SUBMANIFOLD, has_bf16, initial_weights
+from peers_events import event_sets, plane_sets
+from peers_layers import compare_layers
 from peers_report import draw, fastest_peer, goals, print_table
+from peers_workers import Worker, take_turns
 
-import minicnn as mc
 from minicnn.files import cpu_model
 
 #: A peer this many times slower than the fastest is left out of larger batches.
@@ -51,60 +61,24 @@ INSTALL = {
     "keras": "pip install keras tensorflow-cpu",
     "tensorflow": "pip install tensorflow-cpu",
     "torch": "pip install torch",
+    "spconv": "pip install spconv==2.3.8 cumm==0.7.11",
 }
-
-
-# ------------------------------------------------------------------------------------------- events
-def event_sets(args):
-    """Return {name: (images, labels)}."""
-    count = max(args.batch_size) * -(-args.number // max(args.batch_size))
-    if args.events:
-        with mc.data.open_events(args.events, size=args.size) as reader:
-            events = [reader.read(i % len(reader)) for i in range(count)]
-    else:
-        simulator = mc.data.Simulator(seed=args.seed, shape=(args.size, args.size, 1))
-        events = [simulator.read(i) for i in range(count)]
-    sets = {
-        "simulated" if not args.events else "events": (
-            [e.image for e in events],
-            [max(int(e.label), 0) for e in events],
-        )
-    }
-    if args.real:
-        with mc.data.open_events(args.real, size=args.size) as reader:
-            image = reader.read(0).image
-        sets["real"] = [mirrored(image, k) for k in range(8)], [k % 5 for k in range(8)]
-    if args.noise:
-        rng = np.random.default_rng(args.seed)
-        images = [10 * rng.standard_normal((args.size, args.size, 1), np.float32) for _ in range(2)]
-        sets["noise"] = images, [1, 2]
-    return sets
-
-
-def mirrored(image, k):
-    """Return one of the eight mirror images of a square SparseImage."""
-    at, last = image.coords, image.shape[0] - 1
-    at = at[:, ::-1] if k & 4 else at
-    at = np.stack(
-        [last - at[:, 0] if k & 2 else at[:, 0], last - at[:, 1] if k & 1 else at[:, 1]], 1
-    )
-    return mc.data.SparseImage.from_pixels(
-        at[:, 0], at[:, 1], image.values, image.shape, image.background
-    )
 
 
 # ------------------------------------------------------------------------------------------ the run
 def installed(engines):
-    """Return those of ``engines`` that can run here, and say how to get the others."""
+    """Return those of ``engines`` that can run here, and say why others cannot."""
     able = []
     for name in engines:
         missing = [
-            module for module in ENGINES[name][2] if importlib.util.find_spec(module) is None
+            module for module in ENGINES[name].modules if importlib.util.find_spec(module) is None
         ]
         if missing:
             print(
                 f"{name}: left out, {INSTALL[missing[0]]} (all peers: pip install minicnn[peers])"
             )
+        elif ENGINES[name].mark == BF16 and not has_bf16():
+            print(f"{name}: left out, this CPU ({cpu_model()}) has no bf16 arithmetic")
         else:
             able.append(name)
     return able
@@ -122,16 +96,11 @@ def choose(engines, rows, first, size):
     Idle peers keep their memory, so they have to fit together; the fastest come first, and a third
     of what is free is left alone.
     """
-    best, left, chosen = (
-        fastest_peer(rows, first),
-        0.7 * free_memory(),
-        [name for name in engines if name in OURS],
-    )
-    known = {
-        r["engine"]: r for r in reversed(rows) if r["events"] == first and r["engine"] not in OURS
-    }
+    best, left = fastest_peer(rows, first), 0.7 * free_memory()
+    chosen = [name for name in engines if ENGINES[name].lit]
+    known = {r["engine"]: r for r in reversed(rows) if r["events"] == first}
     for name in sorted(
-        (name for name in engines if name not in OURS),
+        (name for name in engines if not ENGINES[name].lit),
         key=lambda name: known[name]["median"] if name in known else 0,
     ):
         if name not in known:
@@ -140,7 +109,7 @@ def choose(engines, rows, first, size):
             continue
         r = known[name]
         needed = r["idle"] + (r["memory"] - r["idle"]) * size / r["batch"]
-        if r["median"] > SLOWER * best["median"]:
+        if best and r["median"] > SLOWER * best["median"]:
             print(
                 f"{name}: batch {size} left out, {r['median'] / best['median']:.1f} times slower "
                 f"than {best['engine']}"
@@ -156,28 +125,24 @@ def choose(engines, rows, first, size):
     return [name for name in engines if name in chosen]
 
 
+def takes_part(engine, events, first):
+    """Return whether an engine is measured on a set of events also where it is not the smallest
+    batch; ``first`` is the first set.
+    """
+    return events == first or ENGINES[engine].lit
+
+
 def measure(engines, args, weights, sets):
-    """Return the rows of the table."""
+    """Return the rows of the table; ``sets`` are those of one network."""
     rows, first, smallest = [], next(iter(sets)), min(args.batch_size)
     for size in sorted(args.batch_size):
-        chosen = choose(engines, rows, first, size)
-        workers = [Worker(name, args.size, weights, args.threads) for name in chosen]
+        workers = [Worker.of(name, args, weights) for name in choose(engines, rows, first, size)]
         for events, (images, labels) in sets.items():
-            workers = [
-                w for w in workers if w.engine in OURS or events == first or size == smallest
-            ]
-            samples = {name: [] for name in chosen}
-            for repeat in range(-1, args.repeats):
-                for worker in workers:
-                    answer = (
-                        worker.ask("events", images, labels, size)
-                        if repeat < 0
-                        else worker.ask("turn", args.seconds)
-                    )
-                    if answer and repeat >= 0:
-                        samples[worker.engine].append(answer)
-                    time.sleep(args.pause)  # threads of this engine stop spinning
-            for worker in workers:
+            some = [w for w in workers if size == smallest or takes_part(w.engine, events, first)]
+            if events == "noise":  # lists of all its pixels do not fit into memory
+                some = [w for w in some if ENGINES[w.engine].mark != SUBMANIFOLD]
+            samples = take_turns(some, args, ("events", images, labels, size))
+            for worker in some:
                 if worker.problem:
                     print(f"{worker.engine}, batch {size}, {events}: {worker.problem}")
                     continue
@@ -186,6 +151,7 @@ def measure(engines, args, weights, sets):
                     {
                         "events": events,
                         "engine": worker.engine,
+                        "mark": ENGINES[worker.engine].mark,
                         "batch": size,
                         "median": statistics.median(seconds),
                         "min": min(seconds),
@@ -208,7 +174,7 @@ def versions(engines):
         "minicnn",
         "numpy",
         "numba",
-        *dict.fromkeys(m for name in engines for m in ENGINES[name][2]),
+        *dict.fromkeys(m for name in engines for m in ENGINES[name].modules),
     ]
     out = {}
     for name in wanted:
@@ -218,19 +184,30 @@ def versions(engines):
     return out
 
 
-def main(argv=None):
+def arguments(argv=None):
+    """Return the parsed arguments."""
     p = parser(__doc__, plot=True)
     p.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
     p.add_argument("--events", help="take events of this file instead of simulated ones")
+    p.add_argument("--talk", action="store_true", help="measure on particles of the talk's too")
     p.add_argument("--real", metavar="FILE", help="measure on the first event of this file too")
     p.add_argument(
         "--noise", action="store_true", help="measure on events with noise in every pixel too"
     )
     p.add_argument(
+        "--planes", action="store_true", help="measure a network of three planes with one trunk too"
+    )
+    p.add_argument(
+        "--bf16", action="store_true", help="measure torch and keras with bf16 products too"
+    )
+    p.add_argument(
+        "--layers", action="store_true", help="compare single convolutions instead of steps"
+    )
+    p.add_argument(
         "--engines",
         nargs="+",
         choices=ENGINES,
-        default=[name for name in ENGINES if name not in SLOW],
+        default=[name for name, kind in ENGINES.items() if name not in SLOW and kind.mark != BF16],
         metavar="NAME",
         help="which ones: " + ", ".join(ENGINES),
     )
@@ -242,6 +219,39 @@ def main(argv=None):
     p.add_argument("--number", type=int, default=16, help="events")
     p.add_argument("--seed", type=int, default=0, help="of the simulated events")
     args = p.parse_args(argv)
+    if args.bf16:
+        more = [name for name, kind in ENGINES.items() if kind.mark == BF16]
+        args.engines = list(dict.fromkeys([*args.engines, *more]))
+    return args
+
+
+def steps(engines, args):
+    """Check and measure whole steps, and print the table; returns the record's figures."""
+    sets, differences, rows = {}, {}, []
+    networks = [(engines, 1, event_sets(args))]
+    if args.planes:
+        networks.append(([n for n in engines if ENGINES[n].planes], 3, plane_sets(args)))
+    for able, planes, some in networks:
+        if not able:
+            print("three planes: left out, none of these engines is measured on them")
+            continue
+        weights = initial_weights(args.size, planes=planes)
+        images, labels = next(iter(some.values()))
+        able, found = check(able, args, weights, images[:2], labels[:2])
+        differences[f"{planes} planes" if planes > 1 else "1 plane"] = found
+        rows += measure(able, args, weights, some)
+        sets |= some
+    print_table(rows, sets)
+    reached = goals(rows)
+    if reached:
+        print("\nmust reach (on 2 cores, at size 3600)")
+        for what, required, measured, ok in reached:
+            print(f"{'yes' if ok else 'NO':<5}{what:<96}{measured:>9}   {required}")
+    return {"differences": differences, "rows": rows, "goals": reached}
+
+
+def main(argv=None):
+    args = arguments(argv)
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(
         args.threads
     )  # of all processes started below
@@ -256,16 +266,7 @@ def main(argv=None):
         f"{found}\nmedian, least and most of {args.repeats} turns; load average before: "
         f"{', '.join(f'{x:.2f}' for x in load)}"
     )
-    weights, sets = initial_weights(args.size), event_sets(args)
-    images, labels = next(iter(sets.values()))
-    engines, differences = check(engines, args, weights, images[:2], labels[:2])
-    rows = measure(engines, args, weights, sets)
-    print_table(rows, sets)
-    reached = goals(rows)
-    if reached:
-        print("\nmust reach (on 2 cores, at size 3600)")
-        for what, required, measured, ok in reached:
-            print(f"{'yes' if ok else 'NO':<5}{what:<96}{measured:>9}   {required}")
+    figures = {"layers": compare_layers(args)} if args.layers else steps(engines, args)
     record(
         args.json,
         {
@@ -274,13 +275,11 @@ def main(argv=None):
             "cores": os.cpu_count(),
             "versions": versions(engines),
             "load": load,
-            "differences": differences,
-            "rows": rows,
-            "goals": reached,
+            **figures,
         },
     )
-    if args.plot:
-        draw(rows, args.plot)
+    if args.plot and not args.layers:
+        draw(figures["rows"], args.plot)
 
 
 if __name__ == "__main__":

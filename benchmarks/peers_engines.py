@@ -1,19 +1,23 @@
-"""The engines that peers.py and ddp.py compare, with the same methods, and the process that each of
-them gets.
+"""The engines that peers.py and ddp.py compare, with the same methods; peers_spconv.py has one more,
+peers_workers.py the process that each of them gets.
 
 An engine is made of (size of the images, weights {name: array}, threads). ``batch(images, labels)``
 makes x and y of events; ``step(x, y)`` trains and returns the loss, ``gradients(x, y)`` returns
-(loss, {name: array}), ``weights()`` {name: array}: names and axes are minicnn's.
+(loss, {name: array}), ``weights()`` {name: array}: names and axes are minicnn's. Where the first
+dense layer has weights for several planes (``planes_of``), an image is a tuple of as many and the
+network has as many inputs: each goes through the same trunk, and the features of all lie side by
+side before that layer.
 """
 
-import multiprocessing
 import os
-import tempfile
-import time
-from contextlib import suppress
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
+import llvmlite.binding
 import numpy as np
 from common import MOMENTUM, RATE, compared_scale
+from peers_spconv import Spconv
 
 import minicnn as mc
 from minicnn.parallel.machine import peak_memory_bytes
@@ -23,8 +27,10 @@ class Minicnn:
     """Our engine; ``mode`` as Sequential's zero_suppression."""
 
     def __init__(self, size, weights, threads, mode):
-        self.model = mc.models.microboone(
+        self.planes = planes_of(size, weights)
+        self.model = our_network(
             size,
+            self.planes,
             device="cpu",
             optimizer=mc.SGD(RATE, MOMENTUM),
             zero_suppression=mode,
@@ -34,6 +40,8 @@ class Minicnn:
         self.model.set_weights(weights)
 
     def batch(self, images, labels):
+        if self.planes > 1:
+            images = tuple(map(list, zip(*images)))
         return images, np.asarray(labels)
 
     def step(self, x, y):
@@ -47,9 +55,11 @@ class Minicnn:
 
 
 class Keras:
-    """Keras on TensorFlow, the step compiled with tf.function; channels last, oneDNN."""
+    """Keras on TensorFlow, the step compiled with tf.function; channels last, oneDNN. ``bf16``:
+    Keras' policy mixed_bfloat16, with the last layer and the loss in float32 as Keras advises.
+    """
 
-    def __init__(self, size, weights, threads, pool_first=False, jit=False):
+    def __init__(self, size, weights, threads, pool_first=False, bf16=False):
         os.environ["TF_CPP_MIN_LOG_LEVEL"], os.environ["KERAS_BACKEND"] = "3", "tensorflow"
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import tensorflow as tf
@@ -58,23 +68,10 @@ class Keras:
         tf.config.threading.set_inter_op_parallelism_threads(1)
         import keras
 
-        layers = [keras.layers.Input((size, size, 1))]
-        for name, w in kernels(weights):
-            if w.ndim == 4:
-                elu, pool = keras.layers.ELU(), keras.layers.MaxPooling2D(5)
-                layers += [
-                    keras.layers.Conv2D(w.shape[3], 5, padding="same", name=name),
-                    *((pool, elu) if pool_first else (elu, pool)),
-                ]
-            elif name == "fc1":
-                layers += [
-                    keras.layers.Flatten(),
-                    keras.layers.Dense(w.shape[1], name=name),
-                    keras.layers.ELU(),
-                ]
-            else:
-                layers += [keras.layers.Dense(w.shape[1], name=name)]
-        self.tf, self.model = tf, keras.Sequential(layers)
+        policy = "mixed_bfloat16" if bf16 else "float32"
+        keras.config.set_dtype_policy(policy)
+        self.tf, self.planes = tf, planes_of(size, weights)
+        self.model = self._network(keras, size, weights, pool_first)
         for name, w in kernels(weights):
             self.model.get_layer(name).set_weights([w, weights[f"{name}/b"]])
         loss_of, optimizer = (
@@ -93,10 +90,36 @@ class Keras:
             optimizer.apply(g, self.model.trainable_variables)
             return loss
 
-        self._gradients, self._step = (tf.function(f, jit_compile=jit) for f in (gradients, step))
+        self._gradients, self._step = tf.function(gradients), tf.function(step)
+
+    def _network(self, keras, size, weights, pool_first):
+        """Return the model: one input per plane, the layers of the trunk called on each."""
+        trunk, head = [], []
+        for name, w in kernels(weights):
+            if w.ndim == 4:
+                elu, pool = keras.layers.ELU(), keras.layers.MaxPooling2D(5)
+                trunk += [
+                    keras.layers.Conv2D(w.shape[3], 5, padding="same", name=name),
+                    *((pool, elu) if pool_first else (elu, pool)),
+                ]
+            elif name == "fc1":
+                head += [keras.layers.Dense(w.shape[1], name=name), keras.layers.ELU()]
+            else:
+                head += [keras.layers.Dense(w.shape[1], name=name, dtype="float32")]
+        inputs = [keras.layers.Input((size, size, 1)) for _ in range(self.planes)]
+        features = []
+        for x in inputs:
+            for layer in [*trunk, keras.layers.Flatten()]:
+                x = layer(x)
+            features.append(x)
+        x = keras.layers.Concatenate()(features) if self.planes > 1 else features[0]
+        for layer in head:
+            x = layer(x)
+        return keras.Model(inputs if self.planes > 1 else inputs[0], x)
 
     def batch(self, images, labels):
-        return self.tf.constant(dense(images)), self.tf.constant(np.asarray(labels))
+        x = [self.tf.constant(a) for a in np.split(dense(images), self.planes)]
+        return x if self.planes > 1 else x[0], self.tf.constant(np.asarray(labels))
 
     def step(self, x, y):
         return float(self._step(x, y))
@@ -118,10 +141,11 @@ class Keras:
 
 class Torch:
     """PyTorch with images and weights in the channels-last layout, oneDNN; ``compiled`` by
-    torch.compile, which needs a C++ compiler.
+    torch.compile, which needs a C++ compiler. ``bf16``: under autocast, with the loss in float32.
+    Several planes go through the trunk as one batch of all images, which gives the same.
     """
 
-    def __init__(self, size, weights, threads, pool_first=False, compiled=False):
+    def __init__(self, size, weights, threads, pool_first=False, compiled=False, bf16=False):
         import torch
         from torch.nn import functional as f
 
@@ -133,9 +157,10 @@ class Torch:
                 value = value.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
             self.p[name] = (value.T.contiguous() if w.ndim == 2 else value).requires_grad_()
         convolutions = [name for name, w in kernels(weights) if w.ndim == 4]
+        planes = planes_of(size, weights)
         self.optimizer = torch.optim.SGD(self.p.values(), RATE, MOMENTUM, fused=True)
 
-        def loss_of(x, y):
+        def scores_of(x):
             for name in convolutions:
                 x = f.conv2d(x, self.p[name + "/w"], self.p[name + "/b"], padding=2)
                 x = (
@@ -143,8 +168,16 @@ class Torch:
                     if pool_first
                     else f.max_pool2d(f.elu(x, inplace=True), 5)
                 )
-            x = f.elu(f.linear(x.permute(0, 2, 3, 1).flatten(1), self.p["fc1/w"], self.p["fc1/b"]))
-            return f.cross_entropy(f.linear(x, self.p["predictions/w"], self.p["predictions/b"]), y)
+            x = x.permute(0, 2, 3, 1).flatten(1)
+            if planes > 1:
+                x = x.unflatten(0, (planes, -1)).transpose(0, 1).flatten(1)
+            x = f.elu(f.linear(x, self.p["fc1/w"], self.p["fc1/b"]))
+            return f.linear(x, self.p["predictions/w"], self.p["predictions/b"])
+
+        def loss_of(x, y):
+            with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+                scores = scores_of(x)
+            return f.cross_entropy(scores.float(), y)
 
         self.loss_of = torch.compile(loss_of) if compiled else loss_of
 
@@ -173,16 +206,36 @@ class Torch:
         return {name: self._ours(w) for name, w in self.p.items()}
 
 
-#: name: (class, options, modules that it needs). TensorFlow without XLA, which is many times slower
-#: here.
+@dataclass(frozen=True)
+class Kind:
+    """An engine of the table. make, options: its class and further arguments. modules: what it
+    needs. mark: why it is no peer that computes the same in float32, "" where it is one. lit: its
+    time depends on what is lit, so it is measured on all events at every batch size. planes: it is
+    measured on three planes, too.
+    """
+
+    make: Any
+    options: dict[str, Any] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    mark: str = ""
+    lit: bool = False
+    planes: bool = False
+
+
+BF16 = "bf16: another rounding"
+SUBMANIFOLD = "another function: lit positions alone"
+#: TensorFlow without XLA, which is many times slower here. On three planes the fastest of each peer.
 ENGINES = {
-    "minicnn dense": (Minicnn, {"mode": "never"}, ()),
-    "minicnn zero-suppressed": (Minicnn, {"mode": "auto"}, ()),
-    "keras": (Keras, {}, ("keras", "tensorflow")),
-    "keras pool first": (Keras, {"pool_first": True}, ("keras", "tensorflow")),
-    "torch": (Torch, {}, ("torch",)),
-    "torch pool first": (Torch, {"pool_first": True}, ("torch",)),
-    "torch compiled": (Torch, {"pool_first": True, "compiled": True}, ("torch",)),
+    "minicnn dense": Kind(Minicnn, {"mode": "never"}, lit=True, planes=True),
+    "minicnn zero-suppressed": Kind(Minicnn, {"mode": "auto"}, lit=True, planes=True),
+    "keras": Kind(Keras, {}, ("keras", "tensorflow")),
+    "keras pool first": Kind(Keras, {"pool_first": True}, ("keras", "tensorflow"), planes=True),
+    "torch": Kind(Torch, {}, ("torch",)),
+    "torch pool first": Kind(Torch, {"pool_first": True}, ("torch",), planes=True),
+    "torch compiled": Kind(Torch, {"pool_first": True, "compiled": True}, ("torch",)),
+    "spconv": Kind(Spconv, {}, ("torch", "spconv"), SUBMANIFOLD, lit=True),
+    "keras bf16": Kind(Keras, {"pool_first": True, "bf16": True}, ("keras", "tensorflow"), BF16),
+    "torch bf16": Kind(Torch, {"pool_first": True, "bf16": True}, ("torch",), BF16),
 }
 OURS = "minicnn dense", "minicnn zero-suppressed"
 #: Not among the engines unless named: it compiles for minutes and is then several times slower than
@@ -190,13 +243,35 @@ OURS = "minicnn dense", "minicnn zero-suppressed"
 SLOW = ("torch compiled",)
 
 
+def fp32_peer(name):
+    """Return whether an engine is a peer that computes what minicnn does, in float32."""
+    return name not in OURS and not ENGINES[name].mark
+
+
+def has_bf16():
+    """Return whether this CPU multiplies bf16 numbers; where it does not, they are emulated."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return any(features.get(name) for name in ("avx512bf16", "amx-bf16", "bf16"))
+
+
 def kernels(weights):
     """Return [(layer, its weights without the bias)] in layer order."""
     return [(name[:-2], w) for name, w in weights.items() if name.endswith("/w")]
 
 
+def planes_of(size, weights):
+    """Return how many planes the first dense layer sees, by the number of its inputs."""
+    convolutions = [w for _, w in kernels(weights) if w.ndim == 4]
+    side = size // 5 ** len(convolutions)
+    return len(weights["fc1/w"]) // (side * side * convolutions[-1].shape[3])
+
+
 def dense(images):
-    """Return images (sparse or not) as one scaled array (N, H, W, 1)."""
+    """Return images (sparse or not) as one scaled array (N, H, W, 1); of several planes the images
+    of the first plane come first.
+    """
+    if isinstance(images[0], tuple):
+        images = [image for plane in zip(*images) for image in plane]
     factor = np.float32(compared_scale(images[0].shape[0]))
     out = np.empty((len(images), *images[0].shape), np.float32)
     for row, image in zip(out, images):
@@ -204,9 +279,26 @@ def dense(images):
     return out
 
 
-def initial_weights(size, seed=0):
+def our_network(size, planes=1, **options):
+    """Return the talk's network in minicnn; of several planes each is an input of its own."""
+    if planes == 1:
+        return mc.models.microboone(size, **options)
+    layers = mc.models.microboone(size, device="reference").layers
+    end = next(i for i, layer in enumerate(layers) if isinstance(layer, mc.Flatten))
+    inputs, features = [mc.Input((size, size, 1)) for _ in range(planes)], []
+    for x in inputs:
+        for layer in layers[: end + 1]:
+            x = layer(x)
+        features.append(x)
+    x = mc.Concatenate()(features)
+    for layer in layers[end + 1 :]:
+        x = layer(x)
+    return mc.Model(inputs, x, **options)
+
+
+def initial_weights(size, seed=0, planes=1):
     """The network's own initial weights, with biases that are not 0."""
-    model = mc.models.microboone(size, device="reference", seed=seed)
+    model = our_network(size, planes, device="reference", seed=seed)
     rng = np.random.default_rng(seed)
     return {
         name: w if name.endswith("/w") else rng.normal(0, 0.05, w.shape).astype(np.float32)
@@ -214,122 +306,6 @@ def initial_weights(size, seed=0):
     }
 
 
-# ------------------------------------------------------------------------------------------ workers
-def serve(connection, log, engine, size, weights, threads):
-    """A process with one engine: answers (command, arguments) until told to stop; an exception is
-    the answer where one occurs.
-
-    What it writes goes into the file ``log``: TensorFlow says a lot that has no bearing here.
-    """
-    with open(log, "a") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # where memory runs out this process goes, not another one
-    try:
-        kind, options, _ = ENGINES[engine]
-        job = Job(kind(size, weights, threads, **options))
-        connection.send(peak_memory())
-        while (message := connection.recv())[0] != "stop":
-            connection.send(getattr(job, message[0])(*message[1:]))
-    except Exception as problem:
-        with suppress(OSError):
-            connection.send(RuntimeError(f"{type(problem).__name__}: {str(problem).strip()[:300]}"))
-
-
-class Job:
-    """The commands of a worker."""
-
-    def __init__(self, engine):
-        self.engine = engine
-
-    def check(self, images, labels):
-        """Return (loss, gradients, change of the weights by two steps)."""
-        batch = self.engine.batch(images, labels)
-        loss, gradients = self.engine.gradients(*batch)
-        gradients = {name: np.array(g) for name, g in gradients.items()}
-        before = {name: np.array(w) for name, w in self.engine.weights().items()}
-        for _ in range(2):
-            self.engine.step(*batch)
-        return (
-            loss,
-            gradients,
-            {name: w - before[name] for name, w in self.engine.weights().items()},
-        )
-
-    def events(self, images, labels, size):
-        """Take a set of events for batches of ``size``, and make one step that is not timed."""
-        self.images, self.labels, self.size, self.next = images, labels, size, 0
-        return self.turn(0)
-
-    def turn(self, seconds):
-        """Return (seconds per event of one turn, peak memory in MB)."""
-        total = count = 0
-        while count == 0 or (total < seconds and count < len(self.images)):
-            some = [(self.next + i) % len(self.images) for i in range(self.size)]
-            batch = self.engine.batch(
-                [self.images[i] for i in some], [self.labels[i] for i in some]
-            )
-            start = time.perf_counter()
-            loss = self.engine.step(*batch)
-            total += time.perf_counter() - start
-            if not np.isfinite(loss):
-                raise ArithmeticError(f"the loss is {loss}")
-            self.next, count = self.next + self.size, count + self.size
-        return total / count, peak_memory()
-
-
 def peak_memory():
     """Return the largest resident size of this process in MB."""
     return peak_memory_bytes() / 2**20
-
-
-class Worker:
-    """The parent's side of a process with one engine; ``problem`` says why it ended."""
-
-    def __init__(self, engine, size, weights, threads):
-        context = multiprocessing.get_context("spawn")
-        self.engine, self.problem = engine, None
-        self.connection, theirs = context.Pipe()
-        descriptor, self.log = tempfile.mkstemp(suffix=".log")
-        os.close(descriptor)
-        self.process = context.Process(
-            target=serve, args=(theirs, self.log, engine, size, weights, threads), daemon=True
-        )
-        self.process.start()
-        theirs.close()
-        self.idle = self._answer()  # memory before the first step
-
-    def _answer(self):
-        try:
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.join(5)
-            with open(self.log, errors="replace") as file:
-                said = " ".join(file.read().split())[-300:]
-            answer = RuntimeError(
-                f"the process ended with exit code {self.process.exitcode}"
-                + (" (out of memory?)" if self.process.exitcode == -9 else f": {said}")
-            )
-        if isinstance(answer, RuntimeError):
-            self.problem = str(answer)
-            return None
-        return answer
-
-    def ask(self, *message):
-        """Return the worker's answer, None if it has ended."""
-        if self.problem:
-            return None
-        try:
-            self.connection.send(message)
-        except OSError:
-            pass
-        return self._answer()
-
-    def stop(self):
-        with suppress(OSError):
-            self.connection.send(("stop",))
-        self.process.join(10)
-        if self.process.is_alive():
-            self.process.terminate()
-        os.unlink(self.log)
