@@ -40,7 +40,7 @@ def test_outputs(run):
     for words in (
         "block1_conv1 (Conv2D)",
         "Total params:",
-        "zero-suppressed",
+        "fused, lit",
         "2 ranks x 1 thread",
         "loaded 30 training events",
         "times smaller",
