@@ -33,7 +33,7 @@ def test_cubins_without_spills(architecture):
 def test_a_spill_would_be_seen():
     """Registers that a launch bound of 1024 threads leaves are too few for the tile of block 3."""
     path = need(90)
-    _, constants, _, _ = next(p for p in check.programs(90) if p[3].startswith("block 3, dense"))
+    _, constants, _, _ = next(p for p in check.programs(90) if p[3].startswith("block 3, batch 8"))
     text = source("block.cu").replace("__launch_bounds__(THREADS, 1)", "__launch_bounds__(1024, 1)")
     registers, local, _ = check.resources(check.cubin(text, 90, sorted(constants.items()), path))[
         "conv2d_block"
