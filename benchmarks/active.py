@@ -7,9 +7,10 @@ where the two cross.
 The talk's network on events from empty over simulated tracks, single isolated pixels and clusters
 (discs) at random places, to noise in every pixel: forward alone, and the training step at batch 1
 with weight packing and update, with zero_suppression="always", "never" and "auto". The time of
-each block is taken by itself, so that it has its own curve over its own fraction of lit cells. At the end the CROSSOVER for
-minicnn/engine/lit/rules.py: the figure with which the measured events would cost least,
-relative to the cheapest choice for each of them.
+each block is taken by itself, so that it has its own curve over its own fraction of lit cells. At the end the PIXEL_CROSSOVER
+for minicnn/engine/ingest.py: the fraction of lit pixels, above which an event enters as an array,
+with which the steps on the measured events would cost least, relative to the cheaper of the two for
+each of them.
 
 Both networks are compared on every event first: the same scores, up to rounding.
 """
@@ -26,7 +27,8 @@ from common import compared_scale, parser, record
 import minicnn as mc
 from minicnn.data import SparseImage
 from minicnn.engine.fused import FusedBlock
-from minicnn.engine.lit import CROSSOVER, LitMap
+from minicnn.engine.ingest import PIXEL_CROSSOVER
+from minicnn.engine.lit import LitMap
 from minicnn.files import cpu_model
 from minicnn.inspect.report.figures import save_figure
 
@@ -198,23 +200,15 @@ def measure(models, watches, image, repeats):
     return out, list(watches["always"].lit)
 
 
-def cost(crossover, row):
-    """Return the time of the blocks of an event when a block with more lit cells than
-    ``crossover``, and all behind, run dense.
-    """
-    total, dense = 0.0, row["lit"] > crossover
-    for i, fraction in enumerate(row["cells"]):
-        dense = dense or fraction > crossover
-        total += row["never" if dense else "always"]["blocks"][i]
-    return total
-
-
 def best_crossover(rows):
     """Return (crossover, its mean cost relative to the cheapest choice of each event, {crossover:
     that}).
     """
-    candidates = [round(0.05 * k, 2) for k in range(1, 21)]
-    costs = {c: [cost(c, row) for row in rows] for c in candidates}
+    candidates = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0]
+    costs = {
+        c: [row["never" if row["lit"] > c else "always"]["step"] for row in rows]
+        for c in candidates
+    }
     least = [min(column) for column in zip(*costs.values())]
     relative = {c: float(np.mean([a / b for a, b in zip(costs[c], least)])) for c in candidates}
     best = min(relative.values())
@@ -263,6 +257,7 @@ def draw(rows, path):
         xlabel="fraction of lit pixels",
         ylabel="training step, ms per event",
     )
+    left.axvline(PIXEL_CROSSOVER, color="black", linewidth=0.8, linestyle=":")
     left.legend()
     for block in range(len(rows[0]["cells"])):
         points = sorted(
@@ -271,7 +266,6 @@ def draw(rows, path):
         )
         right.plot(*zip(*points), "o-", markersize=4, label=f"block {block + 1}")
     right.axhline(1, color="black", linewidth=0.8)
-    right.axvline(CROSSOVER, color="black", linewidth=0.8, linestyle=":")
     right.set(
         xlabel="fraction of the block's cells lit",
         ylabel="time zero-suppressed / dense",
@@ -347,10 +341,10 @@ def main(argv=None):
     crossover, relative, all_ = best_crossover(rows)
     print(
         "cost relative to the best choice for each event, mean: "
-        + ", ".join(f"{c:g}: {r:.3f}" for c, r in all_.items() if c >= 0.3)
+        + ", ".join(f"{c:g}: {r:.3f}" for c, r in all_.items())
     )
     print(
-        f"CROSSOVER = {crossover:g}    (now {CROSSOVER:g}; costs {100 * (relative - 1):.1f} % "
+        f"PIXEL_CROSSOVER = {crossover:g}    (now {PIXEL_CROSSOVER:g}; costs {100 * (relative - 1):.1f} % "
         "more than the best choice)"
     )
     record(

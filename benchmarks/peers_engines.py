@@ -17,7 +17,7 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 from common import MOMENTUM, RATE, compared_scale
-from peers_spconv import Spconv
+from peers_spconv import Spconv, TorchSteps
 
 import minicnn as mc
 from minicnn.parallel.machine import peak_memory_bytes
@@ -139,7 +139,7 @@ class Keras:
         return self._named(self.model.trainable_variables)
 
 
-class Torch:
+class Torch(TorchSteps):
     """PyTorch with images and weights in the channels-last layout, oneDNN; ``compiled`` by
     torch.compile, which needs a C++ compiler. ``bf16``: under autocast, with the loss in float32.
     Several planes go through the trunk as one batch of all images, which gives the same.
@@ -183,17 +183,6 @@ class Torch:
 
     def batch(self, images, labels):
         return self.torch.from_numpy(dense(images)).permute(0, 3, 1, 2), self.torch.tensor(labels)
-
-    def _backward(self, x, y):
-        self.optimizer.zero_grad()
-        loss = self.loss_of(x, y)
-        loss.backward()
-        return loss.item()
-
-    def step(self, x, y):
-        loss = self._backward(x, y)
-        self.optimizer.step()
-        return loss
 
     def _ours(self, a):
         a = a.detach()

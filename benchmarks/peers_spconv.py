@@ -97,7 +97,22 @@ def places(coords):
     ).astype(np.int32, order="C")
 
 
-class Spconv:
+class TorchSteps:
+    """The steps of an engine on torch, which has ``loss_of(x, y)`` and ``optimizer``."""
+
+    def _backward(self, x, y):
+        self.optimizer.zero_grad()
+        loss = self.loss_of(x, y)
+        loss.backward()
+        return loss.item()
+
+    def step(self, x, y):
+        loss = self._backward(x, y)
+        self.optimizer.step()
+        return loss
+
+
+class Spconv(TorchSteps):
     """The submanifold network; the methods of an engine (peers_engines.py)."""
 
     def __init__(self, size, weights, threads):
@@ -138,17 +153,6 @@ class Spconv:
             x = x.replace_feature(f.elu(x.features))
         x = f.elu(self.layers["fc1"](x.dense(channels_first=False).flatten(1)))
         return f.cross_entropy(self.layers["predictions"](x), y)
-
-    def _backward(self, x, y):
-        self.optimizer.zero_grad()
-        loss = self.loss_of(x, y)
-        loss.backward()
-        return loss.item()
-
-    def step(self, x, y):
-        loss = self._backward(x, y)
-        self.optimizer.step()
-        return loss
 
     def _named(self, of):
         """Return {name: array} of what ``of`` gives of a parameter, with minicnn's axes."""

@@ -42,7 +42,7 @@ class LitGeometry(NamedTuple):
     seen: (R, KH) and (S, KW): of a class of positions, the class of the input under each tap.
     pooled: (RC, PH) and (SC, PW): of a class of cells, the classes of its positions.
     cell_classes: (OH,) and (OW,): the class of every cell.
-    input_classes, input_pairs: the same of the inputs, and how many there are, (R', S').
+    input_pairs: how many classes of rows and of columns the inputs have, (R', S').
     grid: (OH, OW). pool: (PH, PW).
     """
 
@@ -53,7 +53,6 @@ class LitGeometry(NamedTuple):
     seen: OfAxes
     pooled: OfAxes
     cell_classes: OfAxes
-    input_classes: OfAxes
     input_pairs: tuple[int, int]
     grid: tuple[int, int]
     pool: tuple[int, int]
@@ -134,9 +133,8 @@ def _axis(classes, seen, pool, scale):
     # Taps apart see padding at the border, and the next row of cells an input that lies before.
     low, high = np.minimum.accumulate(low[::-1])[::-1], np.maximum.accumulate(high)
     inputs = np.stack([np.minimum(low, high), high], 1)
-    as32 = (a.astype(np.int32) for a in (positions, patterns, pooled, cell_classes))
-    cells = np.ascontiguousarray(ordered[:, :most].astype(np.int32))
-    return feeds, cells, inputs, *(np.ascontiguousarray(a.reshape(a.shape)) for a in as32)
+    found = ordered[:, :most], inputs, positions.ravel(), patterns, pooled, cell_classes.ravel()
+    return feeds, *(np.ascontiguousarray(a, np.int32) for a in found)
 
 
 def lit_geometry(
@@ -165,7 +163,6 @@ def lit_geometry(
         patterns,
         pooled,
         cell_classes,
-        (np.ascontiguousarray(classes[0], np.int32), np.ascontiguousarray(classes[1], np.int32)),
         (int(classes[0].max()) + 1, int(classes[1].max()) + 1),
         (grid[0], grid[1]),
         pool,

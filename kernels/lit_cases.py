@@ -78,7 +78,8 @@ def lit(rng: np.random.Generator) -> Arguments:
     seen, options = _seen(rng, size)
     ph, pw = (int(rng.integers(1, min(5, len(s)) + 1)) for s in seen)
     pool = (1, 1) if rng.random() < 0.3 else (ph, pw)
-    geometry = lit_geometry(_lit_classes(rng, size), seen, pool)
+    classes = _lit_classes(rng, size)
+    geometry = lit_geometry(classes, seen, pool)
     ci, co = int(rng.choice([1, 2, 10, 33, 64, 130])), int(rng.choice([1, 3, 10, 33, 64, 130]))
     kernel = options["kernel"]
     lit = rng.random((events, *size)) < rng.choice([0.0, 0.05, 0.1, 0.3, 0.3, 1.0])
@@ -99,6 +100,7 @@ def lit(rng: np.random.Generator) -> Arguments:
         "rest": rest,
         "block": block,
         "resting": lit_rest(rest, block),
+        "classes": classes,
         "options": options,
         "size": size,
     }

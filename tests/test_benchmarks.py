@@ -224,16 +224,17 @@ def test_crossover_is_where_the_costs_cross():
     active = module("active")
     rows = [
         {
-            "lit": 0,
+            "lit": f / 30,
             "cells": [f, 1.0],
-            "always": {"blocks": [f, 2.0]},
-            "never": {"blocks": [0.6, 1.0]},
+            "always": {"blocks": [f, 2.0], "step": 1 + f},
+            "never": {"blocks": [0.6, 1.0], "step": 1.6},
         }
         for f in np.linspace(0, 1, 21)
     ]
     assert active.crossings(rows, 0) == pytest.approx(0.6)
-    crossover, relative, _ = active.best_crossover(rows)
-    assert 0.55 <= crossover <= 0.65 and relative == pytest.approx(1)
+    crossover, relative, all_ = active.best_crossover(rows)
+    assert crossover == 0.02 and relative == pytest.approx(1)
+    assert min(all_[0.01], all_[0.03]) > 1.01
 
 
 @pytest.mark.mpi

@@ -15,8 +15,6 @@ then come the maxima. Every sum runs over the taps in their order, so that neith
 nor threads change a bit.
 """
 
-import itertools
-
 import numpy as np
 from numba import prange
 
@@ -27,130 +25,131 @@ from .checks import buffer, check_float32, check_shape
 from .elementary import activate
 from .jit import POSITIVE, aligned_empty, jit, parallel
 from .lit_backward import lit_block_backward
+from .lit_cells import compiled, corner
 from .lit_lists import lit_lists
 from .lit_rest import lit_rest, lit_rest_backward
 from .lit_tile import add_products, one_product, take_weights
+from .pack import shares
 from .tile import LANES, MAX_PIXELS, VECTORS, max_of_rows
 
 __all__ = ["lit_block", "lit_block_backward", "lit_lists", "lit_rest", "lit_rest_backward"]
 
-#: Output channels of a task: the weights of a tap (C_in x GROUP) and the sums fit into near caches.
-GROUP = 64
-
-
-def groups(channels: int) -> np.ndarray:
-    """Return (first channel, channels with the lanes that are left empty) of groups of at most
-    GROUP, int64 (n, 2).
-    """
-    count = -(-channels // GROUP)
-    cuts = [-(-channels * i // count // LANES) * LANES for i in range(count)] + [channels]
-    sizes = [b - a for a, b in itertools.pairwise(cuts)]
-    return np.array([(a, -(-n // LANES) * LANES) for a, n in zip(cuts, sizes)], np.int64)
+#: Vectors of output channels of a task: the weights of a tap (C_in x 64 channels) and the sums fit
+#: into near caches.
+GROUP = 64 // LANES
 
 
 @jit
-def _at_rest(cells, begin, end, oh, pool, positions, sums, first, width, z):
-    """The sums of the chunk's positions at rest; lanes beyond the last channel hold anything."""
-    (ph, pw), (rows, columns), row = pool, positions, 0
-    real = min(width, sums.shape[2] - first)
-    for cell in range(begin, end):
-        r, c = (cells[cell, 0] % oh * ph) & POSITIVE, (cells[cell, 1] * pw) & POSITIVE
+def _at_rest(cells, begin, sums, first, z):
+    """Set z (positions, channels from ``first`` on) to rest, beginning with the cell ``begin``; lanes
+    beyond the last channel hold anything.
+    """
+    _, _, ph, pw, rows, columns = cells
+    real = min(z.shape[1], sums.shape[2] - first)
+    for cell in range(z.shape[0] // (ph * pw)):
+        r, c = corner(cells, begin + cell)
         for i in range(ph):
             line = sums[rows[r + i] & POSITIVE]
             for j in range(pw):
                 here = line[columns[c + j] & POSITIVE, first:]
-                to = z[row * width :]
+                to = z[((cell * ph + i) * pw + j) & POSITIVE]
                 for k in range(real):
                     to[k] = here[k]
-                row += 1
 
 
 @jit
-def _one_channel(d, feeds, low, high, w, first, width, lowest, count, z):
-    """The products of inputs of one channel: a tile of one step would be all loads and stores, but
-    the weights of all taps and the outputs of one input are in the nearest cache.
+def _one_channel(d, feeds, chunk, w, first, lowest, z):
+    """Add the products of inputs of one channel: a tile of one step would be all loads and stores,
+    but the weights of all taps and the outputs of one input are in the nearest cache.
     """
-    taps, start = feeds.shape[0], z.ctypes.data
+    taps, (count, width) = feeds.shape[0], z.shape
     weights = aligned_empty((taps * width,))
     for tap in range(taps):
         take_weights(w[tap], first, width, weights[tap * width :])
-    for a in range(low, high):
+    for a in range(chunk[2], chunk[3]):
         x, at = d[a & POSITIVE, 0], weights.ctypes.data
         for tap in range(taps):
             slot = feeds[tap, a & POSITIVE] - lowest
             if slot >= 0 and slot < count:
-                one_product(x, at + 4 * tap * width, start + 4 * slot * width, width // LANES)
-
-
-@parallel
-def _forward(
-    d, feeds, cells, chunks, w, b, sums, positions, oh, pool, shares, alpha, linear, y, at
-):
-    size, ci = pool[0] * pool[1], d.shape[1]
-    most = 0
-    for k in range(chunks.shape[0]):
-        most = max(most, chunks[k, 1] - chunks[k, 0])
-    where = np.arange(size).astype(np.uint8)
-    for task in prange(chunks.shape[0] * shares.shape[0]):
-        g, chunk = task // chunks.shape[0], task % chunks.shape[0]
-        first, width = shares[g, 0], shares[g, 1]
-        begin, end, low, high = chunks[chunk]
-        z = aligned_empty((most * size * width,))
-        weights = aligned_empty((ci * width,))
-        x_at, z_at = np.empty(MAX_PIXELS, np.int64), np.empty(MAX_PIXELS, np.int64)
-        _at_rest(cells, begin, end, oh, pool, positions, sums, first, width, z)
-        z_start, d_start = z.ctypes.data, d.ctypes.data
-        lowest, count = begin * size, (end - begin) * size
-        if ci == 1:
-            _one_channel(d, feeds, low, high, w, first, width, lowest, count, z)
-        for tap in range(feeds.shape[0] if ci > 1 else 0):
-            fed, n, there = feeds[tap], 0, False
-            for a in range(low, high):
-                slot = fed[a & POSITIVE] - lowest
-                if slot < 0 or slot >= count:
-                    continue
-                if not there:
-                    take_weights(w[tap], first, width, weights)
-                    there = True
-                x_at[n] = d_start + 4 * a * ci
-                z_at[n] = z_start + 4 * slot * width
-                n += 1
-                if n == MAX_PIXELS:
-                    add_products(n, x_at, z_at, weights, width, ci)
-                    n = 0
-            if n:
-                add_products(n, x_at, z_at, weights, width, ci)
-        _maxima(z, begin, end, size, first, width, where, b, alpha, linear, y, at)
+                to = z.ctypes.data + 4 * slot * width
+                one_product(x, at + 4 * tap * width, to, width // LANES)
 
 
 @jit
-def _maxima(z, begin, end, size, first, width, where, b, alpha, linear, y, at):
+def _many_channels(d, feeds, chunk, w, first, lowest, z):
+    """Add the products tap by tap, of MAX_PIXELS inputs at a time."""
+    ci, (count, width) = d.shape[1], z.shape
+    weights = aligned_empty((ci * width,))
+    x_at, z_at = np.empty(MAX_PIXELS, np.int64), np.empty(MAX_PIXELS, np.int64)
+    for tap in range(feeds.shape[0]):
+        fed, n, there = feeds[tap], 0, False
+        for a in range(chunk[2], chunk[3]):
+            slot = fed[a & POSITIVE] - lowest
+            if slot < 0 or slot >= count:
+                continue
+            if not there:
+                take_weights(w[tap], first, width, weights)
+                there = True
+            x_at[n] = d.ctypes.data + 4 * a * ci
+            z_at[n] = z.ctypes.data + 4 * slot * width
+            n += 1
+            if n == MAX_PIXELS:
+                add_products(n, x_at, z_at, weights, width, ci)
+                n = 0
+        if n:
+            add_products(n, x_at, z_at, weights, width, ci)
+
+
+@jit
+def _maxima(z, begin, size, first, b, activation, y, at):
+    """Write the channels from ``first`` on of the cells from ``begin`` on, of ``size`` positions."""
+    width, where = z.shape[1], np.arange(size).astype(np.uint8)
     best, place = aligned_empty((width,)), np.empty(width, np.int32)
     real = min(width, b.size - first)
-    for cell in range(begin, end):
-        here = z[(cell - begin) * size * width :]
-        done = 0
+    for cell in range(z.shape[0] // size):
+        done, here = 0, z[cell * size].ctypes.data
         for n in VECTORS[::-1]:
             while width - done >= n * LANES:
                 max_of_rows(
                     n,
                     size,
-                    here[done:].ctypes.data,
+                    here + 4 * done,
                     width,
                     where.ctypes.data,
                     best[done:].ctypes.data,
                     place[done:].ctypes.data,
                 )
                 done += n * LANES
-        to, to_at, bias = y[cell & POSITIVE, first:], at[cell & POSITIVE, first:], b[first:]
-        if linear:
+        to, to_at, bias = y[begin + cell, first:], at[begin + cell, first:], b[first:]
+        if activation.linear:
             for k in range(real):
                 to[k] = best[k] + bias[k]
         else:
             for k in range(real):
-                to[k] = activate(best[k] + bias[k], alpha)
+                to[k] = activate(best[k] + bias[k], activation.alpha)
         for k in range(real):
             to_at[k] = place[k]
+
+
+@parallel
+def _forward(d, lists, cells, w, b, sums, groups, activation, y, at):
+    """lists: (feeds, chunks)."""
+    (feeds, chunks), size = lists, cells.down * cells.across
+    most = 0
+    for k in range(chunks.shape[0]):
+        most = max(most, chunks[k, 1] - chunks[k, 0])
+    for task in prange(chunks.shape[0] * groups.shape[0]):
+        chunk = chunks[task % chunks.shape[0]]  # a group's weights stay in a cache over all chunks
+        first, vectors = groups[task // chunks.shape[0]]
+        begin = chunk[0] & POSITIVE
+        room = aligned_empty((most * size, vectors * LANES))
+        z = room[: (chunk[1] - begin) * size]
+        _at_rest(cells, begin, sums, first, z)
+        if d.shape[1] == 1:
+            _one_channel(d, feeds, chunk, w, first, begin * size, z)
+        else:
+            _many_channels(d, feeds, chunk, w, first, begin * size, z)
+        _maxima(z, begin, size, first, b, activation, y, at)
 
 
 def lit_block(
@@ -164,28 +163,16 @@ def lit_block(
 
     With ``work`` the arrays are its buffers, valid until the next call.
     """
-    w, b, geometry, alpha = block
-    changes, w, b, sums = check_float32("lit_block", changes=changes, w=w, b=b, sums=resting.sums)
+    changes, w, b, sums = check_float32(
+        "lit_block", changes=changes, w=block.w, b=block.b, sums=resting.sums
+    )
     channels = w.shape[3]
     check_shape("lit_block", "changes", changes, (lists.feeds.shape[1], w.shape[2]))
     shape = len(lists.cells), channels
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
     if len(lists.cells):
-        _forward(
-            changes,
-            lists.feeds,
-            lists.cells,
-            lists.chunks,
-            w.reshape(-1, *w.shape[2:]),
-            b,
-            sums,
-            geometry.positions,
-            geometry.grid[0],
-            geometry.pool,
-            groups(channels),
-            np.float32(alpha or 0),
-            alpha is None,
-            y,
-            argmax,
-        )
+        taps, groups = w.reshape(-1, *w.shape[2:]), shares(channels, LANES, GROUP)
+        cells, activation = compiled(block, lists.cells)
+        feeds = lists.feeds, lists.chunks
+        _forward(changes, feeds, cells, taps, b, sums, groups, activation, y, argmax)
     return Lit(changes, lists, y, argmax)

@@ -23,7 +23,9 @@ from ..workspace import Workspace
 from .checks import buffer, check_float32, check_shape, gradient_target
 from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
+from .lit_cells import compiled, corner
 from .lit_tile import MAXIMA_VECTORS, maxima
+from .pack import shares
 from .rows import transpose
 from .tile import LANES
 
@@ -45,7 +47,8 @@ class Winners(NamedTuple):
 
 
 @jit
-def _sort_cells(first, end, size, dy, y, at, alpha, linear, g, channels, starts):
+def _sort_cells(first, end, size, gradient, activation, winners):
+    (dy, y, at), (g, channels, starts) = gradient, winners
     co, ahead = dy.shape[1], np.empty(size, np.int32)
     for cell in range(first, end):
         position, slopes, out = at[cell], dy[cell], y[cell]
@@ -60,16 +63,16 @@ def _sort_cells(first, end, size, dy, y, at, alpha, linear, g, channels, starts)
             k = ahead[position[c]] & POSITIVE
             ahead[position[c]] += 1
             channels[k] = c
-            g[k] = slopes[c] if linear else slopes[c] * slope(out[c], alpha)
+            g[k] = slopes[c] if activation.linear else slopes[c] * slope(out[c], activation.alpha)
 
 
 @jit
-def _add_classes(first, end, cells, oh, pool, positions, dy, y, at, alpha, linear, sums, db):
+def _add_classes(first, end, cells, gradient, activation, sums, db):
     """Add the channels first to end of all cells: to db, and to ``sums`` by class of the position."""
-    (ph, pw), (rows, columns) = pool, positions
+    (_, _, ph, pw, rows, columns), (dy, y, at) = cells, gradient
     total = np.zeros(end - first)
-    for cell in range(cells.shape[0]):
-        r, c = (cells[cell, 0] % oh * ph) & POSITIVE, (cells[cell, 1] * pw) & POSITIVE
+    for cell in range(dy.shape[0]):
+        r, c = corner(cells, cell)
         row, column = rows[r], columns[c]
         alike = True
         for i in range(1, ph):
@@ -79,7 +82,7 @@ def _add_classes(first, end, cells, oh, pool, positions, dy, y, at, alpha, linea
         slopes, out, here = dy[cell, first:], y[cell, first:], at[cell, first:]
         line = sums[row & POSITIVE, column & POSITIVE, first:]
         for k in range(end - first):
-            g = slopes[k] if linear else slopes[k] * slope(out[k], alpha)
+            g = slopes[k] if activation.linear else slopes[k] * slope(out[k], activation.alpha)
             total[k] += g
             if alike:
                 line[k] += g
@@ -91,19 +94,18 @@ def _add_classes(first, end, cells, oh, pool, positions, dy, y, at, alpha, linea
 
 
 @parallel
-def _sort_and_add(cells, oh, pool, positions, dy, y, at, alpha, linear, winners, sums, db):
-    size, many, co = pool[0] * pool[1], cells.shape[0], dy.shape[1]
-    g, channels, starts = winners
-    chunks, shares = -(-many // CELLS), -(-co // CHANNELS)
-    for task in prange(chunks + shares):
-        if task < shares:
+def _sort_and_add(cells, gradient, activation, winners, sums, db):
+    """gradient: (dy, y, argmax) of the cells."""
+    size, (many, co) = cells.down * cells.across, gradient[0].shape
+    chunks, groups = -(-many // CELLS), -(-co // CHANNELS)
+    for task in prange(chunks + groups):
+        if task < groups:
             first = task * CHANNELS
             end = min(co, first + CHANNELS)
-            _add_classes(first, end, cells, oh, pool, positions, dy, y, at, alpha, linear, sums, db)
+            _add_classes(first, end, cells, gradient, activation, sums, db)
         else:
-            first = (task - shares) * CELLS
-            end = min(many, first + CELLS)
-            _sort_cells(first, end, size, dy, y, at, alpha, linear, g, channels, starts)
+            first = (task - groups) * CELLS
+            _sort_cells(first, min(many, first + CELLS), size, gradient, activation, winners)
 
 
 @jit
@@ -145,14 +147,14 @@ def _turn_back(turned, vectors, first, dw):
 
 
 @parallel
-def _backward(d, feeds, w, winners, shares, parts, with_dx, dw, dx):
+def _backward(d, feeds, w, winners, pieces, parts, with_dx, dw, dx):
     """dw (parts, taps, C_in, C_out) and dx (n, channels with the lanes left empty) are added to."""
     g, channels, starts = winners
     many, co = d.shape[0], w.shape[2]
     room = -(-co // LANES) * LANES  # channels with the lanes that are left empty
-    for task in prange(parts * shares.shape[0]):
-        part, share = task // shares.shape[0], task % shares.shape[0]
-        first, vectors = shares[share]
+    for task in prange(parts * pieces.shape[0]):
+        part, piece = task // pieces.shape[0], task % pieces.shape[0]
+        first, vectors = pieces[piece]
         turned = aligned_empty((vectors * room * LANES,))
         gradient = aligned_empty((vectors * room * LANES,))
         for tap in range(feeds.shape[0]):
@@ -196,16 +198,6 @@ def _add_parts(parts, dw):
                     to[k] += line[k]
 
 
-def shares_of(channels: int) -> np.ndarray:
-    """Return (first input channel, vectors) of the pieces that a task takes, int64 (n, 2)."""
-    left, first, shares = -(-channels // LANES), 0, []
-    while left:
-        vectors = next(n for n in MAXIMA_VECTORS[::-1] if n <= left)
-        shares.append((first, vectors))
-        first, left = first + vectors * LANES, left - vectors
-    return np.array(shares, np.int64)
-
-
 def lit_block_backward(
     dy: Array,
     lit: Lit,
@@ -241,9 +233,8 @@ def lit_block_backward(
             buffer(work, "starts", (cells * size + 1,), np.int32),
         )
         winners.starts[-1] = cells * co
-        alpha = np.float32(block.alpha or 0), block.alpha is None
-        where = lists.cells, geometry.grid[0], geometry.pool, geometry.positions
-        _sort_and_add(*where, dy, y, argmax, *alpha, winners, sums, db)
+        where, activation = compiled(block, lists.cells)
+        _sort_and_add(where, (dy, y, argmax), activation, winners, sums, db)
         d = changes
         if ci < room:
             d = buffer(work, "d", (many, room))
@@ -254,8 +245,8 @@ def lit_block_backward(
         if parts > 1:
             target = buffer(work, "parts", (parts, *weights.shape[1:]))
             target[...] = 0
-        shares = shares_of(ci)
-        _backward(d, lists.feeds, weights[0], winners, shares, parts, int(need_dx), target, dx)
+        pieces = shares(ci, LANES, MAXIMA_VECTORS[-1])
+        _backward(d, lists.feeds, weights[0], winners, pieces, parts, int(need_dx), target, dx)
         if parts > 1:
             _add_parts(target, into_dw[0])
     return (dx[:, :ci] if need_dx else None), sums, dw, db

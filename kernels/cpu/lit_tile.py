@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import jit
-from .tile import F32, I64, LANES, MAX_PIXELS, VECTORS, Emit
+from .tile import CHANNEL_SHAPES, F32, I64, LANES, VECTORS, Emit
 
 I16 = ir.IntType(16)
 
@@ -71,8 +71,7 @@ def make_scatter(shapes: Any, lanes: int) -> Any:
     return scatter
 
 
-SHAPES = [(p, q) for p in range(1, MAX_PIXELS + 1) for q in VECTORS]
-_scatter = make_scatter(SHAPES, LANES)
+_scatter = make_scatter(CHANNEL_SHAPES, LANES)
 
 
 @jit(no_cpython_wrapper=True)

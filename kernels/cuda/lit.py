@@ -9,10 +9,10 @@ from ..lit import Lit, LitBlock, LitLists, Resting
 from ..types import Array, Kernels
 from ..workspace import Workspace
 from .block import RESERVE, aligned, packed
-from .checks import cached_until_update, check_float32, check_shape, gradient_target, integers
+from .checks import check_float32, check_shape, gradient_target, integers
 from .conv2d import add_parts
 from .lit_lists import lit_lists, most_per_group, on_device
-from .lit_rest import activation_of, lit_rest, lit_rest_backward
+from .lit_rest import activation_of, lit_rest, lit_rest_backward, turned
 
 __all__ = ["lit_block", "lit_block_backward", "lit_lists", "lit_rest", "lit_rest_backward"]
 
@@ -226,11 +226,6 @@ def _class_sums(kernels, gradient, cells, block, work):
     return parts.sum(0)
 
 
-def turned(kernels: Kernels, w: Array, work: Workspace | None) -> Array:
-    """Return w (KH, KW, C_in, C_out) as (KH, KW, C_out, C_in), made once per update."""
-    return cached_until_update(work, "turned", lambda: w.transpose(0, 1, 3, 2).copy())
-
-
 def _input_gradient(kernels, gradient, lists, block, dx, work):
     """Fill dx (n, C_in)."""
     constants, (*_, ci, co), pool = (
@@ -251,7 +246,7 @@ def _input_gradient(kernels, gradient, lists, block, dx, work):
             len(dx),
             len(lists.feeds),
             pool[0] * pool[1],
-            turned(kernels, block.w, work),
+            turned(block.w, work),
             ci,
             dx,
         ),

@@ -19,6 +19,11 @@ def activation_of(block: LitBlock) -> tuple[float, bool]:
     return (0.0, True) if block.alpha is None else (float(block.alpha), False)
 
 
+def turned(w: Array, work: Workspace | None) -> Array:
+    """Return w (KH, KW, C_in, C_out) as (KH, KW, C_out, C_in), made once per update."""
+    return cached_until_update(work, "turned", lambda: w.transpose(0, 1, 3, 2).copy())
+
+
 def _seen(kernels, geometry, work):
     """Return what a pair of classes of positions sees, as kernels take it: tables of rows and of
     columns, taps of each, classes of columns, pairs.
@@ -113,8 +118,8 @@ def lit_rest_backward(
     pairs = seen[-1]
     parts = kernels.empty((geometry.taps, pairs, ci), np.float64)
     dx = kernels.empty((*geometry.input_pairs, ci), np.float64)
-    turned = cached_until_update(work, "turned", lambda: w.transpose(0, 1, 3, 2).copy())
-    kernels.each("lit_rest.cu", "rest_gradients", parts.size, sums, pairs, turned, ci, co, parts)
+    what = sums, pairs, turned(w, work), ci, co
+    kernels.each("lit_rest.cu", "rest_gradients", parts.size, *what, parts)
     kernels.each("lit_rest.cu", "rest_dx", dx.size, parts, *seen, dx.shape[1], ci, dx)
     return dx, dw, db
 

@@ -148,7 +148,8 @@ class Engine:
 
     def pieces(self, x: Any, plan: Plan | None = None) -> Iterator[tuple[slice, Any, list[Any]]]:
         """Yield (slice, events, values) over the batch x in the pieces that run at once: the events
-        of each input, and what its first stage takes, a device array (n, H, W, C) or the events.
+        of each input, and the same as a device array (n, H, W, C), or as a LitMap where few pixels
+        are lit.
 
         x: a float array (N, H, W, C), or a list of SparseImage or (H, W, C) arrays; for a model of
         several inputs a tuple of these. Raises ValueError naming the event for a wrong shape or a
@@ -156,68 +157,41 @@ class Engine:
         """
         plan = plan or self._plan
         batches = self._per_input(x)
-        count = len(batches[0])
-        if plan.lit:
-            yield from self._lit_pieces(batches, count, plan)
-            return
-        size = plan.microbatch or max(count, 1)
-        for start in range(0, count, size):
-            part = slice(start, min(start + size, count))
-            events, values = [batch[part] for batch in batches], []
-            with trace.span("transfer"), self._enough_memory(plan, part.stop - start):
-                for node, piece, dense in zip(self.graph.inputs, events, self._dense_inputs):
-                    for number, event in enumerate(piece, start):
-                        check_event(event, number, node.shape)
-                    values.append(dense(piece))
-            yield part, events, values
-
-    def _lit_pieces(
-        self, batches: list[Any], count: int, plan: Plan
-    ) -> Iterator[tuple[slice, Any, list[Any]]]:
-        """``pieces`` of a plan with LitMaps: events that are lit in few pixels run together, as far
-        as they have one background; others in the pieces that the backend likes.
-        """
-        start = 0
-        ahead: list[list[LitPixels] | None] = []  # of the events from ``start`` on
+        count, start = len(batches[0]), 0
+        ahead: list[list[LitPixels] | None] = []  # the event that did not join the last piece
         while start < count:
             with trace.span("transfer"):
-                stop, pixels = start, 0
-                while stop < count:
-                    if len(ahead) == stop - start:
-                        ahead.append(self._lit_pixels(batches, stop))
-                    first, here = ahead[0], ahead[stop - start]
-                    if (first is None) != (here is None):
+                found: list[list[LitPixels] | None] = []
+                while start + len(found) < count:
+                    number = start + len(found)
+                    event = ahead.pop() if ahead else self._lit_pixels(batches, number, plan)
+                    if found and not _joins(event, found, plan):
+                        ahead.append(event)
                         break
-                    if here is None or first is None:
-                        full = plan.microbatch is not None and stop - start >= plan.microbatch
-                    else:
-                        lit = sum(len(event.coords) for event in here)
-                        pixels += lit
-                        full = stop > start and pixels > PIECE_PIXELS and not plan.whole_batch
-                        full |= [e.background for e in here] != [e.background for e in first]
-                    if full:
-                        break
-                    stop += 1
-                if plan.whole_batch and stop < count:
-                    stop, ahead = count, [None] * count
-                found, ahead = ahead[: stop - start], ahead[stop - start :]
-                events = [batch[start:stop] for batch in batches]
-                with self._enough_memory(plan, stop - start):
+                    found.append(event)
+                if plan.whole_batch and len(found) < count:
+                    found = [None] * count
+                part = slice(start, start + len(found))
+                events = [batch[part] for batch in batches]
+                with self._enough_memory(plan, len(found)):
                     values = [
                         self._dense_inputs[i](piece)
                         if found[0] is None
                         else self._lit_inputs[i]([event[i] for event in found if event])
                         for i, piece in enumerate(events)
                     ]
-            yield slice(start, stop), events, values
-            start = stop
+            yield part, events, values
+            start = part.stop
 
-    def _lit_pixels(self, batches: list[Any], number: int) -> list[LitPixels] | None:
-        """Return the lit pixels of an event's image for each input, None where one has too many."""
-        found = []
-        for node, batch, lit_input in zip(self.graph.inputs, batches, self._lit_inputs):
+    def _lit_pixels(self, batches: list[Any], number: int, plan: Plan) -> list[LitPixels] | None:
+        """Check an event and return the lit pixels of its image for each input, None where one has
+        too many.
+        """
+        for node, batch in zip(self.graph.inputs, batches):
             check_event(batch[number], number, node.shape)
-            found.append(lit_input.lit_pixels(batch[number]))
+        if not plan.lit:
+            return None
+        found = [each.lit_pixels(batch[number]) for each, batch in zip(self._lit_inputs, batches)]
         lit = [pixels for pixels in found if pixels is not None]
         return lit if len(lit) == len(found) else None
 
@@ -383,3 +357,19 @@ class Engine:
 
 def _listed(nodes: Node | Sequence[Node]) -> list[Node]:
     return [nodes] if isinstance(nodes, Node) else list(nodes)
+
+
+def _joins(
+    event: list[LitPixels] | None, piece: Sequence[list[LitPixels] | None], plan: Plan
+) -> bool:
+    """Return whether an event may run with those of a piece: as arrays as many as the backend
+    likes, as LitMaps those of one background, up to PIECE_PIXELS.
+    """
+    first = piece[0]
+    if event is None or first is None:
+        room = plan.microbatch is None or len(piece) < plan.microbatch
+        return event is first and room
+    if any(a.background != b.background for a, b in zip(event, first)):
+        return False
+    total = sum(len(pixels.coords) for some in (*piece, event) for pixels in some or ())
+    return plan.whole_batch or total <= PIECE_PIXELS

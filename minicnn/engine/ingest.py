@@ -23,16 +23,26 @@ PIECE_PIXELS = 400_000
 Event = SparseImage | np.ndarray
 
 
+class LitPixels(NamedTuple):
+    """The lit pixels of an event: coords int32 (n, 2), values (n, C) not mapped, and what all other
+    pixels have.
+    """
+
+    coords: np.ndarray
+    values: np.ndarray
+    background: float
+
+
 def gather_lit_pixels(
-    kernels: Any, events: Sequence[SparseImage], input_map: InputMap
+    kernels: Any, events: Sequence[SparseImage | LitPixels], height: int, input_map: InputMap
 ) -> tuple[Array, Array]:
-    """Return (positions (m, 2), mapped values (m, C)) of the listed pixels of SparseImages, on the
-    device. Rows count on through the events: row r of event e is e * H + r.
+    """Return (positions (m, 2), mapped values (m, C)) of the listed pixels of events, on the device.
+    Rows count on through the events: row r of event e is e * height + r.
     """
     if len(events) == 1:
         coords, values = events[0].coords, events[0].values
     else:
-        below = [np.array([i * e.shape[0], 0], np.int32) for i, e in enumerate(events)]
+        below = [np.array([i * height, 0], np.int32) for i in range(len(events))]
         coords = np.concatenate([e.coords + rows for e, rows in zip(events, below)])
         values = np.concatenate([e.values for e in events])
     return kernels.asarray(coords), kernels.asarray(input_map(values))
@@ -77,7 +87,8 @@ class DenseInput:
         for image, event in zip(batch, events):
             image[...] = float(input_map(np.float32(event.background)))
         if len(events):
-            kernels.put_pixels(batch, *gather_lit_pixels(kernels, events, input_map))
+            lit = gather_lit_pixels(kernels, events, self.shape[0], input_map)
+            kernels.put_pixels(batch, *lit)
         return batch
 
     def _on_host(self, events: Sequence[Event]) -> np.ndarray:
@@ -91,16 +102,6 @@ class DenseInput:
             else:
                 out[...] = self.input_map(event)
         return batch
-
-
-class LitPixels(NamedTuple):
-    """The lit pixels of an event: coords int32 (n, 2), values (n, C) not mapped, and what all other
-    pixels have.
-    """
-
-    coords: np.ndarray
-    values: np.ndarray
-    background: float
 
 
 class LitInput:
@@ -134,22 +135,9 @@ class LitInput:
 
     def __call__(self, events: Sequence[LitPixels]) -> LitMap:
         """Return the LitMap of events of one background."""
-        height = self.shape[0]
-        at = [
-            event.coords + np.array([i * height, 0], np.int32) if i else event.coords
-            for i, event in enumerate(events)
-        ]
-        values = [event.values for event in events]
-        listed = at[0] if len(at) == 1 else np.concatenate(at)
-        mapped = self.input_map(values[0] if len(values) == 1 else np.concatenate(values))
-        kernels = self.kernels
-        return LitMap(
-            self.grid,
-            len(events),
-            kernels.asarray(listed),
-            kernels.asarray(mapped.astype(self.dtype, copy=False)),
-            self._resting(events[0].background),
-        )
+        at, values = gather_lit_pixels(self.kernels, events, self.shape[0], self.input_map)
+        values = values.astype(self.dtype, copy=False)
+        return LitMap(self.grid, len(events), at, values, self._resting(events[0].background))
 
     def _resting(self, background: float) -> Array:
         """Return the resting pixel (1, 1, C), the same array for the same background."""

@@ -19,7 +19,7 @@ from .buffers import Buffers
 from .device import resolve_device
 from .fused import FusedBlock
 from .ingest import PIXEL_CROSSOVER
-from .lit import CROSSOVER, rule_for
+from .lit import rule_for
 from .stages import Stage
 
 __all__ = ["Plan", "Row", "resolve_device"]
@@ -106,10 +106,7 @@ class Plan:
         return self._stage(name, fused, self._context(block[0].layer))
 
     def _stage(self, name: str, layer: Layer | FusedBlock, context: Context) -> Stage:
-        rule = rule_for(layer, context) if self.lit else None
-        if rule and self.most_lit < 1:
-            rule.dense_above = CROSSOVER
-        return Stage(name, layer, context, rule)
+        return Stage(name, layer, context, rule_for(layer, context) if self.lit else None)
 
     def _add(self, nodes: list[Node], stage: Stage, note: str) -> None:
         numbers = self._numbers

@@ -5,6 +5,7 @@ small size.
 import json
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import minicnn as mc
 from helpers import mpi, random_batch, small_model
 from minicnn.__main__ import main
 from minicnn.inspect import performance as perf
-from minicnn.inspect.calibrate import event_seconds
+from minicnn.inspect.calibrate import _of_events, _TimedStep, event_seconds
 from minicnn.inspect.performance import (
     ALGORITHMS,
     Calibration,
@@ -281,6 +282,23 @@ def test_seconds_of_events():
         and sum(seconds) < ledger.epoch.walls[0]
         and 0 < backward < ledger.epoch.walls[0]
     )
+
+
+def test_seconds_of_events_that_ran_together():
+    """What an event costs follows from the times of whole steps and from its lit pixels."""
+    lit = [10, 30, 200, 0, 50, 70]
+    images = [SimpleNamespace(nnz=n) for n in lit]
+    of_step = [0.5 + 0.01 * n for n in lit]
+
+    def steps(seconds):
+        return [_TimedStep([sum(seconds[i : i + 2])], 0.0, 0.0) for i in (0, 2, 4)]
+
+    assert _of_events(steps(of_step), images, 2) == pytest.approx(of_step)
+    # More pixels, less time: then they say nothing, and all events are alike.
+    falling = _of_events(steps([3.0, 3, 1, 1, 2, 2]), images, 2)
+    assert falling == pytest.approx(np.full(6, 2.0))
+    alone = [_TimedStep([1.0, 2.0], 0.0, 0.0), _TimedStep([3.0, 4.0], 0.0, 0.0)]
+    assert _of_events(alone, images[:4], 2).tolist() == [1, 2, 3, 4]
 
 
 # -------------------------------------------------------------------------------------- the command

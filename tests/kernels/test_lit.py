@@ -37,7 +37,7 @@ SEEDS = range(24)
 # ------------------------------------------------------------------------------ the dense numbers
 def dense_images(a):
     """Return the images (n, H, W, C_in): rest everywhere, and the changes on it."""
-    rows, columns = a["geometry"].input_classes
+    rows, columns = a["classes"]
     at_rest = a["rest"][rows[:, None], columns[None]]
     x = np.repeat(at_rest[None], a["events"], 0)
     flat = x.reshape(-1, *x.shape[2:])
@@ -130,7 +130,7 @@ def test_the_reference_is_the_dense_network(seed):
     close(dx, at_cells(dense["dx"], at), 1e-12, terms=1)
     close(
         rest_dx,
-        class_pair_sums(dense["dx"], geometry.input_classes, geometry.input_pairs),
+        class_pair_sums(dense["dx"], a["classes"], geometry.input_pairs),
         1e-12,
         1,
     )

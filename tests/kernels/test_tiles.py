@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from minicnn.kernels.cpu import rows, tile
+from minicnn.kernels.cpu import lit_tile, rows, tile
 
 WIDTHS = [n for n in (4, 8, 16) if n <= tile.LANES]
 
@@ -253,3 +253,45 @@ def test_deinterleave_of_every_width(lanes, monkeypatch):
             run(stride, x[7:].ctypes.data, count, out.ctypes.data)
             want = x[7 + np.arange(count)[:, None] + stride * np.arange(lanes)]
             assert np.array_equal(out[:count], want) and not out[count].any(), (stride, count)
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+def test_products_are_added_to_scattered_sums_at_every_width(lanes):
+    """Small integers, so that float32 sums are exact; rows beside those of the list stay."""
+    rng, steps = np.random.default_rng(0), 7
+    for many, vectors in ((1, 1), (4, 1), (6, 2)):
+        run = _runner(lit_tile.make_scatter([(many, vectors)], lanes))
+        width = 3 + lanes * vectors
+        x, w, z = (
+            rng.integers(-9, 9, shape).astype(np.float32)
+            for shape in ((9, steps), (steps, lanes * vectors + 2), (12, width))
+        )
+        sources, targets = rng.permutation(9)[:many], rng.permutation(12)[:many]
+        want = z.copy()
+        want[targets, 3:] += x[sources] @ w[:, : lanes * vectors]
+        places = [a.ctypes.data + 4 * a.shape[1] * rows for a, rows in ((x, sources), (z, targets))]
+        ends = w.ctypes.data, w.shape[1], steps
+        run(many, vectors, places[0].ctypes.data, places[1].ctypes.data, 3, *ends)
+        assert np.array_equal(z, want)
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+@pytest.mark.parametrize("with_dx", (0, 1))
+def test_gradients_of_maxima_at_every_width(lanes, with_dx):
+    rng, filters = np.random.default_rng(1), 11
+    for vectors in lit_tile.MAXIMA_VECTORS:
+        run = _runner(lit_tile.make_maxima([vectors], lanes))
+        w, dw = (
+            rng.integers(-9, 9, (vectors, filters, lanes)).astype(np.float32) for _ in range(2)
+        )
+        d, dx = (rng.integers(-9, 9, (vectors, lanes)).astype(np.float32) for _ in range(2))
+        channels = np.array([7, 0, 10], np.uint16)
+        g = np.array([2, -3, 5], np.float32)
+        want_dw, want_dx = dw.copy(), dx.copy()
+        want_dw[:, channels] += g[:, None] * d[:, None]
+        if with_dx:
+            want_dx += (g[:, None] * w[:, channels]).sum(1)
+        addresses = [a.ctypes.data for a in (channels, g, w, dw)]
+        ends = filters * lanes, d.ctypes.data, dx.ctypes.data
+        run(vectors, with_dx, 3, *addresses, *ends)
+        assert np.array_equal(dw, want_dw) and np.array_equal(dx, want_dx)

@@ -4,10 +4,9 @@ changes. map.py says what a LitMap is, rules.py how layers compute on them.
 
 from . import convolution, linear, normalization, pixelwise, pooling
 from .map import Grid, LitGradient, LitMap
-from .rules import CROSSOVER, RULES, Rule, rule_for
+from .rules import RULES, Rule, rule_for
 
 __all__ = [
-    "CROSSOVER",
     "RULES",
     "Grid",
     "LitGradient",

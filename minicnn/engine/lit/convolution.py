@@ -19,13 +19,10 @@ from .windows import Windows, seen_by
 class ConvolutionRule(Rule):
     """Rest + changes: z = (the convolution at rest) + sum of (changes of lit inputs) * w."""
 
-    def forward(self, x: LitMap) -> tuple[LitMap, Any] | None:  # type: ignore[override]
+    def forward(self, x: LitMap) -> tuple[LitMap, Any]:  # type: ignore[override]
         kernels, workspace = self.context.kernels, self.context.workspace
         geometry, grid, _ = self.once_per_grid(self._windows, x.grid)
         lists = kernels.lit_lists(x.at, x.events, geometry, work=workspace.part("lists"))
-        cells = x.events * grid.size[0] * grid.size[1]
-        if len(lists.cells) > self.dense_above * cells:
-            return None
         block = self._block(geometry)
         resting = self.once_per_update(
             "rest", lambda: kernels.lit_rest(x.rest, block, work=workspace.part("rest")), x.rest

@@ -21,10 +21,6 @@ from ...kernels.types import Array
 from ...nn.layers import Context
 from .map import Grid, LitGradient, LitMap
 
-#: The fraction of lit outputs above which a convolution gives its maps to the dense kernels: never,
-#: since even where every output is lit fewer inputs are. benchmarks/active.py prints what each
-#: choice costs.
-CROSSOVER = 1.0
 #: Rules by the class of their layer.
 RULES: dict[type, type[Rule]] = {}
 
@@ -48,11 +44,9 @@ def rule_for(layer: Any, context: Context) -> Rule | None:
 class Rule:
     """Base of all rules: ``layer`` in one place of a model.
 
-    dense_above: the fraction of lit outputs above which ``forward`` returns None. ends: whether
-    what it returns is an array. remark: what a plan says of it.
+    ends: whether what ``forward`` returns is an array. remark: what a plan says of it.
     """
 
-    dense_above = 1.0
     ends = False
     remark = ""
 
