@@ -7,7 +7,8 @@ where the two cross.
 The talk's network on events from empty over simulated tracks, single isolated pixels and clusters
 (discs) at random places, to noise in every pixel: forward alone, and the training step at batch 1
 with weight packing and update, with zero_suppression="always", "never" and "auto". The time of
-each block is taken by itself, so that it has its own curve over its own fraction of lit cells. At the end the PIXEL_CROSSOVER
+each block is taken by itself, so that it has its own curve over the fraction of its inputs that
+are lit: where the curves cross 1 are the crossovers of minicnn/engine/lit/convolution.py. At the end the PIXEL_CROSSOVER
 for minicnn/engine/ingest.py: the fraction of lit pixels, above which an event enters as an array,
 with which the steps on the measured events would cost least, relative to the cheaper of the two for
 each of them.
@@ -217,12 +218,17 @@ def best_crossover(rows):
     return good[len(good) // 2], relative[good[len(good) // 2]], relative
 
 
+def inputs_of(row, block):
+    """Return the fraction of a block's inputs that are lit: pixels, or cells of the block before."""
+    return row["cells"][block - 1] if block else row["lit"]
+
+
 def crossings(rows, block):
-    """Return the fraction of lit cells from which on the block costs more zero-suppressed than
+    """Return the fraction of lit inputs from which on the block costs more zero-suppressed than
     dense, None if none.
     """
     points = sorted(
-        (row["cells"][block], row["always"]["blocks"][block] / row["never"]["blocks"][block])
+        (inputs_of(row, block), row["always"]["blocks"][block] / row["never"]["blocks"][block])
         for row in rows
     )
     for (f0, r0), (f1, r1) in pairwise(points):
@@ -261,13 +267,13 @@ def draw(rows, path):
     left.legend()
     for block in range(len(rows[0]["cells"])):
         points = sorted(
-            (row["cells"][block], row["always"]["blocks"][block] / row["never"]["blocks"][block])
+            (inputs_of(row, block), row["always"]["blocks"][block] / row["never"]["blocks"][block])
             for row in rows
         )
         right.plot(*zip(*points), "o-", markersize=4, label=f"block {block + 1}")
     right.axhline(1, color="black", linewidth=0.8)
     right.set(
-        xlabel="fraction of the block's cells lit",
+        xlabel="fraction of the block's inputs lit",
         ylabel="time zero-suppressed / dense",
         ylim=(0, 2),
     )
@@ -331,10 +337,10 @@ def main(argv=None):
             flush=True,
         )
     print(
-        "\nlit cells from which on a block is cheaper dense: "
+        "\nlit inputs from which on a block is cheaper dense: "
         + ", ".join(
             f"block {i + 1} "
-            + (f"{100 * at:.0f} %" if (at := crossings(rows, i)) is not None else "never")
+            + (f"{100 * at:.3g} %" if (at := crossings(rows, i)) is not None else "never")
             for i in range(len(shapes))
         )
     )

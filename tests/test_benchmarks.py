@@ -231,7 +231,7 @@ def test_crossover_is_where_the_costs_cross():
         }
         for f in np.linspace(0, 1, 21)
     ]
-    assert active.crossings(rows, 0) == pytest.approx(0.6)
+    assert active.crossings(rows, 0) == pytest.approx(0.6 / 30)
     crossover, relative, all_ = active.best_crossover(rows)
     assert crossover == 0.02 and relative == pytest.approx(1)
     assert min(all_[0.01], all_[0.03]) > 1.01

@@ -15,10 +15,10 @@ from .lit import Grid, LitMap
 
 #: Fraction of lit pixels above which an event enters as an array. benchmarks/active.py prints what
 #: each choice costs.
-PIXEL_CROSSOVER = 0.05
+PIXEL_CROSSOVER = 0.02
 #: Lit pixels of the events that run together: so many that the weights, which are read once for all
 #: of them, cost little, and so few that memory does not grow with the batch.
-PIECE_PIXELS = 400_000
+PIECE_PIXELS = 200_000
 
 Event = SparseImage | np.ndarray
 

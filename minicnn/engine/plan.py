@@ -72,7 +72,8 @@ class Plan:
         self.whole_batch = any(layer.needs_whole_batch for layer in graph.layers)
         #: Whether feature maps may be LitMaps.
         self.lit = mode != "never"
-        self.most_lit = 1.0 if mode == "always" else PIXEL_CROSSOVER
+        self.always = mode == "always"
+        self.most_lit = 1.0 if self.always else PIXEL_CROSSOVER
         if self.lit:
             self._maps = {self._numbers[node] for node in graph.inputs}
         done: set[Node] = set()
@@ -106,7 +107,10 @@ class Plan:
         return self._stage(name, fused, self._context(block[0].layer))
 
     def _stage(self, name: str, layer: Layer | FusedBlock, context: Context) -> Stage:
-        return Stage(name, layer, context, rule_for(layer, context) if self.lit else None)
+        rule = rule_for(layer, context) if self.lit else None
+        if rule:
+            rule.always = self.always
+        return Stage(name, layer, context, rule)
 
     def _add(self, nodes: list[Node], stage: Stage, note: str) -> None:
         numbers = self._numbers

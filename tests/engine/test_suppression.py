@@ -108,6 +108,19 @@ def test_auto_goes_dense_where_most_is_lit_and_the_numbers_stay():
     assert "fused, lit" in str(auto.plan()) and "fused, lit" not in str(dense.plan())
 
 
+def test_a_block_goes_dense_where_most_of_its_inputs_are_lit_and_the_numbers_stay():
+    """A few pixels light most cells of the first block, and the second one takes arrays."""
+    spread = event(SHAPE, [(r, c) for r in range(2, 61, 9) for c in range(2, 53, 9)])
+    auto, dense, always = (network("cpu", SHAPE, mode) for mode in ("auto", "never", "always"))
+    (la, ga), (lb, gb) = (m.loss_and_gradients([spread], np.array([1])) for m in (auto, dense))
+    assert la == pytest.approx(lb, rel=1e-5)
+    for name in ga:
+        assert np.allclose(ga[name], gb[name], rtol=1e-4, atol=1e-5), name
+    always.loss_and_gradients([spread], np.array([1]))
+    assert "dense for 100% of the events" in str(auto.plan())
+    assert "dense for" not in str(always.plan())
+
+
 @pytest.mark.parametrize("device", BACKENDS)
 def test_backgrounds_may_differ_within_a_batch(device):
     shape = (41, 38, 1)

@@ -14,12 +14,19 @@ from .map import Grid, LitGradient, LitMap
 from .rules import Rule, rule_of
 from .windows import Windows, seen_by
 
+#: The fraction of lit inputs above which the dense kernels are faster: with few channels, whose lit
+#: products are short, and with at least MANY_CHANNELS. benchmarks/active.py prints where they cross.
+CROSSOVER, CROSSOVER_OF_MANY, MANY_CHANNELS = 0.3, 0.7, 32
+
 
 @rule_of(Conv2D, FusedBlock)
 class ConvolutionRule(Rule):
     """Rest + changes: z = (the convolution at rest) + sum of (changes of lit inputs) * w."""
 
-    def forward(self, x: LitMap) -> tuple[LitMap, Any]:  # type: ignore[override]
+    def forward(self, x: LitMap) -> tuple[LitMap, Any] | None:  # type: ignore[override]
+        crossover = CROSSOVER if x.channels < MANY_CHANNELS else CROSSOVER_OF_MANY
+        if not self.always and x.lit_fraction > crossover:
+            return None
         kernels, workspace = self.context.kernels, self.context.workspace
         geometry, grid, _ = self.once_per_grid(self._windows, x.grid)
         lists = kernels.lit_lists(x.at, x.events, geometry, work=workspace.part("lists"))

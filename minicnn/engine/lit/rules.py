@@ -44,9 +44,11 @@ def rule_for(layer: Any, context: Context) -> Rule | None:
 class Rule:
     """Base of all rules: ``layer`` in one place of a model.
 
-    ends: whether what ``forward`` returns is an array. remark: what a plan says of it.
+    always: whether maps are wanted also where arrays would be faster. ends: whether what
+    ``forward`` returns is an array. remark: what a plan says of it.
     """
 
+    always = False
     ends = False
     remark = ""
 
