@@ -150,6 +150,7 @@ def lit_layer(layer, threads):
     context.need_input_gradient = layer.input_gradient
     convolution = mc.Conv2D(layer.w.shape[3], KERNEL, padding="same")
     rule, last = rule_for(convolution, context), {}
+    rule.always = True  # however much is lit
     at = layer.at[:, 1:] + np.array([layer.side, 0], np.int32) * layer.at[:, :1]
     rest = np.zeros((1, 1, layer.w.shape[2]), np.float32)
     grid = Grid.uniform(backend, layer.side, layer.side)
