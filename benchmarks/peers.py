@@ -17,8 +17,9 @@ Of events with noise in every pixel minicnn gets dense images. "pool first" is t
 the pooling before the ELU, which increases: the same numbers with 1/25 of the ELUs.
 
 Two kinds of rows have a mark, and are never the "fastest fp32 peer". spconv computes another
-function (peers_spconv.py says which, and how it was set up). --bf16 adds PyTorch under autocast and
-Keras with mixed_bfloat16, which round otherwise, where the CPU multiplies bf16 numbers.
+function (peers_spconv.py says which, and how it was set up). --bf16 adds PyTorch under autocast,
+Keras with mixed_bfloat16 and minicnn's dense blocks with precision="bf16", which round otherwise,
+where the CPU multiplies bf16 numbers.
 
 First loss, gradients of all weights and the change of all weights by two steps are compared on two
 simulated events. Then each engine gets a process of its own, one set per batch size, with the same
@@ -198,7 +199,7 @@ def arguments(argv=None):
         "--planes", action="store_true", help="measure a network of three planes with one trunk too"
     )
     p.add_argument(
-        "--bf16", action="store_true", help="measure torch and keras with bf16 products too"
+        "--bf16", action="store_true", help="measure torch, keras and minicnn with bf16 products too"
     )
     p.add_argument(
         "--layers", action="store_true", help="compare single convolutions instead of steps"

@@ -24,9 +24,9 @@ from minicnn.parallel.machine import peak_memory_bytes
 
 
 class Minicnn:
-    """Our engine; ``mode`` as Sequential's zero_suppression."""
+    """Our engine; ``mode`` as Sequential's zero_suppression, ``precision`` as its precision."""
 
-    def __init__(self, size, weights, threads, mode):
+    def __init__(self, size, weights, threads, mode, precision="float32"):
         self.planes = planes_of(size, weights)
         self.model = our_network(
             size,
@@ -34,6 +34,7 @@ class Minicnn:
             device="cpu",
             optimizer=mc.SGD(RATE, MOMENTUM),
             zero_suppression=mode,
+            precision=precision,
             input_scale=compared_scale(size),
         )
         self.model.kernels.set_threads(threads)
@@ -224,9 +225,10 @@ ENGINES = {
     "torch compiled": Kind(Torch, {"pool_first": True, "compiled": True}, ("torch",)),
     "spconv": Kind(Spconv, {}, ("torch", "spconv"), SUBMANIFOLD, lit=True),
     "keras bf16": Kind(Keras, {"pool_first": True, "bf16": True}, ("keras", "tensorflow"), BF16),
+    "minicnn dense bf16": Kind(Minicnn, {"mode": "never", "precision": "bf16"}, mark=BF16, lit=True),
     "torch bf16": Kind(Torch, {"pool_first": True, "bf16": True}, ("torch",), BF16),
 }
-OURS = "minicnn dense", "minicnn zero-suppressed"
+OURS = "minicnn dense", "minicnn zero-suppressed", "minicnn dense bf16"
 #: Not among the engines unless named: it compiles for minutes and is then several times slower than
 #: what it compiles.
 SLOW = ("torch compiled",)

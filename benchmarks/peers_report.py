@@ -15,6 +15,7 @@ GOALS = (
     (OURS[1], "talk", 8, 60),
     (OURS[1], "planes", 8, 60),
     (OURS[0], "simulated", 8, 2.8),
+    (OURS[2], "simulated", 8, 4),
 )
 #: And how many times faster than spconv on the same events, at this batch.
 AHEAD_OF_SPCONV, SPCONV_BATCH = 1.5, 8

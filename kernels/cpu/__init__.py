@@ -8,7 +8,7 @@ threads at once (numba's default threading layer).
 from typing import TYPE_CHECKING, Any
 
 from ..ops import ARRAYS, gather
-from . import checks, lit
+from . import bf16, checks, lit
 
 name = "cpu"
 microbatch = 1  # events per call: one at a time, so that memory does not grow with the batch
@@ -19,7 +19,8 @@ _functions |= {
     for n in ("lit_lists", "lit_rest", "lit_rest_backward", "lit_block", "lit_block_backward")
 }
 globals().update(_functions)
-__all__ = ["microbatch", "name", *_functions]
+in_bf16 = bf16.in_bf16
+__all__ = ["in_bf16", "microbatch", "name", *_functions]
 
 if TYPE_CHECKING:
 

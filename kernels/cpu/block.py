@@ -11,23 +11,41 @@ from numba import get_num_threads, prange
 from ..shapes import conv_output, conv_padding, pair, pool_output
 from ..types import Array, Pair
 from ..workspace import Workspace
+from .bf16 import paired
 from .block_backward import conv2d_block_backward
 from .checks import buffer, check_float32, check_shape
 from .elementary import activate
 from .jit import aligned_empty, jit, parallel
 from .pack import packed, split
-from .rows import NEIGHBOURS, STRIDES, deinterleave, prefetch_for_write, transpose
-from .tile import CHANNELS, LANES, MAX_PIXELS, VECTORS, cells_tile, listed_tile, max_of_rows
+from .rows import (
+    NEIGHBOURS,
+    STRIDES,
+    deinterleave,
+    max_of_rows,
+    prefetch_for_write,
+    transpose,
+)
+from .tile import (
+    CHANNELS,
+    LANES,
+    MAX_PIXELS,
+    VECTORS,
+    cells_tile,
+    listed_pairs_tile,
+    listed_tile,
+)
 from .windows import address, windows
 
-__all__ = ["conv2d_block", "conv2d_block_backward"]
+__all__ = ["conv2d_block", "conv2d_block_backward", "conv2d_block_bf16"]
 LOWEST = np.float32(-np.inf)
 TOGETHER = 100  # positions whose sums are kept until the maximum is taken: full tiles, first cache
 
 
 @parallel
-def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, cells, y, argmax):
-    """Lanes are channels; the tile's pixels are the positions of a few cells in a row."""
+def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, cells, pairs, y, argmax):
+    """Lanes are channels; the tile's pixels are the positions of a few cells in a row. pairs: x and
+    w hold pairs of bf16 numbers.
+    """
     n, co, kc = windows.table.shape[0], y.shape[1], kw * ci
     size, blocks = ph * pw, (n + cells - 1) // cells
     together = max(1, TOGETHER // size)  # cells
@@ -55,19 +73,36 @@ def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, cells, y, 
             tiles = (count + MAX_PIXELS - 1) // MAX_PIXELS
             for k in range(tiles):
                 i = count * k // tiles
-                listed_tile(
-                    count * (k + 1) // tiles - i,
-                    many // LANES,
-                    place[i:].ctypes.data,
-                    row[i:].ctypes.data,
-                    weights,
-                    kc * many,
-                    many,
-                    kh,
-                    kc,
-                    sums[i:].ctypes.data,
-                    many,
-                )
+                pixels, vectors, to = count * (k + 1) // tiles - i, many // LANES, sums[i:]
+                at, apart, step = place[i:].ctypes.data, row[i:].ctypes.data, kc * many
+                if pairs:
+                    listed_pairs_tile(
+                        pixels,
+                        vectors,
+                        at,
+                        apart,
+                        weights,
+                        step,
+                        many,
+                        kh,
+                        kc,
+                        to.ctypes.data,
+                        many,
+                    )
+                else:
+                    listed_tile(
+                        pixels,
+                        vectors,
+                        at,
+                        apart,
+                        weights,
+                        step,
+                        many,
+                        kh,
+                        kc,
+                        to.ctypes.data,
+                        many,
+                    )
             for cell in range(begin, t):
                 max_of_rows(
                     many // LANES,
@@ -188,6 +223,24 @@ def conv2d_block(
     by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions. With ``work``, y
     and argmax are its buffers: valid until the next call with the same work.
     """
+    return _block(x, w, b, pool, (alpha, padding), work, False)
+
+
+def conv2d_block_bf16(
+    x: Array,
+    w: Array,
+    b: Array,
+    pool: Pair,
+    alpha: float = 1.0,
+    padding: str = "same",
+    work: Workspace | None = None,
+) -> tuple[Array, Array]:
+    """The same with x and w rounded to bf16, where there are channels to pair (bf16.py)."""
+    return _block(x, w, b, pool, (alpha, padding), work, True)
+
+
+def _block(x, w, b, pool, options, work, bf16):
+    alpha, padding = options
     x, w, b = check_float32("conv2d_block", x=x, w=w, b=b)
     pool = pair(pool, "pool size")
     z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
@@ -207,15 +260,19 @@ def conv2d_block(
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
     results = y.reshape(-1, co), argmax.reshape(-1, co)
     cells = len(results[0])
+    alpha = np.float32(alpha)  # what compiled code takes
+    bf16 &= ci > 1 and not few_channels(co)
+    if bf16:
+        x, w = paired(x, w, work)
+    ci = x.shape[3]
     listed = windows(x, shape, pool, (kh, kw), pads, work)
-    alpha = np.float32(alpha)  # type: ignore[assignment]  # what compiled code takes
     if few_channels(co):
         weights = packed(work, "cells", w, 1, CHANNELS)
         group, tasks = split(pool[1], MAX_PIXELS - 1), min(256, -(-cells // LANES))
         _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, group, tasks, *results)
     else:
-        weights = packed(work, "channels", w, LANES, VECTORS)
+        weights = packed(work, "pairs" if bf16 else "channels", w, LANES, VECTORS)
         # Enough tasks for every thread.
         per_task = min(20, 1 + cells * len(weights.start) // (8 * get_num_threads()))
-        _channels(listed, kh, kw, ci, *weights, b, alpha, *pool, per_task, *results)
+        _channels(listed, kh, kw, ci, *weights, b, alpha, *pool, per_task, bf16, *results)
     return y, argmax

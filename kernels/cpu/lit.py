@@ -30,7 +30,8 @@ from .lit_lists import lit_lists
 from .lit_rest import lit_rest, lit_rest_backward
 from .lit_tile import add_products, one_product, take_weights
 from .pack import shares
-from .tile import LANES, MAX_PIXELS, VECTORS, max_of_rows
+from .rows import max_of_rows
+from .tile import LANES, MAX_PIXELS, VECTORS
 
 __all__ = ["lit_block", "lit_block_backward", "lit_lists", "lit_rest", "lit_rest_backward"]
 

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import jit
-from .tile import F32, I32, I64, LANES, MAX_VECTORS, Emit
+from .tile import F32, I8, I32, I64, LANES, MAX_VECTORS, VECTORS, Emit
 
 
 def vectors_of(floats: int, lanes: int) -> list[tuple[int, int]]:
@@ -269,3 +269,48 @@ def prefetch_for_write(address, many):
     """
     for k in range(0, many, 64):
         _prefetch_for_write(address + k)
+
+
+def make_max_of_rows(sizes: Any, lanes: int) -> Any:
+    """Return an intrinsic that finds the largest of each column of sums and where it is, with one
+    body per number of ``vectors``:
+
+        max_of_rows(vectors, count, sums, row, where, best, at)
+
+    best[c] = the largest of sums[i * row + c] over i < count, at[c] = where[i] of the first that
+    is: for c < lanes * vectors. All but the numbers are addresses: of float32; where of uint8, at
+    of int32. count is at least 1.
+    """
+
+    @intrinsic
+    def max_of_rows(context, vectors, count, sums, row, where, best, at):
+        def codegen(context, builder, signature, args):
+            vectors, count, sums, row, where, best, at = args
+            e, b = Emit(builder, lanes), builder
+            for n, _ in e.choose(vectors, e.int(0), [(n, 0) for n in sizes]):
+                top = [e.variable(e.constant("-inf")) for _ in range(n)]
+                place = [e.variable(ir.Constant(e.ints, [0] * lanes)) for _ in range(n)]
+                with e.loop(count) as i:
+                    line = e.at(sums, b.mul(i.index, row))
+                    here = e.splat(b.zext(e.load(b.add(where, i.index), I8), I32), e.ints)
+                    for q in range(n):
+                        value, before = e.load(e.at(line, q, lanes)), b.load(top[q])
+                        larger = b.fcmp_ordered(">", value, before)
+                        b.store(b.select(larger, value, before), top[q])
+                        b.store(b.select(larger, here, b.load(place[q])), place[q])
+                for q in range(n):
+                    e.store(b.load(top[q]), e.at(best, q, lanes))
+                    e.store(b.load(place[q]), e.at(at, q, lanes))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), codegen
+
+    return max_of_rows
+
+
+_max_of_rows = make_max_of_rows(VECTORS, LANES)
+
+
+@jit(no_cpython_wrapper=True)
+def max_of_rows(vectors, count, sums, row, where, best, at):
+    _max_of_rows(vectors, count, sums, row, where, best, at)

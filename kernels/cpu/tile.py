@@ -29,8 +29,8 @@ same picture with the roles of x and w exchanged. At their end:
     "cells"                                   best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
 
 Each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps:
-every tile of every width gives the same bits. What moves numbers into lanes and adds up gradients
-is in rows.py.
+every tile of every width gives the same bits. What moves numbers into lanes, finds maxima and
+adds up gradients is in rows.py.
 """
 
 from collections.abc import Iterator
@@ -47,6 +47,19 @@ from .jit import jit
 F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
+class BFloat(ir.Type):
+    """LLVM's type of a bf16 number, which llvmlite has not."""
+
+    def _to_string(self):
+        return "bfloat"
+
+    def __eq__(self, other):
+        return isinstance(other, BFloat)
+
+    def __hash__(self):
+        return hash(BFloat)
+
+
 def host_lanes() -> int:
     """Return how many float32 the vector registers of this machine hold."""
     features = llvm.get_host_cpu_features()
@@ -56,6 +69,8 @@ def host_lanes() -> int:
 
 
 LANES = host_lanes()
+#: Whether this machine multiplies pairs of bf16 numbers (bf16.py).
+HAS_BF16 = LANES == 16 and bool(llvm.get_host_cpu_features().get("avx512bf16"))
 
 
 class Emit:
@@ -112,6 +127,14 @@ class Emit:
     def fma(self, x: Any, y: Any, z: Any) -> Any:
         return self.b.call(self.fma_function, [x, y, z])
 
+    def add_pairs(self, x: Any, y: Any, z: Any) -> Any:
+        """z + x0 y0 + x1 y1 in each lane, for lanes of x and y that are two bf16 numbers."""
+        pairs = ir.VectorType(BFloat(), 2 * self.lanes)
+        kind = ir.FunctionType(self.vector, [self.vector, pairs, pairs])
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * self.lanes}"
+        add = cgutils.get_or_insert_function(self.b.module, kind, name)
+        return self.b.call(add, [z, self.b.bitcast(x, pairs), self.b.bitcast(y, pairs)])
+
     def variable(self, value: Any) -> Any:
         """A variable that starts as ``value``; LLVM turns it into a register."""
         slot = cgutils.alloca_once(self.b, value.type)
@@ -138,8 +161,8 @@ class Emit:
         self.b.position_at_end(end)
 
 
-def _sums(e, pixels, columns, kind, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
-    """The picture above: returns acc[p][q] after rows * steps steps."""
+def _sums(e, pixels, columns, kind, add, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
+    """The picture above: returns acc[p][q] after rows * steps steps, each acc = add(x, w, acc)."""
     vector_x = kind == "cells"
     x_unit, w_unit = (e.lanes, 1) if vector_x else (1, e.lanes)
 
@@ -164,7 +187,7 @@ def _sums(e, pixels, columns, kind, x, x_row, x_step, x_pixel, w, w_row, w_step,
             ones = [v if vector_x else e.splat(v) for v in ones]
             for p in range(pixels):
                 for q in range(columns):
-                    b.store(e.fma(ones[p], many[q], b.load(acc[p][q])), acc[p][q])
+                    b.store(add(ones[p], many[q], b.load(acc[p][q])), acc[p][q])
     return [[b.load(a) for a in line] for line in acc]
 
 
@@ -198,7 +221,7 @@ def _store(e, sums, out, out_pixel):
             e.store(value, e.at(e.at(out, e.b.mul(out_pixel, e.int(p))), q, e.lanes))
 
 
-def make_tile(shapes: Any, lanes: int, kind: str) -> Any:
+def make_tile(shapes: Any, lanes: int, kind: str, pairs: bool = False) -> Any:
     """Return an intrinsic with one body per (pixels, columns) in ``shapes``, chosen at run time:
 
         tile(pixels, columns, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, where,
@@ -217,6 +240,8 @@ def make_tile(shapes: Any, lanes: int, kind: str) -> Any:
         where             not used              not used                         positions, int32
         last              floats from pixel     floats from pixel                position of pixel 0
                           to pixel in out       to pixel in out
+
+    pairs: x and w have two bf16 numbers in the place of a float32, see bf16.py.
 
     Keep the result in a module's global: numba's disk cache has no name for an intrinsic in a
     closure (kernels/jit.py).
@@ -243,8 +268,9 @@ def make_tile(shapes: Any, lanes: int, kind: str) -> Any:
         def codegen(context, builder, signature, args):
             e = Emit(builder, lanes)
             pixels, columns, *operands, out, where, last = args
+            add = e.add_pairs if pairs else e.fma
             for p, q in e.choose(pixels, columns, shapes):
-                sums = _sums(e, p, q, kind, *operands)
+                sums = _sums(e, p, q, kind, add, *operands)
                 if kind == "cells":
                     _keep_max(e, sums, out, where, last)
                 else:
@@ -270,6 +296,7 @@ CELL_SHAPES = [(p, q) for p in range(1, MAX_PIXELS) for q in CHANNELS]
 
 _store_tile = make_tile(CHANNEL_SHAPES, LANES, "channels")
 _listed_tile = make_tile(CHANNEL_SHAPES, LANES, "listed")
+_listed_pairs_tile = make_tile(CHANNEL_SHAPES if HAS_BF16 else [], LANES, "listed", pairs=True)
 _cells_tile = make_tile(CELL_SHAPES, LANES, "cells")
 
 
@@ -285,6 +312,15 @@ def store_tile(
 @jit(no_cpython_wrapper=True)
 def listed_tile(pixels, vectors, places, rows_apart, w, w_row, w_step, rows, steps, out, out_pixel):
     _listed_tile(
+        pixels, vectors, places, rows_apart, 1, 0, w, w_row, w_step, rows, steps, out, 0, out_pixel
+    )
+
+
+@jit(no_cpython_wrapper=True)
+def listed_pairs_tile(
+    pixels, vectors, places, rows_apart, w, w_row, w_step, rows, steps, out, out_pixel
+):
+    _listed_pairs_tile(
         pixels, vectors, places, rows_apart, 1, 0, w, w_row, w_step, rows, steps, out, 0, out_pixel
     )
 
@@ -322,48 +358,3 @@ def cells_tile(
         where,
         position,
     )
-
-
-def make_max_of_rows(sizes: Any, lanes: int) -> Any:
-    """Return an intrinsic that finds the largest of each column of sums and where it is, with one
-    body per number of ``vectors``:
-
-        max_of_rows(vectors, count, sums, row, where, best, at)
-
-    best[c] = the largest of sums[i * row + c] over i < count, at[c] = where[i] of the first that
-    is: for c < lanes * vectors. All but the numbers are addresses: of float32; where of uint8, at
-    of int32. count is at least 1.
-    """
-
-    @intrinsic
-    def max_of_rows(context, vectors, count, sums, row, where, best, at):
-        def codegen(context, builder, signature, args):
-            vectors, count, sums, row, where, best, at = args
-            e, b = Emit(builder, lanes), builder
-            for n, _ in e.choose(vectors, e.int(0), [(n, 0) for n in sizes]):
-                top = [e.variable(e.constant("-inf")) for _ in range(n)]
-                place = [e.variable(ir.Constant(e.ints, [0] * lanes)) for _ in range(n)]
-                with e.loop(count) as i:
-                    line = e.at(sums, b.mul(i.index, row))
-                    here = e.splat(b.zext(e.load(b.add(where, i.index), I8), I32), e.ints)
-                    for q in range(n):
-                        value, before = e.load(e.at(line, q, lanes)), b.load(top[q])
-                        larger = b.fcmp_ordered(">", value, before)
-                        b.store(b.select(larger, value, before), top[q])
-                        b.store(b.select(larger, here, b.load(place[q])), place[q])
-                for q in range(n):
-                    e.store(b.load(top[q]), e.at(best, q, lanes))
-                    e.store(b.load(place[q]), e.at(at, q, lanes))
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 7), codegen
-
-    return max_of_rows
-
-
-_max_of_rows = make_max_of_rows(VECTORS, LANES)
-
-
-@jit(no_cpython_wrapper=True)
-def max_of_rows(vectors, count, sums, row, where, best, at):
-    _max_of_rows(vectors, count, sums, row, where, best, at)

@@ -121,8 +121,8 @@ def _parallel_arguments(group: Any) -> None:
     add("--device", help="auto, cpu, cuda, cuda:K, reference or emulated")
     add(
         "--precision",
-        choices=("float32", "tf32"),
-        help="of the forward pass on a GPU (docs/gpu.md)",
+        choices=("float32", "tf32", "bf16"),
+        help="of the forward pass of dense blocks: tf32 on a GPU, bf16 on a CPU that has it",
     )
     add(
         "--threads",

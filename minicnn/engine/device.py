@@ -4,6 +4,9 @@ from typing import Any
 
 from ..kernels import get_backend
 
+#: Precisions of the forward pass of dense blocks: where they run, and how they are written.
+ROUNDED = {"tf32": ("GPUs", "TF32"), "bf16": ("the CPU", "bf16")}
+
 
 def resolve_device(device: str) -> tuple[Any, str]:
     """Return (backend, description) for "auto", "cpu", "cuda", "cuda:K", "reference" or "emulated".
@@ -49,16 +52,17 @@ def _gpu(device: str) -> tuple[Any, str]:
 
 
 def in_precision(precision: str, kernels: Any, device: str) -> tuple[Any, str]:
-    """Return (backend, description) for "float32", or for "tf32" where the backend has it;
-    ValueError or RuntimeError where not.
+    """Return (backend, description) for "float32", for "tf32" on a GPU, or for "bf16" on a CPU;
+    ValueError for a backend that has no such precision, RuntimeError for a machine that has not.
     """
-    if precision not in ("float32", "tf32"):
-        raise ValueError(f'precision must be "float32" or "tf32", got {precision!r}')
     if precision == "float32":
         return kernels, device
-    if not hasattr(kernels, "in_tf32"):
-        raise ValueError(f'precision "tf32" is for GPUs; this is {device}')
-    return kernels.in_tf32(), device + ", forward in TF32"
+    if precision not in ROUNDED:
+        raise ValueError(f'precision must be "float32", "tf32" or "bf16", got {precision!r}')
+    where, name = ROUNDED[precision]
+    if not hasattr(kernels, f"in_{precision}"):
+        raise ValueError(f'precision "{precision}" is for {where}; this is {device}')
+    return getattr(kernels, f"in_{precision}")(), f"{device}, forward in {name}"
 
 
 def gpu_for_rank(rank: int, ranks: int, gpus: int) -> tuple[int, int]:

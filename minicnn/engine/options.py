@@ -26,7 +26,8 @@ class Options:
     and compressed above the knee, see InputMap. zero_suppression: "auto" computes only what an
     event changes where few pixels are lit (docs/lit.md), "always" everywhere, "never" nowhere; the
     numbers are the same to rounding. precision: "tf32" runs the forward pass of dense blocks on a
-    GPU's tensor cores, see docs/gpu.md. All but device and optimizer belong to the model's file.
+    GPU's tensor cores, see docs/gpu.md; "bf16" on a CPU with AVX512-BF16, see
+    kernels/cpu/bf16.py. All but device and optimizer belong to the model's file.
     """
 
     device: str = "auto"

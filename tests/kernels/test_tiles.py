@@ -199,7 +199,7 @@ def test_sums_of_rows_of_every_width(lanes):
 
 @pytest.mark.parametrize("lanes", WIDTHS)
 def test_the_largest_of_every_width_is_the_first_of_equals(lanes):
-    rng, run = np.random.default_rng(0), _runner(tile.make_max_of_rows([1, 2], lanes))
+    rng, run = np.random.default_rng(0), _runner(rows.make_max_of_rows([1, 2], lanes))
     sums, where = (
         rng.integers(-3, 3, (9, 40)).astype(np.float32),
         np.array([0, 3, 4, 7, 90, 91, 200, 254, 255], np.uint8),
