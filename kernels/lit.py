@@ -43,7 +43,8 @@ class LitGeometry(NamedTuple):
     pooled: (RC, PH) and (SC, PW): of a class of cells, the classes of its positions.
     cell_classes: (OH,) and (OW,): the class of every cell.
     input_pairs: how many classes of rows and of columns the inputs have, (R', S').
-    grid: (OH, OW). pool: (PH, PW).
+    grid: (OH, OW). pool: (PH, PW). before: (top, left) of a convolution of stride and dilation 1: under
+        tap k, output i sees input i - before + k; None of any other.
     """
 
     feeds: OfAxes
@@ -56,6 +57,7 @@ class LitGeometry(NamedTuple):
     input_pairs: tuple[int, int]
     grid: tuple[int, int]
     pool: tuple[int, int]
+    before: tuple[int, int] | None
 
     @property
     def taps(self) -> int:
@@ -84,13 +86,16 @@ class LitLists(NamedTuple):
     counted on through the events (row i of event e is e * OH + i), and through which taps,
     ``feeds`` int32 (KH * KW, n). chunks: int64 (k, 4), pieces of the cells that have no output in
     common: first and end of the cells, first and end of the inputs that may feed them. pairs: on a
-    GPU alone.
+    GPU alone. inputs, events: what the lists are of; where a backend has made them, a block that does
+    without needs no ``feeds``, and has none.
     """
 
     cells: Array
-    feeds: Array
+    feeds: Array | None
     chunks: np.ndarray
     pairs: LitPairs | None = None
+    inputs: Array | None = None
+    events: int = 0
 
 
 def seen_by_convolution(
@@ -134,7 +139,10 @@ def _axis(classes, seen, pool, scale):
     low, high = np.minimum.accumulate(low[::-1])[::-1], np.maximum.accumulate(high)
     inputs = np.stack([np.minimum(low, high), high], 1)
     found = ordered[:, :most], inputs, positions.ravel(), patterns, pooled, cell_classes.ravel()
-    return feeds, *(np.ascontiguousarray(a, np.int32) for a in found)
+    arrays = feeds, *(np.ascontiguousarray(a, np.int32) for a in found)
+    before = int(out[0] + tap[0] - seen[out[0], tap[0]]) if len(out) else 0
+    plain = np.array_equal(seen, seen_by_convolution(size, kernel, 1, 1, before, outputs))
+    return arrays, before if plain else None
 
 
 def lit_geometry(
@@ -152,7 +160,7 @@ def lit_geometry(
         cells = len(sees) // size
         grid.append(cells)
         axes.append(_axis(np.asarray(known), sees[: cells * size], size, scale))
-    rows, columns = axes
+    (rows, top), (columns, left) = axes
     pairs = zip(rows, columns)
     feeds, cells_of, inputs, positions, patterns, pooled, cell_classes = pairs
     return LitGeometry(
@@ -166,6 +174,7 @@ def lit_geometry(
         (int(classes[0].max()) + 1, int(classes[1].max()) + 1),
         (grid[0], grid[1]),
         pool,
+        None if top is None or left is None else (top, left),
     )
 
 

@@ -16,7 +16,7 @@ from .block_backward import conv2d_block_backward
 from .checks import buffer, check_float32, check_shape
 from .elementary import activate
 from .jit import aligned_empty, jit, parallel
-from .pack import packed, split
+from .pack import few_channels, packed, split
 from .rows import (
     NEIGHBOURS,
     STRIDES,
@@ -199,11 +199,6 @@ def _cells(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks,
                 for c in range(co):
                     y[t + lane, c] = best[c, lane]
                     argmax[t + lane, c] = where[c, lane]
-
-
-def few_channels(co: int) -> bool:
-    """Whether lanes of channels would leave more than a quarter of them empty."""
-    return 4 * co < 3 * LANES * -(-co // LANES)
 
 
 def conv2d_block(

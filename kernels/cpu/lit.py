@@ -21,6 +21,7 @@ from numba import prange
 from ..lit import Lit, LitBlock, LitLists, Resting
 from ..types import Array
 from ..workspace import Workspace
+from . import lit_windows
 from .checks import buffer, check_float32, check_shape
 from .elementary import activate
 from .jit import POSITIVE, aligned_empty, jit, parallel
@@ -168,10 +169,14 @@ def lit_block(
         "lit_block", changes=changes, w=block.w, b=block.b, sums=resting.sums
     )
     channels = w.shape[3]
-    check_shape("lit_block", "changes", changes, (lists.feeds.shape[1], w.shape[2]))
+    inputs = len(lists.inputs) if lists.feeds is None else lists.feeds.shape[1]
+    check_shape("lit_block", "changes", changes, (inputs, w.shape[2]))
     shape = len(lists.cells), channels
     y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
-    if len(lists.cells):
+    if lists.feeds is None:
+        block = block._replace(w=w, b=b)
+        lit_windows.forward(changes, lists, resting, block, (y, argmax), work)
+    elif len(lists.cells):
         taps, groups = w.reshape(-1, *w.shape[2:]), shares(channels, LANES, GROUP)
         cells, activation = compiled(block, lists.cells)
         feeds = lists.feeds, lists.chunks

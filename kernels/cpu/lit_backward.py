@@ -20,10 +20,12 @@ from numba import prange
 from ..lit import Lit, LitBlock
 from ..types import Array
 from ..workspace import Workspace
+from . import lit_windows
 from .checks import buffer, check_float32, check_shape, gradient_target
 from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
 from .lit_cells import compiled, corner
+from .lit_lists import lit_lists
 from .lit_tile import MAXIMA_VECTORS, maxima
 from .pack import shares
 from .rows import transpose
@@ -235,6 +237,12 @@ def lit_block_backward(
         winners.starts[-1] = cells * co
         where, activation = compiled(block, lists.cells)
         _sort_and_add(where, (dy, y, argmax), activation, winners, sums, db)
+        feeds = lists.feeds
+        if feeds is None and not need_dx:
+            lit_windows.add_weight_gradient(dy, lit, block, dw, work)
+            return None, sums, dw, db
+        if feeds is None:
+            feeds = lit_lists(lists.inputs, lists.events, geometry).feeds
         d = changes
         if ci < room:
             d = buffer(work, "d", (many, room))
@@ -246,7 +254,7 @@ def lit_block_backward(
             target = buffer(work, "parts", (parts, *weights.shape[1:]))
             target[...] = 0
         pieces = shares(ci, LANES, MAXIMA_VECTORS[-1])
-        _backward(d, lists.feeds, weights[0], winners, pieces, parts, int(need_dx), target, dx)
+        _backward(d, feeds, weights[0], winners, pieces, parts, int(need_dx), target, dx)
         if parts > 1:
             _add_parts(target, into_dw[0])
     return (dx[:, :ci] if need_dx else None), sums, dw, db

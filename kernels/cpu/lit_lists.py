@@ -16,6 +16,7 @@ from ..workspace import Workspace
 from .checks import buffer
 from .jit import POSITIVE, jit, threaded
 from .lit_tile import bits_set, lowest_bit
+from .lit_windows import by_windows
 
 ONE, WORD = np.uint64(1), 64
 TASK = 512  # lit inputs whose feeds one task lists
@@ -116,10 +117,15 @@ def _clear(bits, lines, grid):
 
 
 def lit_lists(
-    at: Array, events: int, geometry: LitGeometry, work: Workspace | None = None
+    at: Array,
+    events: int,
+    geometry: LitGeometry,
+    work: Workspace | None = None,
+    channels: tuple[int, int] | None = None,
 ) -> LitLists:
     """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
-    of event e is e * H + r. With ``work`` the arrays are its buffers.
+    of event e is e * H + r. With ``work`` the arrays are its buffers. channels: (C_in, C_out) of a
+    block that they are for alone, which may do without ``feeds``.
     """
     at = np.ascontiguousarray(at, np.int32)
     height, (oh, ow) = len(geometry.feeds[0]), geometry.grid
@@ -135,11 +141,14 @@ def lit_lists(
     total, size = int(first[-1]), geometry.pool[0] * geometry.pool[1]
     cells = buffer(work, "cells", (total, 2), np.int32)
     _list(1 if total < TASK else events, bits, lines, oh, first, cells)
-    feeds = buffer(work, "feeds", (geometry.taps, len(at)), np.int32)
-    tasks = -(-len(at) // TASK)
-    _feed(tasks, tasks, at, height, oh, size, *geometry.feeds, bits, before, first, feeds)
+    feeds = None
+    if not channels or not by_windows(channels, geometry, len(at), total):
+        feeds = buffer(work, "feeds", (geometry.taps, len(at)), np.int32)
+        tasks = -(-len(at) // TASK)
+        _feed(tasks, tasks, at, height, oh, size, *geometry.feeds, bits, before, first, feeds)
     _clear(1 if total < TASK else events, bits, lines, oh)
-    return LitLists(cells, feeds, chunks_of(at, cells, geometry, TOGETHER // size))
+    chunks = chunks_of(at, cells, geometry, TOGETHER // size)
+    return LitLists(cells, feeds, chunks, inputs=at, events=events)
 
 
 #: Positions whose sums a task keeps in a cache.

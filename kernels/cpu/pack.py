@@ -11,6 +11,7 @@ from ..types import Array
 from ..workspace import Workspace
 from .checks import buffer, cached_until_update
 from .jit import tasks, threaded
+from .tile import LANES
 
 
 def split(size: int, most: int) -> np.ndarray:
@@ -27,6 +28,11 @@ def shares(channels: int, lanes: int, most: int) -> np.ndarray:
     """
     vectors = split(-(-channels // lanes), most)
     return np.stack([lanes * (np.cumsum(vectors) - vectors), vectors], 1)
+
+
+def few_channels(channels: int) -> bool:
+    """Whether lanes of channels would leave more than a quarter of them empty."""
+    return 4 * channels < 3 * LANES * -(-channels // LANES)
 
 
 ROWS = 16  # of w that a task packs

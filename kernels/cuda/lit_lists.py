@@ -81,6 +81,7 @@ def lit_lists(
     events: int,
     geometry: LitGeometry,
     work: Workspace | None = None,
+    channels: tuple[int, int] | None = None,
 ) -> LitLists:
     """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
     of event e is e * H + r. The host waits once: for the number of cells.

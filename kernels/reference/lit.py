@@ -16,10 +16,15 @@ from ..workspace import Workspace
 
 
 def lit_lists(
-    at: Array, events: int, geometry: LitGeometry, work: Workspace | None = None
+    at: Array,
+    events: int,
+    geometry: LitGeometry,
+    work: Workspace | None = None,
+    channels: tuple[int, int] | None = None,
 ) -> LitLists:
     """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
-    of event e is e * H + r. With ``work`` the arrays are its buffers.
+    of event e is e * H + r. With ``work`` the arrays are its buffers. channels: (C_in, C_out) of a
+    block that they are for alone, which may do without ``feeds``; here it does not.
     """
     (rows, columns), (ph, pw), (oh, ow) = geometry.feeds, geometry.pool, geometry.grid
     event, row = np.divmod(at[:, 0], len(rows))

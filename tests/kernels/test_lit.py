@@ -27,8 +27,9 @@ from helpers.parity import (
 )
 from minicnn.kernels import cpu, reference
 from minicnn.kernels.jit import Threaded
-from minicnn.kernels.lit import Lit
+from minicnn.kernels.lit import Lit, LitBlock, lit_geometry, seen_by_convolution
 from minicnn.kernels.ops import SUM
+from minicnn.kernels.shapes import conv_output, conv_padding
 from minicnn.kernels.workspace import Workspace
 
 SEEDS = range(24)
@@ -299,3 +300,80 @@ def test_the_table_of_ops_has_all_of_the_room():
         "lit_block_backward",
     }
     assert all(hasattr(reference, name) for name in public)
+
+
+def few_channels(seed):
+    """Draw a block of few channels on events that are lit densely in places."""
+    rng = np.random.default_rng(seed)
+    kernel, pool = ((int(i) for i in rng.integers(1, most, 2)) for most in (6, 6))
+    kernel, pool = tuple(kernel), tuple(pool)
+    size = tuple(int(p * rng.integers(1, 9) + rng.integers(p)) for p in pool)
+    events, padding = int(rng.integers(1, 4)), "same"
+    if rng.random() < 0.4 and all(k <= s - p + 1 for k, s, p in zip(kernel, size, pool)):
+        padding = "valid"
+    options = (1, 1), padding, (1, 1)
+    outputs = conv_output((1, *size, 1), (*kernel, 1, 1), *options)
+    pads = conv_padding((1, *size, 1), (*kernel, 1, 1), *options)
+    seen = tuple(
+        seen_by_convolution(size[a], kernel[a], 1, 1, pads[a][0], outputs[1 + a]) for a in (0, 1)
+    )
+    classes = tuple(
+        np.unique(rng.integers(0, rng.integers(1, 4), n), return_inverse=True)[1].astype(np.int32)
+        for n in size
+    )
+    geometry = lit_geometry(classes, seen, pool)
+    ci, co = int(rng.integers(1, 5)), int(rng.choice([1, 3, 5, 10]))
+    lit = rng.random((events, *size)) < rng.choice([0.3, 0.8, 1.0])
+    lit[rng.integers(events)] &= rng.random() < 0.8
+    at = np.argwhere(lit.reshape(-1, size[1])).astype(np.int32)
+
+    def normal(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    rest = normal(*geometry.input_pairs, ci)
+    block = LitBlock(normal(*kernel, ci, co), normal(co), geometry, (None, 1.0, 0.0)[seed % 3])
+    changes = normal(len(at), ci)
+    changes[rng.random(len(at)) < 0.1] = 0
+    return at, events, changes, block, reference.lit_rest(rest, block)
+
+
+def test_blocks_of_few_channels_by_windows():
+    taken = 0
+    for seed in range(150):
+        at, events, changes, block, resting = few_channels(seed)
+        geometry, work = block.geometry, Workspace()
+        lists = cpu.lit_lists(at, events, geometry, work, channels=block.w.shape[2:])
+        assert geometry.before is not None
+        if lists.feeds is not None:
+            continue
+        taken += 1
+        known = reference.lit_lists(at, events, geometry)
+        want = reference.lit_block(*wide((changes, known, resting, block)))
+        lit = cpu.lit_block(changes, lists, resting, block, work)
+        close(lit.y, want.y, SUM, terms=4)
+        lit = lit._replace(argmax=want.argmax, y=want.y.astype(np.float32))
+        dy = np.random.default_rng(seed).standard_normal(lit.y.shape).astype(np.float32)
+        _, *sums = reference.lit_block_backward(wide(dy), want, wide(block))
+        many = np.sqrt(len(dy))
+        for need_dx in (False, True):
+            dx, *own = cpu.lit_block_backward(dy, lit, block, need_dx=need_dx, work=Workspace())
+            for a, b in zip(own, sums):
+                close(a, b, SUM, terms=many)
+            assert (dx is None) == (not need_dx)
+        close(dx, reference.lit_block_backward(wide(dy), want, wide(block))[0], SUM, terms=4)
+    assert taken > 40
+
+
+def test_what_slides_by_single_pixels_has_windows():
+    found = {True: 0, False: 0}
+    for seed in range(100):
+        a = arguments("lit_lists", seed)
+        geometry, stride, kernel = a["geometry"], a["options"]["stride"], a["options"]["kernel"]
+        dilation = a["options"].get("dilation", (2, 2))
+        if "transposed" not in a["options"] and (stride, dilation) == ((1, 1), (1, 1)):
+            assert geometry.before is not None
+            found[True] += 1
+        elif max(stride) > 1 and min(kernel) > 1 and min(geometry.grid) > 3:
+            assert geometry.before is None
+            found[False] += 1
+    assert min(found.values()) > 5

@@ -29,8 +29,10 @@ class ConvolutionRule(Rule):
             return None
         kernels, workspace = self.context.kernels, self.context.workspace
         geometry, grid, _ = self.once_per_grid(self._windows, x.grid)
-        lists = kernels.lit_lists(x.at, x.events, geometry, work=workspace.part("lists"))
         block = self._block(geometry)
+        lists = kernels.lit_lists(
+            x.at, x.events, geometry, work=workspace.part("lists"), channels=block.w.shape[2:]
+        )
         resting = self.once_per_update(
             "rest", lambda: kernels.lit_rest(x.rest, block, work=workspace.part("rest")), x.rest
         )
