@@ -20,7 +20,9 @@ def event_sets(args):
         with mc.data.open_events(args.events, size=args.size) as reader:
             events = [reader.read(i % len(reader)) for i in range(count)]
     else:
-        simulator = mc.data.Simulator(seed=args.seed, shape=(args.size, args.size, 1))
+        simulator = mc.data.Simulator(
+            seed=args.seed, shape=(args.size, args.size, 1), sample="isotropic"
+        )
         events = [simulator.read(i) for i in range(count)]
     sets = {"simulated" if not args.events else "events": apart(events)}
     if args.talk:
@@ -38,7 +40,9 @@ def event_sets(args):
 
 def plane_sets(args):
     """Return {"planes": (images, labels)}: simulated single particles, three images of each."""
-    simulator = mc.data.Simulator(seed=args.seed, shape=(args.size, args.size, 3))
+    simulator = mc.data.Simulator(
+        seed=args.seed, shape=(args.size, args.size, 3), sample="isotropic"
+    )
     images, labels = apart([simulator.read(i) for i in range(number_of(args))])
     return {"planes": ([image.planes() for image in images], labels)}
 
@@ -55,7 +59,7 @@ def apart(events):
 
 def talk_events(seed, size, count):
     """Return ``count`` simulated events of one particle each, made as the talk's were."""
-    simulator = mc.data.Simulator(seed=seed, shape=(size, size, 1))
+    simulator = mc.data.Simulator(seed=seed, shape=(size, size, 1), sample="isotropic")
     rng, events = np.random.default_rng(seed), []
     for i in range(count):
         xz, yz = np.radians(TALK_SPREAD) * rng.standard_normal(2)

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 from ..data.detector import DETECTOR_SIZE
-from ..data.event import CLASSES
+from ..simulate.samples import DEFAULT_SAMPLE, sample_named, sample_text
 from ..text import bytes_text, classes_text
 from .common import output, status_of
+from .sample import sample_arguments, sample_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,19 +31,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=(1, 3),
         help="collection plane only, or also the two induction planes",
     )
+    sample_arguments(parser, momentum=("--momentum",))
     add(
         "--classes",
         nargs="+",
-        default=list(CLASSES),
         metavar="CLASS",
-        help="equally probable classes out of these",
-    )
-    add(
-        "--momentum",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="range in MeV/c (default: 100-1000, K+ 300-1000)",
+        help="these classes of the sample only, numbered in this order",
     )
     add(
         "--dead-wires",
@@ -99,7 +93,7 @@ def _run(args):
                 args.seed,
                 (args.size, args.size, args.planes),
                 args.classes,
-                momentum=args.momentum,
+                sample=sample_of(args) or sample_named(DEFAULT_SAMPLE),
                 dead_wires=args.dead_wires,
                 full_noise=args.full_noise,
                 pixel_truth=args.pixel_truth,
@@ -121,7 +115,8 @@ def _run(args):
         with open_events(path) as events:
             print(
                 f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, "
-                f"into {path} ({bytes_text(path.stat().st_size)}): "
+                f"into {path} ({bytes_text(path.stat().st_size)}), "
+                f"{sample_text(events.metadata['sample'])}: "
                 f"{classes_text(events.labels, events.class_names)}"
             )
     return 0

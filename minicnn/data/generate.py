@@ -96,6 +96,7 @@ def _metadata(simulator: Any) -> dict[str, Any]:
     metadata = {
         "creator": "minicnn simulate",
         "seed": simulator.seed,
+        "sample": simulator.sample.record(),
         "readout": readout,
         "units": simulator.unit,
         "axes": [list(axis) for axis in simulator.axes],

@@ -1,6 +1,7 @@
 """A LArTPC single-particle event generator: from the physics of one particle to a zero-suppressed
 image.
 
+samples                                       what is shot, from where: samples by name
 particles, material                           numbers and tables
 kinematics, record                            directions and phase space; what an event writes down
 ionisation, tracks, hadrons, decays, showers  the physics
@@ -11,6 +12,7 @@ simulator                                     the reader that users see
 Only the physics modules import numba, and Simulator imports them when the first one is made.
 """
 
+from .samples import SAMPLES, Sample
 from .simulator import Simulator
 
-__all__ = ["Simulator"]
+__all__ = ["SAMPLES", "Sample", "Simulator"]

@@ -11,19 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..data.axes import MICROBOONE
-from ..data.event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from ..data.event import PARTICLE, Event
 from ..data.sparse import SparseImage
+from .samples import DEFAULT_SAMPLE, SPECIES, Sample, sample_named
 
 FEWEST_LIT = 10
-#: by class name: PDG codes (drawn with equal probability), momentum range in MeV/c (energy, for
-#: photons and electrons)
-PRIMARIES = {
-    "gamma": ((22,), (100.0, 1000.0)),
-    "e+-": ((11, -11), (100.0, 1000.0)),
-    "mu+-": ((13, -13), (100.0, 1000.0)),
-    "pi+-": ((211, -211), (100.0, 1000.0)),
-    "K+": ((321,), (300.0, 1000.0)),
-}
 
 
 class Simulator:
@@ -34,20 +26,19 @@ class Simulator:
     one plane, and a number the edge of a square one. 3600 x 3600 is one pixel per wire and
     microsecond; a smaller size sums the full image's lit pixels over blocks, so the picture stays
     the same. One plane is the collection plane; three are collection, induction at +60 and at -60
-    degrees, in this order. classes: names out of ``CLASSES``. An event's label indexes them; each
-    is equally probable, independently per event. length: what ``len()`` says, for readers that want
-    an end. momentum: (low, high) in MeV/c instead of the classes' own ranges. dead_wires: fraction
-    of wires without signal, the same ones in every event of a seed. full_noise: draw the noise of
+    degrees, in this order. sample: what is shot, a Sample or the name of one (samples.py). classes:
+    names out of the sample's, in the order of their labels; None: all of them. length: what
+    ``len()`` says, for readers that want an end. dead_wires: fraction of wires without signal, the
+    same ones in every event of a seed. full_noise: draw the noise of
     every pixel instead of that near charge and the expected number elsewhere; slow. pixel_truth:
     events come with ``pixel_labels``, the class (shower or track) that left most charge in each lit
     pixel, over all planes where there are several; IGNORED where noise made more than half of it.
     The images are the same bit for bit; it takes half as long again. Other keywords set the numbers
     of the readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
 
-    Primaries are isotropic, uniform in the TPC and in momentum: 100-1000 MeV/c (photons and
-    electrons: MeV), kaons from 300. An event with fewer than 10 lit pixels of charge in the full
-    collection plane (its particle left at once) is drawn again from the same random numbers, its
-    class kept. Raises ValueError for a shape, class or keyword that does not exist.
+    An event with fewer than 10 lit pixels of charge in the full collection plane (its particle left
+    at once) is drawn again from the same random numbers, its species kept. Raises ValueError for a
+    sample, shape, class or keyword that does not exist.
 
     >>> event = Simulator(seed=1).read(0)
     """
@@ -59,10 +50,10 @@ class Simulator:
         self,
         seed: int = 0,
         shape: int | Sequence[int] = (3600, 3600, 1),
-        classes: Sequence[str] = CLASSES,
+        classes: Sequence[str] | None = None,
         *,
+        sample: str | Sample = DEFAULT_SAMPLE,
         length: int | None = None,
-        momentum: tuple[float, float] | None = None,
         dead_wires: float = 0.0,
         full_noise: bool = False,
         pixel_truth: bool = False,
@@ -89,12 +80,10 @@ class Simulator:
                 "the planes are 1 (collection) or 3 (and two inductions), got "
                 f"{self.image_shape[2]}"
             )
-        self.class_names = tuple(classes)
-        unknown = [name for name in self.class_names if name not in PRIMARIES]
-        if unknown or not self.class_names or len(set(self.class_names)) < len(self.class_names):
-            raise ValueError(
-                f"classes are different names out of {tuple(PRIMARIES)}, got {self.class_names}"
-            )
+        self.sample = sample if isinstance(sample, Sample) else sample_named(sample)
+        if classes is not None:
+            self.sample = self.sample.only(classes)
+        self.class_names = tuple(self.sample.classes)
         wrong = sorted(set(response) - set(detector.Response._fields))
         if wrong:
             named = "; the size of the images is shape=(height, width, planes)"
@@ -112,7 +101,6 @@ class Simulator:
             if not least <= value < math.inf:
                 sign = "non-negative" if least == 0 else "positive"
                 raise ValueError(f"{name} is a {sign} number, got {value}")
-        self.momentum = None if momentum is None else (float(momentum[0]), float(momentum[1]))
         self.length, self.full_noise = length, bool(full_noise)
         self.pixel_truth = bool(pixel_truth)
         self._pulses = detector.pulses(self.response)
@@ -127,8 +115,8 @@ class Simulator:
     def __repr__(self) -> str:
         length = "" if self.length is None else f", length={self.length}"
         return (
-            f"Simulator(seed={self.seed}, shape={self.image_shape}, classes={self.class_names}"
-            f"{length}{', pixel_truth=True' * self.pixel_truth})"
+            f"Simulator(seed={self.seed}, shape={self.image_shape}, classes={self.class_names}, "
+            f"sample={self.sample.name!r}{length}{', pixel_truth=True' * self.pixel_truth})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -216,32 +204,25 @@ class Simulator:
         if i < 0:
             raise IndexError(f"events are numbered from 0, got {i}")
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i])))
-        name = self.class_names[rng.integers(len(self.class_names))]
-        codes, span = PRIMARIES[name]
-        drawn = codes[rng.integers(len(codes))]
+        species = self.sample.draw_species(rng)
         if pdg is not None:
             mass_of_pdg(pdg)  # an unknown code is an error here
-            drawn = int(pdg)
-            name = CLASSES[CLASS_OF_PDG[pdg]] if pdg in CLASS_OF_PDG else ""
-            span = PRIMARIES[name][1] if name else (300.0, 1000.0)
-        if self.momentum is not None:
-            span = self.momentum
-        label = self.class_names.index(name) if name in self.class_names else -1
-        geometry = self._modules[1]
-        size, corner = (
-            np.array([geometry.X_MAX, 2 * geometry.Y_MAX, geometry.Z_MAX]),
-            (0.0, geometry.Y_MAX, 0.0),
-        )
+            species = next((name for name, code in SPECIES.items() if code == pdg), None)
+        code = SPECIES[species] if species else int(pdg)
 
         def draw():
-            p = rng.uniform(*span) if momentum is None else float(momentum)
+            p = self.sample.draw_momentum(rng, species) if momentum is None else float(momentum)
             point = (
-                rng.random(3) * size - corner if position is None else np.asarray(position, float)
+                self.sample.draw_position(rng) if position is None else np.asarray(position, float)
             )
-            way = rng.standard_normal(3) if direction is None else np.asarray(direction, float)
-            return drawn, p * way / math.sqrt(way @ way), point
+            way = (
+                self.sample.draw_direction(rng)
+                if direction is None
+                else np.asarray(direction, float)
+            )
+            return code, p * way / math.sqrt(way @ way), point
 
-        return rng, label, draw
+        return rng, self.sample.label_of(species), draw
 
     def _follow(self, rng, pdg, p, point):
         """Return (deposits, truth table) of one primary; the deposits live in this thread's scratch
