@@ -1,6 +1,6 @@
 """The loop that follows one particle after the other until none is left."""
 
-from . import decays, hadrons, showers, tracks
+from . import cascade, decays, showers, tracks
 from ._jit import jit
 from .record import emit, ends
 
@@ -23,8 +23,8 @@ def transport(rng, world, pdg, px, py, pz, x, y, z):
         elif kind == 11:
             showers.electron(rng, world, code, row, qx, qy, qz, ax, ay, az, time)
         elif kind == 2112:
-            hadrons.neutron(rng, world, row, qx, qy, qz, ax, ay, az, time)
-        elif kind == 111 or kind == 311:
+            cascade.neutron(rng, world, row, qx, qy, qz, ax, ay, az, time)
+        elif kind == 111 or kind == 311 or kind == 3122:
             ends(world, row, ax, ay, az)
             decays.decay(rng, world, code, row, qx, qy, qz, ax, ay, az, time)
         else:
