@@ -52,7 +52,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a number of the readout: threshold=20, noise=0, padding=8 "
         "(columns kept around a pulse), lifetime, longitudinal, transverse, electrons, shaping, "
-        "field, saturation",
+        "field, saturation; induced=0.1 (part of the charge that neighbouring wires see), "
+        "space_charge=1 (as in MicroBooNE)",
+    )
+    add(
+        "--cosmics",
+        type=float,
+        default=0.0,
+        metavar="KHZ",
+        help="muons of cosmic rays that cross the TPC, laid over every event (MicroBooNE: about 5)",
     )
     add(
         "--full-noise",
@@ -97,6 +105,7 @@ def _run(args):
                 dead_wires=args.dead_wires,
                 full_noise=args.full_noise,
                 pixel_truth=args.pixel_truth,
+                cosmic_rate=args.cosmics,
                 **_settings(args.set),
             ),
         )

@@ -132,7 +132,10 @@ class TrainingJob:
         parallel.ordered(self.comm, lambda: check_sample(path, self.sample, self.options.sample))
         say(self.comm, f"events of {path}: {sample_text(self.sample)}\n")
         self.recipe = replace(
-            self.recipe, planes=source.image_shape[2], classes=len(self.class_names)
+            self.recipe,
+            planes=source.image_shape[2],
+            classes=len(self.class_names),
+            fixed_start=bool(self.sample and self.sample["position"]),
         )
         self.training_events, self.validation_events = parallel.ordered(
             self.comm, lambda: self._split(source)

@@ -41,13 +41,13 @@ class World(NamedTuple):
     n: np.ndarray
 
 
-def new_world(stopping: np.ndarray, photons: np.ndarray) -> World:
-    """Return an empty World on shared tables."""
+def new_world(stopping: np.ndarray, photons: np.ndarray, steps: int = STEPS) -> World:
+    """Return an empty World on shared tables with room for so many steps."""
     return World(
         stopping,
         photons,
-        np.empty((STEPS, 6)),
-        np.empty(STEPS, np.uint8),
+        np.empty((steps, 6)),
+        np.empty(steps, np.uint8),
         np.empty((TRUTH, 11)),
         np.empty((STACK, 9)),
         np.zeros(3, np.int64),
@@ -102,7 +102,7 @@ def deposit(world, x, y, z, time, energy, length, pixel_class):
     """
     k = world.n[0]
     if energy > 0.0 and inside(x, y, z, 0.0):
-        if k >= STEPS:
+        if k >= len(world.steps):
             raise RuntimeError("an event has more steps than there is memory for")
         s = world.steps[k]
         s[0], s[1], s[2], s[3], s[4], s[5] = x, y, z, time, energy, max(length, 1e-4)

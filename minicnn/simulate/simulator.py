@@ -16,6 +16,8 @@ from ..data.sparse import SparseImage
 from .samples import DEFAULT_SAMPLE, SPECIES, Sample, sample_named
 
 FEWEST_LIT = 10
+#: Numbers of the readout that may be 0.
+MAY_BE_ZERO = ("noise", "longitudinal", "transverse", "padding", "induced", "space_charge")
 
 
 class Simulator:
@@ -33,7 +35,9 @@ class Simulator:
     every pixel instead of that near charge and the expected number elsewhere; slow. pixel_truth:
     events come with ``pixel_labels``, the class (shower or track) that left most charge in each lit
     pixel, over all planes where there are several; IGNORED where noise made more than half of it.
-    The images are the same bit for bit; it takes half as long again. Other keywords set the numbers
+    The images are the same bit for bit; it takes half as long again. cosmic_rate: muons of cosmic
+    rays that cross the TPC, in kHz (MicroBooNE has about 5), laid over every event; ``particles``
+    does not tell of them. Other keywords set the numbers
     of the readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
 
     An event with fewer than 10 lit pixels of charge in the full collection plane (its particle left
@@ -57,6 +61,7 @@ class Simulator:
         dead_wires: float = 0.0,
         full_noise: bool = False,
         pixel_truth: bool = False,
+        cosmic_rate: float = 0.0,
         **response: float,
     ) -> None:
         # numba loads here, not with the package
@@ -97,12 +102,14 @@ class Simulator:
             **{name: float(value) for name, value in response.items()}
         )
         for name, value in self.response._asdict().items():
-            least = 0.0 if name in ("noise", "longitudinal", "transverse", "padding") else 1e-6
+            least = 0.0 if name in MAY_BE_ZERO else 1e-6
             if not least <= value < math.inf:
                 sign = "non-negative" if least == 0 else "positive"
                 raise ValueError(f"{name} is a {sign} number, got {value}")
         self.length, self.full_noise = length, bool(full_noise)
-        self.pixel_truth = bool(pixel_truth)
+        self.pixel_truth, self.cosmic_rate = bool(pixel_truth), float(cosmic_rate)
+        if not 0 <= self.cosmic_rate <= 20:
+            raise ValueError(f"cosmic_rate is 0 to 20 kHz, got {cosmic_rate}")
         self._pulses = detector.pulses(self.response)
         self._dead = self._dead_rows(float(dead_wires))
         self._noise = [
@@ -129,7 +136,7 @@ class Simulator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         from . import detector, geometry, record, transport
 
-        self.__dict__.update({"pixel_truth": False, **state})
+        self.__dict__.update({"pixel_truth": False, "cosmic_rate": 0.0, **state})
         self._modules, self._scratch = (detector, geometry, record, transport), threading.local()
 
     def __len__(self) -> int:
@@ -192,6 +199,9 @@ class Simulator:
             planes, signal = self._expose(rng, i, steps)
             if signal >= FEWEST_LIT:
                 break
+        if self.cosmic_rate:
+            steps = self._add_cosmics(i)
+            planes, _ = self._expose(rng, i, steps)
         image, *pixels = self._image(planes)
         labels = self._pixel_labels(steps, planes, image, *pixels) if self.pixel_truth else None
         return Event(image, label, (1, 0, int(i)), particles, labels), signal
@@ -230,7 +240,8 @@ class Simulator:
         """
         _, _, record, transport = self._modules
         if not hasattr(self._scratch, "world"):
-            self._scratch.world = record.new_world(self._stopping, self._photons)
+            steps = (8 if self.cosmic_rate else 1) * record.STEPS
+            self._scratch.world = record.new_world(self._stopping, self._photons, steps)
         world = self._scratch.world
         transport.transport(rng, world, pdg, *p, *point)
         truth = world.truth[: world.n[1]]
@@ -243,6 +254,18 @@ class Simulator:
         )
         return world.steps[: world.n[0]], particles
 
+    def _add_cosmics(self, i):
+        """Return the deposits of the event and of cosmic rays laid over it."""
+        from . import cosmics
+
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i, 3])))
+        world, transport = self._scratch.world, self._modules[3]
+        for _ in range(rng.poisson(cosmics.mean_number(self.cosmic_rate))):
+            pdg, p, point, time = cosmics.draw_muon(rng)
+            world.n[1] = 0  # the truth tells of the event alone
+            transport.add(rng, world, pdg, *p, *point, time)
+        return world.steps[: world.n[0]]
+
     def _expose(self, rng, i, steps):
         """Return ([(coords, values) of the lit pixels of each full plane], lit pixels of the
         collection plane that are not noise far from any charge).
@@ -251,8 +274,7 @@ class Simulator:
         if not hasattr(self._scratch, "tiles"):
             from . import tiles
 
-            every = detector.GRID_ROWS * detector.GRID_COLUMNS
-            self._scratch.tiles = tiles.new_tiles(every) if self.full_noise else tiles.new_tiles()
+            self._scratch.tiles = tiles.new_tiles()
         planes = []
         for plane in range(self.image_shape[2]):
             # the collection plane goes on with the event's random numbers, so it is the same with

@@ -6,12 +6,9 @@ from .record import emit, ends
 
 
 @jit
-def transport(rng, world, pdg, px, py, pz, x, y, z):
-    """Simulate one primary of momentum p (MeV/c) from (x, y, z) cm at time 0, into ``world``
-    (emptied first).
-    """
-    world.n[:] = 0
-    emit(world, pdg, -1, px, py, pz, x, y, z, 0.0, 0.0)
+def add(rng, world, pdg, px, py, pz, x, y, z, time):
+    """Simulate one more primary, from ``time`` in us on, into the same event."""
+    emit(world, pdg, -1, px, py, pz, x, y, z, time, 0.0)
     while world.n[2] > 0:
         world.n[2] -= 1
         s = world.stack[world.n[2]]
@@ -29,3 +26,12 @@ def transport(rng, world, pdg, px, py, pz, x, y, z):
             decays.decay(rng, world, code, row, qx, qy, qz, ax, ay, az, time)
         else:
             tracks.charged(rng, world, code, row, qx, qy, qz, ax, ay, az, time)
+
+
+@jit
+def transport(rng, world, pdg, px, py, pz, x, y, z):
+    """Simulate one primary of momentum p (MeV/c) from (x, y, z) cm at time 0, into ``world``
+    (emptied first).
+    """
+    world.n[:] = 0
+    add(rng, world, pdg, px, py, pz, x, y, z, 0.0)

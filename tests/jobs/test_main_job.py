@@ -62,7 +62,7 @@ def test_outputs(run):
     assert (
         result["ranks"] == 2 and result["arguments"]["train"] == 30 and len(result["epochs"]) == 2
     )
-    assert result["sample"]["name"] == "isotropic"
+    assert result["sample"]["name"] == "isotropic" and not result["recipe"]["fixed_start"]
     table = (out / "confusion.txt").read_text()
     assert table.startswith("gamma: ") and table.endswith("\nsample isotropic\n")
     assert (out / "model.safetensors").exists()
@@ -245,6 +245,7 @@ def test_the_talks_sample_is_the_default(tmp_path):
     result = json.loads((tmp_path / "out/run.json").read_text())
     assert result["sample"]["momentum"] == [1500, 1500] and result["recipe"]["classes"] == 2
     assert list(result["sample"]["classes"]) == ["gamma", "proton"]
+    assert result["recipe"]["fixed_start"]
 
 
 def test_without_validation_events(run, tmp_path):

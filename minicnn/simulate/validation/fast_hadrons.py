@@ -100,7 +100,8 @@ def fast_paths(simulator: Any, n: int = 400) -> Validation:
     for colour, (name, pdg) in enumerate((("pi-", -211), ("K+", 321), ("p", 2212))):
         reach = []
         for i in range(n):
-            _, truth = simulator.deposits(i, pdg, 6000.0, (125.0, 0.0, 880.0), BEAM)
+            j = n * colour + i  # independent of the other hadrons
+            _, truth = simulator.deposits(j, pdg, 6000.0, (125.0, 0.0, 880.0), BEAM)
             reach.append(float(np.linalg.norm(truth["end"][0] - truth["start"][0])))
         length = np.array(reach)
         ends = (length < 150.0).sum()

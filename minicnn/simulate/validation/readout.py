@@ -156,7 +156,7 @@ def correlation(stretches: Any, most: Any = 6) -> Any:
 
 def noise_image(simulator: Any, plane: int = 0) -> Any:
     """Return (FULL, FULL) of noise alone, in every pixel."""
-    tiles = new_tiles(detector.GRID_ROWS * detector.GRID_COLUMNS)
+    tiles = new_tiles()
     for i in range(detector.GRID_ROWS):
         for j in range(detector.GRID_COLUMNS):
             detector.tile(tiles, i, j)
