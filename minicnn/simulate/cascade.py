@@ -76,10 +76,7 @@ def cascade(rng, world, pdg, row, px, py, pz, x, y, z, time):
     """Let a hadron go through an argon nucleus, and emit what comes out of it."""
     # pdg, momentum, place in fm, fm that it still needs to form (-1: it collides where it is)
     inside = np.empty((INSIDE, 8))
-    codes, momenta = (
-        np.empty(collisions.MOST_PIONS + 3, np.int64),
-        np.empty((collisions.MOST_PIONS + 3, 3)),
-    )
+    codes, momenta = np.empty(collisions.MOST, np.int64), np.empty((collisions.MOST, 3))
     m = mass(pdg)
     p = math.sqrt(px * px + py * py + pz * pz)
     section = collisions.cross_section(pdg, math.sqrt(p * p + m * m) - m)

@@ -57,6 +57,7 @@ TRANSVERSE = 280.0  # MeV/c: Gaussian width of either transverse momentum
 STRANGE, STRANGE_ENERGY = 0.06, 900.0  # part of the collisions that make K Lambda, and from where
 EXCHANGED = 0.35  # of the leading mesons and nucleons change their charge
 MOST_PIONS = 8
+MOST = MOST_PIONS + 3  # particles that one collision makes
 
 
 @jit

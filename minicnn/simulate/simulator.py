@@ -31,14 +31,14 @@ class Simulator:
     degrees, in this order. sample: what is shot, a Sample or the name of one (samples.py). classes:
     names out of the sample's, in the order of their labels; None: all of them. length: what
     ``len()`` says, for readers that want an end. dead_wires: fraction of wires without signal, the
-    same ones in every event of a seed. full_noise: draw the noise of
-    every pixel instead of that near charge and the expected number elsewhere; slow. pixel_truth:
-    events come with ``pixel_labels``, the class (shower or track) that left most charge in each lit
-    pixel, over all planes where there are several; IGNORED where noise made more than half of it.
-    The images are the same bit for bit; it takes half as long again. cosmic_rate: muons of cosmic
-    rays that cross the TPC, in kHz (MicroBooNE has about 5), laid over every event; ``particles``
-    does not tell of them. Other keywords set the numbers
-    of the readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
+    same ones in every event of a seed. full_noise: draw the noise of every pixel instead of that
+    near charge and the expected number elsewhere; slow. pixel_truth: events come with
+    ``pixel_labels``, the class (shower or track) that left most charge in each lit pixel, over all
+    planes where there are several; IGNORED where noise made more than half of it. The images are
+    the same bit for bit; it takes half as long again. cosmic_rate: muons of cosmic rays that cross
+    the TPC, in kHz (MicroBooNE has about 5), laid over every event; ``particles`` does not tell of
+    them. Other keywords set the numbers of the readout by name, see ``detector.Response``:
+    ``noise=0``, ``threshold=20``, ...
 
     An event with fewer than 10 lit pixels of charge in the full collection plane (its particle left
     at once) is drawn again from the same random numbers, its species kept. Raises ValueError for a
@@ -243,7 +243,7 @@ class Simulator:
             steps = (8 if self.cosmic_rate else 1) * record.STEPS
             self._scratch.world = record.new_world(self._stopping, self._photons, steps)
         world = self._scratch.world
-        transport.transport(rng, world, pdg, *p, *point)
+        transport.transport(rng, world, pdg, p, point)
         truth = world.truth[: world.n[1]]
         particles = np.empty(len(truth), PARTICLE)
         particles["pdg"], particles["parent"] = truth[:, 0], truth[:, 1]

@@ -1,8 +1,10 @@
 """The loop that follows one particle after the other until none is left."""
 
+from typing import Any
+
 from . import cascade, decays, showers, tracks
 from ._jit import jit
-from .record import emit, ends
+from .record import World, emit, ends
 
 
 @jit
@@ -28,10 +30,9 @@ def add(rng, world, pdg, px, py, pz, x, y, z, time):
             tracks.charged(rng, world, code, row, qx, qy, qz, ax, ay, az, time)
 
 
-@jit
-def transport(rng, world, pdg, px, py, pz, x, y, z):
-    """Simulate one primary of momentum p (MeV/c) from (x, y, z) cm at time 0, into ``world``
-    (emptied first).
+def transport(rng: Any, world: World, pdg: int, momentum: Any, position: Any) -> None:
+    """Simulate one primary of a momentum (3,) in MeV/c from a position (3,) in cm at time 0, into
+    ``world`` (emptied first).
     """
     world.n[:] = 0
-    add(rng, world, pdg, px, py, pz, x, y, z, 0.0)
+    add(rng, world, pdg, *momentum, *position, 0.0)

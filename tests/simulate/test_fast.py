@@ -68,8 +68,8 @@ def test_a_lambda_conserves_energy(world):
 def test_collisions_conserve_charge_and_momentum(pdg, p):
     """Charge is that of the projectile and a nucleon, momentum but for Fermi's, energy to 35 MeV."""
     rng = np.random.default_rng(3)
-    codes = np.empty(collisions.MOST_PIONS + 3, np.int64)
-    momenta = np.empty((collisions.MOST_PIONS + 3, 3))
+    codes = np.empty(collisions.MOST, np.int64)
+    momenta = np.empty((collisions.MOST, 3))
     before = np.hypot(p, record.mass(pdg)) + P.NUCLEON
     for _ in range(500):
         n, _ = collisions.collide(rng, pdg, 0.0, 0.0, p, codes, momenta)

@@ -135,8 +135,8 @@ def fast_paths(simulator: Any, n: int = 400) -> Validation:
 def nucleon_collisions(simulator: Any, n: int = 6000) -> Validation:
     """What a proton makes on a proton: multiplicity, transverse momentum, what it keeps."""
     rng = np.random.default_rng(1)
-    codes = np.empty(collisions.MOST_PIONS + 3, np.int64)
-    momenta = np.empty((collisions.MOST_PIONS + 3, 3))
+    codes = np.empty(collisions.MOST, np.int64)
+    momenta = np.empty((collisions.MOST, 3))
     checks, series = [], []
     for colour, p in enumerate((3000.0, 6000.0)):
         charged: Any = []
