@@ -27,7 +27,7 @@ PION_INELASTIC = np.interp(  # mb
     _T, _AT, [0, 90, 240, 470, 620, 670, 640, 540, 500, 520, 530, 520, 505, 480]
 )
 PION_ELASTIC = np.interp(
-    _T, _AT, [60, 90, 170, 330, 430, 450, 400, 260, 210, 200, 200, 190, 180, 170]
+    _T, _AT, [60, 90, 170, 330, 430, 450, 400, 260, 210, 200, 280, 270, 230, 205]
 )
 PION_ABSORBED = np.interp(
     _T, [0, 60, 150, 200, 300, 500, 800, 1200], [0.6, 0.5, 0.38, 0.34, 0.26, 0.14, 0.08, 0.06]
@@ -72,7 +72,7 @@ def inverse_lengths(pdg, kinetic):
         return s, 0.5 * s
     if pdg == 2212:
         s = MB * curve(PROTON_INELASTIC, kinetic)
-        return s, 0.7 * s
+        return s, (0.7 if kinetic < 1000.0 else 0.59) * s
     return 0.0, 0.0
 
 

@@ -16,6 +16,11 @@ from .base import BEAM, UPSTREAM, Check, Figure, Series, Validation, empty_world
 #: evaluations as Geant4 tabulates them, JINR Dubna 1993 (pions) and P2-89-770 (nucleons)
 PIONS_ON_CALCIUM = {1000: 550, 2000: 525, 3000: 510, 5000: 488}
 PROTONS_ON_CALCIUM = {1500: 629, 2000: 630, 3000: 620, 5000: 612}
+#: Elastic ones, total less inelastic, from the same
+ELASTIC_ON_CALCIUM = {
+    211: {2000: 270, 3000: 230, 5000: 217},
+    2212: {1500: 361, 2000: 372, 3000: 370, 5000: 353},
+}
 
 
 def sphere(section: float) -> float:
@@ -47,6 +52,18 @@ def fast_cross_sections(simulator: Any) -> Validation:
             "Barashenkov's evaluation for calcium, A = 40",
         )
         for name, curve, table, part in named
+        for t, x in table.items()
+    ]
+    checks += [
+        relative(
+            f"elastic, {'pi' if pdg == 211 else 'p'}, {t / 1000:g} GeV",
+            hadrons.inverse_lengths(pdg, float(t))[1] / hadrons.MB,
+            x,
+            0.1,
+            "mb",
+            "Barashenkov's evaluation for calcium, A = 40",
+        )
+        for pdg, table in ELASTIC_ON_CALCIUM.items()
         for t, x in table.items()
     ]
     checks.append(
