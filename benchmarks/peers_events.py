@@ -7,7 +7,7 @@ import numpy as np
 import minicnn as mc
 from minicnn.simulate.samples import SAMPLES, SPECIES
 
-#: The talk's particles: its species one after the other, so that few events have them equally often.
+#: The talk's particles; its species one after the other: few events have them equally often.
 TALK = SAMPLES["talk"]
 TALK_PDG = [SPECIES[name] for kinds in TALK.classes.values() for name in kinds]
 

@@ -96,8 +96,8 @@ def _recipe_arguments(group: Any) -> None:
     add(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        help="mirror, shift (both not where particles start in one place) and jitter training events, "
-        "anew in every epoch",
+        help="mirror, shift (both not where particles start in one place) and jitter training "
+        "events, anew in every epoch",
     )
     add(
         "--scale",

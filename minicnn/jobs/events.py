@@ -36,6 +36,6 @@ def check_sample(path: Path, record: dict[str, Any] | None, wanted: Sample | Non
     if wanted is not None and record != wanted.record():
         raise data.EventError(
             f"{path} is of the {sample_text(record)}, asked for was the "
-            f"{sample_text(wanted.record())}; leave the options of the sample away to take the file "
-            "as it is, or name another file"
+            f"{sample_text(wanted.record())}; leave the options of the sample away to take the "
+            "file as it is, or name another file"
         )

@@ -50,12 +50,12 @@ class Recipe:
 
     size: side of the images in pixels. planes, classes: of the events, which say them; fixed_start:
     whether all their particles start in one place, so that no picture of another may be made of
-    them. batch_size: events per step and rank, ``accumulate`` such batches make one step. learning_rate: of the first
-    steps after the ``warmup`` (in steps). events_of_rate: the events per step, of all ranks, that
-    the learning rate is meant for; it then grows with their number. shared_epochs: epochs in which
-    the first Dense layer has the same weights at all positions of the image. scale, knee: of the
-    pixels. augment: mirror and shift training events, but not of a fixed start, and jitter their
-    gain, anew in every epoch.
+    them. batch_size: events per step and rank, ``accumulate`` such batches make one step.
+    learning_rate: of the first steps after the ``warmup`` (in steps). events_of_rate: the events
+    per step, of all ranks, that the learning rate is meant for; it then grows with their number.
+    shared_epochs: epochs in which the first Dense layer has the same weights at all positions of
+    the image. scale, knee: of the pixels. augment: mirror and shift training events, but not of a
+    fixed start, and jitter their gain, anew in every epoch.
     """
 
     size: int = FULL_SIZE

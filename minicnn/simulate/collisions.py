@@ -24,7 +24,7 @@ def _against_kinetic(momenta, values, particle_mass):
     return np.interp(_T, np.sqrt(p * p + particle_mass**2) - particle_mass, values)
 
 
-# Total cross sections of hadrons on the nucleons of argon in mb, averaged over protons and neutrons,
+# Total cross sections of hadrons on the nucleons of argon in mb, the mean of protons and neutrons,
 # after the compilation of the PDG (section "Cross sections"): the resonances are smoothed.
 PION = _against_kinetic(
     (0, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6),

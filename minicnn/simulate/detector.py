@@ -179,7 +179,8 @@ def displaced(x, y, z, strength):
     """Return (y, z) where electrons from a point arrive that slow positive ions pull inwards.
 
     15 cm at the cathode near the top, the bottom and the ends (MicroBooNE, JINST 15 (2020) P12037),
-    growing as x^2, linear in y, within about a metre of the ends in z: a sketch of the measured map.
+    growing as x^2, linear in y, within about a metre of the ends in z: a sketch of the measured
+    map.
     """
     size = 15.0 * strength * (x / X_MAX) ** 2
     return y - size * y / Y_MAX, z + size * (math.exp(-z / 100.0) - math.exp((z - Z_MAX) / 100.0))

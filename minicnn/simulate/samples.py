@@ -206,8 +206,8 @@ SAMPLES = {
         ),
         Sample(
             "isotropic",
-            "minicnn: both charges, all directions, anywhere in the TPC; kaons and protons from 300 "
-            "MeV/c, below which they are dots",
+            "minicnn: both charges, all directions, anywhere in the TPC; kaons and protons from "
+            "300 MeV/c, below which they are dots",
             {
                 "gamma": {"gamma": 2},
                 "e+-": {"e-": 1, "e+": 1},
@@ -220,8 +220,8 @@ SAMPLES = {
         ),
         Sample(
             "microboone-paper",
-            "MicroBooNE, Convolutional neural networks applied to neutrino events in a liquid argon "
-            "time projection chamber, JINST 12 (2017) P03011, arXiv:1611.05531",
+            "MicroBooNE, Convolutional neural networks applied to neutrino events in a liquid "
+            "argon time projection chamber, JINST 12 (2017) P03011, arXiv:1611.05531",
             {name: {name: 1} for name in ("e-", "gamma", "mu-", "pi-", "proton")},
             momentum=(100.0, 1000.0),
         ),

@@ -66,7 +66,7 @@ def test_a_lambda_conserves_energy(world):
 @pytest.mark.parametrize("pdg", (211, -211, 321, -321, 2212, 2112))
 @pytest.mark.parametrize("p", (1500.0, 6000.0))
 def test_collisions_conserve_charge_and_momentum(pdg, p):
-    """Charge is that of the projectile and a nucleon, momentum but for Fermi's, energy to 35 MeV."""
+    """Charge: of the projectile and a nucleon; momentum: but for Fermi's; energy: to 35 MeV."""
     rng = np.random.default_rng(3)
     codes = np.empty(collisions.MOST, np.int64)
     momenta = np.empty((collisions.MOST, 3))

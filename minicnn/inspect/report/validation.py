@@ -27,13 +27,13 @@ point behind the upstream face; `talk-6gev`, the same at 6 GeV/c, straight; `iso
 MeV/c, in all directions, anywhere; `microboone-paper`, the five particles of the MicroBooNE
 collaboration's first networks (arXiv:1611.05531).
 
-Hadrons above 0.9 GeV (pions), 0.6 (K+), 1 (nucleons), and all K-, go through an intranuclear cascade
-in a uniform sphere; slower ones have smooth cross sections and a few channels: nuclei are then
-absorbers and targets without structure, nucleons make no pions. Options, off by default, lay muons of
-cosmic rays over every event (`--cosmics 5`, in kHz), let neighbouring wires see a part of the charge
-(`--set induced=0.1`) and displace it as slow ions do (`--set space_charge=1`, a sketch of
-MicroBooNE's map). What the simulation leaves out: neutrons below 20 MeV in detail, correlations in
-nuclei, hyperons but the Lambda, bipolar induction pulses (induction planes are taken as
+Hadrons above 0.9 GeV (pions), 0.6 (K+), 1 (nucleons), and all K-, go through an intranuclear
+cascade in a uniform sphere; slower ones have smooth cross sections and a few channels: nuclei are
+then absorbers and targets without structure, nucleons make no pions. Options, off by default, lay
+muons of cosmic rays over every event (`--cosmics 5`, in kHz), let neighbouring wires see a part of
+the charge (`--set induced=0.1`) and displace it as slow ions do (`--set space_charge=1`, a sketch
+of MicroBooNE's map). What the simulation leaves out: neutrons below 20 MeV in detail, correlations
+in nuclei, hyperons but the Lambda, bipolar induction pulses (induction planes are taken as
 deconvolved), neutrinos and light.
 """
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -104,8 +104,8 @@ def fast_cross_sections(simulator: Any) -> Validation:
     return Validation(
         "fast_cross_sections",
         "Fast hadrons interact",
-        "Inelastic cross sections on argon; the table has elastic ones too. The K-'s is that of the "
-        "cascade's sphere, for want of data.",
+        "Inelastic cross sections on argon; the table has elastic ones too. The K-'s is that of "
+        "the cascade's sphere, for want of data.",
         Figure("kinetic energy (MeV)", "cross section (mb)", series),
         checks,
     )
