@@ -172,11 +172,11 @@ def recipe_and_options(args: argparse.Namespace) -> tuple[Recipe, TrainOptions]:
 def run(args: argparse.Namespace) -> int:
     """Train; return the exit status."""
     from ..jobs.train import train
-    from ..parallel import world
+    from ..parallel import ordered, world
 
     def command() -> int:
         with world() as comm:
-            train(comm, *recipe_and_options(args))
+            train(comm, *ordered(comm, lambda: recipe_and_options(args)))
         return 0
 
     return status_of(command)

@@ -234,6 +234,9 @@ def test_another_sample_is_an_error(run, tmp_path):
     done = job("--events", events, "--sample", "talk", "--out", tmp_path)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert f"{events} is of the sample isotropic, asked for was the sample talk;" in done.stderr
+    done = mpi(2, "-m", "minicnn", "train", "--position", "1", "2", "--out", tmp_path)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert done.stderr.count("--position 1 2: give x y z, three numbers, or any") == 1
 
 
 def test_the_talks_sample_is_the_default(tmp_path):
