@@ -114,7 +114,7 @@ def overlaid(images):
 def events(size, levels, seed=0):
     """Yield (kind, image) from empty to noise-filled."""
     rng = np.random.default_rng(seed)
-    simulator = mc.data.Simulator(seed=seed, shape=(size, size, 1))
+    simulator = mc.data.Simulator(seed=seed, shape=(size, size, 1), sample="isotropic")
     yield "empty", SparseImage(np.zeros((0, 2)), np.zeros((0, 1)), (size, size, 1))
     for particles in (1, 4, 16, 64)[:levels]:
         yield (

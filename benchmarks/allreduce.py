@@ -223,7 +223,10 @@ def main(comm):
     model = Recipe(size=args.size).build_model(device="cpu")
     threads = args.threads or threads_per_rank(comm)
     model.kernels.set_threads(threads)
-    simulator, batches = mc.data.Simulator(comm.rank, (args.size, args.size, 1)), []
+    simulator, batches = (
+        mc.data.Simulator(comm.rank, (args.size, args.size, 1), sample="isotropic"),
+        [],
+    )
     for step in range(args.steps):
         events = [simulator.read(step * args.batch_size + i) for i in range(args.batch_size)]
         batches.append(([e.image for e in events], np.array([e.label for e in events])))

@@ -51,7 +51,7 @@ def batches(args, rank):
     source = (
         mc.data.open_events(args.events, size=args.size)
         if args.events
-        else mc.data.Simulator(args.seed, (args.size, args.size, 1))
+        else mc.data.Simulator(args.seed, (args.size, args.size, 1), sample="isotropic")
     )
     events = [
         [

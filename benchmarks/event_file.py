@@ -33,7 +33,7 @@ FILTERS = {
 
 
 def simulated(events, size):
-    simulator = Simulator(seed=3, shape=(size, size, 1))
+    simulator = Simulator(seed=3, shape=(size, size, 1), sample="isotropic")
     return [simulator.read(i) for i in range(events)]
 
 

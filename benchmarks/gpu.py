@@ -242,7 +242,7 @@ def main(argv=None):
         f"{name}; {cpu_model()}, {os.cpu_count()} cores; {args.size} x {args.size} pixels, "
         f"medians of {args.repeats}"
     )
-    simulator = mc.data.Simulator(seed=0, shape=(args.size, args.size, 1))
+    simulator = mc.data.Simulator(seed=0, shape=(args.size, args.size, 1), sample="isotropic")
     events = [simulator.read(i) for i in range(max(args.batch_size))]
     check(args.device, args.size, events)
     if args.check:

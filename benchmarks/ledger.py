@@ -77,7 +77,7 @@ def main():
         mc.models.microboone(args.size, device="cpu", optimizer=mc.SGD(0.0)) for _ in range(2)
     ]
     models[0].kernels.set_threads(args.threads)
-    simulator = mc.data.Simulator(seed=0, shape=(args.size, args.size, 1))
+    simulator = mc.data.Simulator(seed=0, shape=(args.size, args.size, 1), sample="isotropic")
     events = [simulator.read(i) for i in range(4 * args.batch_size)]
     batches = [
         ([e.image for e in part], np.array([e.label for e in part]))

@@ -5,12 +5,11 @@ import math
 import numpy as np
 
 import minicnn as mc
+from minicnn.simulate.samples import SAMPLES, SPECIES
 
-#: The talk's particles (kevlar's single-particle samples, 2017): six kinds, equally often, from a
-#: point just behind the upstream face, 5 degrees around the beam, in MeV/c, cm and degrees. e- and
-#: e+ are one class.
-TALK_PDG = (22, 11, -11, 13, -211, 321)
-TALK_MOMENTUM, TALK_POSITION, TALK_SPREAD = 1500.0, (100.0, 0.0, 50.0), 5.0
+#: The talk's particles; its species one after the other: few events have them equally often.
+TALK = SAMPLES["talk"]
+TALK_PDG = [SPECIES[name] for kinds in TALK.classes.values() for name in kinds]
 
 
 def event_sets(args):
@@ -20,7 +19,9 @@ def event_sets(args):
         with mc.data.open_events(args.events, size=args.size) as reader:
             events = [reader.read(i % len(reader)) for i in range(count)]
     else:
-        simulator = mc.data.Simulator(seed=args.seed, shape=(args.size, args.size, 1))
+        simulator = mc.data.Simulator(
+            seed=args.seed, shape=(args.size, args.size, 1), sample="isotropic"
+        )
         events = [simulator.read(i) for i in range(count)]
     sets = {"simulated" if not args.events else "events": apart(events)}
     if args.talk:
@@ -38,7 +39,9 @@ def event_sets(args):
 
 def plane_sets(args):
     """Return {"planes": (images, labels)}: simulated single particles, three images of each."""
-    simulator = mc.data.Simulator(seed=args.seed, shape=(args.size, args.size, 3))
+    simulator = mc.data.Simulator(
+        seed=args.seed, shape=(args.size, args.size, 3), sample="isotropic"
+    )
     images, labels = apart([simulator.read(i) for i in range(number_of(args))])
     return {"planes": ([image.planes() for image in images], labels)}
 
@@ -55,16 +58,16 @@ def apart(events):
 
 def talk_events(seed, size, count):
     """Return ``count`` simulated events of one particle each, made as the talk's were."""
-    simulator = mc.data.Simulator(seed=seed, shape=(size, size, 1))
+    simulator = mc.data.Simulator(seed=seed, shape=(size, size, 1), sample="isotropic")
     rng, events = np.random.default_rng(seed), []
     for i in range(count):
-        xz, yz = np.radians(TALK_SPREAD) * rng.standard_normal(2)
+        xz, yz = np.radians(TALK.spread) * rng.standard_normal(2)
         events.append(
             simulator.simulate(
                 i,
                 pdg=TALK_PDG[i % len(TALK_PDG)],
-                momentum=TALK_MOMENTUM,
-                position=TALK_POSITION,
+                momentum=TALK.momentum[0],
+                position=TALK.position,
                 direction=(math.sin(xz) * math.cos(yz), math.sin(yz), math.cos(xz) * math.cos(yz)),
             )
         )

@@ -125,7 +125,13 @@ def simulated(args, events):
     path = args.cache / f"scaling-{args.size}-{events}.h5"
     if not path.exists():
         args.cache.mkdir(parents=True, exist_ok=True)
-        mc.data.generate(path, events, mc.data.Simulator(0, (args.size, args.size, 1)), None, None)
+        mc.data.generate(
+            path,
+            events,
+            mc.data.Simulator(0, (args.size, args.size, 1), sample="isotropic"),
+            None,
+            None,
+        )
     return path
 
 

@@ -141,7 +141,12 @@ def main(comm):
     folder = ordered(comm, tempfile.mkdtemp)
     path = args.events or os.path.join(folder, "events.h5")
     if not args.events:
-        mc.data.generate(path, args.number, mc.data.Simulator(0, (args.size, args.size, 1)), comm)
+        mc.data.generate(
+            path,
+            args.number,
+            mc.data.Simulator(0, (args.size, args.size, 1), sample="isotropic"),
+            comm,
+        )
     measure("private shards", comm, path, args)  # libraries and their buffers, not counted
     rows = [
         measure(kind, comm, path, args) for kind in ("private shards", "private copies", "shared")

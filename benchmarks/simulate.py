@@ -1,6 +1,6 @@
 """How fast events are simulated, per class and overall, with one process and with two.
 
-    python benchmarks/simulate.py [--events 400] [--size 3600] [--planes 1] [--json FILE]
+    python benchmarks/simulate.py [--sample isotropic] [--events 400] [--size 3600] [--planes 1]
 
 Every timing is repeated and its median given with the spread (max - min). Compilation is timed
 apart: it happens once per machine. Before anything is timed, an event made by two processes is
@@ -16,16 +16,15 @@ import time
 import numpy as np
 from common import parser, record
 
-from minicnn.data import CLASSES
 from minicnn.files import cpu_model
-from minicnn.simulate import Simulator
+from minicnn.simulate import SAMPLES, Simulator
 
 
-def make(shape, classes, first, last):
+def make(sample, shape, first, last):
     """Simulate events ``first`` to ``last``; return their numbers of lit pixels and a digest of the
     first one.
     """
-    source = Simulator(seed=0, shape=shape, classes=classes)
+    source = Simulator(seed=0, shape=shape, sample=sample)
     lit, digest = [], ""
     for i in range(first, last):
         image = source.read(i).image
@@ -35,23 +34,23 @@ def make(shape, classes, first, last):
     return lit, digest
 
 
-def rate(shape, classes, events, repeats):
+def rate(sample, shape, events, repeats):
     """Return (median events/s, spread, lit pixels of every event) of this process."""
     rates = []
     for k in range(repeats):
         start = time.perf_counter()
-        lit, _ = make(shape, classes, k * events, (k + 1) * events)
+        lit, _ = make(sample, shape, k * events, (k + 1) * events)
         rates.append(events / (time.perf_counter() - start))
     return statistics.median(rates), max(rates) - min(rates), lit
 
 
-def rate_of_processes(shape, events, repeats, processes):
+def rate_of_processes(sample, shape, events, repeats, processes):
     """Return (median events/s, spread) of several processes together, without their start."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        shares = [(shape, CLASSES, p * events, (p + 1) * events) for p in range(processes)]
-        warm = pool.starmap(make, [(shape, CLASSES, 0, 1)] * processes, chunksize=1)
-        pool.starmap(make, [(shape, CLASSES, 0, 20)] * processes, chunksize=1)
-        assert {digest for _, digest in warm} == {make(shape, CLASSES, 0, 1)[1]}, (
+        shares = [(sample, shape, p * events, (p + 1) * events) for p in range(processes)]
+        warm = pool.starmap(make, [(sample, shape, 0, 1)] * processes, chunksize=1)
+        pool.starmap(make, [(sample, shape, 0, 20)] * processes, chunksize=1)
+        assert {digest for _, digest in warm} == {make(sample, shape, 0, 1)[1]}, (
             "processes disagree about event 0"
         )
         rates = []
@@ -67,15 +66,18 @@ def main():
     p.add_argument("--events", type=int, default=400, help="events per timing (default 400)")
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--planes", type=int, default=1, choices=(1, 3))
+    p.add_argument("--sample", default="isotropic", choices=SAMPLES, help="what is simulated")
     args = p.parse_args()
+    sample = SAMPLES[args.sample]
     shape = (args.size, args.size, args.planes)
 
     start = time.perf_counter()
-    make(shape, CLASSES, 0, 1)
+    make(sample, shape, 0, 1)
     first_event = time.perf_counter() - start
     out = {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
+        "sample": sample.name,
         "shape": shape,
         "events": args.events,
         "repeats": args.repeats,
@@ -89,10 +91,9 @@ def main():
         f"{'class':<12}{'events/s':>10}{'spread':>9}{'lit pixels (5 %, median, 95 %)':>34}"
         f"{'lit fraction':>14}"
     )
-    for name in (*CLASSES, "all"):
-        median, spread, lit = rate(
-            shape, CLASSES if name == "all" else (name,), args.events, args.repeats
-        )
+    for name in (*sample.classes, "all"):
+        part = sample if name == "all" else sample.only((name,))
+        median, spread, lit = rate(part, shape, args.events, args.repeats)
         low, middle, high = np.percentile(lit, (5, 50, 95))
         fraction = middle / (shape[0] * shape[1])
         out["classes"][name] = {
@@ -107,13 +108,13 @@ def main():
         )
     print()
     for processes in (1, 2):
-        median, spread = rate_of_processes(shape, args.events, args.repeats, processes)
+        median, spread = rate_of_processes(sample, shape, args.events, args.repeats, processes)
         out["processes"][processes] = {"events_per_s": median, "spread": spread}
         print(
             f"{processes} process{'es' if processes > 1 else '  '} {median:>8.0f} events/s, "
             f"spread {spread:.0f}"
         )
-    full = Simulator(seed=0, shape=shape, full_noise=True)
+    full = Simulator(seed=0, shape=shape, full_noise=True, sample=sample)
     full.read(0)  # its memory is asked for once
     start = time.perf_counter()
     lit = [full.read(i).image.nnz for i in range(1, 11)]

@@ -26,7 +26,7 @@ def measure(size, batch, threads, repeats, device="cpu"):
     """
     model = Recipe(size=size).build_model(mc.SGD(1e-3, momentum=0.9), device=device)
     model.kernels.set_threads(threads)
-    simulator = mc.data.Simulator(seed=0, shape=(size, size, 1))
+    simulator = mc.data.Simulator(seed=0, shape=(size, size, 1), sample="isotropic")
     events = [simulator.read(i) for i in range(batch * 4)]
     start = time.perf_counter()
     seconds = []

@@ -208,7 +208,7 @@ def main():
     p.add_argument("--batch-size", type=int, default=8, help="of the training")
     p.add_argument("--repeats", type=int, default=3)
     args = p.parse_args()
-    simulator = Simulator(seed=3, shape=(args.size, args.size, 1))
+    simulator = Simulator(seed=3, shape=(args.size, args.size, 1), sample="isotropic")
     sets = {"simulated": [simulator.read(i) for i in range(args.events)]}
     if args.file:
         from event_file import of_file

@@ -92,7 +92,8 @@ def main(comm):
     if comm is None:
         raise SystemExit("this needs several ranks: mpiexec -n 2 python benchmarks/weak_scaling.py")
     source = Events(
-        mc.data.Simulator(0, (args.size, args.size, 1)), args.batch_size * args.steps * comm.size
+        mc.data.Simulator(0, (args.size, args.size, 1), sample="isotropic"),
+        args.batch_size * args.steps * comm.size,
     )
     store = mc.data.EventStore().load(source, mc.data.shard(len(source), comm.size, comm.rank))
     if not args.private:

@@ -61,7 +61,9 @@ def main():
     print(mc.check_gradients([mc.Conv2D(3, 3, padding="same"), PReLU()], (6, 5, 2)), "\n")
 
     size = 100
-    simulator = mc.data.Simulator(seed=0, shape=(size, size, 1), classes=("e+-", "mu+-"))
+    simulator = mc.data.Simulator(
+        seed=0, shape=(size, size, 1), classes=("e+-", "mu+-"), sample="isotropic"
+    )
     events = [simulator.read(i) for i in range(400)]
     images, labels = [e.image for e in events], np.array([e.label for e in events])
     train, test = (images[:320], labels[:320]), (images[320:], labels[320:])

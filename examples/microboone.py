@@ -1,6 +1,7 @@
 """Train the talk's five-class network on full-resolution LArTPC events, data-parallel over MPI.
 
     mpiexec -n 2 python examples/microboone.py                            simulate, train, validate
+    mpiexec -n 2 python examples/microboone.py --sample isotropic         on other particles
     mpiexec -n 4 python examples/microboone.py --events my.h5 --epochs 10
     mpiexec -n 2 python examples/microboone.py --predict event.npz        class scores and a picture
 

@@ -44,7 +44,9 @@ def network(size, classes):
 def main():
     folder, size, classes = Path("runs/residual"), 128, ("e+-", "mu+-")
     folder.mkdir(parents=True, exist_ok=True)
-    simulator = mc.data.Simulator(seed=0, shape=(size, size, 1), classes=classes)
+    simulator = mc.data.Simulator(
+        seed=0, shape=(size, size, 1), classes=classes, sample="isotropic"
+    )
     events = [simulator.read(i) for i in range(500)]
     images, labels = [e.image for e in events], np.array([e.label for e in events])
     train, test = (images[:400], labels[:400]), (images[400:], labels[400:])

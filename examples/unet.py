@@ -67,7 +67,11 @@ def main():
     folder = Path("runs/unet")
     folder.mkdir(parents=True, exist_ok=True)
     simulator = mc.data.Simulator(
-        seed=0, shape=(SIZE, SIZE, 1), classes=("e+-", "mu+-", "pi+-"), pixel_truth=True
+        seed=0,
+        shape=(SIZE, SIZE, 1),
+        classes=("e+-", "mu+-", "pi+-"),
+        pixel_truth=True,
+        sample="isotropic",
     )
     train = mc.data.EventStore(target="pixel_labels").load(simulator, range(320))
     test = mc.data.EventStore(target="pixel_labels").load(simulator, range(320, 400))

@@ -150,7 +150,7 @@ def test_scaling_goes_on_where_it_was(tmp_path):
 def test_store(tmp_path):
     from minicnn.data import Simulator, generate
 
-    generate(tmp_path / "events.h5", 5, Simulator(1, (100, 100, 1)))
+    generate(tmp_path / "events.h5", 5, Simulator(1, (100, 100, 1), sample="isotropic"))
     text = run(
         "store",
         "--size",

@@ -13,6 +13,7 @@ from typing import Any
 from ..data.event import EventError
 from ..files import atomic_write
 from ..inspect.opening import open_reader
+from ..simulate.samples import sample_text
 from ..text import bytes_text, classes_text
 from .common import one_process, output, reader_arguments, reader_options
 
@@ -200,6 +201,7 @@ class Job:
                     "sources": [Path(name).name for name in self.args.input],
                     "options": {key: str(value) for key, value in self.options.items()},
                     "select": self.args.select,
+                    "sample": getattr(reader, "metadata", {}).get("sample"),
                     "units": reader.unit,
                     "axes": [list(axis) for axis in reader.axes],
                 }
@@ -227,6 +229,12 @@ class Job:
             )
         if same.get("units") != reader.unit:
             same.pop("units", None)
+        sample = getattr(reader, "metadata", {}).get("sample")
+        if same.get("sample") != sample and same.pop("sample", None):
+            self.notes.append(
+                f"{source}: of the {sample_text(sample)}, the first input of another; the file "
+                "names none"
+            )
         return reader
 
     def _write(self, event, where):

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..data.event import EventError
 from ..inspect.opening import bytes_on_disk, open_reader
 from ..jobs.run_folder import RunFolder, read_record
+from ..simulate.samples import sample_text
 from ..text import bytes_text
 from .common import one_process, reader_arguments, reader_options, table
 
@@ -86,7 +87,7 @@ def _events(path, options):
         ]
         metadata = getattr(events, "metadata", {}).items()
         rows += [
-            (f"made with: {key}", _words(value))
+            (f"made with: {key}", sample_text(value) if key == "sample" else _words(value))
             for key, value in metadata
             if value not in ([], {}, "") and key != "axes"
         ]

@@ -176,7 +176,7 @@ def _simulate(comm: Any, args: argparse.Namespace, path: Path, ranks: int) -> No
     from ..parallel import ordered
 
     def make() -> int:
-        simulator = data.Simulator(0, (args.size, args.size, 1))
+        simulator = data.Simulator(0, (args.size, args.size, 1), sample="isotropic")
         return data.generate(path, ranks * args.events_per_rank, simulator)
 
     ordered(comm, make)

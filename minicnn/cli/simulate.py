@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 from ..data.detector import DETECTOR_SIZE
-from ..data.event import CLASSES
+from ..simulate.samples import DEFAULT_SAMPLE, sample_named, sample_text
 from ..text import bytes_text, classes_text
 from .common import output, status_of
+from .sample import sample_arguments, sample_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,19 +31,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=(1, 3),
         help="collection plane only, or also the two induction planes",
     )
+    sample_arguments(parser, momentum=("--momentum",))
     add(
         "--classes",
         nargs="+",
-        default=list(CLASSES),
         metavar="CLASS",
-        help="equally probable classes out of these",
-    )
-    add(
-        "--momentum",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="range in MeV/c (default: 100-1000, K+ 300-1000)",
+        help="these classes of the sample only, numbered in this order",
     )
     add(
         "--dead-wires",
@@ -58,7 +52,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a number of the readout: threshold=20, noise=0, padding=8 "
         "(columns kept around a pulse), lifetime, longitudinal, transverse, electrons, shaping, "
-        "field, saturation",
+        "field, saturation; induced=0.1 (part of the charge that neighbouring wires see), "
+        "space_charge=1 (as in MicroBooNE)",
+    )
+    add(
+        "--cosmics",
+        type=float,
+        default=0.0,
+        metavar="KHZ",
+        help="muons of cosmic rays that cross the TPC, laid over every event (MicroBooNE: about 5)",
     )
     add(
         "--full-noise",
@@ -99,10 +101,11 @@ def _run(args):
                 args.seed,
                 (args.size, args.size, args.planes),
                 args.classes,
-                momentum=args.momentum,
+                sample=sample_of(args) or sample_named(DEFAULT_SAMPLE),
                 dead_wires=args.dead_wires,
                 full_noise=args.full_noise,
                 pixel_truth=args.pixel_truth,
+                cosmic_rate=args.cosmics,
                 **_settings(args.set),
             ),
         )
@@ -121,7 +124,8 @@ def _run(args):
         with open_events(path) as events:
             print(
                 f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, "
-                f"into {path} ({bytes_text(path.stat().st_size)}): "
+                f"into {path} ({bytes_text(path.stat().st_size)}), "
+                f"{sample_text(events.metadata['sample'])}: "
                 f"{classes_text(events.labels, events.class_names)}"
             )
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 from ..jobs.recipe import LEARNING_RATES, SCHEDULES, Recipe
 from ..jobs.train import TrainOptions
 from .common import positive_count, status_of
+from .sample import sample_arguments, sample_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,7 @@ def _event_arguments(group: Any) -> None:
         type=Path,
         help="event file in any format that minicnn reads (default: simulate, and keep in --cache)",
     )
+    sample_arguments(group)
     add("--cache", type=Path, help="folder for simulated events")
     add(
         "--train",
@@ -94,7 +96,8 @@ def _recipe_arguments(group: Any) -> None:
     add(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        help="mirror, shift and jitter training events, anew in every epoch",
+        help="mirror, shift (both not where particles start in one place) and jitter training "
+        "events, anew in every epoch",
     )
     add(
         "--scale",
@@ -159,8 +162,8 @@ def _run_arguments(group: Any) -> None:
 
 
 def recipe_and_options(args: argparse.Namespace) -> tuple[Recipe, TrainOptions]:
-    """Return what the command line asks for; ValueError where the recipe does not allow it."""
-    values = vars(args)
+    """Return what the command line asks for; ValueError where recipe or sample do not allow it."""
+    values = vars(args) | {"sample": sample_of(args)}
     recipe = Recipe(**{field.name: values[field.name] for field in fields(Recipe)})
     options = TrainOptions(**{field.name: values[field.name] for field in fields(TrainOptions)})
     return recipe, options
@@ -169,11 +172,11 @@ def recipe_and_options(args: argparse.Namespace) -> tuple[Recipe, TrainOptions]:
 def run(args: argparse.Namespace) -> int:
     """Train; return the exit status."""
     from ..jobs.train import train
-    from ..parallel import world
+    from ..parallel import ordered, world
 
     def command() -> int:
         with world() as comm:
-            train(comm, *recipe_and_options(args))
+            train(comm, *ordered(comm, lambda: recipe_and_options(args)))
         return 0
 
     return status_of(command)

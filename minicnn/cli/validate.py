@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.data and not Path(args.data).is_dir():
         raise ValueError(f"--data {args.data}: there is no such folder")
-    simulator, done, left_out = Simulator(seed=args.seed), [], []
+    simulator, done, left_out = Simulator(seed=args.seed, sample="isotropic"), [], []
     with Meter("validating", len(names)) as meter:
         for k, name in enumerate(names):
             meter.update(k, name)

@@ -96,10 +96,13 @@ def _metadata(simulator: Any) -> dict[str, Any]:
     metadata = {
         "creator": "minicnn simulate",
         "seed": simulator.seed,
+        "sample": simulator.sample.record(),
         "readout": readout,
         "units": simulator.unit,
         "axes": [list(axis) for axis in simulator.axes],
     }
+    if simulator.cosmic_rate:
+        metadata["cosmic_rate"] = simulator.cosmic_rate
     if simulator.pixel_truth:
         metadata["pixel_classes"] = list(PIXEL_CLASSES)
     return metadata

@@ -48,17 +48,20 @@ class Recipe:
     """The settings that make a trained model what it is; None stands for the value that the
     properties below derive.
 
-    size: side of the images in pixels. planes, classes: of the events, which say them. batch_size:
-    events per step and rank, ``accumulate`` such batches make one step. learning_rate: of the first
-    steps after the ``warmup`` (in steps). events_of_rate: the events per step, of all ranks, that
-    the learning rate is meant for; it then grows with their number. shared_epochs: epochs in which
-    the first Dense layer has the same weights at all positions of the image. scale, knee: of the
-    pixels. augment: mirror, shift and jitter training events, anew in every epoch.
+    size: side of the images in pixels. planes, classes: of the events, which say them; fixed_start:
+    whether all their particles start in one place, so that no picture of another may be made of
+    them. batch_size: events per step and rank, ``accumulate`` such batches make one step.
+    learning_rate: of the first steps after the ``warmup`` (in steps). events_of_rate: the events
+    per step, of all ranks, that the learning rate is meant for; it then grows with their number.
+    shared_epochs: epochs in which the first Dense layer has the same weights at all positions of
+    the image. scale, knee: of the pixels. augment: mirror and shift training events, but not of a
+    fixed start, and jitter their gain, anew in every epoch.
     """
 
     size: int = FULL_SIZE
     planes: int = 1
     classes: int = len(CLASSES)
+    fixed_start: bool = False
     epochs: int = 4
     batch_size: int = 4
     accumulate: int = 1
@@ -158,15 +161,12 @@ class Recipe:
 
     def augmented(self, store: Any) -> Any:
         """Return the data set ``store`` with its events mirrored, shifted by up to a twentieth of
-        the image and changed in gain by 5 %, anew in every epoch; unchanged without ``augment``.
+        the image, unless they have a fixed start, and changed in gain by 5 %, anew in every epoch;
+        unchanged without ``augment``.
         """
         if not self.augment:
             return store
         shift = self.size // SHIFT
-        changes = [
-            transforms.MirrorWire(),
-            transforms.MirrorTime(),
-            transforms.Shift(shift, shift),
-            transforms.GainJitter(GAIN_JITTER),
-        ]
+        moves = [transforms.MirrorWire(), transforms.MirrorTime(), transforms.Shift(shift, shift)]
+        changes = [*moves * (not self.fixed_start), transforms.GainJitter(GAIN_JITTER)]
         return transforms.Augmented(store, transforms.Compose(changes), self.seed)

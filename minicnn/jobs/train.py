@@ -19,9 +19,11 @@ from ..inspect import report, trace
 from ..inspect.report.ledger import LedgerReport
 from ..parallel.machine import peak_memory_bytes
 from ..progress import Meter, say
+from ..simulate.samples import DEFAULT_SAMPLE, Sample, sample_named, sample_text
 from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
+from .events import check_sample, simulated
 from .recipe import ONE_VALIDATES_IN, SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe
 from .run_folder import RunFolder, epochs_done
 
@@ -33,6 +35,7 @@ class TrainOptions:
     """Where a job's events come from, how it runs, and where its results go: what is not recipe.
 
     events: a file in any format that minicnn reads; None: simulate, and keep the file in ``cache``.
+    sample: what is simulated, None: DEFAULT_SAMPLE; a file of another one is an error.
     train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
     resume: go on behind the last complete epoch in ``out``. sync, sync_every, bucket (in kB),
     transport: see parallel.make_sync. threads: per rank; None: the cores of the node / its ranks.
@@ -40,6 +43,7 @@ class TrainOptions:
     """
 
     events: Path | None = None
+    sample: Sample | None = None
     cache: Path = Path("data")
     train: int | None = None
     validation: int | None = None
@@ -104,6 +108,7 @@ class TrainingJob:
         )
         parallel.everywhere(comm, self._new_store)
         self.class_names: tuple[str, ...] = ()
+        self.sample: dict[str, Any] | None = None  # the events', as their file says
         self.history: list[dict[str, Any]] = []
         self.threads = 0
 
@@ -123,8 +128,14 @@ class TrainingJob:
             self.comm, lambda: data.open_events(path, size=self.recipe.size)
         )
         self.class_names = tuple(source.class_names)
+        self.sample = getattr(source, "metadata", {}).get("sample")
+        parallel.ordered(self.comm, lambda: check_sample(path, self.sample, self.options.sample))
+        say(self.comm, f"events of {path}: {sample_text(self.sample)}\n")
         self.recipe = replace(
-            self.recipe, planes=source.image_shape[2], classes=len(self.class_names)
+            self.recipe,
+            planes=source.image_shape[2],
+            classes=len(self.class_names),
+            fixed_start=bool(self.sample and self.sample["position"]),
         )
         self.training_events, self.validation_events = parallel.ordered(
             self.comm, lambda: self._split(source)
@@ -134,29 +145,19 @@ class TrainingJob:
 
     def _simulate(self) -> Path:
         """Return the file of simulated events, making it if it is not there yet."""
-        options, size = self.options, self.recipe.size
-        if options.train is None:
-            options = replace(options, train=SIMULATED_TRAINING)
-        if options.validation is None:
-            options = replace(options, validation=SIMULATED_VALIDATION)
-        self.options = options
-        events = (options.train or 0) + (options.validation or 0)
-        path = options.cache / f"simulated-{size}-seed{self.recipe.seed}-{events}.h5"
-        if parallel.ordered(self.comm, path.exists):
-            return path
-        parallel.ordered(self.comm, lambda: options.cache.mkdir(parents=True, exist_ok=True))
-        from ..simulate import Simulator
-
-        start = time.perf_counter()
-        simulator = Simulator(self.recipe.seed, (size, size, 1))
-        with Meter("simulating", events, silent=self.rank > 0) as meter:
-            data.generate(path, events, simulator, self.comm, lambda done, _: meter.update(done))
-        seconds = time.perf_counter() - start
-        say(
-            self.comm,
-            f"simulated {events} events in {seconds:.1f} s ({events / seconds:.0f}/s) into {path}",
+        options = self.options
+        self.options = options = replace(
+            options,
+            sample=options.sample or sample_named(DEFAULT_SAMPLE),
+            train=SIMULATED_TRAINING if options.train is None else options.train,
+            validation=SIMULATED_VALIDATION if options.validation is None else options.validation,
         )
-        return path
+        simulator = data.Simulator(
+            self.recipe.seed, (self.recipe.size, self.recipe.size, 1), sample=options.sample
+        )
+        return simulated(
+            self.comm, simulator, (options.train or 0) + (options.validation or 0), options.cache
+        )
 
     def _split(self, source: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of the training and of the validation events in the file."""
@@ -339,14 +340,15 @@ class TrainingJob:
         self.folder.finish(self._record(result, memory, seconds))
         say(
             self.comm,
-            f"\n{table}\npeak memory of a rank {memory:.0f} MB; {seconds:.0f} s in all; "
+            f"\n{table}\n{sample_text(self.sample)}; peak memory of a rank {memory:.0f} MB; "
+            f"{seconds:.0f} s in all; "
             f"results in {self.folder.path}/",
         )
         return table
 
     def _write_confusion(self, result: Any, table: str) -> None:
         folder, names = self.folder, self.class_names
-        atomic_write(folder.confusion("txt"), table + "\n")
+        atomic_write(folder.confusion("txt"), f"{table}\n\n{sample_text(self.sample)}\n")
         report.write_confusion_csv(
             folder.confusion("csv"), result.confusion, result.score_sums, names
         )
@@ -367,6 +369,7 @@ class TrainingJob:
                 "scale": self.recipe.input_scale,
                 "knee": self.recipe.input_knee,
             },
+            "sample": self.sample,
             "ranks": self.ranks,
             "threads": self.threads,
             "seconds": seconds,

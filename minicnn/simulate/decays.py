@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from . import hadrons
+from . import cascade, hadrons
 from ._jit import jit
 from .kinematics import boost, isotropic, three_body, two_body
 from .particles import (
@@ -14,6 +14,8 @@ from .particles import (
     KAON_DECAYS,
     KAON_LIFE,
     KSHORT_CTAU,
+    LAMBDA,
+    LAMBDA_CTAU,
     MUON,
     MUON_CAPTURE,
     MUON_LIFE,
@@ -161,8 +163,16 @@ def triple(rng, world, m, pdg1, pdg2, pdg3, row, bx, by, bz, x, y, z, time):
 
 
 @jit
+def of_sign(pdg, sign):
+    """Return a daughter of a K+ as it is of a kaon of that sign."""
+    return pdg if pdg == 111 or pdg == 0 else sign * pdg
+
+
+@jit
 def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
-    """Let a mu, pi, K, pi0 or K0 of the given momentum decay here. Neutrinos are not recorded."""
+    """Let a mu, pi, K, pi0, K0 or Lambda of the given momentum decay here. Neutrinos are not
+    recorded.
+    """
     m = mass(pdg)
     e = math.sqrt(px * px + py * py + pz * pz + m * m)
     bx, by, bz = px / e, py / e, pz / e
@@ -186,10 +196,11 @@ def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
                 channel = k
                 break
         d = KAON_DAUGHTERS[channel]
-        if d[2] == 0:
-            pair(rng, world, m, d[0], d[1], row, bx, by, bz, x, y, z, time)
+        a, b, c = of_sign(d[0], sign), of_sign(d[1], sign), of_sign(d[2], sign)
+        if c == 0:
+            pair(rng, world, m, a, b, row, bx, by, bz, x, y, z, time)
         else:
-            triple(rng, world, m, d[0], d[1], d[2], row, bx, by, bz, x, y, z, time)
+            triple(rng, world, m, a, b, c, row, bx, by, bz, x, y, z, time)
     elif pdg == 311 and rng.random() < 0.5:  # half of the K0 are K-short; K-long leave the detector
         p = math.sqrt(px * px + py * py + pz * pz)
         flight = KSHORT_CTAU / KAON0 * rng.standard_exponential()
@@ -199,6 +210,15 @@ def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
             pair(rng, world, m, 211, -211, row, bx, by, bz, x, y, z, time)
         else:
             pair(rng, world, m, 111, 111, row, bx, by, bz, x, y, z, time)
+    elif pdg == 3122:
+        p = math.sqrt(px * px + py * py + pz * pz)
+        flight = LAMBDA_CTAU / LAMBDA * rng.standard_exponential()
+        x, y, z = x + flight * px, y + flight * py, z + flight * pz
+        time += flight * p / LIGHT
+        if rng.random() < 0.641:
+            pair(rng, world, m, 2212, -211, row, bx, by, bz, x, y, z, time)
+        else:
+            pair(rng, world, m, 2112, 111, row, bx, by, bz, x, y, z, time)
 
 
 @jit
@@ -254,3 +274,5 @@ def at_rest(rng, world, pdg, row, x, y, z, time):
         )
     elif pdg == -211:
         hadrons.absorb(rng, world, pdg, row, 0.0, 0.0, 0.0, x, y, z, time)
+    elif pdg == -321:  # K- N -> Lambda pi
+        cascade.cascade(rng, world, pdg, row, 0.0, 0.0, 1.0, x, y, z, time)

@@ -17,7 +17,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import jit
-from .geometry import DRIFT_VELOCITY, FIELD, FULL, PITCH, PLANES, TRIGGER, X_MAX, wire_lengths
+from .geometry import (
+    DRIFT_VELOCITY,
+    FIELD,
+    FULL,
+    PITCH,
+    PLANES,
+    TRIGGER,
+    X_MAX,
+    Y_MAX,
+    Z_MAX,
+    wire_lengths,
+)
 from .material import DENSITY
 from .tiles import (
     GRID_COLUMNS,
@@ -57,7 +68,9 @@ class Response(NamedTuple):
     that of the induction wires; threshold: about 5 sigma, of a collection wire; that of an
     induction wire is as many sigmas; saturation: two samples of 12 bits above a pedestal of 475;
     padding: columns that are kept on either side of a pixel above threshold, where positive (a
-    region of interest).
+    region of interest). induced: part of a wire's charge that its neighbours see come and go, a
+    signal of both signs. space_charge: strength of the displacement by slow ions, 1 as MicroBooNE
+    measured it, see :func:`displaced`. Both are off at 0.
     """
 
     lifetime: float = 12000.0
@@ -70,6 +83,8 @@ class Response(NamedTuple):
     threshold: float = 15.0
     saturation: float = 7240.0
     padding: float = 0.0
+    induced: float = 0.0
+    space_charge: float = 0.0
 
 
 def pulses(response: Response) -> np.ndarray:
@@ -160,6 +175,18 @@ def survival(loss):
 
 
 @jit
+def displaced(x, y, z, strength):
+    """Return (y, z) where electrons from a point arrive that slow positive ions pull inwards.
+
+    15 cm at the cathode near the top, the bottom and the ends (MicroBooNE, JINST 15 (2020) P12037),
+    growing as x^2, linear in y, within about a metre of the ends in z: a sketch of the measured
+    map.
+    """
+    size = 15.0 * strength * (x / X_MAX) ** 2
+    return y - size * y / Y_MAX, z + size * (math.exp(-z / 100.0) - math.exp((z - Z_MAX) / 100.0))
+
+
+@jit
 def normal_parts(centre, sigma, first, out):
     """Fill ``out`` with the parts of a normal distribution between first, first + 1, ...; they add
     up to 1.
@@ -197,6 +224,8 @@ def charge(steps, plane, response, table, tiles, dead):
             steps[k, 4],
             steps[k, 5],
         )
+        if response.space_charge > 0.0:
+            y, z = displaced(x, y, z, response.space_charge)
         drift = x / DRIFT_VELOCITY
         electrons = (
             energy
@@ -220,6 +249,11 @@ def charge(steps, plane, response, table, tiles, dead):
             r = r0 + i
             if first_row <= r <= last_row and not dead[r]:
                 add_pulse(tiles, r, c0, q * parts[i], pulse)
+            if response.induced > 0.0 and c0 > 0 and c0 + PULSE < FULL:
+                for side in (r - 1, r + 1):
+                    if first_row <= side <= last_row and not dead[side]:
+                        add_pulse(tiles, side, c0 - 1, response.induced * q * parts[i], pulse)
+                        add_pulse(tiles, side, c0 + 1, -response.induced * q * parts[i], pulse)
 
 
 @jit

@@ -4,7 +4,9 @@ proton stubs.
 Cross sections are smooth curves through the measured ones: the Delta resonance near 180 MeV makes
 the pion's large (Ashery et al., Phys. Rev. C 23 (1981) 2173; absorption on argon: LADS, Kotlinski
 et al., Eur. Phys. J. A 9 (2000) 537); the K+ has no resonance and its is small (Friedman et al.,
-Phys. Rev. C 55 (1997) 1304).
+Phys. Rev. C 55 (1997) 1304). Above 1.2 GeV they follow Barashenkov's evaluations for calcium (JINR
+Dubna, 1993 and 1989) and the ProtoDUNE's K+ (Phys. Rev. D 110 (2024) 092011); the K-'s is that of
+the sphere of cascade.py. What happens there is in cascade.py.
 """
 
 import math
@@ -19,10 +21,14 @@ from .record import MIN_RECORDED_ENERGY_MEV, emit, ends, in_argon, mass
 
 MB = 1e-27 * ATOMS  # 1/cm of one millibarn
 GRID = 20.0  # MeV between the entries of the curves below
-_T = GRID * np.arange(60)
-_AT = [0, 30, 60, 100, 150, 200, 300, 500, 800, 1200]
-PION_INELASTIC = np.interp(_T, _AT, [0, 90, 240, 470, 620, 670, 640, 540, 500, 520])  # mb
-PION_ELASTIC = np.interp(_T, _AT, [60, 90, 170, 330, 430, 450, 400, 260, 210, 200])
+_T = GRID * np.arange(330)
+_AT = [0, 30, 60, 100, 150, 200, 300, 500, 800, 1200, 1500, 2000, 3000, 6600]
+PION_INELASTIC = np.interp(  # mb
+    _T, _AT, [0, 90, 240, 470, 620, 670, 640, 540, 500, 520, 530, 520, 505, 480]
+)
+PION_ELASTIC = np.interp(
+    _T, _AT, [60, 90, 170, 330, 430, 450, 400, 260, 210, 200, 280, 270, 230, 205]
+)
 PION_ABSORBED = np.interp(
     _T, [0, 60, 150, 200, 300, 500, 800, 1200], [0.6, 0.5, 0.38, 0.34, 0.26, 0.14, 0.08, 0.06]
 )
@@ -31,7 +37,16 @@ PION_EXCHANGED = np.interp(
 )  # parts of inelastic
 PION_PRODUCING = np.interp(_T, [0, 250, 400, 600, 900, 1200], [0, 0, 0.08, 0.2, 0.38, 0.45])
 KAON_INELASTIC = np.interp(_T, [0, 50, 150, 300, 500, 1200], [150, 220, 270, 310, 350, 380])
-PROTON_INELASTIC = np.interp(_T, [0, 10, 30, 80, 1200], [0, 300, 600, 480, 470])
+PROTON_INELASTIC = np.where(
+    _T < 1000,
+    np.interp(_T, [0, 10, 30, 80, 1200], [0, 300, 600, 480, 470]),
+    np.interp(_T, [980, 1300, 2000, 6600], [472, 620, 620, 605]),
+)
+KAON_MINUS_INELASTIC = np.interp(
+    _T,
+    [0, 30, 120, 620, 1080, 1570, 2550, 5530, 6600],
+    [800, 700, 600, 550, 510, 495, 480, 460, 455],
+)
 SLOPE = 65e-6  # 1/(MeV/c)^2, diffraction exp(-SLOPE q^2): R^2 / 5, R = 3.5 fm
 
 
@@ -46,6 +61,9 @@ def curve(values, kinetic):
 @jit
 def inverse_lengths(pdg, kinetic):
     """Return (inelastic, elastic) interactions per cm of a pi, K or p."""
+    if pdg == -321:
+        s = MB * curve(KAON_MINUS_INELASTIC, kinetic)
+        return s, 0.5 * s
     pdg = abs(pdg)
     if pdg == 211:
         return MB * curve(PION_INELASTIC, kinetic), MB * curve(PION_ELASTIC, kinetic)
@@ -54,7 +72,7 @@ def inverse_lengths(pdg, kinetic):
         return s, 0.5 * s
     if pdg == 2212:
         s = MB * curve(PROTON_INELASTIC, kinetic)
-        return s, 0.7 * s
+        return s, (0.7 if kinetic < 1000.0 else 0.59) * s
     return 0.0, 0.0
 
 

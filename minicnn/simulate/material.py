@@ -20,8 +20,9 @@ ELECTRONS = ATOMS * Z  # per cm3
 STERNHEIMER = (0.1956, 3.0, 0.2, 3.0, 5.2146)  # a, k, x0, x1, C
 
 #: the tables: log-uniform in kinetic energy (MeV)
-T_LOW, T_HIGH, N_GRID = 1e-3, 4e3, 1200
-LOG_LOW, LOG_STEP = math.log(T_LOW), math.log(T_HIGH / T_LOW) / (N_GRID - 1)
+T_LOW, N_GRID = 1e-3, 1280
+LOG_LOW, LOG_STEP = math.log(T_LOW), math.log(4e3 / T_LOW) / 1199
+T_HIGH = T_LOW * math.exp(LOG_STEP * (N_GRID - 1))  # 11 GeV
 
 
 def density_effect(beta_gamma: Any) -> Any:

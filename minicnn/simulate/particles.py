@@ -12,11 +12,16 @@ ELECTRON, MUON, PION, PION0, KAON, PROTON = (
     493.677,
     938.2721,
 )
-NEUTRON, KAON0, ARGON_BINDING = 939.5654, 497.611, 8.6  # binding: MeV per nucleon of argon-40
+NEUTRON, KAON0, LAMBDA, ARGON_BINDING = (
+    939.5654,
+    497.611,
+    1115.683,
+    8.6,
+)  # binding: MeV per nucleon of argon-40
 NUCLEON = 938.92  # where proton or neutron makes no difference
 
 MUON_LIFE, PION_LIFE, KAON_LIFE = 2.19698, 0.026033, 0.012380  # us
-KSHORT_CTAU = 2.6844  # cm
+KSHORT_CTAU, LAMBDA_CTAU = 2.6844, 7.89  # cm
 MUON_CAPTURE = 0.76  # fraction of stopped mu- captured by argon nuclei
 
 SPECIES_OF_PDG = {
@@ -56,6 +61,7 @@ def mass_of_pdg(pdg: int) -> float:
         310: KAON0,
         2212: PROTON,
         2112: NEUTRON,
+        3122: LAMBDA,
     }
     if abs(pdg) not in known:
         raise ValueError(

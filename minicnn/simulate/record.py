@@ -13,13 +13,13 @@ from ..data.pixel_classes import PIXEL_CLASSES
 from . import material
 from ._jit import jit
 from .geometry import MARGIN, X_MAX, Y_MAX, Z_MAX
-from .particles import ELECTRON, KAON, KAON0, MUON, NEUTRON, PION, PION0, PROTON
+from .particles import ELECTRON, KAON, KAON0, LAMBDA, MUON, NEUTRON, PION, PION0, PROTON
 
 #: MeV of kinetic energy: softer shower particles, delta rays and nucleons get no row in the truth.
 MIN_RECORDED_ENERGY_MEV = 10.0
 #: Pixel classes of the deposits: of electrons and positrons, and of heavier charged particles.
 SHOWER, TRACK = PIXEL_CLASSES.index("shower"), PIXEL_CLASSES.index("track")
-STEPS, TRUTH, STACK = 1 << 16, 1 << 13, 1 << 13  # capacities; one event needs a tenth
+STEPS, TRUTH, STACK = 1 << 17, 1 << 13, 1 << 13  # capacities; a shower of 6 GeV has 44,000 steps
 
 
 class World(NamedTuple):
@@ -41,13 +41,13 @@ class World(NamedTuple):
     n: np.ndarray
 
 
-def new_world(stopping: np.ndarray, photons: np.ndarray) -> World:
-    """Return an empty World on shared tables."""
+def new_world(stopping: np.ndarray, photons: np.ndarray, steps: int = STEPS) -> World:
+    """Return an empty World on shared tables with room for so many steps."""
     return World(
         stopping,
         photons,
-        np.empty((STEPS, 6)),
-        np.empty(STEPS, np.uint8),
+        np.empty((steps, 6)),
+        np.empty(steps, np.uint8),
         np.empty((TRUTH, 11)),
         np.empty((STACK, 9)),
         np.zeros(3, np.int64),
@@ -74,6 +74,8 @@ def mass(pdg):
         return PION0
     if pdg == 311:
         return KAON0
+    if pdg == 3122:
+        return LAMBDA
     return 0.0
 
 
@@ -99,7 +101,9 @@ def deposit(world, x, y, z, time, energy, length, pixel_class):
     read out; pixel_class: SHOWER or TRACK.
     """
     k = world.n[0]
-    if energy > 0.0 and inside(x, y, z, 0.0) and k < STEPS:
+    if energy > 0.0 and inside(x, y, z, 0.0):
+        if k >= len(world.steps):
+            raise RuntimeError("an event has more steps than there is memory for")
         s = world.steps[k]
         s[0], s[1], s[2], s[3], s[4], s[5] = x, y, z, time, energy, max(length, 1e-4)
         world.classes[k] = pixel_class
@@ -124,7 +128,7 @@ def emit(world, pdg, parent, px, py, pz, x, y, z, time, least):
     """
     k, r = world.n[2], world.n[1]
     if k >= STACK or r >= TRUTH:
-        return
+        raise RuntimeError("an event has more particles than there is memory for")
     up = row_known_to_parent(parent) if parent != -1 else -1
     m = mass(pdg)
     if math.sqrt(px * px + py * py + pz * pz + m * m) - m >= least:

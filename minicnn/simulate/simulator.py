@@ -11,19 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..data.axes import MICROBOONE
-from ..data.event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from ..data.event import PARTICLE, Event
 from ..data.sparse import SparseImage
+from .samples import DEFAULT_SAMPLE, SPECIES, Sample, sample_named
 
 FEWEST_LIT = 10
-#: by class name: PDG codes (drawn with equal probability), momentum range in MeV/c (energy, for
-#: photons and electrons)
-PRIMARIES = {
-    "gamma": ((22,), (100.0, 1000.0)),
-    "e+-": ((11, -11), (100.0, 1000.0)),
-    "mu+-": ((13, -13), (100.0, 1000.0)),
-    "pi+-": ((211, -211), (100.0, 1000.0)),
-    "K+": ((321,), (300.0, 1000.0)),
-}
+#: Numbers of the readout that may be 0.
+MAY_BE_ZERO = ("noise", "longitudinal", "transverse", "padding", "induced", "space_charge")
 
 
 class Simulator:
@@ -34,20 +28,21 @@ class Simulator:
     one plane, and a number the edge of a square one. 3600 x 3600 is one pixel per wire and
     microsecond; a smaller size sums the full image's lit pixels over blocks, so the picture stays
     the same. One plane is the collection plane; three are collection, induction at +60 and at -60
-    degrees, in this order. classes: names out of ``CLASSES``. An event's label indexes them; each
-    is equally probable, independently per event. length: what ``len()`` says, for readers that want
-    an end. momentum: (low, high) in MeV/c instead of the classes' own ranges. dead_wires: fraction
-    of wires without signal, the same ones in every event of a seed. full_noise: draw the noise of
-    every pixel instead of that near charge and the expected number elsewhere; slow. pixel_truth:
-    events come with ``pixel_labels``, the class (shower or track) that left most charge in each lit
-    pixel, over all planes where there are several; IGNORED where noise made more than half of it.
-    The images are the same bit for bit; it takes half as long again. Other keywords set the numbers
-    of the readout by name, see ``detector.Response``: ``noise=0``, ``threshold=20``, ...
+    degrees, in this order. sample: what is shot, a Sample or the name of one (samples.py). classes:
+    names out of the sample's, in the order of their labels; None: all of them. length: what
+    ``len()`` says, for readers that want an end. dead_wires: fraction of wires without signal, the
+    same ones in every event of a seed. full_noise: draw the noise of every pixel instead of that
+    near charge and the expected number elsewhere; slow. pixel_truth: events come with
+    ``pixel_labels``, the class (shower or track) that left most charge in each lit pixel, over all
+    planes where there are several; IGNORED where noise made more than half of it. The images are
+    the same bit for bit; it takes half as long again. cosmic_rate: muons of cosmic rays that cross
+    the TPC, in kHz (MicroBooNE has about 5), laid over every event; ``particles`` does not tell of
+    them. Other keywords set the numbers of the readout by name, see ``detector.Response``:
+    ``noise=0``, ``threshold=20``, ...
 
-    Primaries are isotropic, uniform in the TPC and in momentum: 100-1000 MeV/c (photons and
-    electrons: MeV), kaons from 300. An event with fewer than 10 lit pixels of charge in the full
-    collection plane (its particle left at once) is drawn again from the same random numbers, its
-    class kept. Raises ValueError for a shape, class or keyword that does not exist.
+    An event with fewer than 10 lit pixels of charge in the full collection plane (its particle left
+    at once) is drawn again from the same random numbers, its species kept. Raises ValueError for a
+    sample, shape, class or keyword that does not exist.
 
     >>> event = Simulator(seed=1).read(0)
     """
@@ -59,13 +54,14 @@ class Simulator:
         self,
         seed: int = 0,
         shape: int | Sequence[int] = (3600, 3600, 1),
-        classes: Sequence[str] = CLASSES,
+        classes: Sequence[str] | None = None,
         *,
+        sample: str | Sample = DEFAULT_SAMPLE,
         length: int | None = None,
-        momentum: tuple[float, float] | None = None,
         dead_wires: float = 0.0,
         full_noise: bool = False,
         pixel_truth: bool = False,
+        cosmic_rate: float = 0.0,
         **response: float,
     ) -> None:
         # numba loads here, not with the package
@@ -89,12 +85,10 @@ class Simulator:
                 "the planes are 1 (collection) or 3 (and two inductions), got "
                 f"{self.image_shape[2]}"
             )
-        self.class_names = tuple(classes)
-        unknown = [name for name in self.class_names if name not in PRIMARIES]
-        if unknown or not self.class_names or len(set(self.class_names)) < len(self.class_names):
-            raise ValueError(
-                f"classes are different names out of {tuple(PRIMARIES)}, got {self.class_names}"
-            )
+        self.sample = sample if isinstance(sample, Sample) else sample_named(sample)
+        if classes is not None:
+            self.sample = self.sample.only(classes)
+        self.class_names = tuple(self.sample.classes)
         wrong = sorted(set(response) - set(detector.Response._fields))
         if wrong:
             named = "; the size of the images is shape=(height, width, planes)"
@@ -108,13 +102,14 @@ class Simulator:
             **{name: float(value) for name, value in response.items()}
         )
         for name, value in self.response._asdict().items():
-            least = 0.0 if name in ("noise", "longitudinal", "transverse", "padding") else 1e-6
+            least = 0.0 if name in MAY_BE_ZERO else 1e-6
             if not least <= value < math.inf:
                 sign = "non-negative" if least == 0 else "positive"
                 raise ValueError(f"{name} is a {sign} number, got {value}")
-        self.momentum = None if momentum is None else (float(momentum[0]), float(momentum[1]))
         self.length, self.full_noise = length, bool(full_noise)
-        self.pixel_truth = bool(pixel_truth)
+        self.pixel_truth, self.cosmic_rate = bool(pixel_truth), float(cosmic_rate)
+        if not 0 <= self.cosmic_rate <= 20:
+            raise ValueError(f"cosmic_rate is 0 to 20 kHz, got {cosmic_rate}")
         self._pulses = detector.pulses(self.response)
         self._dead = self._dead_rows(float(dead_wires))
         self._noise = [
@@ -127,8 +122,8 @@ class Simulator:
     def __repr__(self) -> str:
         length = "" if self.length is None else f", length={self.length}"
         return (
-            f"Simulator(seed={self.seed}, shape={self.image_shape}, classes={self.class_names}"
-            f"{length}{', pixel_truth=True' * self.pixel_truth})"
+            f"Simulator(seed={self.seed}, shape={self.image_shape}, classes={self.class_names}, "
+            f"sample={self.sample.name!r}{length}{', pixel_truth=True' * self.pixel_truth})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -141,7 +136,7 @@ class Simulator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         from . import detector, geometry, record, transport
 
-        self.__dict__.update({"pixel_truth": False, **state})
+        self.__dict__.update({"pixel_truth": False, "cosmic_rate": 0.0, **state})
         self._modules, self._scratch = (detector, geometry, record, transport), threading.local()
 
     def __len__(self) -> int:
@@ -204,6 +199,9 @@ class Simulator:
             planes, signal = self._expose(rng, i, steps)
             if signal >= FEWEST_LIT:
                 break
+        if self.cosmic_rate:
+            steps = self._add_cosmics(i)
+            planes, _ = self._expose(rng, i, steps)
         image, *pixels = self._image(planes)
         labels = self._pixel_labels(steps, planes, image, *pixels) if self.pixel_truth else None
         return Event(image, label, (1, 0, int(i)), particles, labels), signal
@@ -216,32 +214,25 @@ class Simulator:
         if i < 0:
             raise IndexError(f"events are numbered from 0, got {i}")
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i])))
-        name = self.class_names[rng.integers(len(self.class_names))]
-        codes, span = PRIMARIES[name]
-        drawn = codes[rng.integers(len(codes))]
+        species = self.sample.draw_species(rng)
         if pdg is not None:
             mass_of_pdg(pdg)  # an unknown code is an error here
-            drawn = int(pdg)
-            name = CLASSES[CLASS_OF_PDG[pdg]] if pdg in CLASS_OF_PDG else ""
-            span = PRIMARIES[name][1] if name else (300.0, 1000.0)
-        if self.momentum is not None:
-            span = self.momentum
-        label = self.class_names.index(name) if name in self.class_names else -1
-        geometry = self._modules[1]
-        size, corner = (
-            np.array([geometry.X_MAX, 2 * geometry.Y_MAX, geometry.Z_MAX]),
-            (0.0, geometry.Y_MAX, 0.0),
-        )
+            species = next((name for name, code in SPECIES.items() if code == pdg), None)
+        code = SPECIES[species] if species else int(pdg)
 
         def draw():
-            p = rng.uniform(*span) if momentum is None else float(momentum)
+            p = self.sample.draw_momentum(rng, species) if momentum is None else float(momentum)
             point = (
-                rng.random(3) * size - corner if position is None else np.asarray(position, float)
+                self.sample.draw_position(rng) if position is None else np.asarray(position, float)
             )
-            way = rng.standard_normal(3) if direction is None else np.asarray(direction, float)
-            return drawn, p * way / math.sqrt(way @ way), point
+            way = (
+                self.sample.draw_direction(rng)
+                if direction is None
+                else np.asarray(direction, float)
+            )
+            return code, p * way / math.sqrt(way @ way), point
 
-        return rng, label, draw
+        return rng, self.sample.label_of(species), draw
 
     def _follow(self, rng, pdg, p, point):
         """Return (deposits, truth table) of one primary; the deposits live in this thread's scratch
@@ -249,9 +240,10 @@ class Simulator:
         """
         _, _, record, transport = self._modules
         if not hasattr(self._scratch, "world"):
-            self._scratch.world = record.new_world(self._stopping, self._photons)
+            steps = (8 if self.cosmic_rate else 1) * record.STEPS
+            self._scratch.world = record.new_world(self._stopping, self._photons, steps)
         world = self._scratch.world
-        transport.transport(rng, world, pdg, *p, *point)
+        transport.transport(rng, world, pdg, p, point)
         truth = world.truth[: world.n[1]]
         particles = np.empty(len(truth), PARTICLE)
         particles["pdg"], particles["parent"] = truth[:, 0], truth[:, 1]
@@ -262,6 +254,18 @@ class Simulator:
         )
         return world.steps[: world.n[0]], particles
 
+    def _add_cosmics(self, i):
+        """Return the deposits of the event and of cosmic rays laid over it."""
+        from . import cosmics
+
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i, 3])))
+        world, transport = self._scratch.world, self._modules[3]
+        for _ in range(rng.poisson(cosmics.mean_number(self.cosmic_rate))):
+            pdg, p, point, time = cosmics.draw_muon(rng)
+            world.n[1] = 0  # the truth tells of the event alone
+            transport.add(rng, world, pdg, *p, *point, time)
+        return world.steps[: world.n[0]]
+
     def _expose(self, rng, i, steps):
         """Return ([(coords, values) of the lit pixels of each full plane], lit pixels of the
         collection plane that are not noise far from any charge).
@@ -270,8 +274,7 @@ class Simulator:
         if not hasattr(self._scratch, "tiles"):
             from . import tiles
 
-            every = detector.GRID_ROWS * detector.GRID_COLUMNS
-            self._scratch.tiles = tiles.new_tiles(every) if self.full_noise else tiles.new_tiles()
+            self._scratch.tiles = tiles.new_tiles()
         planes = []
         for plane in range(self.image_shape[2]):
             # the collection plane goes on with the event's random numbers, so it is the same with

@@ -27,8 +27,11 @@ class Tiles(NamedTuple):
     n: np.ndarray
 
 
-def new_tiles(capacity: int = 8000) -> Tiles:
-    """Return empty Tiles with room for ``capacity``; one event needs a few hundred."""
+def new_tiles() -> Tiles:
+    """Return empty Tiles with room for the whole image; memory that is not touched costs nothing,
+    and one event touches a few hundred.
+    """
+    capacity = GRID_ROWS * GRID_COLUMNS
     return Tiles(
         np.full((GRID_ROWS, GRID_COLUMNS), -1, np.int32),
         np.zeros((capacity, TILE_ROWS, TILE_COLUMNS), np.float32),
@@ -39,16 +42,13 @@ def new_tiles(capacity: int = 8000) -> Tiles:
 
 @jit
 def tile(tiles, i, j):
-    """Return the place of the tile in row i and column j of the grid; make it if need be (a full
-    pool reuses one).
-    """
+    """Return the place of the tile in row i and column j of the grid; make it if need be."""
     k = tiles.number[i, j]
     if k < 0:
-        k = min(tiles.n[0], len(tiles.pixels) - 1)
-        if k == tiles.n[0]:
-            tiles.n[0] = k + 1
-            tiles.number[i, j] = k
-            tiles.used[k, 0], tiles.used[k, 1] = i, j
+        k = tiles.n[0]
+        tiles.n[0] = k + 1
+        tiles.number[i, j] = k
+        tiles.used[k, 0], tiles.used[k, 1] = i, j
         tiles.pixels[k] = 0.0
     return k
 

@@ -4,7 +4,7 @@ or leave.
 
 import math
 
-from . import decays, hadrons
+from . import cascade, decays, hadrons, radiation
 from ._jit import jit
 from .ionisation import collisions, scatter
 from .particles import ELECTRON
@@ -46,7 +46,7 @@ def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
         r = rng.random() / step
         if r < inelastic:
             ends(world, row, x, y, z)
-            hadrons.interact(rng, world, pdg, row, p * ux, p * uy, p * uz, x, y, z, time)
+            cascade.interact(rng, world, pdg, row, p * ux, p * uy, p * uz, x, y, z, time)
             return
         if r < inelastic + decay:
             ends(world, row, x, y, z)
@@ -54,6 +54,14 @@ def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
             return
         if r < inelastic + decay + elastic:
             ux, uy, uz = hadrons.diffract(rng, p, ux, uy, uz)
+        radiates = -1
+        if kinetic > radiation.FROM and abs(pdg) == 13:
+            photons = radiation.inverse_length(radiation.PHOTON, kinetic)
+            pairs = radiation.inverse_length(radiation.PAIR, kinetic)
+            if decay <= r < decay + photons:
+                radiates = radiation.PHOTON
+            elif decay + photons <= r < decay + photons + pairs:
+                radiates = radiation.PAIR
 
         half = max(kinetic - 0.5 * step * lookup(stopping, kinetic), 0.25 * kinetic)
         mean = min(step * lookup(stopping, half), kinetic)
@@ -76,3 +84,7 @@ def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
         if not in_argon(x, y, z):
             ends(world, row, x, y, z)
             return
+        if radiates >= 0:
+            kinetic -= radiation.radiate(
+                rng, world, radiates, row, kinetic, x, y, z, ux, uy, uz, time
+            )

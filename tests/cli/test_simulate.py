@@ -9,6 +9,7 @@ import minicnn as mc
 from helpers import mpi
 from helpers.cli import run
 from minicnn.data import EventError, generate, open_events
+from minicnn.simulate import SAMPLES
 
 pytest.importorskip("h5py")
 
@@ -54,6 +55,8 @@ def test_simulate_resumes(tmp_path, capsys):
     )
     assert status == 0 and out.startswith("simulated 50 events in ") and "gamma" in out and not err
     assert (tmp_path / "b.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    with open_events(tmp_path / "b.h5") as plain:
+        assert plain.metadata["sample"] == SAMPLES["talk"].record()
     settings = ("--set", "threshold=40", "--set", "noise=0")
     assert (
         run(capsys, "simulate", "--events", 3, "--size", 72, *settings, "--out", tmp_path / "c.h5")[
@@ -67,6 +70,43 @@ def test_simulate_resumes(tmp_path, capsys):
             and changed.axes == mc.data.Simulator(0, (72, 72, 1)).axes
         )
         assert all(event.image.values.min() > 40 for event in changed)
+
+
+def test_simulate_another_sample(tmp_path, capsys):
+    """Options of the sample come out in the file, and inspect and convert tell of them."""
+    made, out = tmp_path / "a.h5", ("--size", 72, "--out")
+    changes = ("--momentum", 400, 500, "--position", 128, 0, -1, "--direction", "any")
+    status, text, _ = run(capsys, "simulate", "--events", 3, *changes, *out, made)
+    assert status == 2  # no such place
+    changes = (*changes[:-3], 500, "--direction", "any", "--shares", "K-=1", "pi-=2")
+    options = ("--sample", "talk-6gev", *changes)
+    status, text, err = run(capsys, "simulate", "--events", 6, *options, *out, made)
+    told = (
+        "sample talk-6gev with classes pi+-(pi-=2) K-(K-=1), momentum 400 500, position 128 0 500"
+    )
+    assert status == 0 and f"{told}, direction any: pi+- " in text, text + err
+    with open_events(made) as events:
+        assert events.class_names == ("pi+-", "K-")
+        for event in events:
+            assert 400 <= event.momentum <= 500
+            assert event.particles["pdg"][0] == (-211, -321)[event.label]
+            assert event.particles["start"][0].tolist() == [128, 0, 500]
+    assert told in run(capsys, "inspect", made)[1]
+    assert run(capsys, "convert", made, "--out", tmp_path / "b.h5")[0] == 0
+    with open_events(made) as events, open_events(tmp_path / "b.h5") as converted:
+        assert converted.metadata["sample"] == events.metadata["sample"]
+    two = [tmp_path / f"{name}.h5" for name in ("talk", "talk-6gev")]
+    for path in two:
+        options = ("--events", 1, "--sample", path.stem, *out, path)
+        assert run(capsys, "simulate", *options)[0] == 0
+    assert run(capsys, "convert", *two, "--out", tmp_path / "both.h5")[0] == 0
+    with open_events(tmp_path / "both.h5") as both:
+        assert len(both) == 2 and "sample" not in both.metadata
+    assert "talk-6gev" in (tmp_path / "both.h5.report.txt").read_text()
+    wrong = ("--shares", "tau=1"), ("--shares", "K-=x"), ("--position", 1, 2), ("--spread", 95)
+    for options in wrong:
+        status, _, err = run(capsys, "simulate", "--events", 1, *options, *out, tmp_path / "e.h5")
+        assert status == 2 and "Traceback" not in err and err.count("\n") < 4, (options, err)
 
 
 @pytest.mark.mpi

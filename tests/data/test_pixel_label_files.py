@@ -138,14 +138,14 @@ def test_labels_that_do_not_fit_their_image_are_refused():
 
 def test_simulated_files_hold_the_classes(tmp_path):
     """Also resumed: parts of a run without labels belong to another simulation."""
-    simulator = Simulator(seed=4, shape=360, pixel_truth=True)
+    simulator = Simulator(seed=4, shape=360, pixel_truth=True, sample="isotropic")
     generate(tmp_path / "a.h5", 5, simulator, part=2)
     with EventFile(tmp_path / "a.h5") as file:
         assert file.metadata["pixel_classes"] == ["shower", "track"]
         for i, event in enumerate(file):
             assert np.array_equal(event.pixel_labels, simulator.read(i).pixel_labels)
     plain = tmp_path / "b.h5"
-    generate(plain, 2, Simulator(seed=4, shape=360))
+    generate(plain, 2, Simulator(seed=4, shape=360, sample="isotropic"))
     assert version(plain) == (1, False)
     with h5py.File(plain) as file:
         assert "pixel_classes" not in json.loads(file.attrs["metadata"])

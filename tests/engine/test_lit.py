@@ -146,7 +146,7 @@ def maker(network, *arguments):
 
 def simulated(size, count=3):
     simulator = mc.data.Simulator(
-        seed=1, shape=(size, size, 1), classes=("e+-", "mu+-"), pixel_truth=True
+        seed=1, shape=(size, size, 1), classes=("e+-", "mu+-"), pixel_truth=True, sample="isotropic"
     )
     return [simulator.read(i) for i in range(count)]
 

@@ -5,7 +5,7 @@ from . import ROOT, mpi
 JOB = ROOT / "examples" / "microboone.py"
 SIZE = 144
 #: Options of a run of seconds; its events are simulated once into the ``cache``.
-SMALL = ("--train", 30, "--validation", 11)
+SMALL = ("--train", 30, "--validation", 11, "--sample", "isotropic")
 
 
 def job(*arguments, ranks=2, **options):

@@ -48,7 +48,7 @@ def test_outputs(run):
         "validation loss",
         "Truth",
         "highest score",
-        "peak memory of a rank",
+        "sample isotropic; peak memory of a rank",
     ):
         assert words in text, words
     with open(out / "history.csv") as file:
@@ -62,9 +62,10 @@ def test_outputs(run):
     assert (
         result["ranks"] == 2 and result["arguments"]["train"] == 30 and len(result["epochs"]) == 2
     )
-    assert (out / "confusion.txt").read_text().startswith("gamma: ") and (
-        out / "model.safetensors"
-    ).exists()
+    assert result["sample"]["name"] == "isotropic" and not result["recipe"]["fixed_start"]
+    table = (out / "confusion.txt").read_text()
+    assert table.startswith("gamma: ") and table.endswith("\nsample isotropic\n")
+    assert (out / "model.safetensors").exists()
 
 
 def test_same_bits_again_and_from_the_cache(run, tmp_path):
@@ -78,7 +79,7 @@ def test_same_bits_again_and_from_the_cache(run, tmp_path):
         "--cache",
         folder / "cache",
     )
-    assert done.returncode == 0 and "simulated" not in done.stdout
+    assert done.returncode == 0 and "simulated 41 events" not in done.stdout
     assert (tmp_path / "model.safetensors").read_bytes() == (
         folder / "out/model.safetensors"
     ).read_bytes()
@@ -225,6 +226,29 @@ def test_predict_as_a_command(run, tmp_path):
     assert done.returncode == 0 and "of 41 events of known class" in done.stdout, done.stderr
     assert (tmp_path / "predictions.csv").exists()
     assert load_model(model, device="reference").class_names == tuple(CLASSES)
+
+
+def test_another_sample_is_an_error(run, tmp_path):
+    folder, _ = run
+    events = next((folder / "cache").glob("*.h5"))
+    done = job("--events", events, "--sample", "talk", "--out", tmp_path)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert f"{events} is of the sample isotropic, asked for was the sample talk;" in done.stderr
+    done = mpi(2, "-m", "minicnn", "train", "--position", "1", "2", "--out", tmp_path)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert done.stderr.count("--position 1 2: give x y z, three numbers, or any") == 1
+
+
+def test_the_talks_sample_is_the_default(tmp_path):
+    """With other particles instead, whose classes the network then has."""
+    options = ("--train", 8, "--validation", 4, "--epochs", 1, "--shares", "proton=1", "gamma=2")
+    done = job(*options, "--out", tmp_path / "out", "--cache", tmp_path)
+    words = "sample talk with classes gamma(gamma=2) proton(proton=1)"
+    assert done.returncode == 0 and done.stdout.count(words) == 2, done.stdout + done.stderr
+    result = json.loads((tmp_path / "out/run.json").read_text())
+    assert result["sample"]["momentum"] == [1500, 1500] and result["recipe"]["classes"] == 2
+    assert list(result["sample"]["classes"]) == ["gamma", "proton"]
+    assert result["recipe"]["fixed_start"]
 
 
 def test_without_validation_events(run, tmp_path):

@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import asdict, fields, replace
 
+import numpy as np
 import pytest
 
 import minicnn as mc
@@ -33,7 +34,8 @@ def test_defaults_of_the_command_line_are_those_of_the_recipe():
 def test_every_field_can_be_set_from_the_command_line():
     parser = argparse.ArgumentParser()
     arguments(parser)
-    known = {action.dest for action in parser._actions} | {"planes", "classes"}  # the events' own
+    known = {action.dest for action in parser._actions}
+    known |= {"planes", "classes", "fixed_start"}  # the events' own
     assert {field.name for kind in (Recipe, TrainOptions) for field in fields(kind)} <= known
 
 
@@ -42,6 +44,18 @@ def test_pixels_of_smaller_images_are_sums():
     assert (full.input_scale, full.input_knee) == (0.1, 100)
     assert small.input_scale == pytest.approx(0.1 / 6) and small.input_knee == 600
     assert Recipe(scale=0.5, knee=7).input_scale == 0.5 and Recipe(knee=7).input_knee == 7
+
+
+def test_events_of_a_fixed_start_are_not_moved():
+    """Gain alone changes: pixels stay where they are, also mirrored and shifted they do not."""
+    source = mc.data.Simulator(seed=2, shape=(72, 72, 1), length=3)
+    store = mc.data.EventStore().load(source)
+    for fixed in (True, False):
+        images, _ = Recipe(size=72, fixed_start=fixed).augmented(store).batch([0, 1, 2])
+        plain, _ = store.batch([0, 1, 2])
+        places = [np.array_equal(a.coords, b.coords) for a, b in zip(images, plain)]
+        assert all(places) if fixed else not any(places)
+        assert not any(np.array_equal(a.values, b.values) for a, b in zip(images, plain))
 
 
 def test_the_schedule():

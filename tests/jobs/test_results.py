@@ -8,7 +8,7 @@ from helpers import ROOT
 
 def test_the_trained_model_recognises_new_events():
     model = mc.load_model(ROOT / "docs" / "results" / "model.safetensors", device="cpu")
-    simulator = mc.data.Simulator(seed=3)
+    simulator = mc.data.Simulator(seed=3, sample="isotropic")
     events = [simulator.read(i) for i in range(100)]
     right = model.predict([event.image for event in events]).argmax(1) == [
         event.label for event in events

@@ -13,7 +13,7 @@ CENTRE = (128.0, 0.0, 500.0)
 
 @pytest.fixture(scope="module")
 def source():
-    return Simulator(seed=7, pixel_truth=True)
+    return Simulator(seed=7, pixel_truth=True, sample="isotropic")
 
 
 def shares(source, events=12, **primary):
@@ -30,7 +30,9 @@ def shares(source, events=12, **primary):
 
 @pytest.mark.parametrize("shape", [(3600, 3600, 1), (3600, 3600, 3), (720, 720, 3), (144, 144, 1)])
 def test_images_and_random_numbers_stay_the_same(shape):
-    plain, labelled = (Simulator(seed=7, shape=shape, pixel_truth=on) for on in (False, True))
+    plain, labelled = (
+        Simulator(seed=7, shape=shape, pixel_truth=on, sample="isotropic") for on in (False, True)
+    )
     for i in range(5):
         a, b = plain.read(i), labelled.read(i)
         assert a.pixel_labels is None and len(b.pixel_labels) == b.image.nnz
@@ -71,7 +73,7 @@ def test_charges_of_the_classes_add_up_to_the_image():
     """Without noise a pixel is the sum of the charges of both classes; magnitudes differ from it
     only where pulses of opposite sign overlap.
     """
-    source = Simulator(seed=3, noise=0.0, pixel_truth=True)
+    source = Simulator(seed=3, noise=0.0, pixel_truth=True, sample="isotropic")
     rng, _, draw = source._begin(2, -13, 250.0, CENTRE, (0.0, 0.3, 1.0))
     steps, _ = source._follow(rng, *draw())
     classes = source._scratch.world.classes[: len(steps)]
@@ -92,12 +94,14 @@ def test_pixels_of_noise_are_ignored():
     """At 4 sigma noise lights some hundred pixels per event; away from a short proton all of them
     are ignored.
     """
-    source = Simulator(seed=1, threshold=12.0, pixel_truth=True)
+    source = Simulator(seed=1, threshold=12.0, pixel_truth=True, sample="isotropic")
     event = source.simulate(0, pdg=2212, momentum=500.0, position=CENTRE)
     far = np.abs(event.image.coords[:, 0] - geometry.row_of(0.0, 500.0)) > 200
     assert far.sum() > 100 and (event.pixel_labels[far] == IGNORED).all()
     assert (event.pixel_labels[~far] == TRACK).sum() > 30
-    everywhere = Simulator(seed=1, threshold=12.0, pixel_truth=True, full_noise=True)
+    everywhere = Simulator(
+        seed=1, threshold=12.0, pixel_truth=True, full_noise=True, sample="isotropic"
+    )
     labels = everywhere.simulate(0, pdg=2212, momentum=500.0, position=CENTRE).pixel_labels
     assert (labels == IGNORED).sum() > 100 and (labels == TRACK).sum() > 30
 
@@ -106,7 +110,7 @@ def test_a_small_image_has_the_class_of_most_charge(source):
     """Blocks of pixels: the class of the larger sum of the full image's charges, hence mostly that
     of the full image's pixels weighted by their values.
     """
-    small = Simulator(seed=7, shape=(360, 360, 1), pixel_truth=True)
+    small = Simulator(seed=7, shape=(360, 360, 1), pixel_truth=True, sample="isotropic")
     agree = []
     for i in range(6):
         full, few = source.read(i), small.read(i)

@@ -25,7 +25,7 @@ CENTRE = (128.0, 0.0, 500.0)
 
 @pytest.fixture(scope="module")
 def source():
-    return Simulator(seed=7)
+    return Simulator(seed=7, sample="isotropic")
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +47,17 @@ def same(a, b):
 
 
 def test_event_depends_on_seed_and_number_only(source, events):
-    other = Simulator(seed=7)
+    other = Simulator(seed=7, sample="isotropic")
     for i in (5, 3, 249, 0):
         assert same(other.read(i), events[i])
     assert same(pickle.loads(pickle.dumps(other)).read(11), events[11])
-    assert not same(Simulator(seed=8).read(0), events[0])
+    assert not same(Simulator(seed=8, sample="isotropic").read(0), events[0])
 
 
 def test_same_bits_in_another_process(events):
     code = (
         "from zlib import crc32; from minicnn.simulate import Simulator; e = "
-        "Simulator(seed=7).read(42);"
+        "Simulator(seed=7, sample='isotropic').read(42);"
         "print(*map(crc32, (e.image.coords, e.image.values, e.particles.tobytes())))"
     )
     there = subprocess.run(
@@ -105,7 +105,7 @@ def test_classes_are_mixed_and_balanced():
     """5 sigma of a multinomial distribution; and no run of 40 consecutive events lacks a class
     (probability 7e-4).
     """
-    source = Simulator(seed=1, classes=("e+-", "gamma", "K+"))
+    source = Simulator(seed=1, classes=("e+-", "gamma", "K+"), sample="isotropic")
     labels = np.array([source._begin(i, None, None, None, None)[1] for i in range(3000)])
     counts = np.bincount(labels, minlength=3)
     assert (abs(counts - 1000) < 5 * math.sqrt(3000 * 2 / 9)).all()
@@ -120,7 +120,10 @@ def test_classes_are_mixed_and_balanced():
 @pytest.mark.parametrize("size", [(144, 144, 1), (720, 720, 1), (3600, 100, 1), (700, 1001, 1)])
 def test_smaller_images_sum_the_same_charge(size, events):
     for i in (0, 1, 2):
-        small, full = Simulator(seed=7, shape=size).read(i).image, events[i].image
+        small, full = (
+            Simulator(seed=7, shape=size, sample="isotropic").read(i).image,
+            events[i].image,
+        )
         assert small.shape == size
         blocks = np.zeros(size[:2])
         np.add.at(
@@ -135,7 +138,7 @@ def test_three_planes(events):
     """The first plane is the one of one-plane images; all planes see the same charge (20 %:
     thresholds, angles).
     """
-    three = Simulator(seed=7, shape=(3600, 3600, 3))
+    three = Simulator(seed=7, shape=(3600, 3600, 3), sample="isotropic")
     sums = []
     for i in range(20):
         a, b = three.read(i), events[i]
@@ -149,7 +152,10 @@ def test_three_planes(events):
         sums.append(a.image.values.sum(0))
     total = np.sum(sums, 0)
     np.testing.assert_allclose(total / total[0], 1.0, atol=0.2)
-    assert Simulator(seed=7, shape=(144, 144, 3)).read(0).image.values.shape[1] == 3
+    assert (
+        Simulator(seed=7, shape=(144, 144, 3), sample="isotropic").read(0).image.values.shape[1]
+        == 3
+    )
 
 
 def test_bad_arguments_are_named():
@@ -183,7 +189,10 @@ def test_regions_of_interest(events):
     and near one.
     """
     for i in (0, 1):
-        padded, plain = Simulator(seed=7, padding=5).read(i).image, events[i].image
+        padded, plain = (
+            Simulator(seed=7, padding=5, sample="isotropic").read(i).image,
+            events[i].image,
+        )
         strong = padded.values[:, 0] > 15.0
         assert np.array_equal(padded.coords[strong], plain.coords) and padded.nnz > 1.3 * plain.nnz
         assert padded.values.min() > 0
@@ -213,7 +222,7 @@ def test_a_particle_of_choice(source):
 
 
 def test_dead_wires_stay_dark():
-    source = Simulator(seed=2, dead_wires=0.1)
+    source = Simulator(seed=2, dead_wires=0.1, sample="isotropic")
     dead = np.flatnonzero(source._dead[0])
     assert 280 < len(dead) < 440  # 360 +- 18
     assert not any(np.isin(source.read(i).image.coords[:, 0], dead).any() for i in range(5))
@@ -290,7 +299,7 @@ def test_point_charge_drifts_to_its_pixel():
     """Position, lifetime, diffusion: row and column as geometry says; sigma_T 0.55 wire and exp(-t
     / lifetime) at full drift.
     """
-    source = Simulator(seed=0, noise=0.0, threshold=1e-3, lifetime=8000.0)
+    source = Simulator(seed=0, noise=0.0, threshold=1e-3, lifetime=8000.0, sample="isotropic")
     dead, quiet = np.zeros(3600, bool), source._noise[0]
     tiles = new_tiles()
     sums, widths = [], []
@@ -341,7 +350,10 @@ def test_sparse_noise_equals_full_noise():
     number within 2 %.
     """
     settings = {"seed": 3, "threshold": 12.0}
-    full, fast = Simulator(full_noise=True, **settings), Simulator(**settings)
+    full, fast = (
+        Simulator(full_noise=True, **settings, sample="isotropic"),
+        Simulator(**settings, sample="isotropic"),
+    )
     fixed = {"pdg": 13, "momentum": 300.0, "position": CENTRE, "direction": (0.2, 0.3, 1.0)}
     found = []
     for source in (full, fast):

@@ -16,7 +16,7 @@ DATA = SHARED
 
 @pytest.fixture(scope="module")
 def source():
-    return Simulator(seed=7)
+    return Simulator(seed=7, sample="isotropic")
 
 
 @pytest.mark.parametrize("name", VALIDATIONS)
@@ -39,9 +39,9 @@ def test_the_simulation_agrees(source, name):
     [("noise", {"noise": 3.6}), ("noise", {"noise": 2.6}), ("wire_noise", {"noise": 0.0})],
 )
 def test_a_wrong_noise_is_seen(name, change):
-    wrong = Simulator(seed=7)
+    wrong = Simulator(seed=7, sample="isotropic")
     if change["noise"]:
-        wrong = Simulator(seed=7, **change)
+        wrong = Simulator(seed=7, **change, sample="isotropic")
     else:
         wrong._noise = [
             wrong._noise[0],

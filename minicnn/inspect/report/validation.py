@@ -21,9 +21,20 @@ made by
 where FOLDER holds the reference files (named below each figure that needs one). Without one, what
 needs it is left out, and named.
 
-What it leaves out: nuclear effects beyond smooth cross sections (no intranuclear cascade, no
-excited nuclei but one photon line), space charge, induced signals on neighbouring wires, bipolar
-induction pulses (induction planes are taken as deconvolved), neutrinos and cosmic rays, and light.
+Which particles are shot is a sample, by name (`minicnn/simulate/samples.py`, `--sample NAME`):
+`talk`, the talk's: gamma, e-, e+, mu-, pi- and K+ of 1.5 GeV/c, 5 degrees around the beam, from one
+point behind the upstream face; `talk-6gev`, the same at 6 GeV/c, straight; `isotropic`: 100 to 1000
+MeV/c, in all directions, anywhere; `microboone-paper`, the five particles of the MicroBooNE
+collaboration's first networks (arXiv:1611.05531).
+
+Hadrons above 0.9 GeV (pions), 0.6 (K+), 1 (nucleons), and all K-, go through an intranuclear
+cascade in a uniform sphere; slower ones have smooth cross sections and a few channels: nuclei are
+then absorbers and targets without structure, nucleons make no pions. Options, off by default, lay
+muons of cosmic rays over every event (`--cosmics 5`, in kHz), let neighbouring wires see a part of
+the charge (`--set induced=0.1`) and displace it as slow ions do (`--set space_charge=1`, a sketch
+of MicroBooNE's map). What the simulation leaves out: neutrons below 20 MeV in detail, correlations
+in nuclei, hyperons but the Lambda, bipolar induction pulses (induction planes are taken as
+deconvolved), neutrinos and light.
 """
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import decays, pixels, readout, showers, tracks
+from . import decays, fast_hadrons, fast_muons, pixels, readout, showers, tracks
 from .base import Check, Figure, Series, Validation
 
 #: Name -> (function, reference file that it needs or None), in the order of the page.
@@ -26,6 +26,13 @@ VALIDATIONS: dict[str, tuple[Any, str | None]] = {
     "shower_profile": (showers.shower_profile, None),
     "shower_start": (showers.shower_start, None),
     "one_plane": (showers.one_plane, None),
+    "muon_range": (fast_muons.muon_range, None),
+    "muon_radiation": (fast_muons.muon_radiation, None),
+    "fast_cross_sections": (fast_hadrons.fast_cross_sections, None),
+    "fast_paths": (fast_hadrons.fast_paths, None),
+    "nucleon_collisions": (fast_hadrons.nucleon_collisions, None),
+    "nuclear_cascade": (fast_hadrons.nuclear_cascade, None),
+    "large_shower": (fast_muons.large_shower, None),
     "recombination": (readout.recombination, None),
     "mip_charge": (readout.mip_charge, None),
     "pulse_shape": (readout.pulse_shape, "microboone_field_response_plane2.npz"),

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import material, record, showers
+
 CENTRE = (128.0, 0.0, 500.0)  # cm, the middle of the TPC
+UPSTREAM, BEAM = (125.0, 0.0, 50.0), (0.0, 0.0, 1.0)  # near its upstream face, along the beam
 
 
 class Check(NamedTuple):
@@ -79,3 +82,8 @@ def histogram(values: Any, bins: int, span: tuple[float, float]) -> tuple[np.nda
     """Return (edges, density) of a histogram, normalised to 1."""
     count, edges = np.histogram(values, bins, span)
     return edges, count / (len(values) * (edges[1] - edges[0]))
+
+
+def empty_world() -> record.World:
+    """Return the memory of an event, for studies of single processes."""
+    return record.new_world(material.tables(), showers.photon_tables())

@@ -28,7 +28,7 @@ def pixel_classes(simulator: Any) -> Validation:
     """Return the part of the image's charge in shower pixels beside that which shower particles
     freed, for one particle of each kind.
     """
-    source = Simulator(seed=simulator.seed, pixel_truth=True)
+    source = Simulator(seed=simulator.seed, pixel_truth=True, sample="isotropic")
     checks, freed, labelled, ignored = [], [], [], []
     for name, pdg, momentum in PARTICLES:
         charge, pixels, count = np.zeros(2), np.zeros(2), np.zeros(2)

@@ -52,7 +52,7 @@ def mip_charge(simulator: Any, n: int = 20) -> Validation:
     """Charge of a muon of 600 MeV/c on the wires that it crosses."""
     from ..simulator import Simulator
 
-    quiet = Simulator(seed=simulator.seed, noise=0.0, threshold=0.01)
+    quiet = Simulator(seed=simulator.seed, noise=0.0, threshold=0.01, sample="isotropic")
     area = quiet._pulses[0].sum(-1).mean()  # of one ADC count of charge
     charge: Any = []
     for i in range(n):
@@ -156,7 +156,7 @@ def correlation(stretches: Any, most: Any = 6) -> Any:
 
 def noise_image(simulator: Any, plane: int = 0) -> Any:
     """Return (FULL, FULL) of noise alone, in every pixel."""
-    tiles = new_tiles(detector.GRID_ROWS * detector.GRID_COLUMNS)
+    tiles = new_tiles()
     for i in range(detector.GRID_ROWS):
         for j in range(detector.GRID_COLUMNS):
             detector.tile(tiles, i, j)
@@ -299,7 +299,7 @@ def pulse_length(simulator: Any, path: str | Path, n: int = 40) -> Validation:
 
     with np.load(path) as file:
         real = run_lengths([file["img"] * 100.0 / 255])
-    source = Simulator(seed=simulator.seed, shape=(3600, 1200, 1))
+    source = Simulator(seed=simulator.seed, shape=(3600, 1200, 1), sample="isotropic")
     ours = run_lengths(
         [source.simulate(i, pdg=13, momentum=900.0).image.to_dense()[..., 0] for i in range(n)]
     )
