@@ -135,11 +135,8 @@ def test_errors(tmp_path):
         with pytest.raises(ValueError, match=message):
             open_events(tmp_path / "a.npy", **options)
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-7000])
-    with (
-        open_events(tmp_path / "a.npy") as reader,
-        pytest.raises(EventError, match=r"a\.npy, event 0: ends within channel 58"),
-    ):
-        reader.read(0)
+    with pytest.raises(EventError, match=r"a\.npy: its header says .* but 377,000 follow"):
+        open_events(tmp_path / "a.npy")
     np.save(tmp_path / "f.npy", np.asfortranarray(waveforms()))
     with pytest.raises(EventError, match="Fortran order"):
         Waveforms(tmp_path / "f.npy").read(0)

@@ -69,17 +69,27 @@ def find_reader(path: str | PathLike[str]) -> Any:
     """Return the Reader class that recognises the content of a file or folder; EventError where
     none does.
     """
-    from .reader import is_hdf5, naming, open_hdf5
+    from .hdf5 import is_hdf5, open_hdf5
+    from .reader import naming
 
     path = Path(path)
     if not path.exists():
         raise EventError(f"{path}: no such file or folder")
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for, for ever
+        raise EventError(f"{path}: this is neither a regular file nor a folder")
     if path.is_file() and not path.stat().st_size:
         raise EventError(f"{path}: the file is empty")
     readers = [getattr(import_module(f".{module}", __name__), name) for module, name in READERS]
+    problem = None
     for reader in readers:
-        if reader.recognizes(path):
-            return reader
+        try:
+            with naming(path):
+                if reader.recognizes(path):
+                    return reader
+        except EventError as its_problem:  # damaged for this one; another may know better
+            problem = problem or its_problem
+    if problem:
+        raise problem
     what, also = (
         "no event images are in this folder"
         if path.is_dir()
@@ -88,7 +98,7 @@ def find_reader(path: str | PathLike[str]) -> Any:
     )
     if path.is_file() and is_hdf5(path):
         with open_hdf5(path) as file, naming(path):
-            names = list(file)
+            names = [str(name) for name in file]
         if "pstep" in names:
             raise EventError(
                 f"{path}: this file holds the steps of Geant4 particles, which are not event "

@@ -24,8 +24,9 @@ import numpy as np
 
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from .hdf5 import dataset, is_hdf5, open_hdf5
 from .placement import lit_pixels, merge, place
-from .reader import Reader, is_hdf5, naming, open_hdf5
+from .reader import Reader, naming
 from .truth import check_labels, label_of, particle_table
 
 #: Kind of image -> (its table of projections, its pixels).
@@ -88,13 +89,11 @@ class Larcv3(Reader):
                 raise ValueError(
                     f"{self.producer}_group has no dataset {name!r}, it has {', '.join(group)}"
                 )
-        self._extents = group["extents"][:]
+        self._extents = dataset(group, "extents")[:]
         self._projections, self._meta, self._pixels = (
-            group[projections],
-            group["image_meta"],
-            group[pixels],
+            dataset(group, name) for name in (projections, "image_meta", pixels)
         )
-        self._ids = self._file["Events/event_id"][:]
+        self._ids = dataset(self._file, "Events/event_id")[:]
         if len(self._ids) != len(self._extents):
             raise ValueError(
                 f"{len(self._ids)} event ids, but {self.producer} has {len(self._extents)} events"
@@ -155,9 +154,12 @@ class Larcv3(Reader):
         if not groups:
             return
         group = self._file["Data"][groups[0]]
-        extents, table = group["extents"][:], group["particles"]
+        extents, table = dataset(group, "extents")[:], dataset(group, "particles")
+        # Numbers from 2^63 on become negative ones, and sums of large ones do.
         first, count = extents["first"].astype(np.int64), extents["N"].astype(np.int64)
-        if len(extents) != len(self) or (len(first) and (first + count).max() > len(table)):
+        most = len(table)
+        wrong = (first < 0) | (first > most) | (count < 0) | (count > most - first)
+        if len(extents) != len(self) or wrong.any():
             raise ValueError(
                 f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file "
                 f"has {len(table)} particles and {len(self)} events"

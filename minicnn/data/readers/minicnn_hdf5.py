@@ -18,8 +18,9 @@ from ..axes import MICROBOONE, PLAIN, Axis
 from ..detector import DETECTOR_SIZE
 from ..event import PARTICLE, Event
 from ..sparse import SparseImage
+from .hdf5 import dataset, is_hdf5, open_hdf5
 from .placement import shrink, shrink_labels, shrunk_shape
-from .reader import Reader, is_hdf5, naming, open_hdf5
+from .reader import Reader, check_values, naming
 
 FORMAT = "minicnn-events"
 #: Version of a file without labels of pixels, and with them.
@@ -114,13 +115,15 @@ class EventFile(Reader):
         self.background = float(attributes["background"])
         self.class_names = tuple(_text(name) for name in attributes["class_names"])
         self.metadata = json.loads(_text(attributes["metadata"]))
+        if not isinstance(self.metadata, dict):
+            raise ValueError(f"its metadata is no JSON object, but {self.metadata!r:.40}")
+        check_values(self.file_shape)
         self.image_shape = shrunk_shape(self.file_shape, size)
         self.axes, self.unit = self._axes(), str(self.metadata.get("units", ""))
         self._data, self._chunk = {}, NO_CHUNK
         for name, (dtype, row, _) in layout(self.file_shape[2], self.has_pixel_labels).items():
-            if name not in self._file:
-                raise ValueError(f"the dataset {name!r} is missing")
-            data = self._data[name] = self._file[name]
+            # Chunks of labels of pixels that were never stored are those of events without any.
+            data = self._data[name] = dataset(self._file, name, is_filled=name != PIXEL_LABELS)
             if data.dtype != np.dtype(dtype) or data.shape[1:] != row:
                 raise ValueError(
                     f"the dataset {name!r} has rows of {data.dtype} {data.shape[1:]}, "
@@ -130,6 +133,10 @@ class EventFile(Reader):
         tables = ["pixels/coords", "pixels/values", *[PIXEL_LABELS] * self.has_pixel_labels]
         self._pixels = self._offsets("events/offset", *tables)
         self._particles = self._offsets("particles/offset", "particles/table")
+        most = self.file_shape[0] * self.file_shape[1]
+        if len(self) and (np.diff(self._pixels) > most).any():
+            k = int(np.diff(self._pixels).argmax())
+            raise ValueError(f"event {k} has {np.diff(self._pixels)[k]:,} pixels of {most:,}")
         if len(self._data["events/id"]) != len(self):
             raise ValueError(f"{len(self)} labels, but {len(self._data['events/id'])} ids")
         wrong = (self.labels < -1) | (self.labels >= len(self.class_names))
@@ -181,6 +188,9 @@ class EventFile(Reader):
             self.background,
         )
         small = shrink(image, self.image_shape)
+        parents = chunk.particles[particles]["parent"]
+        if ((parents < -1) | (parents >= len(parents))).any():
+            raise ValueError(f"a particle's parent is none of the {len(parents)} particles, nor -1")
         labels = None
         if chunk.labels is not None:
             labels = shrink_labels(chunk.labels[pixels].copy(), image, small)

@@ -13,6 +13,7 @@ The published preview of a MicroBooNE Open Samples event (uint8 ``img`` and int8
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +31,12 @@ from ..detector import (
 )
 from ..event import CLASSES, Event, EventError
 from ..sparse import SparseImage
+from .npy import read_header
 from .placement import pad, repeat_ticks, shrink, shrunk_shape
 from .reader import Reader, naming
 
+#: Most values of a dense image: a quarter of a gigabyte on disk may be a few kB in an .npz.
+MOST_DENSE = 1 << 28
 SUFFIXES = (".npy", ".npz")
 FOLDER_NAMES = {
     "gamma": 0,
@@ -149,7 +153,13 @@ class NumpyImages(Reader):
             raise ValueError(
                 f"expected an image (H, W) or (H, W, C) of real numbers, got {dtype} {shape}"
             )
-        return shape if len(shape) == 3 else (*shape, 1)
+        shape = shape if len(shape) == 3 else (*shape, 1)
+        if math.prod(shape) > MOST_DENSE:
+            raise ValueError(
+                f"the image {shape} has more than {MOST_DENSE:,} values; dense images are read "
+                "whole: cut it, or store its lit pixels in a minicnn event file"
+            )
+        return shape
 
     def _read(self, i):
         file, label = self._sources[i]
@@ -191,26 +201,16 @@ def _headers(path):
     with open(path, "rb") as file:
         if file.read(1) == b"\x93":
             file.seek(0)
-            return {"": _header(file)}
+            header = read_header(file, path.stat().st_size)
+            return {"": (header.shape, header.dtype)}
     with zipfile.ZipFile(path) as archive:
         headers = {}
         for name in archive.namelist():
             if name.endswith(".npy"):
                 with archive.open(name) as member:
-                    headers[name.removesuffix(".npy")] = _header(member)
+                    header = read_header(member, archive.getinfo(name).file_size)
+                    headers[name.removesuffix(".npy")] = header.shape, header.dtype
         return headers
-
-
-def _header(file):
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in read:
-        raise ValueError(f"version {version} of the .npy format is not read")
-    shape, _, dtype = read[version](file)
-    return shape, dtype
 
 
 def _choose(headers, key):

@@ -32,8 +32,9 @@ from ..detector import (
     WIRES_OF_PLANE,
 )
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from .hdf5 import dataset, is_hdf5, open_hdf5
 from .placement import in_order, merge, pad, shrink, shrunk_shape, sum_ticks
-from .reader import Reader, is_hdf5, naming, open_hdf5
+from .reader import Reader, naming
 from .truth import check_labels, label_of_primary, particle_table
 
 ROWS_AT_A_TIME = 256
@@ -142,7 +143,7 @@ class OpenSamples(Reader):
                 raise ValueError(
                     f"{table} has no column {name!r}, it has {', '.join(self._file[table])}"
                 )
-        columns = {name: self._file[table][name] for name in names}
+        columns = {name: dataset(self._file[table], name) for name in names}
         rows = {name: len(column) for name, column in columns.items() if name != "event_id.seq_cnt"}
         if len(set(rows.values())) > 1:
             raise ValueError(f"the columns of {table} differ in length: {rows}")

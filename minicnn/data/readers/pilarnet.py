@@ -23,8 +23,9 @@ import numpy as np
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, IGNORED, PARTICLE, PIXEL_CLASSES, Event
 from ..sparse import SparseImage
+from .hdf5 import dataset, is_hdf5, open_hdf5
 from .placement import pad, shrink, shrink_labels
-from .reader import Reader, is_hdf5, naming, open_hdf5
+from .reader import Reader, naming
 from .truth import check_labels
 
 VLEN, FLAT = (
@@ -113,7 +114,7 @@ class Pilarnet(Reader):
 
     def _open(self, label_of_pdg):
         self._flat = FLAT[0] in self._file
-        self._data = {name: self._file[name] for name in (FLAT if self._flat else VLEN)}
+        self._data = {name: dataset(self._file, name) for name in (FLAT if self._flat else VLEN)}
         entries = {name: len(self._data[name]) for name in (FLAT[2:] if self._flat else VLEN)}
         if len(set(entries.values())) != 1:
             raise ValueError(f"its tables differ in length: {entries}")
@@ -208,7 +209,7 @@ class Pilarnet(Reader):
             )
         point, cluster = point.reshape(-1, 8), cluster.reshape(-1, 5)
         size, semantic = cluster[:, 0].astype(np.int64), cluster[:, 4].astype(np.int64)
-        if (size < 0).any() or size.sum() != len(point):
+        if ((size < 0) | (size > len(point))).any() or size.sum() != len(point):
             raise ValueError(f"has {len(point)} points, but its clusters count {size.sum()}")
         semantic = np.repeat(semantic, size)
         keep = ~np.isin(semantic, self._without)

@@ -129,6 +129,8 @@ def canvas_edge(shape: Sequence[int], size: int | None = None) -> int:
     Without ``size`` it is the longer edge of the image: nothing is summed and nothing lost.
     """
     longest = max(shape[:2])
+    if longest < 1:
+        raise ValueError(f"an image has at least one pixel, got {tuple(shape[:2])}")
     if size is None:
         return longest
     if size < 1:

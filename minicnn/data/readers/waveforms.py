@@ -17,6 +17,7 @@ import numpy as np
 from ..axes import Axis, placed
 from ..detector import DETECTOR_SIZE
 from ..event import CLASSES, Event
+from .npy import read_header
 from .placement import in_order, pad, shrink
 from .reader import Reader, naming
 
@@ -191,16 +192,13 @@ def _opened(path, key):
     """
     with ExitStack() as opened:
         if key:
-            file = opened.enter_context(
-                opened.enter_context(zipfile.ZipFile(path)).open(key + ".npy")
-            )
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            file = opened.enter_context(archive.open(key + ".npy"))
+            size = archive.getinfo(key + ".npy").file_size
         else:
-            file = opened.enter_context(open(path, "rb"))
-        old = np.lib.format.read_magic(file) == (1, 0)
-        shape, fortran, dtype = (
-            np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        )(file)
-        if fortran and len(shape) > 1:
+            file, size = opened.enter_context(open(path, "rb")), path.stat().st_size
+        shape, is_fortran, dtype = read_header(file, size)
+        if is_fortran and len(shape) > 1:
             raise ValueError(
                 "is stored by column (Fortran order); save it again as np.ascontiguousarray(array)"
             )
