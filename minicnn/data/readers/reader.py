@@ -44,9 +44,8 @@ def naming(where: Any) -> Iterator[None]:
 
 def _said(error: Exception) -> str:
     """Return what a failure is called, and what to do about it."""
-    reason = " ".join(str(error.args[0] if error.args else "").split()) or type(error).__name__
-    if isinstance(error, OSError):
-        reason = str(error)
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error  # no quotes
+    reason = " ".join(str(text).split()) or type(error).__name__
     if getattr(error, "errno", None) in BROKEN_STORAGE:
         return f"{reason}; the disk or the network failed, the file may be whole: read it again"
     if isinstance(error, BROKEN):
