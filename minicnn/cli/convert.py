@@ -172,7 +172,7 @@ class Job:
         if len(self.children) < 2 or len(numbers) < 2 * AT_A_TIME:
             yield from (_prepared(reader, i, *recipe) for i in numbers)
             return
-        readers: SimpleQueue[Any] = SimpleQueue()
+        readers = SimpleQueue()
         for child in self.children:
             readers.put(reader.beside(child))
 

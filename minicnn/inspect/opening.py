@@ -16,7 +16,7 @@ def open_reader(path: StrPath, options: dict[str, Any], sandbox: Any = None) -> 
 
     try:
         if sandbox:
-            return IsolatedReader(path, sandbox, **options)
+            return IsolatedReader(Path(path), sandbox, **options)
         return open_events(path, **options)
     except EventError:
         raise
