@@ -16,6 +16,7 @@ from typing import Any
 from ..data.event import EventError
 from ..data.prefetch import ordered_map
 from ..data.readers import EventWriter, find_reader
+from ..data.readers.digests import digest_of_input
 from ..files import atomic_write
 from ..inspect.opening import open_reader
 from ..text import bytes_text, classes_text
@@ -147,6 +148,7 @@ class Job:
         except EventError as problem:
             self._reject(problem, f"{source}: ")
             return
+        self._record_digest(source)
         with reader, Meter(f"converting {title}", len(reader)) as meter:
             wanted = [
                 i
@@ -163,6 +165,10 @@ class Job:
                     self._reject(wrong)
                 self.notes += [f"{source}, event {i}: {note}"] * bool(note)
                 meter.update(i + 1, f"{len(self.rejects)} rejected" if self.rejects else "")
+
+    def _record_digest(self, source):
+        """Keep the digest of an input with the events: most formats have no sums of their own."""
+        self.writer.metadata.setdefault("sha256", {})[Path(source).name] = digest_of_input(source)
 
     def _events(self, reader, source, numbers):
         """Yield (event, note, problem) of the events of the given numbers, read by this process or

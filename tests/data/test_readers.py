@@ -117,7 +117,7 @@ def test_every_dataset_is_checksummed(tmp_path):
         names = []
         file.visit(names.append)
         datasets = [file[name] for name in names if isinstance(file[name], h5py.Dataset)]
-        assert len(datasets) == 7 and all(data.fletcher32 for data in datasets)
+        assert len(datasets) == 8 and all(data.fletcher32 for data in datasets)
 
 
 class Spy:
@@ -314,7 +314,7 @@ def set_at(name, place, value):
             r"float32 \(3,\), expected float32 \(2,\)",
         ),
         (replace("events/label", np.zeros(4, "i4")), "must rise from 0 in 5 steps for 4 labels"),
-        (replace("events/id", np.zeros((2, 3), "i8")), "3 labels, but 2 ids"),
+        (replace("events/id", np.zeros((2, 3), "i8")), "3 labels, but 2 rows of events/id"),
         (
             set_at("events/label", 1, 5),
             r"event 1 has label 5, expected -1 \(unknown\) to 4 \(gamma",

@@ -13,6 +13,7 @@ import numpy as np
 from ...files import Partial, named
 from ..event import CLASSES, IGNORED, PARTICLE, Event
 from . import minicnn_hdf5 as event_format
+from .digests import FileDigest, event_digest
 from .reader import naming
 
 
@@ -113,7 +114,7 @@ class EventWriter:
         import h5py
 
         self.path = Path(path)
-        self.image_shape = tuple(int(n) for n in image_shape)
+        self.image_shape = self.file_shape = tuple(int(n) for n in image_shape)
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(
                 f"{path}: an image shape is (height, width, channels), got {tuple(image_shape)}"
@@ -134,7 +135,7 @@ class EventWriter:
             )
         self._partial = Partial(self.path)
         self._disk = KeptErrors(self._partial.file, self.path)
-        self._labelled = False
+        self._labelled, self._digest = False, FileDigest()
         try:
             # Of version 1.10: checksums on HDF5's own structures too.
             self._file = h5py.File(self._disk, "w", libver=("v110", "v110"))
@@ -206,10 +207,15 @@ class EventWriter:
             "particles/table": particles.copy(),
             **{name: [end] for name, end in self._ends.items()},
         }
-        if event.pixel_labels is not None and not self._labelled:
+        known = event.pixel_labels
+        digest = event_digest(
+            image.coords, image.values, particles, (int(event.label), known), event_id[0]
+        )
+        self._digest.add(digest, [event.label])
+        rows[event_format.DIGESTS] = np.frombuffer(digest, np.uint8)[None]
+        if known is not None and not self._labelled:
             self._begin_pixel_labels()
         if self._labelled:
-            known = event.pixel_labels
             labels = np.full(image.nnz, IGNORED, np.uint8) if known is None else known.copy()
             rows[event_format.PIXEL_LABELS] = labels
         for name, row in rows.items():
@@ -253,6 +259,9 @@ class EventWriter:
         try:
             self._flush()
             _write_text(self._file.attrs, "metadata", json.dumps(self.metadata))
+            # As a reader will have it: JSON makes lists of tuples, and texts of keys.
+            self.metadata = json.loads(json.dumps(self.metadata))
+            _write_text(self._file.attrs, "digest", self._digest.of(event_format.settings(self)))
             self._file.close()
             self._disk.check()
             with event_format.EventFile(self._partial.hidden):  # all that was written is there
