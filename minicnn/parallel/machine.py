@@ -13,6 +13,7 @@ import numpy as np
 
 from .device import cuda_aware
 from .launch import announced_size
+from .segments import stale_segments
 
 CGROUP_MEMORY_LIMITS = (
     "/sys/fs/cgroup/memory.max",
@@ -41,13 +42,12 @@ def node_facts() -> dict[str, Any]:
 
     physical: the sets of logical cores that share a core, of the allowed ones. quota: cores' worth
     of time that a container may use, None without a limit. memory, free_memory: what is less of the
-    machine's and of the container's.
+    machine's and of the container's. stale_segments: (name, bytes) of what killed jobs have left
+    in /dev/shm.
     """
     import psutil
 
-    memory = psutil.virtual_memory()
-    limit = _first_number(CGROUP_MEMORY_LIMITS)
-    used = _first_number(CGROUP_MEMORY_USED) or 0
+    memory, limit = psutil.virtual_memory(), _first_number(CGROUP_MEMORY_LIMITS)
     quota = _text("/sys/fs/cgroup/cpu.max").split()
     allowed = _allowed_cores()
     siblings = {
@@ -63,13 +63,21 @@ def node_facts() -> dict[str, Any]:
         "physical": sorted(siblings),
         "quota": int(quota[0]) / int(quota[1]) if has_quota else None,
         "memory": memory.total if limit is None else min(memory.total, limit),
-        "free_memory": memory.available
-        if limit is None
-        else min(memory.available, max(limit - used, 0)),
+        "free_memory": free_memory(),
         "shared_memory": (shared.total, shared.free) if shared else None,
+        "stale_segments": [(path.name, path.stat().st_size) for path in stale_segments()],
         "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
         "nvidia": sorted(device.name for device in Path("/dev").glob("nvidia[0-9]*")),
     }
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that are free: what is less of the machine's and the container's."""
+    import psutil
+
+    available, limit = psutil.virtual_memory().available, _first_number(CGROUP_MEMORY_LIMITS)
+    used = _first_number(CGROUP_MEMORY_USED) or 0
+    return available if limit is None else min(available, max(limit - used, 0))
 
 
 def _allowed_cores() -> list[int]:

@@ -62,7 +62,9 @@ def test_a_change_of_anything_is_found(tmp_path, what):
     path = make_events(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
         CHANGES[what](file)
-    with pytest.raises(EventError, match=r"a\.h5.*(digest differs|digest.* is missing|given twice)"):
+    with pytest.raises(
+        EventError, match=r"a\.h5.*(digest differs|digest.* is missing|given twice)"
+    ):
         with open_events(path) as reader:
             list(reader)
 
