@@ -14,6 +14,10 @@ from ..files import StrPath
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
+#: Options of readers that are names in a file: "0" and "true" are names too.
+NAMES = ("key", "producer", "particles")
+
+
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Help with the default of every option that has one worth showing."""
 
@@ -95,7 +99,7 @@ def reader_options(args: argparse.Namespace) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise EventError(f"--option {text}: give it as NAME=VALUE")
-        options[name] = _value(value)
+        options[name] = value if name in NAMES else _value(value)
     return options
 
 

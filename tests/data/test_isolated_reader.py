@@ -46,7 +46,10 @@ def test_an_isolated_reader_gives_what_the_reader_gives(tmp_path):
                     assert a.image.coords.tobytes() == b.image.coords.tobytes()
                     assert a.image.values.tobytes() == b.image.values.tobytes()
                     assert a.particles.tobytes() == b.particles.tobytes()
-        for wrong, message in (({"colour": 1}, "no option colour"), ({"size": 7}, "size 7")):
+        for wrong, message in (
+            ({"colour": 1}, "no option colour"),
+            ({"size": 0}, "size of images"),
+        ):
             with pytest.raises(EventError, match=message):
                 IsolatedReader(path, sandbox, **wrong)
 

@@ -99,11 +99,17 @@ def find_reader(path: str | PathLike[str]) -> Any:
     if path.is_file() and is_hdf5(path):
         with open_hdf5(path) as file, naming(path):
             names = [str(name) for name in file]
+            products = list(file["Data"]) if "Data" in names and "Events" in names else []
         if "pstep" in names:
             raise EventError(
                 f"{path}: this file holds the steps of Geant4 particles, which are not event "
                 "images; it can check the "
                 "simulation, not train a network"
+            )
+        if products:
+            raise EventError(
+                f"{path}: this larcv3 file holds {', '.join(map(str, products[:12]))}, and no 2-D "
+                "images (sparse2d_*, image2d_*)"
             )
         also = f"; this HDF5 file has {', '.join(names[:12]) or 'nothing in it'}"
     raise EventError(

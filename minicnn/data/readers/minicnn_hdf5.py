@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..axes import MICROBOONE, PLAIN, Axis
+from ..axes import MICROBOONE, PLAIN, Axis, placed
 from ..detector import DETECTOR_SIZE
 from ..event import PARTICLE, Event
 from ..sparse import SparseImage
 from .digests import DIGEST_BYTES, FileDigest, event_digest
 from .hdf5 import dataset, is_hdf5, open_hdf5
-from .placement import shrink, shrink_labels, shrunk_shape
+from .placement import pad, shrink, shrink_labels
 from .reader import Reader, check_values, naming
 
 FORMAT = "minicnn-events"
@@ -99,8 +99,8 @@ NO_CHUNK = EventChunk(0, 0, *(np.zeros(0),) * 4, None)
 class EventFile(Reader):
     """Events of a minicnn event file; only labels and offsets are kept in memory.
 
-    size: edge length of the images returned, when smaller than the file's: blocks of pixels are
-    summed. Further attributes: background, metadata (dict). Raises EventError where the file is not
+    size: images are centred on size x size, larger ones summed in the smallest blocks that fit.
+    Further attributes: background, metadata (dict). Raises EventError where the file is not
     what it says.
     """
 
@@ -137,7 +137,9 @@ class EventFile(Reader):
         if not isinstance(self.metadata, dict):
             raise ValueError(f"its metadata is no JSON object, but {self.metadata!r:.40}")
         check_values(self.file_shape)
-        self.image_shape = shrunk_shape(self.file_shape, size)
+        self.image_shape = self.file_shape
+        if size is not None:
+            self._set_canvas(self.file_shape[:2], size, self.file_shape[2])
         self.axes, self.unit = self._axes(), str(self.metadata.get("units", ""))
         self._data, self._chunk = {}, NO_CHUNK
         tables = layout(self.file_shape[2], self.has_pixel_labels)
@@ -185,10 +187,8 @@ class EventFile(Reader):
         full = self.metadata.get("axes")
         if full is None and self.metadata.get("creator") == "minicnn simulate":
             full = [axis.summed(DETECTOR_SIZE / n) for axis, n in zip(MICROBOONE, self.file_shape)]
-        return tuple(
-            Axis(*axis).summed(n / m)
-            for axis, n, m in zip(full or PLAIN, self.file_shape, self.image_shape)
-        )
+        axes = tuple(Axis(*axis) for axis in full or PLAIN)
+        return placed(axes, self.file_shape, self._edge, self._size) if self._edge else axes
 
     def _offsets(self, name, *tables):
         offset = self._data[name][:]
@@ -226,6 +226,8 @@ class EventFile(Reader):
             digest = event_digest(coords, values, chunk.particles[particles], labels, number)
             if digest != self._digests[i].tobytes():
                 raise ValueError(f"{WRONG_DIGEST}; copy the file or make it again")
+        if self._edge:
+            image = pad(image, self._edge, self._edge)
         small = shrink(image, self.image_shape)
         parents = chunk.particles[particles]["parent"]
         if ((parents < -1) | (parents >= len(parents))).any():

@@ -32,7 +32,12 @@ def read_header(file: IO[Any], size: int) -> Header:
     }
     if version not in read:
         raise ValueError(f"version {version} of the .npy format is not read")
-    header = Header(*read[version](file))
+    try:
+        header = Header(*read[version](file))
+    except ValueError as problem:
+        if "max_header_size" not in str(problem):
+            raise
+        raise ValueError("holds records of very many fields, not an image") from problem
     wanted, there = math.prod(header.shape) * header.dtype.itemsize, size - file.tell()
     if header.dtype.kind in "buif" and wanted != there:
         raise ValueError(

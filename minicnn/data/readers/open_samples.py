@@ -33,7 +33,7 @@ from ..detector import (
 )
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
 from .hdf5 import dataset, is_hdf5, open_hdf5
-from .placement import in_order, merge, pad, shrink, shrunk_shape, sum_ticks
+from .placement import in_order, merge, pad, place, sum_ticks
 from .reader import Reader, naming
 from .truth import check_labels, label_of_primary, particle_table
 
@@ -55,7 +55,7 @@ class OpenSamples(Reader):
     pixels.
 
     plane: 0, 1 or 2; or planes, several of them, one channel each. threshold, clip: ADC, after
-    summing ``tick_sum`` ticks; None for neither. size: edge of the image, a divisor of 3600. crop:
+    summing ``tick_sum`` ticks; None for neither. size: edge of the image. crop:
     cut what does not fit on 3600.
 
     The label is that of the primary particle (parent_id 0) of highest momentum, by ``label_of_pdg``
@@ -99,7 +99,7 @@ class OpenSamples(Reader):
                 f"planes are 0, 1 (induction) and 2 (collection), each once; got {self.planes}"
             )
         self.threshold, self.clip, self.tick_sum, self.crop = threshold, clip, tick_sum, crop
-        self.image_shape = shrunk_shape((DETECTOR_SIZE, DETECTOR_SIZE, len(self.planes)), size)
+        self._set_canvas((DETECTOR_SIZE, DETECTOR_SIZE), size, len(self.planes))
         self._begin(open_hdf5(self.path), self._open, label_of_pdg)
 
     def _open(self, label_of_pdg):
@@ -110,6 +110,12 @@ class OpenSamples(Reader):
             raise ValueError(
                 f"wire_table/adc has shape {self._wire['adc'].shape}, expected (rows, ticks)"
             )
+        columns = ticks[0] // self.tick_sum
+        if columns > DETECTOR_SIZE and not self.crop:
+            raise ValueError(
+                f"{ticks[0]} ticks, summed by {self.tick_sum}, do not fit on {DETECTOR_SIZE} "
+                "columns; sum more of them (tick_sum), or allow cropping (crop=True)"
+            )
         cm = MEASURED_CM_PER_TICK
         wires = Axis("wire", length="z", cm=WIRE_PITCH_CM, origin=FIRST_WIRE_CM)
         columns = Axis("tick", self.tick_sum, 0, "x", cm * self.tick_sum, -TRIGGER_TICK * cm)
@@ -118,7 +124,7 @@ class OpenSamples(Reader):
         ):  # z is not along induction wires' pitch
             wires = wires._replace(cm=0.0)
         shape = (WIRES_OF_PLANE[self.planes[0]], ticks[0] // self.tick_sum)
-        self.axes = placed((wires, columns), shape, DETECTOR_SIZE, self.image_shape[0])
+        self.axes = placed((wires, columns), shape, self._edge, self._size)
         self.labels = np.full(len(self._event), -1, np.int32)
         self._particle, self._particle_rows = None, {}
         if "particle_table" not in self._file:
@@ -173,7 +179,7 @@ class OpenSamples(Reader):
         ]
         event_id = tuple(self._wire["event_id"][first].tolist()) if last > first else (0, 0, 0)
         return Event(
-            shrink(merge(images), self.image_shape),
+            place(merge(images), self._edge, self._size),
             int(self.labels[i]),
             event_id,
             self._particles(i),

@@ -78,8 +78,10 @@ class Reader:
     #: own.
     _file: Any = None
     _is_closed = False
-    #: Edge of the square that images are centred on, 0 where they stay as they are.
+    #: Edge of the square that images are centred on, 0 where they stay as they are, and the edge to
+    #: which it is summed.
     _edge = 0
+    _size: int | None = None
 
     def _begin(self, file: Any, prepare: Callable[..., None], *arguments: Any) -> None:
         """Keep the open ``file`` and call prepare(*arguments), which looks at its content; where
