@@ -21,6 +21,7 @@ READERS = (
     ("larcv3", "Larcv3"),
     ("larcv2_root", "Larcv2Root"),
     ("pilarnet", "Pilarnet"),
+    ("kevlar", "Kevlar"),
     ("waveforms", "Waveforms"),
     ("numpy_images", "NumpyImages"),
 )
@@ -29,6 +30,7 @@ __all__ = [
     "READERS",
     "EventFile",
     "EventWriter",
+    "Kevlar",
     "Larcv2Root",
     "Larcv3",
     "NumpyImages",
