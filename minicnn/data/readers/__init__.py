@@ -18,6 +18,7 @@ from ..event import EventError
 READERS = (
     ("minicnn_hdf5", "EventFile"),
     ("open_samples", "OpenSamples"),
+    ("open_samples_hits", "OpenSamplesHits"),
     ("larcv3", "Larcv3"),
     ("larcv2_root", "Larcv2Root"),
     ("pilarnet", "Pilarnet"),
@@ -35,6 +36,7 @@ __all__ = [
     "Larcv3",
     "NumpyImages",
     "OpenSamples",
+    "OpenSamplesHits",
     "Pilarnet",
     "Waveforms",
     "find_reader",
