@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from inspect import signature
@@ -175,7 +176,7 @@ class Job:
         by several.
         """
         recipe = self._recipe(source)[1:]
-        if len(self.children) < 2 or len(numbers) < 2 * AT_A_TIME:
+        if not self.children or len(numbers) < 2 * AT_A_TIME:
             yield from (_prepared(reader, i, *recipe) for i in numbers)
             return
         readers = SimpleQueue()
@@ -190,8 +191,9 @@ class Job:
                 readers.put(mine)
 
         tasks = [numbers[first : first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME)]
-        for some in ordered_map(work, tasks, len(self.children)):
-            yield from some
+        with ThreadPoolExecutor(len(self.children)) as pool:  # they read while this one writes
+            for some in ordered_map(work, tasks, len(self.children), pool):
+                yield from some
 
     def _recipe(self, source):
         """(options of the reader, threshold still to be applied, labels by PDG code): a reader

@@ -1,5 +1,6 @@
 """Readers in a child process: what crashes, hangs or eats memory is an EventError of one event."""
 
+import json
 import os
 import signal
 
@@ -94,6 +95,18 @@ def test_memory_is_limited(tmp_path):
     with Sandbox(Limits(memory=200 << 20)) as sandbox:
         with pytest.raises(EventError, match=r"a\.npz, event 0: .*allocate"):
             IsolatedReader(path, sandbox).read(0)
+
+
+def test_a_child_that_hangs_ends_by_itself(tmp_path):
+    """Its parent may have been killed."""
+    sandbox = Sandbox(Limits(seconds=0.05))  # of which a child may work for a second in all
+    path = endless_file(tmp_path / "hangs.h5")
+    sandbox._start()
+    question = {"ask": "read", "path": str(path), "options": {}, "number": 0}
+    sandbox._child.stdin.write(json.dumps(question).encode() + b"\n")
+    sandbox._child.stdin.flush()
+    assert sandbox._child.wait(60) == -signal.SIGXCPU
+    sandbox.close()
 
 
 def test_a_child_ends_with_its_parent(tmp_path):

@@ -87,8 +87,9 @@ class Sandbox:
         one_thread = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
         root = str(Path(__file__).resolve().parents[3])
         places = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        command = [sys.executable, "-P", "-m", "minicnn.data.readers.serve"]
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "minicnn.data.readers.serve", str(self.limits.memory)],
+            [*command, str(self.limits.memory), str(2 * OPENING * self.limits.seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -173,6 +173,8 @@ class Pilarnet(Reader):
                         f"event {k} has {len(flat)} numbers for its clusters, no multiple of "
                         f"{WITH_PARTICLE}: single= needs clusters that name their particle"
                     )
+                if not np.isfinite(flat).all():
+                    raise ValueError(f"event {k} has a cluster of numbers that are not finite")
                 clusters = np.asarray(flat).reshape(-1, WITH_PARTICLE).astype(np.int64)
                 of_particles = (clusters[:, 5] >= 0) & (clusters[:, 5] < len(PDG_OF_PARTICLE))
                 for group in np.unique(clusters[of_particles, 2]):
@@ -277,6 +279,8 @@ class Pilarnet(Reader):
             if len(flat) % count:
                 continue
             cluster = flat.reshape(-1, count)
+            if not np.isfinite(cluster).all():
+                raise ValueError("has a cluster of numbers that are not finite")
             size = cluster[:, 0].astype(np.int64)
             if not ((size < 0) | (size > points)).any() and size.sum() == points:
                 return cluster

@@ -1,5 +1,6 @@
-"""The child of isolated.py: ``python -m minicnn.data.readers.serve BYTES`` opens and reads files of
-events for its parent, with at most BYTES of memory beside its own.
+"""The child of isolated.py: ``python -m minicnn.data.readers.serve BYTES SECONDS`` opens and reads
+files of events for its parent, with at most BYTES of memory beside its own, and SECONDS of the
+processor's time for an answer.
 
 A question is a line of JSON on stdin; an answer is the length of its JSON in 8 bytes, the JSON, and
 the bytes of the arrays that it announces. A question carries all that is needed to answer it, so
@@ -8,11 +9,13 @@ that a child that was started in place of another one can go on.
 
 from __future__ import annotations
 
-import ctypes
 import json
+import math
 import os
+import resource
 import signal
 import sys
+import time
 from inspect import signature
 from typing import IO, Any
 
@@ -20,18 +23,21 @@ import numpy as np
 
 
 def limit(memory: int) -> None:
-    """Have the system refuse ``memory`` bytes beside those that the process has, and end the
-    process with its parent.
-    """
+    """Have the system refuse ``memory`` bytes beside those that the process has."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        import resource
-
         with open("/proc/self/statm") as file:
             mine = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (mine + memory,) * 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def limit_time(seconds: float) -> None:
+    """Have the system end the process when it has worked for so many more seconds: a parent that
+    is killed cannot end a child that hangs.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), hard))
 
 
 class Server:
@@ -108,6 +114,7 @@ def main() -> None:
     server = Server()
     limit(int(sys.argv[1]))
     for line in sys.stdin.buffer:
+        limit_time(float(sys.argv[2]))
         question = json.loads(line)
         try:
             answer, arrays = server.answer(question)
