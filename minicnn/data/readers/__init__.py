@@ -23,6 +23,7 @@ READERS = (
     ("larcv2_root", "Larcv2Root"),
     ("pilarnet", "Pilarnet"),
     ("kevlar", "Kevlar"),
+    ("larnd_sim", "LarndSim"),
     ("waveforms", "Waveforms"),
     ("numpy_images", "NumpyImages"),
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Kevlar",
     "Larcv2Root",
     "Larcv3",
+    "LarndSim",
     "NumpyImages",
     "OpenSamples",
     "OpenSamplesHits",
