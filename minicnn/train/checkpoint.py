@@ -73,6 +73,10 @@ def load_model(
     """
     arrays, state = _read(path)
     weights = {name[7:]: a for name, a in arrays.items() if name.startswith("weight:")}
+    for key in ("updates", "steps"):
+        number = state.get(key)
+        if type(number) is not int or number < 0:
+            raise CheckpointError(f"{path}: {key} must be a number of steps, got {number!r}")
     try:
         saved = _optimizer(state)
         config = {**state["config"], **options}
@@ -180,10 +184,6 @@ def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         )
     if state.pop("digest", None) != _digest(arrays, state if kind == FORMAT else None):
         raise CheckpointError(f"{path}: its digest differs from its contents: the file is damaged")
-    for key in ("updates", "steps"):
-        number = state.get(key)
-        if type(number) is not int or number < 0:
-            raise CheckpointError(f"{path}: {key} must be a number of steps, got {number!r}")
     return arrays, state
 
 
