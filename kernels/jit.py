@@ -21,10 +21,12 @@ in call order (caller before callee), so there is no deadlock; the system releas
 process that dies.
 """
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import os
+import pickle
 import re
 from collections.abc import Callable
 from importlib import import_module
@@ -35,9 +37,9 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-from .cache import cache_folder, locked
+from .cache import cache_folder, locked, say_once, sealed, unsealed
 
 _settings: Any = numba.config
 #: The folder of numba's part of the cache.
@@ -132,9 +134,39 @@ def _closure(function: Callable) -> tuple:
     return tuple(names)
 
 
+class _SealedFiles(IndexDataCacheFile):
+    """numba's files with a digest in each: they are pickles, and what is damaged must not be read
+    as one.
+    """
+
+    def _load_index(self):
+        try:
+            data = unsealed(Path(self._index_path).read_bytes(), self._index_path)
+        except OSError:
+            return {}
+        version, stamp, overloads = (None,) * 3 if data is None else pickle.loads(data)
+        return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
+
+    def _save_index(self, overloads):
+        data = self._dump((self._version, self._source_stamp, overloads))
+        with self._open_for_write(self._index_path) as file:
+            file.write(sealed(data))
+
+    def _load_data(self, name):
+        path = self._data_path(name)
+        with open(path, "rb") as file:
+            data = unsealed(file.read(), path)
+        return None if data is None else pickle.loads(data)
+
+    def _save_data(self, name, data):
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(sealed(self._dump(data)))
+
+
 class _LockedCache(FunctionCache):
     """numba's disk cache for several processes that start together: one of them compiles a
-    function, the others wait and load it.
+    function, the others wait and load it. It is only a cache: what cannot be loaded is compiled
+    again, what cannot be saved is not.
     """
 
     compiling = None  # the lock, from a look-up in vain to the saving
@@ -148,19 +180,29 @@ class _LockedCache(FunctionCache):
             _settings.CACHE_DIR = before
         # The folder's name says all that the file's date would: a checkout of the same text, which
         # has another date, need not be compiled again.
-        if hasattr(self._cache_file, "_source_stamp"):
-            self._cache_file._source_stamp = "digest"
+        self._cache_file = _SealedFiles(self._cache_path, self._impl.filename_base, "digest")
 
     def _index_key(self, sig, codegen):
         # Of a ``threaded`` function there are two versions under one name.
         return sig, codegen.magic_tuple(), _closure(self._py_func), self.parallel
 
+    def _found(self, sig, context):
+        """The compiled function, or None where there is none that can be loaded."""
+        closure = _closure(self._py_func)  # may be an error of the function's author
+        assert closure is not None
+        try:
+            return super().load_overload(sig, context)
+        except Exception as problem:  # of numba, LLVM, pickle, the file system
+            say_once(f"compiled code in {self.cache_path} is made again ({problem!r:.200})")
+            return None
+
     def load_overload(self, sig, context):
-        found = super().load_overload(sig, context)
+        found = self._found(sig, context)
         if found is None and self.compiling is None:
-            self._impl.locator.ensure_cache_path()
+            with contextlib.suppress(OSError):
+                self._impl.locator.ensure_cache_path()
             self.compiling = locked(f"{self.cache_path}/{self._impl.filename_base}.lock")
-            found = super().load_overload(sig, context)  # what the process before us has made
+            found = self._found(sig, context)  # what the process before us has made
             if found is not None:
                 self._done()
         return found
@@ -169,6 +211,8 @@ class _LockedCache(FunctionCache):
         saving = locked(CACHE / "lock")
         try:
             super().save_overload(sig, data)
+        except OSError as problem:
+            say_once(f"compiled code is not kept ({problem}): the next run compiles it again")
         finally:
             if saving:
                 saving.release()
@@ -187,7 +231,10 @@ def jit(function: Callable | None = None, error_model: Any = "numpy", **options:
     if function is None:
         return functools.partial(jit, error_model=error_model, **options)
     dispatcher = numba.njit(nogil=True, error_model=error_model, **options)(function)
-    dispatcher._cache = _LockedCache(function, bool(options.get("parallel")))
+    try:
+        dispatcher._cache = _LockedCache(function, bool(options.get("parallel")))
+    except (OSError, RuntimeError) as problem:  # numba finds no place for it
+        say_once(f"compiled code is not kept ({problem}): the next run compiles it again")
     return dispatcher
 
 

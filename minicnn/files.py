@@ -1,15 +1,16 @@
 """Files that are whole or absent, JSON, and the description of the machine that goes into results.
 
 Everything that minicnn writes for keeps goes through ``atomic_file``: a job that is killed at any
-moment leaves the old file or the new one, never a half.
+moment leaves the old file or the new one, never a half, and so does a full disk.
 """
 
 import json
 import os
 import platform
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -21,17 +22,76 @@ StrPath = str | os.PathLike[str]
 LIBRARIES = ("numpy", "numba", "llvmlite", "h5py", "blosc", "mpi4py")
 
 
+def named(problem: BaseException, path: StrPath) -> BaseException:
+    """Return an error of the system that names ``path``, the file that was asked for, and no hidden
+    one; any other exception as it is.
+    """
+    if not isinstance(problem, OSError) or not problem.errno:
+        return problem
+    if problem.filename and not str(problem.filename).endswith(".partial"):
+        return problem
+    return type(problem)(problem.errno, problem.strerror, os.fspath(path))
+
+
+class Partial:
+    """The hidden file beside ``path`` in which it is made: ``commit`` gives it its name, ``discard``
+    removes it.
+
+    file: open for reading and writing bytes, without a buffer of its own. The name is new and
+    nobody's: a link that somebody has put there is not followed. Raises OSError naming ``path``
+    where its folder does not exist or cannot be written to.
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        self.path = Path(os.path.realpath(path))
+        if self.path.is_dir():
+            raise IsADirectoryError(21, "a folder is in the place of the file to write", str(path))
+        name = os.fsdecode(os.fsencode(self.path.name)[:180])  # names have an end, of 255 bytes
+        unique = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.hidden = self.path.with_name(f".{name}.{unique}.partial")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            number = os.open(self.hidden, flags | getattr(os, "O_BINARY", 0), 0o666)
+        except OSError as problem:
+            raise named(problem, path) from None
+        self.file = open(number, "w+b", buffering=0)
+
+    def commit(self) -> None:
+        """Have the disk keep the file, and put it in the place of ``path``, all at once; an error,
+        also one that comes as late as on closing, removes the hidden file.
+        """
+        try:
+            os.fsync(self.file.fileno())
+            self.file.close()
+            os.replace(self.hidden, self.path)
+        except BaseException as problem:
+            self.discard()
+            raise named(problem, self.path) from problem.__cause__
+        with suppress(OSError):  # some file systems have no folders to flush
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def discard(self) -> None:
+        """Remove the hidden file; ``path`` stays as it was."""
+        with suppress(OSError):
+            self.file.close()
+        self.hidden.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_file(path: StrPath, mode: str = "w") -> Iterator[IO[Any]]:
     """``with atomic_file(path) as file: file.write(...)``: ``path`` is replaced at the end of the
     block, all at once.
 
     mode: "w" (UTF-8, line ends as written) or "wb". The contents go to a hidden file beside
-    ``path``, which is flushed to the disk and then renamed. An exception in the block removes the
-    hidden file, and ``path`` stays as it was; a kill leaves the hidden file behind
+    ``path`` (``Partial``). An exception in the block, or a disk that is full at its end, removes
+    the hidden file, and ``path`` stays as it was; a kill leaves the hidden file behind
     (``remove_partial_files``). A symbolic link keeps pointing where it points. What is no regular
-    file, such as /dev/stdout, is written to directly. Raises OSError naming ``path`` where its
-    folder does not exist or cannot be written to.
+    file, such as /dev/stdout, is written to directly. Raises OSError naming ``path`` where it
+    cannot be written.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'{os.fspath(path)}: mode must be "w" or "wb", got {mode!r}')
@@ -41,22 +101,14 @@ def atomic_file(path: StrPath, mode: str = "w") -> Iterator[IO[Any]]:
         with open(target, mode, **text) as file:
             yield file
         return
-    if target.is_dir():
-        raise IsADirectoryError(21, "a folder is in the place of the file to write", str(path))
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = Partial(path)
     try:
-        file = open(partial, mode, **text)
-    except OSError as problem:  # named after the file that was asked for, not after the hidden one
-        raise type(problem)(problem.errno, problem.strerror, str(path)) from None
-    try:
-        with file:
+        with open(partial.file.fileno(), mode, closefd=False, **text) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    except BaseException as problem:
+        partial.discard()
+        raise named(problem, path) from problem.__cause__
+    partial.commit()
 
 
 def atomic_write(path: StrPath, data: bytes | str) -> None:

@@ -15,7 +15,7 @@ HEAVY = {
     "numba": ("kernels/cpu", "kernels/jit.py", "minicnn/simulate"),
     "cupy": ("kernels/cuda",),
     "mpi4py": ("minicnn/parallel",),
-    "pickle": (),
+    "pickle": ("kernels/jit.py",),  # numba's files of compiled code, in a folder of nobody else
 }
 
 

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..cache import cache_folder, locked
+from ..cache import cache_folder, locked, say_once, sealed, unsealed
 from ..types import Array, Shape
 from .backend import Backend
 from .source import FOLDER, kernels, read, scalar, source, three
@@ -237,22 +238,35 @@ def compiled(
     ]
     digest = hashlib.sha256("\0".join([text, *options, _machine()]).encode()).hexdigest()[:32]
     path = cache_folder("emulator") / f"{digest}.so"
-    if not path.exists():
+    library = _loaded(path)
+    if library is None:
         lock = locked(path.with_suffix(".lock"))  # ranks that start together compile once
         try:
-            if not path.exists():
-                _compile(text, options, path)
+            library = _loaded(path) or _compile(text, options, path)
         finally:
             if lock:
                 lock.release()
-    library = ctypes.CDLL(str(path))
     for n in names:
         getattr(library, f"launch_{n}").restype = ctypes.c_char_p
     return library
 
 
+def _loaded(path):
+    """The library at ``path``; None where there is none, or where it differs from the digest beside
+    it.
+    """
+    try:
+        digest, library = path.with_suffix(".sum").read_bytes(), path.read_bytes()
+        if unsealed(digest + library, path) is None:
+            return None
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
+
+
 def _compile(text, options, path):
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    """Compile, keep the library at ``path`` where that can be written, and return it loaded."""
+    with tempfile.TemporaryDirectory() as folder:
         code, out = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
         code.write_text(text)
         done = subprocess.run(
@@ -262,7 +276,19 @@ def _compile(text, options, path):
             raise RuntimeError(
                 f"g++ cannot compile a kernel for the emulator:\n{done.stderr[:4000]}"
             )
-        os.replace(out, path)
+        library = out.read_bytes()
+        try:
+            # The digest is the last: a library without it is made again.
+            for name, data in ((path, library), (path.with_suffix(".sum"), sealed(library)[:32])):
+                partial = path.parent / f"{name.name}.{uuid.uuid4().hex[:16]}"
+                try:
+                    partial.write_bytes(data)
+                    os.replace(partial, name)
+                finally:
+                    partial.unlink(missing_ok=True)
+        except OSError as problem:
+            say_once(f"compiled code is not kept ({problem}): the next run compiles it again")
+        return ctypes.CDLL(str(out))
 
 
 def backend(**options: Any) -> Backend:

@@ -14,6 +14,10 @@ from ..files import StrPath
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
+#: Options of readers that are names in a file: "0" and "true" are names too.
+NAMES = ("key", "producer", "particles")
+
+
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Help with the default of every option that has one worth showing."""
 
@@ -95,8 +99,35 @@ def reader_options(args: argparse.Namespace) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise EventError(f"--option {text}: give it as NAME=VALUE")
-        options[name] = _value(value)
+        options[name] = value if name in NAMES else _value(value)
     return options
+
+
+def isolation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the child process that reads the input files."""
+    group = parser.add_argument_group("files that cannot be trusted")
+    add = group.add_argument
+    add(
+        "--isolate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read in a child process, so that a file that crashes or holds up its reader is "
+        "reported like any other fault",
+    )
+    add("--time-limit", type=float, default=120.0, metavar="S", help="seconds for one event")
+    add("--memory-limit", type=float, default=4.0, metavar="GB", help="memory of the child")
+
+
+def sandboxes(args: argparse.Namespace, count: int = 1) -> list[Any]:
+    """Return the child processes that were asked for; none with --no-isolate and one of them."""
+    from ..data.readers.isolated import Limits, Sandbox
+
+    if not args.time_limit > 0 or not args.memory_limit > 0:
+        raise ValueError("--time-limit and --memory-limit must be positive")
+    if not args.isolate and count == 1:
+        return []
+    limits = Limits(args.time_limit, int(args.memory_limit * 2**30))
+    return [Sandbox(limits) for _ in range(count)]
 
 
 def _threshold(text: str) -> float | None:

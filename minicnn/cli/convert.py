@@ -6,16 +6,30 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from ..data.event import EventError
+from ..data.prefetch import ordered_map
+from ..data.readers import EventWriter, find_reader
+from ..data.readers.digests import digest_of_input
 from ..files import atomic_write
 from ..inspect.opening import open_reader
 from ..simulate.samples import sample_text
 from ..text import bytes_text, classes_text
-from .common import one_process, output, reader_arguments, reader_options
+from .common import (
+    isolation_arguments,
+    one_process,
+    output,
+    reader_arguments,
+    reader_options,
+    sandboxes,
+)
 
 AT_A_TIME = 8  # events that a process reads for one answer
 SHOWN = 10  # lines of a report that are printed; all of them go to its file
@@ -60,6 +74,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--strict", action="store_true", help="write nothing if any event cannot be read")
     add("--overwrite", action="store_true", help="replace the file if it exists")
     reader_arguments(parser)
+    isolation_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,8 +83,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--processes must be positive, got {args.processes}")
     path, selection = output(args.out, args.overwrite), [_condition(text) for text in args.select]
     label_map = _label_map(args.label_map) if args.label_map else None
-    job = Job(path, args, selection, label_map)
-    with job:
+    with ExitStack() as opened:
+        children = [opened.enter_context(one) for one in sandboxes(args, args.processes)]
+        job = opened.enter_context(Job(path, args, selection, label_map, children))
         for number, source in enumerate(args.input, 1):
             job.add(
                 source,
@@ -104,9 +120,10 @@ class Job:
         args: argparse.Namespace,
         selection: list[Condition],
         label_map: tuple[dict[int, int], tuple[str, ...]] | None,
+        children: list[Any],
     ) -> None:
         self.path, self.args, self.selection, self.label_map = path, args, selection, label_map
-        self.options = reader_options(args)
+        self.options, self.children = reader_options(args), children
         self.writer: Any = None
         self.labels: list[int] = []
         self.rejects: list[str] = []
@@ -133,6 +150,7 @@ class Job:
         except EventError as problem:
             self._reject(problem, f"{source}: ")
             return
+        self._record_digest(source)
         with reader, Meter(f"converting {title}", len(reader)) as meter:
             wanted = [
                 i
@@ -150,46 +168,51 @@ class Job:
                 self.notes += [f"{source}, event {i}: {note}"] * bool(note)
                 meter.update(i + 1, f"{len(self.rejects)} rejected" if self.rejects else "")
 
+    def _record_digest(self, source):
+        """Keep the digest of an input with the events: most formats have no sums of their own."""
+        self.writer.metadata.setdefault("sha256", {})[Path(source).name] = digest_of_input(source)
+
     def _events(self, reader, source, numbers):
         """Yield (event, note, problem) of the events of the given numbers, read by this process or
         by several.
         """
         recipe = self._recipe(source)[1:]
-        if self.args.processes == 1 or len(numbers) < 2 * AT_A_TIME:
+        if not self.children or len(numbers) < 2 * AT_A_TIME:
             yield from (_prepared(reader, i, *recipe) for i in numbers)
             return
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
+        readers = SimpleQueue()
+        for child in self.children:
+            readers.put(reader.beside(child))
 
-        from ..data.prefetch import ordered_map
+        def work(some):
+            mine = readers.get()
+            try:
+                return [_prepared(mine, i, *recipe) for i in some]
+            finally:
+                readers.put(mine)
 
         tasks = [numbers[first : first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME)]
-        workers = min(self.args.processes, len(tasks))
-        with ProcessPoolExecutor(
-            workers, get_context("spawn"), _init_worker, (source, *self._recipe(source))
-        ) as pool:
-            for some in ordered_map(_work, tasks, workers, pool):
+        with ThreadPoolExecutor(len(self.children)) as pool:  # they read while this one writes
+            for some in ordered_map(work, tasks, len(self.children), pool):
                 yield from some
 
     def _recipe(self, source):
         """(options of the reader, threshold still to be applied, labels by PDG code): a reader
         without a threshold gets one here.
         """
-        from inspect import signature
-
-        from ..data.readers import find_reader
-
         options = dict(self.options)
-        later = (
-            "threshold" in options and "threshold" not in signature(find_reader(source)).parameters
-        )
+        later = "threshold" in options and "threshold" not in self._known_options(source)
         threshold = options.pop("threshold") if later else None
         return options, threshold, self.label_map[0] if self.label_map else None
 
-    def _open(self, source):
-        from ..data.readers import EventWriter
+    def _known_options(self, source):
+        """Names of the options of the reader that recognises an input."""
+        if self.children:
+            return self.children[0].ask("formats", Path(source), {})[0]["options"]
+        return list(signature(find_reader(source)).parameters)
 
-        reader = open_reader(source, self._recipe(source)[0])
+    def _open(self, source):
+        reader = open_reader(source, self._recipe(source)[0], *self.children[:1])
         try:
             shape, names = (
                 tuple(reader.image_shape),
@@ -303,17 +326,6 @@ def _prepared(reader, i, threshold, labels):
     if labels is not None:
         event = replace(event, label=label_of(event.particles, labels))
     return event, getattr(reader, "notes", {}).get(i), None
-
-
-def _init_worker(source, options, threshold, labels):
-    """Open the input in a process that shares the work."""
-    global _shared
-    _shared = open_reader(source, options), threshold, labels
-
-
-def _work(numbers):
-    reader, threshold, labels = _shared
-    return [_prepared(reader, i, threshold, labels) for i in numbers]
 
 
 def _above(event, threshold):

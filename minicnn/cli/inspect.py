@@ -3,6 +3,7 @@ is whole.
 """
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..data.event import EventError
@@ -10,7 +11,14 @@ from ..inspect.opening import bytes_on_disk, open_reader
 from ..jobs.run_folder import RunFolder, read_record
 from ..simulate.samples import sample_text
 from ..text import bytes_text
-from .common import one_process, reader_arguments, reader_options, table
+from .common import (
+    isolation_arguments,
+    one_process,
+    reader_arguments,
+    reader_options,
+    sandboxes,
+    table,
+)
 
 SHOWN = 10
 
@@ -23,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "run",
     )
     reader_arguments(parser)
+    isolation_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
         return _run_file(path)
     if path.is_file() and _is_safetensors(path):
         return _model(path)
-    return _events(path, reader_options(args))
+    with ExitStack() as opened:
+        sandbox = [opened.enter_context(one) for one in sandboxes(args)]
+        return _events(path, reader_options(args), *sandbox)
 
 
 def _is_safetensors(path):
@@ -44,12 +55,12 @@ def _is_safetensors(path):
     return path.suffix == ".safetensors" or (start[8:] == b"{" and header < 1 << 27)
 
 
-def _events(path, options):
+def _events(path, options, sandbox=None):
     import numpy as np
 
     from ..progress import Meter
 
-    with open_reader(path, options) as events:
+    with open_reader(path, options, sandbox) as events:
         lit, low, high, damaged = np.full(len(events), -1), np.inf, -np.inf, []
         with Meter(f"reading {path.name}", len(events)) as meter:
             for i in range(len(events)):

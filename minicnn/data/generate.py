@@ -145,23 +145,29 @@ def _write(
 
 
 def _is_part(path, numbers, simulator):
-    """Tell whether ``path`` holds these events of this simulation; False where it is absent or
-    shorter (it is made again).
+    """Tell whether ``path`` holds these events of this simulation; False where it is absent,
+    damaged or shorter (it is made again).
     """
     if not path.exists():
         return False
-    with EventFile(path) as part:
-        if len(part) != len(numbers):
-            return False
-        same = (part.image_shape, part.class_names) == (
-            tuple(simulator.image_shape),
-            tuple(simulator.class_names),
+    try:
+        with EventFile(path) as part:
+            if len(part) != len(numbers):
+                return False
+            first = part.read(0)
+            for _ in part:
+                pass
+    except EventError:
+        return False
+    same = (part.image_shape, part.class_names) == (
+        tuple(simulator.image_shape),
+        tuple(simulator.class_names),
+    )
+    if not (same and _equal(first, simulator.read(numbers.start))):
+        raise EventError(
+            f"{path} holds events of another simulation (other options, seed or version): to "
+            f"go on with it, give its options; to start again, delete the folder {path.parent}"
         )
-        if not (same and _equal(part.read(0), simulator.read(numbers.start))):
-            raise EventError(
-                f"{path} holds events of another simulation (other options, seed or version): to "
-                f"go on with it, give its options; to start again, delete the folder {path.parent}"
-            )
     return True
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from ..inspect import trace
 from ..kernels.types import Shape
 from .event import IGNORED, Event, EventError
+from .memory import check_memory
 from .prefetch import ordered_map
 from .sparse import SparseImage
 from .targets import TARGETS, Target, check_target, read_target, read_weight
@@ -121,8 +122,8 @@ class EventStore:
         ``threads`` compress, and read as well if the source says that it can be read by several at
         once (``concurrent``); the store is the same for any number. It pays for the simulator, not
         for event files (docs/store.md). ``progress(done, total)`` is called after each event.
-        Raises EventError for an event without the target or of another shape; the store is then as
-        it was before.
+        Raises EventError for an event without the target or of another shape, and where the events
+        will not fit into memory (``check_memory``); the store is then as it was before.
         """
         start = time.perf_counter()
         indices = np.arange(len(source)) if indices is None else np.asarray(indices)
@@ -166,8 +167,11 @@ class EventStore:
             return self._entry(event, origin, int(indices[place]))
 
         found: list[Any] = [None] * len(indices)
+        taken = 0
         for done, (place, entry) in enumerate(zip(order, ordered_map(read, order, threads)), 1):
             found[place] = entry
+            taken += len(entry[0].data)
+            check_memory(taken, done, len(indices), origin)
             if progress:
                 progress(done, len(indices))
         return found

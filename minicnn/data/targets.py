@@ -48,7 +48,8 @@ def read_target(event: Event, target: Target, classes: int, origin: str) -> tupl
         if not 0 <= event.label < classes:
             raise EventError(
                 f"{origin} has the label {event.label}, not one of the classes 0 to {classes - 1}: "
-                "it cannot be trained on; leave it out, or choose another target"
+                "it cannot be trained on; leave such events out (python -m minicnn convert "
+                "--select labelled), or choose another target"
             )
         return "class", np.asarray(event.label, np.int64)
     if target == "pixel_labels":

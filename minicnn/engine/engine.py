@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..inspect import trace
+from ..kernels.forks import check_fork
 from ..kernels.types import Array, Shape
 from ..nn.graph import Graph, Node
 from ..nn.layers import Layer
@@ -156,6 +157,8 @@ class Engine:
         pixel that is not finite.
         """
         plan = plan or self._plan
+        if plan.device.startswith("cpu"):
+            check_fork()
         batches = self._per_input(x)
         count, start = len(batches[0]), 0
         ahead: list[list[LitPixels] | None] = []  # the event that did not join the last piece

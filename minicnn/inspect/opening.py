@@ -7,11 +7,16 @@ from ..data.event import EventError
 from ..files import StrPath
 
 
-def open_reader(path: StrPath, options: dict[str, Any]) -> Any:
-    """Open a file of events; EventError naming the file where its reader refuses an option."""
+def open_reader(path: StrPath, options: dict[str, Any], sandbox: Any = None) -> Any:
+    """Open a file of events, in the child process of a Sandbox if one is given; EventError naming
+    the file where its reader refuses an option.
+    """
     from ..data.readers import open_events
+    from ..data.readers.isolated import IsolatedReader
 
     try:
+        if sandbox:
+            return IsolatedReader(Path(path), sandbox, **options)
         return open_events(path, **options)
     except EventError:
         raise

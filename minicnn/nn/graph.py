@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,8 +144,7 @@ class Graph:
         for layer in (*(node.layer for node in self.inputs), *self.layers):
             counts[layer.prefix] = counts.get(layer.prefix, 0) + 1
             names[layer] = layer.name or f"{layer.prefix}_{counts[layer.prefix]}"
-        every = list(names.values())
-        twice = sorted({name for name in every if every.count(name) > 1})
+        twice = sorted(name for name, times in Counter(names.values()).items() if times > 1)
         if twice:
             raise ValueError(f"layer names must differ; given twice: {', '.join(twice)}")
         return names

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .comm import ALONE
+from .segments import remove_stale_segments
 
 #: Rank counts that launchers announce in the environment: MPICH (and its relatives), Open MPI,
 #: Slurm.
@@ -104,6 +105,8 @@ def _communicator() -> Any:
     more ranks than MPI sees.
     """
     size, launcher = announced_size()
+    if place_on_node()[0] == 0:
+        remove_stale_segments()  # a full /dev/shm would end MPI_Init without a word
     try:
         from mpi4py import MPI
     except ImportError as problem:

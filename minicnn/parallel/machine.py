@@ -5,23 +5,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .cgroups import cpu_quota, memory_limit
 from .device import cuda_aware
 from .launch import announced_size
+from .segments import stale_segments
 
-CGROUP_MEMORY_LIMITS = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
-CGROUP_MEMORY_USED = (
-    "/sys/fs/cgroup/memory.current",
-    "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-)
 #: Words in the version text of an MPI, and whose it is.
 VENDORS = {
     "mpich": "MPICH",
@@ -41,35 +34,39 @@ def node_facts() -> dict[str, Any]:
 
     physical: the sets of logical cores that share a core, of the allowed ones. quota: cores' worth
     of time that a container may use, None without a limit. memory, free_memory: what is less of the
-    machine's and of the container's.
+    machine's and of the container's. stale_segments: (name, bytes) of what killed jobs have left
+    in /dev/shm.
     """
     import psutil
 
-    memory = psutil.virtual_memory()
-    limit = _first_number(CGROUP_MEMORY_LIMITS)
-    used = _first_number(CGROUP_MEMORY_USED) or 0
-    quota = _text("/sys/fs/cgroup/cpu.max").split()
+    memory, limit = psutil.virtual_memory(), memory_limit()
     allowed = _allowed_cores()
     siblings = {
         _text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
         for cpu in allowed
     }
     shared = shutil.disk_usage("/dev/shm") if Path("/dev/shm").is_dir() else None
-    has_quota = len(quota) == 2 and quota[0].isdigit()
     return {
         "host": socket.gethostname(),
         "allowed": allowed,
         "present": psutil.cpu_count() or 1,
         "physical": sorted(siblings),
-        "quota": int(quota[0]) / int(quota[1]) if has_quota else None,
-        "memory": memory.total if limit is None else min(memory.total, limit),
-        "free_memory": memory.available
-        if limit is None
-        else min(memory.available, max(limit - used, 0)),
+        "quota": cpu_quota(),
+        "memory": memory.total if limit is None else min(memory.total, limit[0]),
+        "free_memory": free_memory(),
         "shared_memory": (shared.total, shared.free) if shared else None,
+        "stale_segments": [(path.name, path.stat().st_size) for path in stale_segments()],
         "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
         "nvidia": sorted(device.name for device in Path("/dev").glob("nvidia[0-9]*")),
     }
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that are free: what is less of the machine's and the container's."""
+    import psutil
+
+    available, limit = psutil.virtual_memory().available, memory_limit()
+    return available if limit is None else min(available, limit[1])
 
 
 def _allowed_cores() -> list[int]:
@@ -82,15 +79,6 @@ def _allowed_cores() -> list[int]:
     if hasattr(process, "cpu_affinity"):
         return sorted(process.cpu_affinity())
     return list(range(psutil.cpu_count() or 1))
-
-
-def _first_number(paths: Iterable[str]) -> int | None:
-    """Return the number in the first of these files that holds one: cgroup v2 before v1."""
-    for path in paths:
-        text = _text(path)
-        if text.isdigit():
-            return int(text)
-    return None
 
 
 def memory_bytes() -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +19,18 @@ import numpy as np
 
 from ..files import atomic_write
 from ..nn import losses
-from ..nn.graph import Graph, layer_from_config
+from ..nn.graph import Graph, Input, layer_from_config
 from .optim import OPTIMIZERS, Optimizer, optimizer_from_config
 
 if TYPE_CHECKING:
     from ..engine.model import Model
 
 FORMAT, FORMAT_BEFORE = "minicnn-model-3", "minicnn-model-2"
+#: Most characters of JSON, and most layers and places of layers, that a file may have: what larger
+#: ones would take to rebuild is not a model's.
+LONGEST_JSON, MOST_NODES = 1 << 26, 20_000
+#: What settings that nobody has checked make layers, optimizers and Python's JSON raise.
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, MemoryError)
 
 
 class CheckpointError(ValueError):
@@ -62,20 +69,24 @@ def load_model(
     file, as precision or zero_suppression; see engine.options.Options.
 
     Raises CheckpointError naming the file where it is missing, damaged or not a minicnn model.
+    What its settings ask for is compared with the arrays that it has before any memory is taken.
     """
     arrays, state = _read(path)
+    weights = {name[7:]: a for name, a in arrays.items() if name.startswith("weight:")}
+    for key in ("updates", "steps"):
+        number = state.get(key)
+        if type(number) is not int or number < 0:
+            raise CheckpointError(f"{path}: {key} must be a number of steps, got {number!r}")
     try:
         saved = _optimizer(state)
         config = {**state["config"], **options}
+        _check_shapes(_graph(config), arrays, weights)
         model = model_from_config(config, device, optimizer or saved)
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        model.set_weights(weights)
+    except (*DAMAGE, RecursionError) as problem:
         raise CheckpointError(
             f"{path}: its architecture cannot be rebuilt ({problem!r})"
         ) from problem
-    try:
-        model.set_weights({name[7:]: a for name, a in arrays.items() if name.startswith("weight:")})
-    except ValueError as problem:
-        raise CheckpointError(f"{path}: {problem}") from problem
     model.updates = state["updates"]
     if type(model.optimizer) is type(saved):
         model.optimizer.steps = state["steps"]
@@ -93,20 +104,51 @@ def model_from_config(config: dict[str, Any], device: str, optimizer: Optimizer 
     """
     from ..engine.model import Model, Sequential
 
-    config = dict(config)
-    layers = config.pop("layers")
-    if "nodes" not in config:  # a file of the format before
-        shape = config.pop("input_shape")
-        chain = [layer_from_config(dict(entry)) for entry in layers]
-        return Sequential(chain, shape, device=device, optimizer=optimizer, **config)
-    parts = {"layers": layers, "nodes": config.pop("nodes"), "outputs": config.pop("outputs")}
-    loss = [losses.loss_from_config(entry) for entry in config.pop("losses")]
-    loss = config.pop("loss", loss)
-    config |= {"device": device, "optimizer": optimizer, "loss": loss}
-    graph = Graph.from_config(parts)
+    graph, config = _graph(config), dict(config)
+    for key in ("layers", "nodes", "outputs", "input_shape"):
+        config.pop(key, None)
+    loss = [losses.loss_from_config(entry) for entry in config.pop("losses", ())]
+    config["loss"] = config.get("loss", loss or None)
+    config |= {"device": device, "optimizer": optimizer}
     if graph.is_chain:
         return Sequential([n.layer for n in graph.nodes[1:]], graph.nodes[0].shape, **config)
     return Model(graph.inputs, graph.outputs, **config)
+
+
+def _graph(config: Mapping[str, Any]) -> Graph:
+    """Return the network that ``Model.config`` describes, which takes no memory yet."""
+    places = max(len(config["layers"]), len(config.get("nodes", ())))
+    if places > MOST_NODES:
+        raise ValueError(f"it has {places:,} layers, this version reads {MOST_NODES:,}")
+    if "nodes" in config:
+        return Graph.from_config({key: config[key] for key in ("layers", "nodes", "outputs")})
+    first = last = Input(config["input_shape"])  # a file of the format before: a chain
+    for entry in config["layers"]:
+        last = layer_from_config(dict(entry))(last)
+    return Graph([first], [last])
+
+
+def _check_shapes(
+    graph: Graph, arrays: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]
+) -> None:
+    """Raise ValueError where the network's arrays are not those of the file."""
+    wanted, trained = {}, 0
+    for layer in graph.layers:
+        shapes, name = graph.input_shapes[layer], graph.names[layer]
+        parameters = layer.parameters(*shapes)
+        trained += sum(math.prod(parameter.shape) for parameter in parameters.values())
+        for key, parameter in {**parameters, **layer.state(*shapes)}.items():
+            wanted[f"{name}/{key}"] = tuple(parameter.shape)
+    found = {name: array.shape for name, array in weights.items()}
+    if wanted != found:
+        name = next(n for n in (*wanted, *found) if wanted.get(n) != found.get(n))
+        raise ValueError(
+            f"{name}: the architecture asks for the shape {wanted.get(name)}, the file has "
+            f"{found.get(name)}"
+        )
+    for name, array in arrays.items():
+        if name.startswith("optimizer:") and array.shape != (trained,):
+            raise ValueError(f"{name} has the shape {array.shape}, expected ({trained},)")
 
 
 def _optimizer(state: dict[str, Any]) -> Optimizer:
@@ -124,13 +166,18 @@ def _optimizer(state: dict[str, Any]) -> Optimizer:
 def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
+    if Path(path).exists() and not Path(path).is_file():
+        raise CheckpointError(f"{path}: not a readable checkpoint (it is no regular file)")
     try:
         with safe_open(path, "np") as file:
-            state = json.loads((file.metadata() or {}).get("minicnn", "{}"))
+            text = (file.metadata() or {}).get("minicnn", "{}")
+            if len(text) > LONGEST_JSON:
+                raise ValueError(f"{len(text):,} characters of settings")
+            state = json.loads(text)
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, ValueError, SafetensorError) as problem:
+    except (OSError, *DAMAGE, RecursionError, SafetensorError) as problem:
         raise CheckpointError(f"{path}: not a readable checkpoint ({problem})") from problem
-    kind = state.get("format")
+    kind = state.get("format") if isinstance(state, dict) else None
     if kind not in (FORMAT, FORMAT_BEFORE):
         raise CheckpointError(
             f"{path}: its format is {kind!r}, this version reads {FORMAT_BEFORE} and {FORMAT}"

@@ -51,7 +51,7 @@ def test_errors_are_one_line_and_status_2(tmp_path, capsys):
         (["inspect", tmp_path / "short.h5"], "short.h5: .*truncated"),
         (["inspect", tmp_path / "m.safetensors"], "not a readable checkpoint"),
         (["inspect", tmp_path / "run.json"], "not the record of a run"),
-        (["inspect", events, "--size", 7], "cannot be shrunk to size 7"),
+        (["inspect", events, "--size", 0], "the size of images is a positive number"),
         (["inspect", events, "--option", "plane"], "NAME=VALUE"),
         (["display", events, "--event", 6], "has events 0 to 5, asked for 6"),
         (["display", events, "--plane", 1], "has no option plane; it has size"),

@@ -9,6 +9,7 @@ import minicnn as mc
 from helpers import mpi
 from helpers.cli import run
 from minicnn.data import EventError, generate, open_events
+from minicnn.data.generate import _is_part
 from minicnn.simulate import SAMPLES
 
 pytest.importorskip("h5py")
@@ -36,6 +37,16 @@ def test_simulate_resumes(tmp_path, capsys):
         EventError, match=r"holds events of another simulation.*delete the folder .*a\.h5\.parts"
     ):
         generate(tmp_path / "a.h5", 50, mc.data.Simulator(6, (72, 72, 1)), part=16)
+    part = parts / "events-000000000.h5"
+    sound = part.read_bytes()
+    for damaged in (
+        b"",
+        sound[:-9],
+        sound[: len(sound) // 2] + b"x" + sound[len(sound) // 2 + 1 :],
+    ):
+        part.write_bytes(damaged)
+        assert not _is_part(part, range(16), simulator)
+    part.write_bytes(sound)
     (parts / ".events-000000016.h5.1.partial").write_bytes(b"left by a kill")
     done = []
     assert (

@@ -10,7 +10,7 @@ import pytest
 from helpers import SHARED
 from minicnn.data.event import CLASSES, EventError
 from minicnn.data.readers import NumpyImages, open_events
-from minicnn.data.readers.placement import merge, pad, repeat_ticks, shrink, shrunk_shape, sum_ticks
+from minicnn.data.readers.placement import merge, pad, repeat_ticks, shrink, sum_ticks
 from minicnn.data.sparse import SparseImage
 
 REAL = SHARED / "microboone_open_samples_r7004_s331_e16552_plane2_ds6.npz"
@@ -43,14 +43,9 @@ def test_placement():
     np.testing.assert_array_equal(merge([image, image]).to_dense(), 2 * image.to_dense())
     square = pad(image, 6, 6)
     np.testing.assert_array_equal(
-        shrink(square, shrunk_shape(square.shape, 3)).to_dense()[..., 0],
+        shrink(square, (3, 3, 1)).to_dense()[..., 0],
         square.to_dense()[..., 0].reshape(3, 2, 3, 2).sum((1, 3)),
     )
-    for size in (4, 0, 12):
-        with pytest.raises(ValueError, match="divisor of 6"):
-            shrunk_shape((6, 6, 1), size)
-    with pytest.raises(ValueError, match="not square"):
-        shrunk_shape((6, 4, 1), 2)
 
 
 # --- dense NumPy images ---------------------------------------------------------------------------
@@ -196,5 +191,66 @@ def test_the_real_microboone_event():
             expected.reshape(720, 5, 720, 5).sum((1, 3)),
             rtol=1e-5,
         )
-    with pytest.raises(EventError, match="3600 x 3600 cannot be shrunk to size 1000"):
-        open_events(REAL, size=1000)
+    with open_events(REAL, size=1000) as reader:  # centred on 4000 x 4000
+        assert reader.image_shape == (1000, 1000, 1)
+        total = reader.read(0).image.values.sum(dtype=np.float64)
+        np.testing.assert_allclose(total, expected.sum(dtype=np.float64), rtol=1e-5)
+
+
+def test_the_first_file_decides_nothing_and_hidden_ones_are_none(tmp_path):
+    for k in range(3):
+        np.save(tmp_path / f"{k}.npy", np.full((12, 12), k + 1))
+        (tmp_path / f"._{k}.npy").write_bytes(b"\0\5\x16\7 of a Mac")
+    (tmp_path / "0.npy").write_bytes((tmp_path / "0.npy").read_bytes()[:150])
+    for options in ({}, {"size": 6}):
+        with open_events(tmp_path, **options) as reader:
+            assert len(reader) == 3 and reader.read(2).image.nnz
+            with pytest.raises(EventError, match=r"0\.npy, event 0 of .*: its header says"):
+                reader.read(0)
+    for k in (1, 2):
+        (tmp_path / f"{k}.npy").write_bytes(b"rubbish")
+    with pytest.raises(EventError, match=r"0\.npy: its header says"):
+        open_events(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_the_largest_image_has_place(tmp_path, names):
+    for name, edge in zip(names, (20, 50)):
+        np.save(tmp_path / f"{name}.npy", np.eye(edge))
+    with open_events(tmp_path, size=10) as reader:  # both in blocks of 5
+        small, large = sorted(event.image.nnz for event in reader)
+        assert (small, large) == (4, 10)
+
+
+def test_an_image_of_3600_is_placed_as_any_other(tmp_path):
+    for edge in (3599, 3600):
+        image = np.zeros((edge, edge), np.uint8)
+        image[7, 9] = 3
+        np.save(tmp_path / "a.npy", image)
+        for size in (1000, 4000):
+            with open_events(tmp_path / "a.npy", size=size) as reader:
+                assert reader.read(0).image.values.tolist() == [[3]]
+
+
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (np.zeros((100, 64, 64)), "stack of images save each to a file of its own"),
+        (np.zeros((3, 240, 320)), "channels_first=true"),
+        (np.zeros((500, 5)), "500 x 5 is a table"),
+        (np.zeros(20, [("run", "i4"), ("adc", "f4")]), r"records of 2 fields \(run, adc\)"),
+        (np.zeros(20, [(f"field_{k:03}", "i4") for k in range(600)]), "records of very many"),
+    ],
+)
+def test_what_is_no_image_is_refused(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(EventError, match=r"a\.npy: .*" + message):
+        open_events(tmp_path / "a.npy")
+
+
+def test_channels_first(tmp_path):
+    image = np.arange(2 * 10 * 12, dtype=np.float32).reshape(2, 10, 12)
+    np.save(tmp_path / "a.npy", image)
+    with open_events(tmp_path / "a.npy", channels_first=True) as reader:
+        assert reader.image_shape == (10, 12, 2)
+        np.testing.assert_array_equal(reader.read(0).image.to_dense(), np.moveaxis(image, 0, -1))

@@ -200,13 +200,15 @@ def test_images_without_counts_are_square(root):
 
 
 def test_bad_events_are_named(root):
-    bad = [EVENTS[0], [plane((4, 6), p0_0=np.nan)] * 2, [plane((4, 6))], [plane((9, 9))] * 2]
-    with open_events(root(image_tree(bad))) as reader:
-        reader.read(0)
+    large = [plane((9, 9))] * 2
+    bad = [[], EVENTS[0], [plane((4, 6), p0_0=np.nan)] * 2, [plane((4, 6))], large]
+    with open_events(root(image_tree(bad))) as reader:  # the first one decides nothing
+        assert reader.image_shape == (9, 9, 1)  # the largest has place
+        reader.read(1), reader.read(4)
         for number, message in (
-            (1, "has the value"),
-            (2, "has no plane 1, it has 1 planes"),
-            (3, "9 x 9 does not fit on 6 x 6"),
+            (0, "has planes of"),
+            (2, "has the value"),
+            (3, "has no plane 1, it has 1 planes"),
         ):
             with pytest.raises(EventError, match=rf"a\.root, event {number}: .*{message}"):
                 reader.read(number)
@@ -220,6 +222,32 @@ def test_bad_events_are_named(root):
     ):
         with pytest.raises(EventError, match=r"a\.root: .*" + message):
             open_events(root(*trees))
+
+
+def test_particles_of_several_producers(root):
+    def both(*names):
+        trees = [particle_tree([[dict(pdg=13, pz=1.0)]] * 2, name) for name in names]
+        return root(image_tree(EVENTS[:2]), *trees)
+
+    with pytest.raises(EventError, match="choose by particles= one of cosmic, neutrino"):
+        open_events(both("cosmic", "neutrino"))
+    assert open_events(both("cosmic", "neutrino"), particles="cosmic").labels.tolist() == [2, 2]
+    assert open_events(both("cosmic", "mctruth")).labels.tolist() == [2, 2]
+    with pytest.raises(EventError, match="holds no particles 'x', only cosmic"):
+        open_events(both("cosmic"), particles="x")
+
+
+@pytest.mark.parametrize("unit, kind", [(1000, 0), (1000, 1), (1, 0), (1, 1)])
+def test_the_unit_of_momentum_is_told_by_energy_and_mass(root, unit, kind):
+    """Momenta in GeV/c or MeV/c, energies total or kinetic."""
+    momentum, mass = 300.0, 105.66  # MeV
+    energy = np.hypot(momentum, mass) - kind * mass
+    tree = particle_tree([[dict(pdg=13, pz=momentum / unit)]] * 2)
+    (branches,) = (one.branches for one in tree.values())
+    name = next(key for key in branches if key.endswith("_pz")).replace("_pz", "_energy_init")
+    branches[name] = Branch([[energy / unit]] * 2)
+    with open_events(root(image_tree(EVENTS[:2]), tree)) as reader:
+        assert reader.read(0).momentum == pytest.approx(300, rel=1e-5)
 
 
 def test_without_uproot(tmp_path, monkeypatch):

@@ -278,3 +278,44 @@ def test_the_real_sbnd_file():
             720,
             3,
         )
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_event_without_images_is_reported_alone(tmp_path, first):
+    path = write_larcv3(tmp_path / "a.h5", EVENTS)
+    with h5py.File(path, "r+") as file:
+        extents = file["Data/sparse2d_wire_group/extents"][:]
+        extents["N"][first] = 0
+        file["Data/sparse2d_wire_group/extents"][...] = extents
+    with open_events(path) as reader:
+        for k in range(3):
+            if k != first:
+                reader.read(k)
+        with pytest.raises(EventError, match=f"event {first}: has 0 projections"):
+            reader.read(first)
+
+
+def test_particles_of_several_producers(tmp_path):
+    path = write_larcv3(tmp_path / "a.h5", EVENTS)
+    with h5py.File(path, "r+") as file:
+        (name,) = (name for name in file["Data"] if name.startswith("particle_"))
+        file.copy(f"Data/{name}", "Data/particle_another_group")
+        table = file["Data/particle_another_group/particles"]
+        rows = table[:]
+        rows["pdg"] = 22
+        table[...] = rows
+        file.move(f"Data/{name}", "Data/particle_one_group")
+    with pytest.raises(EventError, match="choose by particles= one of another, one"):
+        open_events(path)
+    assert open_events(path, particles="another").labels.tolist() == [0, -1, 0]
+    with h5py.File(path, "r+") as file:
+        file.move("Data/particle_one_group", "Data/particle_mctruth_group")
+    assert open_events(path).labels.tolist() == [2, -1, 1]
+
+
+def test_a_file_of_other_products_is_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["Events/event_id"] = [0]
+        file.create_group("Data/sparse3d_pcluster_group")
+    with pytest.raises(EventError, match="larcv3 file holds sparse3d_pcluster_group, and no 2-D"):
+        open_events(tmp_path / "a.h5")

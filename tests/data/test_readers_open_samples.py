@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minicnn.data.event import PARTICLE, EventError
-from minicnn.data.readers import OpenSamples, open_events
+from minicnn.data.readers import OpenSamples, OpenSamplesHits, open_events
 
 h5py = pytest.importorskip("h5py")
 TICKS = 6400
@@ -147,14 +147,12 @@ def test_options(tmp_path):
         assert pixels(reader.read(0)) == {}
     for options, message in (
         ({"planes": (0, 3)}, "planes are 0, 1"),
-        ({"size": 999}, "divisor of 3600"),
+        ({"size": 0}, "a positive number of pixels"),
+        ({"tick_sum": 1}, "do not fit on 3600 columns"),
     ):
         with pytest.raises(ValueError, match=message):
             open_events(path, **options)
-    for options, message in (
-        ({"tick_sum": 1}, "3456 x 6400 does not fit on 3600 x 3600"),
-        ({"tick_sum": 7}, "6400 ticks cannot be summed in blocks of 7"),
-    ):
+    for options, message in (({"tick_sum": 7}, "6400 ticks cannot be summed in blocks of 7"),):
         with (
             open_events(path, **options) as reader,
             pytest.raises(EventError, match=r"a\.h5, event 0: .*" + message),
@@ -258,3 +256,91 @@ def test_a_file_that_contradicts_itself(tmp_path):
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(EventError, match=r"a\.h5: .*truncated"):
         open_events(path)
+
+
+#: hits of each event: plane, wire, time, rms, integral
+HITS = [
+    [(2, 5, 1001.0, 3.0, 400.0), (2, 5, 1006.0, 2.0, 100.0), (0, 7, 50.5, 1.5, 60.0)],
+    [(2, 3455, 6399.5, 2.0, 80.0)],  # half of it behind the last tick
+    [],
+    [(2, 9, 100.5, 0.0, 33.0)],
+]
+NEUTRINOS = [(14, 1), (-12, 1), (14, 0), (16, 1)]
+
+
+def write_without_wires(path):
+    """A file of the release without wires: the same tables, hits in the place of wires."""
+    write_open_samples(path, EVENTS)
+    rows = np.array([hit for hits in HITS for hit in hits], "f4")
+    counts = [len(hits) for hits in HITS]
+    with h5py.File(path, "r+") as file:
+        del file["wire_table"]
+        ids = np.array([event[0] for event in EVENTS], "i4")
+        table = file.create_group("hit_table")
+        table["event_id"] = np.repeat(ids, counts, axis=0)
+        filled = [k for k, count in enumerate(counts) if count]
+        table["event_id.seq_cnt"] = np.array([(k, counts[k]) for k in filled], "i8")
+        table["hit_id"] = np.arange(len(rows), dtype="i4")[:, None]
+        table["tpc"] = np.zeros((len(rows), 1), "i4")
+        for k, name in enumerate(("local_plane", "local_wire", "local_time", "rms", "integral")):
+            table[name] = rows[:, k : k + 1].astype("i4" if k < 2 else "f4")
+        for k, name in enumerate(("nu_pdg", "is_cc")):
+            file["event_table"][name] = np.array([n[k] for n in NEUTRINOS], "i4")[:, None]
+    return path
+
+
+def test_hits_are_painted(tmp_path):
+    path = write_without_wires(tmp_path / "a.h5")
+    with open_events(path, threshold=None) as reader:
+        assert isinstance(reader, OpenSamplesHits) and reader.image_shape == (3600, 3600, 1)
+        # Events without a hit have no rows; labels are those of the particles.
+        assert len(reader) == 3 and reader.labels.tolist() == [2, -1, -1]
+        first, second, third = reader
+    ticks = np.arange(0, 6400, 0.01) + 0.005
+
+    def pulse(time, rms, integral):
+        curve = np.exp(-(((ticks - time) / rms) ** 2) / 2) / rms / np.sqrt(2 * np.pi)
+        return integral * curve.reshape(3200, 200).sum(1) * 0.01
+
+    expected = pulse(1001, 3, 400) + pulse(1006, 2, 100)
+    got = first.image.to_dense()[72 + 5, 200:3400, 0]
+    np.testing.assert_allclose(got, expected, atol=0.03)  # cut 4 widths away
+    np.testing.assert_allclose(first.image.values.sum(), 500, rtol=1e-4)
+    np.testing.assert_allclose(second.image.values.sum(), pulse(6399.5, 2, 80).sum(), rtol=1e-3)
+    assert pixels(third) == {(72 + 9, 200 + 50): [33]} and third.id == (1, 2, 6)
+    assert first.particles["pdg"].tolist() == [2212, 13, -11]
+    with open_events(path, planes=(0, 2), clip=50) as reader:  # below 10 ADC nothing is lit
+        values = reader.read(0).image.values
+        assert values.max() == 50 and values[values > 0].min() >= 10 and (values[:, 0] > 0).any()
+
+
+def test_labels_of_the_neutrino(tmp_path):
+    path = write_without_wires(tmp_path / "a.h5")
+    with open_events(path, label="neutrino") as reader:
+        assert reader.class_names == ("nu_e CC", "nu_mu CC", "NC")
+        assert reader.labels.tolist() == [1, 0, -1]  # the third event has no hit
+    with h5py.File(path, "r+") as file:
+        file["event_table/is_cc"][0] = 0
+    assert open_events(path, label="neutrino").labels.tolist() == [2, 0, -1]
+    for options, message in (
+        ({"label": "pion"}, 'label= is "particle" or "neutrino"'),
+        ({"tick_sum": 0}, "tick_sum must be positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_events(path, **options)
+    plain = write_open_samples(tmp_path / "b.h5", EVENTS)
+    with pytest.raises(EventError, match="event_table has no column 'nu_pdg'"):
+        open_events(plain, label="neutrino")
+
+
+def test_wrong_hits_are_named(tmp_path):
+    for name, value, message in (
+        ("rms", -1, "hit 1 has the width -1"),
+        ("integral", np.nan, "hit 1 has the integral nan"),
+        ("local_wire", 3456, "plane 2 has a wire 3456"),
+    ):
+        path = write_without_wires(tmp_path / "a.h5")
+        with h5py.File(path, "r+") as file:
+            file["hit_table"][name][1] = value
+        with pytest.raises(EventError, match=rf"a\.h5, event 0: .*{message}"):
+            open_events(path).read(0)

@@ -190,3 +190,64 @@ def test_a_file_that_contradicts_itself(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(EventError, match=r"a\.h5: .*truncated"):
         open_events(path)
+
+
+#: clusters as published since: fragment, group, semantic class, particle, [(x, y, z, energy)]
+WITH_PARTICLES = [
+    [
+        (0, 0, 4, -1, [(0, 0, 0, 0.1)]),  # low-energy deposits
+        (1, 1, 1, 2, [(1, 2, 3, 0.5), (1, 7, 3, 0.25)]),  # a muon
+        (2, 1, 3, 1, [(5, 6, 7, 2)]),  # a delta ray of its group
+        (4, 3, 0, 1, [(9, 9, 9, 1), (8, 8, 8, 1)]),  # a fragment of a photon's shower, larger
+        (3, 3, 0, 0, [(10, 10, 10, 3)]),  # the photon itself
+    ],
+    [],
+    [(7, 7, 1, 4, [(20, 20, 20, 1)])],
+]
+
+
+def write_with_particles(path, events=WITH_PARTICLES, extra=True, cut=0):
+    with h5py.File(path, "w") as file:
+        kind = h5py.vlen_dtype(np.float32)
+        names = ("point", "cluster", *["cluster_extra"] * extra)
+        sets = {name: file.create_dataset(name, (len(events),), kind) for name in names}
+        for k, clusters in enumerate(events):
+            points = [(*p, -1, 2.5, 100, 0.3) for *_, some in clusters for p in some]
+            rows = [(len(c[4]), c[0], c[1], 0, c[2], c[3]) for c in clusters]
+            sets["point"][k] = np.array(points, "f4").ravel()
+            sets["cluster"][k] = np.array(rows, "f4").ravel()
+            if extra:
+                sets["cluster_extra"][k] = np.ones(5 * max(0, len(rows) - cut), "f4")
+    return path
+
+
+@pytest.mark.parametrize("extra", [True, False])
+def test_clusters_that_name_their_particle(tmp_path, extra):
+    """As PILArNet-M is published now; 5 clusters of 6 numbers are a multiple of 5 too."""
+    path = write_with_particles(tmp_path / "a.h5", extra=extra)
+    with open_events(path) as reader:
+        assert len(reader) == 3 and reader.labels.tolist() == [-1] * 3
+        first = pixels(reader.read(0))
+        assert len(first) == 6 and first[3, 1] == [0.75] and first[10, 10] == [3]
+        assert pixels(reader.read(1)) == {}
+    with open_events(path, single=True) as reader:
+        assert reader.labels.tolist() == [2, 0, -1]  # muon, photon, proton
+        muon, photon, proton = reader
+    assert pixels(muon) == {(3, 1): [0.75], (7, 5): [2]} and muon.id == (0, 0, 1)
+    assert pixels(photon) == {(9, 9): [1], (8, 8): [1], (10, 10): [3]} and photon.id == (0, 0, 3)
+    assert proton.id == (0, 2, 7) and proton.particles["pdg"].tolist() == [2212]
+    with open_events(path, single=True, without=(3,), pixel_labels=True) as reader:
+        event = reader.read(0)
+        assert pixels(event) == {(3, 1): [0.75]} and event.pixel_labels.tolist() == [1]
+
+
+def test_particles_that_are_not_named(tmp_path):
+    for path, message in (
+        (write_vlen(tmp_path / "a.h5", EVENTS), "event 0 has 10 numbers .* name their particle"),
+        (write_flat(tmp_path / "b.h5", PARTICLES), "holds single particles already"),
+    ):
+        with pytest.raises(EventError, match=message):
+            open_events(path, single=True)
+    path = write_with_particles(tmp_path / "c.h5", cut=1)
+    with pytest.raises(EventError, match="event 0: has 30 numbers for 4 clusters"):
+        open_events(path).read(0)

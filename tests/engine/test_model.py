@@ -1,5 +1,8 @@
 """Sequential: the talk's network, the flat buffers, the public calls, bad input."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -207,3 +210,27 @@ def test_input_map_is_linear_below_the_knee_and_logarithmic_above():
     for bad in ({"input_scale": 0}, {"input_scale": np.nan}, {"input_knee": -1}):
         with pytest.raises(ValueError, match="must be a finite number above 0"):
             small_model(**bad)
+
+
+def test_a_forked_process_says_that_it_has_no_threads():
+    """GNU's OpenMP would end it without a word, and a Pool waits for ever for its worker."""
+    code = (
+        "import os, numpy as np, minicnn as mc\n"
+        "m = mc.models.microboone(size=25, classes=2, device='cpu')\n"
+        "m.kernels.set_threads(2)\n"
+        "x = np.ones((2, 25, 25, 1), 'f4')\n"
+        "m.predict(x)\n"
+        "import numba; numba.np.ufunc.parallel._launch_threads()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    try:\n"
+        "        m.predict(x)\n"
+        "    except RuntimeError as problem:\n"
+        "        print(problem, flush=True)\n"
+        "    os._exit(0)\n"
+        "print(os.waitpid(child, 0)[1], numba.threading_layer())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    if "omp" not in done.stdout:
+        pytest.skip("another threading layer")
+    assert 'get_context("spawn")' in done.stdout and done.stdout.split()[-2] == "0", done.stderr

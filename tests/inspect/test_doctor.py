@@ -121,6 +121,12 @@ def test_health():
         ),
         ({"nvidia": ["nvidia0"]}, WARNING, "GPU", "node1 has nvidia0, but it is not used"),
         ({"gpu": None}, WARNING, "CUDA-aware MPI", "cannot reduce GPU buffers"),
+        (
+            {"stale_segments": [("mpich_shm_1_0", 2118784)] * 3},
+            WARNING,
+            "shared memory",
+            "3 segments of 6.36 MB that killed jobs have left in /dev/shm, as mpich_shm_1_0",
+        ),
         ({"shared_memory": (64e6, 60e6)}, WARNING, "shared memory", "60 MB free of 64 MB"),
     ],
     ids=str,

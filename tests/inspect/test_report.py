@@ -179,6 +179,11 @@ def test_event_picture(tmp_path, event, options):
     look(draw_event(event, tmp_path / "a.png", **options))
 
 
+@pytest.mark.parametrize("name", ["run_$7_of_$_9.npy", "caf\udce9.npy"])
+def test_names_that_are_no_formula_nor_text(tmp_path, name):
+    look(draw_event(track(), tmp_path / "a.png", title=name))
+
+
 def test_a_single_lit_pixel_can_be_seen(tmp_path):
     for row, column in ((0, 3599), (1799, 2711)):
         event = SparseImage(np.array([(row, column)]), np.ones((1, 1)), (3600, 3600, 1))

@@ -57,7 +57,7 @@ def events_file(path, events=6, spoil=None):
             ["--train", "4", "--validation", "2", "--codec", "gzip"],
             "codec must be one of",
         ),
-        (lambda p: events_file(p / "e.h5"), ["--size", "100"], "cannot be shrunk to size 100"),
+        (lambda p: events_file(p / "e.h5"), ["--size", "0"], "size"),
         (
             lambda p: events_file(p / "e.h5"),
             ["--train", "4", "--validation", "2", "--device", "cuda"],

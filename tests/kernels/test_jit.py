@@ -176,6 +176,136 @@ def test_a_user_without_a_home_or_an_entry_in_the_list_of_users(monkeypatch, tmp
     assert first.parent == tmp_path and first.name.startswith("minicnn-")
 
 
+STEP = """
+import sys, warnings
+import numpy as np
+warnings.simplefilter("always")
+if sys.argv[1] == "no locks":
+    import fcntl
+    def flock(*_):
+        raise OSError(38, "Function not implemented")
+    fcntl.flock = flock
+from minicnn.kernels import cpu
+from minicnn.kernels.cpu import activations
+from minicnn.kernels.jit import CACHE
+if sys.argv[1] == "removed":
+    import shutil
+    shutil.rmtree(CACHE)
+if sys.argv[1] == "full":
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+print(cpu.relu(np.array([-1, 2], "f")), sum(activations._relu.stats.cache_misses.values()))
+"""
+
+
+def step(folder, fault="none"):
+    """(what a run with a cache in ``folder`` prints, what it says on stderr)."""
+    env = {**os.environ, "MINICNN_CACHE": str(folder)}
+    env.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", STEP, fault], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr
+
+
+def damages(sound):
+    """Yield what may become of a file's bytes."""
+    flipped = bytearray(sound)
+    flipped[len(sound) // 2] ^= 4
+    yield from (b"", sound[: len(sound) // 2], sound[:-1], bytes(200), bytes(flipped))
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.filterwarnings("ignore:minicnn. compiled code")
+def test_damaged_files_are_not_found(tmp_path, kind):
+    """numba would read them as pickles."""
+    files = jit._SealedFiles(str(tmp_path), "f", "digest")
+    files.save("key", {"code": b"x" * 500})
+    (file,) = tmp_path.glob(f"*.{kind}")
+    sound = file.read_bytes()
+    for damaged in damages(sound):
+        file.write_bytes(damaged)
+        assert files.load("key") is None
+        file.write_bytes(sound)
+        assert files.load("key") == {"code": b"x" * 500}
+    assert jit._SealedFiles(str(tmp_path), "f", "other digest").load("key") is None
+
+
+def test_damaged_code_is_compiled_again(tmp_path):
+    assert step(tmp_path) == ("[0. 2.] 1", "")
+    for file in tmp_path.rglob("*_relu*.nb?"):
+        file.write_bytes(list(damages(file.read_bytes()))[-1])
+    printed, said = step(tmp_path)
+    assert printed == "[0. 2.] 1" and said.count("RuntimeWarning") == 1
+    assert "is damaged and is made again" in said
+    assert step(tmp_path) == ("[0. 2.] 0", "")
+
+
+@pytest.mark.parametrize("fault", ["full", "removed", "no locks"])
+def test_what_cannot_be_kept_is_compiled(tmp_path, fault):
+    printed, said = step(tmp_path, fault)
+    assert printed == "[0. 2.] 1"
+    assert said.count("RuntimeWarning") == (fault == "full")
+
+
+def test_code_that_others_may_write_is_not_loaded(tmp_path):
+    """Neither the folder, nor one that it is in; and a folder of its own is nobody else's."""
+    os.chmod(tmp_path, 0o700)
+    old = os.umask(0)
+    try:
+        assert cache.usable(tmp_path / "a" / "b")
+    finally:
+        os.umask(old)
+    for place in (tmp_path / "a", tmp_path / "a" / "b"):
+        assert place.stat().st_mode & 0o777 == 0o700
+        os.chmod(place, 0o777)
+        cache.say_once.cache_clear()
+        with pytest.warns(RuntimeWarning, match="is not used for compiled code"):
+            assert not cache.usable(tmp_path / "a" / "b")
+        os.chmod(place, 0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert cache.usable(tmp_path / "link" / "b")
+    os.chmod(tmp_path, 0o1777)  # as /tmp: others cannot rename what is there
+    assert cache.usable(tmp_path / "a" / "b")
+    if not os.getuid():
+        os.chown(tmp_path / "a", 54321, -1)
+        cache.say_once.cache_clear()
+        with pytest.warns(RuntimeWarning, match="other users own it"):
+            assert not cache.usable(tmp_path / "a" / "b")
+
+
+def test_libraries_of_the_emulator_too(tmp_path, monkeypatch):
+    shutil.which("g++") or pytest.skip("no g++")
+    from minicnn.kernels.cuda import emulator
+
+    monkeypatch.setattr(emulator, "cache_folder", lambda part: tmp_path)
+    count = []
+    compile_ = emulator._compile
+    monkeypatch.setattr(emulator, "_compile", lambda *a: count.append(1) or compile_(*a))
+    text = 'extern "C" __global__ void nothing(float* x) { x[0] = 1; }'
+
+    def load():
+        emulator.compiled.cache_clear()
+        assert emulator.compiled(text, ()).launch_nothing
+        return len(count)
+
+    assert load() == 1 and load() == 1
+    (library,) = tmp_path.glob("*.so")
+    damaged = library.read_bytes()[:-1] + b"x"
+    library.unlink()  # this process has it in its memory
+    library.write_bytes(damaged)
+    cache.say_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="is damaged and is made again"):
+        assert load() == 2
+    assert load() == 2
+    library.with_suffix(".sum").unlink()
+    assert load() == 3
+    monkeypatch.setattr(emulator, "cache_folder", lambda part: tmp_path / "gone")
+    with pytest.warns(RuntimeWarning, match="is not kept"):
+        assert load() == 4
+
+
 @pytest.mark.parametrize("chosen", [None, "1234"])
 def test_threads_spin_briefly_between_parallel_regions(chosen):
     """What libgomp says when it is loaded; the variable is not left behind."""

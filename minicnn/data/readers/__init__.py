@@ -18,9 +18,12 @@ from ..event import EventError
 READERS = (
     ("minicnn_hdf5", "EventFile"),
     ("open_samples", "OpenSamples"),
+    ("open_samples_hits", "OpenSamplesHits"),
     ("larcv3", "Larcv3"),
     ("larcv2_root", "Larcv2Root"),
     ("pilarnet", "Pilarnet"),
+    ("kevlar", "Kevlar"),
+    ("larnd_sim", "LarndSim"),
     ("waveforms", "Waveforms"),
     ("numpy_images", "NumpyImages"),
 )
@@ -29,10 +32,13 @@ __all__ = [
     "READERS",
     "EventFile",
     "EventWriter",
+    "Kevlar",
     "Larcv2Root",
     "Larcv3",
+    "LarndSim",
     "NumpyImages",
     "OpenSamples",
+    "OpenSamplesHits",
     "Pilarnet",
     "Waveforms",
     "find_reader",
@@ -69,17 +75,27 @@ def find_reader(path: str | PathLike[str]) -> Any:
     """Return the Reader class that recognises the content of a file or folder; EventError where
     none does.
     """
-    from .reader import is_hdf5, naming, open_hdf5
+    from .hdf5 import is_hdf5, open_hdf5
+    from .reader import naming
 
     path = Path(path)
     if not path.exists():
         raise EventError(f"{path}: no such file or folder")
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for, for ever
+        raise EventError(f"{path}: this is neither a regular file nor a folder")
     if path.is_file() and not path.stat().st_size:
         raise EventError(f"{path}: the file is empty")
     readers = [getattr(import_module(f".{module}", __name__), name) for module, name in READERS]
+    problem = None
     for reader in readers:
-        if reader.recognizes(path):
-            return reader
+        try:
+            with naming(path):
+                if reader.recognizes(path):
+                    return reader
+        except EventError as its_problem:  # damaged for this one; another may know better
+            problem = problem or its_problem
+    if problem:
+        raise problem
     what, also = (
         "no event images are in this folder"
         if path.is_dir()
@@ -88,12 +104,18 @@ def find_reader(path: str | PathLike[str]) -> Any:
     )
     if path.is_file() and is_hdf5(path):
         with open_hdf5(path) as file, naming(path):
-            names = list(file)
+            names = [str(name) for name in file]
+            products = list(file["Data"]) if "Data" in names and "Events" in names else []
         if "pstep" in names:
             raise EventError(
                 f"{path}: this file holds the steps of Geant4 particles, which are not event "
                 "images; it can check the "
                 "simulation, not train a network"
+            )
+        if products:
+            raise EventError(
+                f"{path}: this larcv3 file holds {', '.join(map(str, products[:12]))}, and no 2-D "
+                "images (sparse2d_*, image2d_*)"
             )
         also = f"; this HDF5 file has {', '.join(names[:12]) or 'nothing in it'}"
     raise EventError(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...files import Partial, named
 from ..event import CLASSES, IGNORED, PARTICLE, Event
 from . import minicnn_hdf5 as event_format
+from .digests import FileDigest, event_digest
 from .reader import naming
 
 
@@ -25,6 +27,68 @@ def _write_text(attributes, name, text):
     attributes.create(
         name, encoded, dtype=h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize))
     )
+
+
+class KeptErrors:
+    """A file for HDF5, which loses what fails late: it writes when it likes, some of it where h5py
+    cannot report an error, gives the file back as if it were whole, and crashes at the end.
+
+    HDF5 sees every write succeed; ``check`` raises the first OSError that there was.
+    """
+
+    def __init__(self, file: RawIOBase, path: Path) -> None:
+        self._file, self._path = file, path
+        self._problem: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error of writing, if there was one."""
+        if self._problem:
+            raise named(self._problem, self._path)
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``."""
+        view, start = memoryview(data).cast("B"), self._file.tell()
+        done = 0
+        try:
+            while done < len(view):
+                done += self._file.write(view[done:]) or 0
+        except OSError as problem:
+            self._problem = self._problem or problem
+            self._file.seek(start + len(view))
+        return len(view)
+
+    def truncate(self, size: int) -> int:
+        """Set the length of the file."""
+        try:
+            self._file.truncate(size)
+        except OSError as problem:
+            self._problem = self._problem or problem
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer``: with zeros where a write failed."""
+        view, done = memoryview(buffer).cast("B"), 0
+        while done < len(view) and (count := self._file.readinto(view[done:])):
+            done += count
+        view[done:] = bytes(len(view) - done)
+        return len(view)
+
+    def read(self, size: int) -> bytes:
+        """Return ``size`` bytes."""
+        data = bytearray(size)
+        self.readinto(data)
+        return bytes(data)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Go to a place."""
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._file.tell()
+
+    def flush(self) -> None:
+        """There is no buffer."""
 
 
 class EventWriter:
@@ -50,7 +114,7 @@ class EventWriter:
         import h5py
 
         self.path = Path(path)
-        self.image_shape = tuple(int(n) for n in image_shape)
+        self.image_shape = self.file_shape = tuple(int(n) for n in image_shape)
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(
                 f"{path}: an image shape is (height, width, channels), got {tuple(image_shape)}"
@@ -64,33 +128,46 @@ class EventWriter:
         self._rows: dict[str, list[Any]] = {name: [] for name in self._layout}
         self._count = self._buffered = 0
         self._ends = {"events/offset": 0, "particles/offset": 0}
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        json.dumps(self.metadata)  # what JSON cannot hold is an error here, not at the end
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"{self.path}: there is no folder {self.path.parent}; make it first"
             )
-        self._file = h5py.File(
-            self._partial, "w", libver=("v110", "v110")
-        )  # checksums on its own structures too
+        self._partial = Partial(self.path)
+        self._disk = KeptErrors(self._partial.file, self.path)
+        self._labelled, self._digest = False, FileDigest()
+        try:
+            # Of version 1.10: checksums on HDF5's own structures too.
+            self._file = h5py.File(self._disk, "w", libver=("v110", "v110"))
+            self._begin(texts)
+        except BaseException:
+            self._partial.discard()
+            raise
+
+    def _begin(self, texts: Mapping[str, Any]) -> None:
         attributes = self._file.attrs
         for name, text in texts.items():
             _write_text(attributes, name, text)
-        json.dumps(self.metadata)  # what JSON cannot hold is an error here, not at the end
         attributes["version"] = event_format.PLAIN_VERSION
         attributes["image_shape"] = np.array(self.image_shape, "i8")
-        attributes["background"] = np.float32(background)
-        for name, (dtype, row, chunk) in self._layout.items():
-            self._file.create_dataset(
-                name,
-                (0, *row),
-                dtype,
-                maxshape=(None, *row),
-                chunks=(chunk, *row),
-                **event_format.FILTERS,
-            )
-        self._labelled = False
+        attributes["background"] = np.float32(self.background)
+        for name in self._layout:
+            self._create(name)
         for name in self._ends:
             self._rows[name].append([0])
+        self._disk.check()
+
+    def _create(self, name: str) -> None:
+        dtype, row, chunk = event_format.layout(self.image_shape[2], labelled=True)[name]
+        self._file.create_dataset(
+            name,
+            (0, *row),
+            dtype,
+            maxshape=(None, *row),
+            chunks=(chunk, *row),
+            fillvalue=IGNORED if name == event_format.PIXEL_LABELS else None,
+            **event_format.FILTERS,
+        )
 
     def __len__(self) -> int:
         return self._count
@@ -130,10 +207,15 @@ class EventWriter:
             "particles/table": particles.copy(),
             **{name: [end] for name, end in self._ends.items()},
         }
-        if event.pixel_labels is not None and not self._labelled:
+        known = event.pixel_labels
+        digest = event_digest(
+            image.coords, image.values, particles, (int(event.label), known), event_id[0]
+        )
+        self._digest.add(digest, [event.label])
+        rows[event_format.DIGESTS] = np.frombuffer(digest, np.uint8)[None]
+        if known is not None and not self._labelled:
             self._begin_pixel_labels()
         if self._labelled:
-            known = event.pixel_labels
             labels = np.full(image.nnz, IGNORED, np.uint8) if known is None else known.copy()
             rows[event_format.PIXEL_LABELS] = labels
         for name, row in rows.items():
@@ -146,18 +228,11 @@ class EventWriter:
     def _begin_pixel_labels(self) -> None:
         """Make the file one of version 2; pixels that are there already are IGNORED."""
         self._flush()
-        dtype, row, chunk = event_format.layout(self.image_shape[2], labelled=True)[
-            event_format.PIXEL_LABELS
-        ]
-        self._file.create_dataset(
-            event_format.PIXEL_LABELS,
-            (len(self._file["pixels/coords"]), *row),
-            dtype,
-            maxshape=(None, *row),
-            chunks=(chunk, *row),
-            fillvalue=IGNORED,
-            **event_format.FILTERS,
-        )
+        self._create(event_format.PIXEL_LABELS)
+        before = len(self._file["pixels/coords"])
+        for start in range(0, before, event_format.BUFFER_BYTES):
+            count = min(event_format.BUFFER_BYTES, before - start)
+            self._append(event_format.PIXEL_LABELS, np.full(count, IGNORED, np.uint8))
         self._rows[event_format.PIXEL_LABELS] = []
         self._file.attrs["version"] = event_format.LABELLED_VERSION
         self._labelled = True
@@ -165,25 +240,32 @@ class EventWriter:
     def _flush(self) -> None:
         for name, rows in self._rows.items():
             if rows:
-                data, new = self._file[name], np.concatenate(rows)
-                data.resize(len(data) + len(new), 0)
-                data[len(data) - len(new) :] = new
+                self._append(name, np.concatenate(rows))
                 rows.clear()
         self._buffered = 0
+        self._disk.check()
+
+    def _append(self, name: str, new: np.ndarray) -> None:
+        data = self._file[name]
+        data.resize(len(data) + len(new), 0)
+        data[len(data) - len(new) :] = new
 
     def close(self) -> None:
-        """Write what is buffered and give the file its name. After an error the file is removed
-        instead.
+        """Write what is buffered and give the file its name. After an error, of a full disk say,
+        the file is removed instead.
         """
         if not self._file:
             return
         try:
             self._flush()
             _write_text(self._file.attrs, "metadata", json.dumps(self.metadata))
+            # As a reader will have it: JSON makes lists of tuples, and texts of keys.
+            self.metadata = json.loads(json.dumps(self.metadata))
+            _write_text(self._file.attrs, "digest", self._digest.of(event_format.settings(self)))
             self._file.close()
-            with open(self._partial, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(self._partial, self.path)
+            self._disk.check()
+            with event_format.EventFile(self._partial.hidden):  # all that was written is there
+                self._partial.commit()
         except BaseException:
             self.abort()
             raise
@@ -194,7 +276,7 @@ class EventWriter:
         try:
             self._file.close()
         finally:
-            self._partial.unlink(missing_ok=True)
+            self._partial.discard()
 
     def __enter__(self) -> EventWriter:
         return self

@@ -13,7 +13,7 @@ larcv/core/DataFormat):
         _part_v._pdg, _px, _py, _pz (GeV/c), _trackid, _parent_trackid, _process,
         _part_v._vtx._x, _end_pt._x ... (cm)
 
-"mctruth" is taken where there are several particle trees. Without the counts of rows and columns
+Momenta are in MeV/c where _energy_init and the masses say so. Without the counts of rows and columns
 images are taken for square.
 """
 
@@ -30,7 +30,7 @@ from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
 from .placement import lit_pixels, merge, place
 from .reader import Reader, naming
-from .truth import check_labels, label_of, particle_table
+from .truth import check_labels, choose_particles, label_of, mev_per_unit, particle_table
 
 ENTRIES_AT_A_TIME = 1000
 
@@ -38,11 +38,12 @@ ENTRIES_AT_A_TIME = 1000
 class Larcv2Root(Reader):
     """Events of a larcv2 ROOT file; the planes of one event are in memory at a time.
 
-    producer: the NAME of the images, needed where there are several. plane: the index of a plane;
-    or planes, several, one channel each; default: the last one of the first event. threshold:
+    producer: the NAME of the images, needed where there are several. particles: that of the
+    particles; default: the only ones, or mctruth. plane: the index of a plane;
+    or planes, several, one channel each; default: the last one of the first event that has any. threshold:
     smallest pixel kept, in the file's units, None for all that are not 0. size: images are centred
     on size x size, larger ones summed in the smallest blocks that fit; default: the smallest square
-    that holds the first event's image.
+    that holds all images of the file.
 
     The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code ->
     index into ``class_names``), -1 where that knows none or the file has no particles.
@@ -67,6 +68,7 @@ class Larcv2Root(Reader):
         size: int | None = None,
         label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
         class_names: Sequence[str] = CLASSES,
+        particles: str | None = None,
     ) -> None:
         self.path, self.class_names, self.threshold, self._size = (
             Path(path),
@@ -75,9 +77,9 @@ class Larcv2Root(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
-        self._begin(_open(self.path), self._open_trees, producer, label_of_pdg)
+        self._begin(_open(self.path), self._open_trees, producer, particles, label_of_pdg)
 
-    def _open_trees(self, producer, label_of_pdg):
+    def _open_trees(self, producer, particles, label_of_pdg):
         names = sorted({key.split(";")[0] for key in self._file.keys()})
         images = [
             name.removeprefix("image2d_").removesuffix("_tree")
@@ -107,8 +109,7 @@ class Larcv2Root(Reader):
         self._ids = [_branch(self._tree, name, None) for name in ("_run", "_subrun", "_event")]
         if not self._tree.num_entries:
             raise ValueError("the file holds no events")
-        with naming(f"{self.path}, event 0"):
-            shapes = self._shapes(0, _entry(self._image, 0))
+        shapes = self._first_shapes()
         if self.planes is None:
             self.planes = (len(shapes) - 1,)
         if (
@@ -117,19 +118,49 @@ class Larcv2Root(Reader):
             or len(set(self.planes)) != len(self.planes)
         ):
             raise ValueError(f"planes are 0 to {len(shapes) - 1}, each once; got {self.planes}")
-        largest = [max(shapes[p][axis] for p in self.planes) for axis in (0, 1)]
+        largest = self._largest(shapes)
         self._set_canvas(largest, self._size, len(self.planes))
         self.axes = placed(
             (Axis("wire"), Axis("tick")), shapes[self.planes[0]], self._edge, self._size
         )
         self.labels = np.full(self._tree.num_entries, -1, np.int32)
-        trees = [name for name in names if name.startswith("particle_")]
-        self._particles = None
-        if trees:
-            self._open_particles(
-                "particle_mctruth_tree" if "particle_mctruth_tree" in trees else trees[0],
-                label_of_pdg,
-            )
+        trees = [
+            name.removeprefix("particle_").removesuffix("_tree")
+            for name in names
+            if name.startswith("particle_")
+        ]
+        self._particles, chosen = None, choose_particles(trees, particles)
+        if chosen is not None:
+            self._open_particles(f"particle_{chosen}_tree", label_of_pdg)
+
+    def _first_shapes(self):
+        """Shapes of the planes of the first event that has any; the others are reported when they
+        are read.
+        """
+        problem = None
+        for i in range(self._tree.num_entries):
+            try:
+                with naming(f"{self.path}, event {i}"):
+                    return self._shapes(i, _entry(self._image, i))
+            except EventError as its_problem:
+                problem = problem or its_problem
+        raise problem
+
+    def _largest(self, shapes):
+        """(wires, ticks) of the largest image of the chosen planes; of the first event's where the
+        file does not say the sizes of all.
+        """
+        chosen = [shapes[p] for p in self.planes]
+        if all(branch is not None for branch in self._counts):
+            for start in range(0, self._tree.num_entries, ENTRIES_AT_A_TIME):
+                stop = min(start + ENTRIES_AT_A_TIME, self._tree.num_entries)
+                columns = [
+                    branch.array(entry_start=start, entry_stop=stop) for branch in self._counts
+                ]
+                for wires, ticks in zip(*columns):
+                    sizes = list(zip(wires, ticks))
+                    chosen += [sizes[p] for p in self.planes if p < len(sizes)]
+        return [int(max(shape[axis] for shape in chosen)) for axis in (0, 1)]
 
     def _open_particles(self, name, label_of_pdg):
         tree = self._file[name]
@@ -145,6 +176,7 @@ class Larcv2Root(Reader):
             *(f"{point}.{axis}" for point in ("_vtx", "_end_pt") for axis in ("_x", "_y", "_z")),
         ]
         self._particles = {key: _branch(tree, f"_part_v.{key}") for key in needed}
+        self._mev = self._unit_of_momentum(tree)
         process = _branch(tree, "_part_v._process", None)
         if process is not None:
             self._particles["_process"] = process
@@ -157,9 +189,24 @@ class Larcv2Root(Reader):
             for k in range(stop - start):
                 with naming(f"{self.path}, event {start + k}"):
                     self.labels[start + k] = label_of(
-                        _table({key: column[k] for key, column in columns.items()}), label_of_pdg
+                        _table({key: column[k] for key, column in columns.items()}, self._mev),
+                        label_of_pdg,
                     )
         check_labels(self.labels, self.class_names)
+
+    def _unit_of_momentum(self, tree):
+        """MeV/c of a unit of momentum in this file."""
+        energy = _branch(tree, "_part_v._energy_init", None)
+        if energy is None:
+            return 1000.0
+        stop = min(len(self), ENTRIES_AT_A_TIME)
+        pdg, px, py, pz, total = (
+            np.concatenate(
+                [np.zeros(0), *map(np.asarray, branch.array(entry_start=0, entry_stop=stop))]
+            )
+            for branch in (*(self._particles[key] for key in ("_pdg", "_px", "_py", "_pz")), energy)
+        )
+        return mev_per_unit(pdg, np.stack([px, py, pz], 1), total)
 
     def _shapes(self, i, planes):
         """[(wires, ticks)] of the planes of event ``i``."""
@@ -198,7 +245,8 @@ class Larcv2Root(Reader):
         )
         particles = np.zeros(0, PARTICLE)
         if self._particles:
-            particles = _table({key: _entry(branch, i) for key, branch in self._particles.items()})
+            columns = {key: _entry(branch, i) for key, branch in self._particles.items()}
+            particles = _table(columns, self._mev)
         return Event(merge(images), int(self.labels[i]), number, particles)
 
 
@@ -239,7 +287,7 @@ def _entry(branch, i):
     return branch.array(entry_start=i, entry_stop=i + 1)[0]
 
 
-def _table(columns):
+def _table(columns, mev):
     def points(*names):
         return np.stack([np.asarray(columns[name], np.float64) for name in names], 1)
 
@@ -247,7 +295,7 @@ def _table(columns):
         np.asarray(columns["_pdg"]),
         np.asarray(columns["_trackid"]),
         np.asarray(columns["_parent_trackid"]),
-        points("_px", "_py", "_pz"),
+        points("_px", "_py", "_pz") * (mev / 1000.0),
         points("_vtx._x", "_vtx._y", "_vtx._z"),
         points("_end_pt._x", "_end_pt._y", "_end_pt._z"),
         columns.get("_process"),

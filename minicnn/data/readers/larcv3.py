@@ -12,6 +12,7 @@ Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv
                                                  the same; images are flat [wire, tick] pixels
     Data/particle_NAME_group/extents, particles  pdg, trackid, parent_trackid, process,
                                                  px, py, pz (GeV/c), vtx, end_pt (cm)
+Momenta are in MeV/c where energy_init and the masses say so.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from ..axes import Axis, placed
-from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
+from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
+from .hdf5 import dataset, is_hdf5, open_hdf5
 from .placement import lit_pixels, merge, place
-from .reader import Reader, is_hdf5, naming, open_hdf5
-from .truth import check_labels, label_of, particle_table
+from .reader import Reader, naming
+from .truth import check_labels, choose_particles, label_of, mev_per_unit, particle_table
 
 #: Kind of image -> (its table of projections, its pixels).
 KINDS = {"sparse2d": ("voxel_extents", "voxels"), "image2d": ("image_extents", "images")}
@@ -42,7 +44,7 @@ class Larcv3(Reader):
     or planes, several, one channel each; default: the last projection of the first event, by
     convention the collection plane. threshold: smallest pixel kept, in the file's units, None for
     all. size: images are centred on size x size, larger ones summed in the smallest blocks that
-    fit; default: the smallest square that holds the first event's image.
+    fit; default: the smallest square that holds all images of the file.
 
     The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code ->
     index into ``class_names``), -1 where that knows none (a neutrino, say) or the file has no
@@ -69,6 +71,7 @@ class Larcv3(Reader):
         size: int | None = None,
         label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
         class_names: Sequence[str] = CLASSES,
+        particles: str | None = None,
     ) -> None:
         self.path, self.class_names, self.threshold, self._size = (
             Path(path),
@@ -77,9 +80,9 @@ class Larcv3(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
-        self._begin(open_hdf5(self.path), self._open, producer, label_of_pdg)
+        self._begin(open_hdf5(self.path), self._open, producer, particles, label_of_pdg)
 
-    def _open(self, producer, label_of_pdg):
+    def _open(self, producer, particles, label_of_pdg):
         self.producer = self._choose(producer)
         group = self._file["Data"][f"{self.producer}_group"]
         projections, pixels = KINDS[self.producer.split("_")[0]]
@@ -88,33 +91,31 @@ class Larcv3(Reader):
                 raise ValueError(
                     f"{self.producer}_group has no dataset {name!r}, it has {', '.join(group)}"
                 )
-        self._extents = group["extents"][:]
+        self._extents = dataset(group, "extents")[:]
         self._projections, self._meta, self._pixels = (
-            group[projections],
-            group["image_meta"],
-            group[pixels],
+            dataset(group, name) for name in (projections, "image_meta", pixels)
         )
-        self._ids = self._file["Events/event_id"][:]
+        self._ids = dataset(self._file, "Events/event_id")[:]
         if len(self._ids) != len(self._extents):
             raise ValueError(
                 f"{len(self._ids)} event ids, but {self.producer} has {len(self._extents)} events"
             )
         if not len(self._ids):
             raise ValueError("the file holds no events")
-        with naming(f"{self.path}, event 0"):
-            _, meta = self._rows(0)
+        _, meta = self._rows(self._first_whole())
         known = meta["projection_id"].tolist()
         if self.planes is None:
             self.planes = (known[-1],)
         missing = [p for p in self.planes if p not in known]
         if missing or not self.planes or len(set(self.planes)) != len(self.planes):
             raise ValueError(f"planes are projections out of {known}, each once; got {self.planes}")
-        wanted = np.isin(meta["projection_id"], self.planes)
-        longest = meta["number_of_voxels"][wanted].max(0).tolist()
-        self._set_canvas(longest, self._size, len(self.planes))
-        self.axes = placed(_axes(meta[wanted][0]), longest, self._edge, self._size)
+        every = self._meta[:]
+        longest = every["number_of_voxels"][np.isin(every["projection_id"], self.planes)].max(0)
+        self._set_canvas(longest.tolist(), self._size, len(self.planes))
+        first = meta[np.isin(meta["projection_id"], self.planes)][0]
+        self.axes = placed(_axes(first), first["number_of_voxels"].tolist(), self._edge, self._size)
         self.labels = np.full(len(self._ids), -1, np.int32)
-        self._open_particles(label_of_pdg)
+        self._open_particles(particles, label_of_pdg)
 
     def _choose(self, producer):
         """Full name of the images to read, as in "sparse2d_sbndwire"."""
@@ -138,6 +139,18 @@ class Larcv3(Reader):
             raise ValueError(f"{problem}; choose by producer= one of {', '.join(names)}")
         return chosen[0]
 
+    def _first_whole(self):
+        """Number of the first event that has images; the others are reported when they are read."""
+        problem = None
+        for i in range(len(self._ids)):
+            try:
+                with naming(f"{self.path}, event {i}"):
+                    self._rows(i)
+                return i
+            except EventError as its_problem:
+                problem = problem or its_problem
+        raise problem
+
     def _rows(self, i):
         """(rows in the pixels, meta) of the projections of event ``i``."""
         first, count = (int(n) for n in self._extents[i])
@@ -149,35 +162,53 @@ class Larcv3(Reader):
             )
         return rows, meta
 
-    def _open_particles(self, label_of_pdg):
-        groups = [name for name in self._file["Data"] if name.startswith("particle_")]
-        self._particles = None
-        if not groups:
+    def _open_particles(self, wanted, label_of_pdg):
+        groups = [
+            name.removeprefix("particle_").removesuffix("_group")
+            for name in self._file["Data"]
+            if name.startswith("particle_")
+        ]
+        chosen, self._particles = choose_particles(groups, wanted), None
+        if chosen is None:
             return
-        group = self._file["Data"][groups[0]]
-        extents, table = group["extents"][:], group["particles"]
+        name = f"particle_{chosen}_group"
+        group = self._file["Data"][name]
+        extents, table = dataset(group, "extents")[:], dataset(group, "particles")
+        # Numbers from 2^63 on become negative ones, and sums of large ones do.
         first, count = extents["first"].astype(np.int64), extents["N"].astype(np.int64)
-        if len(extents) != len(self) or (len(first) and (first + count).max() > len(table)):
+        most = len(table)
+        wrong = (first < 0) | (first > most) | (count < 0) | (count > most - first)
+        if len(extents) != len(self) or wrong.any():
             raise ValueError(
-                f"{groups[0]} counts {count.sum()} particles in {len(extents)} events; the file "
+                f"{name} counts {count.sum()} particles in {len(extents)} events; the file "
                 f"has {len(table)} particles and {len(self)} events"
             )
-        missing = [name for name in FIELDS if name not in table.dtype.names]
+        missing = [field for field in FIELDS if field not in table.dtype.names]
         if missing:
             raise ValueError(
-                f"{groups[0]}/particles has no field {', '.join(missing)}, it has "
+                f"{name}/particles has no field {', '.join(missing)}, it has "
                 f"{', '.join(table.dtype.names)}"
             )
         self._particles = (table, first, count)
+        self._mev = self._unit_of_momentum(table)
         for start in range(0, len(self), EVENTS_AT_A_TIME):
             some = slice(start, min(start + EVENTS_AT_A_TIME, len(self)))
             low, high = first[some].min(), (first[some] + count[some]).max()
             block = table.fields(FIELDS)[low:high]
             for k in range(some.start, some.stop):
                 self.labels[k] = label_of(
-                    _table(block[first[k] - low : first[k] - low + count[k]]), label_of_pdg
+                    _table(block[first[k] - low : first[k] - low + count[k]], self._mev),
+                    label_of_pdg,
                 )
         check_labels(self.labels, self.class_names)
+
+    def _unit_of_momentum(self, table):
+        """MeV/c of a unit of momentum in this file."""
+        if "energy_init" not in table.dtype.names:
+            return 1000.0
+        rows = table.fields((*FIELDS, "energy_init"))[:EVENTS_AT_A_TIME]
+        momentum = np.stack([rows["px"], rows["py"], rows["pz"]], 1)
+        return mev_per_unit(rows["pdg"], momentum, rows["energy_init"])
 
     def _read(self, i):
         rows, meta = self._rows(i)
@@ -194,7 +225,7 @@ class Larcv3(Reader):
         particles = np.zeros(0, PARTICLE)
         if self._particles is not None:
             table, first, count = self._particles
-            particles = _table(table.fields(FIELDS)[first[i] : first[i] + count[i]])
+            particles = _table(table.fields(FIELDS)[first[i] : first[i] + count[i]], self._mev)
         return Event(
             merge(images), int(self.labels[i]), tuple(int(n) for n in self._ids[i]), particles
         )
@@ -244,8 +275,8 @@ def _axes(meta):
     )
 
 
-def _table(rows):
-    momentum = np.stack([rows["px"], rows["py"], rows["pz"]], 1)
+def _table(rows, mev):
+    momentum = np.stack([rows["px"], rows["py"], rows["pz"]], 1) * (mev / 1000.0)
     start, end = (np.stack([rows[name][axis] for axis in "xyz"], 1) for name in ("vtx", "end_pt"))
     return particle_table(
         rows["pdg"], rows["trackid"], rows["parent_trackid"], momentum, start, end, rows["process"]

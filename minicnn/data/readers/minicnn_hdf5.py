@@ -3,7 +3,9 @@
 The layout is in docs/format.md. Files with labels of pixels are of version 2, all others of version
 1, which is read for ever. Datasets are chunked, byte-shuffled, gzip'ed at level 1 and carry
 fletcher32 sums; the structures between them carry HDF5's own (file format of HDF5 1.10), so a
-flipped bit anywhere is an error and never a different event.
+flipped bit anywhere is an error and never a different event. And each event has a digest, and the
+file has one of everything, so that what another program has changed is an error as well; files of
+before have none, and are read.
 """
 
 from __future__ import annotations
@@ -14,18 +16,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..axes import MICROBOONE, PLAIN, Axis
+from ..axes import MICROBOONE, PLAIN, Axis, placed
 from ..detector import DETECTOR_SIZE
 from ..event import PARTICLE, Event
 from ..sparse import SparseImage
-from .placement import shrink, shrink_labels, shrunk_shape
-from .reader import Reader, is_hdf5, naming, open_hdf5
+from .digests import DIGEST_BYTES, FileDigest, event_digest
+from .hdf5 import dataset, is_hdf5, open_hdf5
+from .placement import pad, shrink, shrink_labels
+from .reader import Reader, check_values, naming
 
 FORMAT = "minicnn-events"
 #: Version of a file without labels of pixels, and with them.
 PLAIN_VERSION, LABELLED_VERSION = 1, 2
 #: Dataset of the labels of pixels, uint8 (N,), and what stands for an event that has none.
 PIXEL_LABELS = "pixels/label"
+#: Dataset of the digests of events, uint8 (n, 16).
+DIGESTS = "events/digest"
 BUFFER_BYTES = 8 << 20
 #: Rows per chunk and filters: chosen by benchmark, see docs/format.md.
 PIXEL_CHUNK, EVENT_CHUNK = 16384, 4096
@@ -42,6 +48,7 @@ def layout(channels: int, labelled: bool = False) -> dict[str, tuple[Any, tuple[
         "events/offset": ("i8", (), EVENT_CHUNK),
         "events/label": ("i4", (), EVENT_CHUNK),
         "events/id": ("i8", (3,), EVENT_CHUNK),
+        DIGESTS: ("u1", (DIGEST_BYTES,), EVENT_CHUNK),
         "pixels/coords": ("i4", (2,), PIXEL_CHUNK),
         "pixels/values": ("f4", (channels,), PIXEL_CHUNK),
         "particles/offset": ("i8", (), EVENT_CHUNK),
@@ -73,14 +80,27 @@ class EventChunk(NamedTuple):
     labels: np.ndarray | None
 
 
+WRONG_DIGEST = "the digest differs from the contents"
+
+
+def settings(file: Any) -> dict[str, Any]:
+    """Return what the digest of a file covers besides its events; ``file``: a reader or writer."""
+    return {
+        "image_shape": list(file.file_shape),
+        "class_names": list(file.class_names),
+        "background": float(file.background),
+        "metadata": file.metadata,
+    }
+
+
 NO_CHUNK = EventChunk(0, 0, *(np.zeros(0),) * 4, None)
 
 
 class EventFile(Reader):
     """Events of a minicnn event file; only labels and offsets are kept in memory.
 
-    size: edge length of the images returned, when smaller than the file's: blocks of pixels are
-    summed. Further attributes: background, metadata (dict). Raises EventError where the file is not
+    size: images are centred on size x size, larger ones summed in the smallest blocks that fit.
+    Further attributes: background, metadata (dict). Raises EventError where the file is not
     what it says.
     """
 
@@ -114,38 +134,61 @@ class EventFile(Reader):
         self.background = float(attributes["background"])
         self.class_names = tuple(_text(name) for name in attributes["class_names"])
         self.metadata = json.loads(_text(attributes["metadata"]))
-        self.image_shape = shrunk_shape(self.file_shape, size)
+        if not isinstance(self.metadata, dict):
+            raise ValueError(f"its metadata is no JSON object, but {self.metadata!r:.40}")
+        check_values(self.file_shape)
+        self.image_shape = self.file_shape
+        if size is not None:
+            self._set_canvas(self.file_shape[:2], size, self.file_shape[2])
         self.axes, self.unit = self._axes(), str(self.metadata.get("units", ""))
         self._data, self._chunk = {}, NO_CHUNK
-        for name, (dtype, row, _) in layout(self.file_shape[2], self.has_pixel_labels).items():
-            if name not in self._file:
-                raise ValueError(f"the dataset {name!r} is missing")
-            data = self._data[name] = self._file[name]
+        tables = layout(self.file_shape[2], self.has_pixel_labels)
+        self.has_digests = DIGESTS in self._file or "digest" in attributes
+        if not self.has_digests:
+            del tables[DIGESTS]
+        for name, (dtype, row, _) in tables.items():
+            # Chunks of labels of pixels that were never stored are those of events without any.
+            data = self._data[name] = dataset(self._file, name, is_filled=name != PIXEL_LABELS)
             if data.dtype != np.dtype(dtype) or data.shape[1:] != row:
                 raise ValueError(
                     f"the dataset {name!r} has rows of {data.dtype} {data.shape[1:]}, "
                     f"expected {np.dtype(dtype)} {row}"
                 )
         self.labels = self._data["events/label"][:]
-        tables = ["pixels/coords", "pixels/values", *[PIXEL_LABELS] * self.has_pixel_labels]
-        self._pixels = self._offsets("events/offset", *tables)
+        of_pixels = ["pixels/coords", "pixels/values", *[PIXEL_LABELS] * self.has_pixel_labels]
+        self._pixels = self._offsets("events/offset", *of_pixels)
         self._particles = self._offsets("particles/offset", "particles/table")
-        if len(self._data["events/id"]) != len(self):
-            raise ValueError(f"{len(self)} labels, but {len(self._data['events/id'])} ids")
+        most = self.file_shape[0] * self.file_shape[1]
+        if len(self) and (np.diff(self._pixels) > most).any():
+            k = int(np.diff(self._pixels).argmax())
+            raise ValueError(f"event {k} has {np.diff(self._pixels)[k]:,} pixels of {most:,}")
+        for name in ("events/id", *[DIGESTS] * self.has_digests):
+            if len(self._data[name]) != len(self):
+                raise ValueError(f"{len(self)} labels, but {len(self._data[name])} rows of {name}")
         wrong = (self.labels < -1) | (self.labels >= len(self.class_names))
         if wrong.any():
             k = int(wrong.argmax())
             raise ValueError(f"event {k} has {wrong_label(self.labels[k], self.class_names)}")
+        self._digests = self._data[DIGESTS][:] if self.has_digests else None
+        if self._digests is not None:
+            self._check_digest(self._digests)
+
+    def _check_digest(self, digests: np.ndarray) -> None:
+        """Raise ValueError where the digest of the file's settings, labels and digests of events
+        is not the one that was written.
+        """
+        digest = FileDigest()
+        digest.add(digests.tobytes(), self.labels)
+        if _text(self._file.attrs.get("digest", "")) != digest.of(settings(self)):
+            raise ValueError(f"{WRONG_DIGEST}: its settings or labels are not those it was made of")
 
     def _axes(self):
         """Axes as the metadata has them; files of the simulator had none at first."""
         full = self.metadata.get("axes")
         if full is None and self.metadata.get("creator") == "minicnn simulate":
             full = [axis.summed(DETECTOR_SIZE / n) for axis, n in zip(MICROBOONE, self.file_shape)]
-        return tuple(
-            Axis(*axis).summed(n / m)
-            for axis, n, m in zip(full or PLAIN, self.file_shape, self.image_shape)
-        )
+        axes = tuple(Axis(*axis) for axis in full or PLAIN)
+        return placed(axes, self.file_shape, self._edge, self._size) if self._edge else axes
 
     def _offsets(self, name, *tables):
         offset = self._data[name][:]
@@ -174,23 +217,24 @@ class EventFile(Reader):
             slice(*(offset[i : i + 2] - offset[chunk.first]).tolist())
             for offset in (self._pixels, self._particles)
         )
-        image = SparseImage(
-            chunk.coords[pixels].copy(),
-            chunk.values[pixels].copy(),
-            self.file_shape,
-            self.background,
-        )
+        coords, values = chunk.coords[pixels].copy(), chunk.values[pixels].copy()
+        known = None if chunk.labels is None else chunk.labels[pixels].copy()
+        number = chunk.ids[i - chunk.first].tolist()
+        image = SparseImage(coords, values, self.file_shape, self.background)
+        if self._digests is not None:
+            labels = int(self.labels[i]), known
+            digest = event_digest(coords, values, chunk.particles[particles], labels, number)
+            if digest != self._digests[i].tobytes():
+                raise ValueError(f"{WRONG_DIGEST}; copy the file or make it again")
+        if self._edge:
+            image = pad(image, self._edge, self._edge)
         small = shrink(image, self.image_shape)
-        labels = None
-        if chunk.labels is not None:
-            labels = shrink_labels(chunk.labels[pixels].copy(), image, small)
-        return Event(
-            small,
-            int(self.labels[i]),
-            tuple(chunk.ids[i - chunk.first].tolist()),
-            chunk.particles[particles].copy(),
-            labels,
-        )
+        parents = chunk.particles[particles]["parent"]
+        if ((parents < -1) | (parents >= len(parents))).any():
+            raise ValueError(f"a particle's parent is none of the {len(parents)} particles, nor -1")
+        known = None if known is None else shrink_labels(known, image, small)
+        table = chunk.particles[particles].copy()
+        return Event(small, int(self.labels[i]), tuple(number), table, known)
 
     def _end_of_chunk(self, i: int, last: EventChunk) -> int:
         """Return the event up to which to read when event ``i`` is wanted: many where the last

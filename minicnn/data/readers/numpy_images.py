@@ -1,8 +1,9 @@
 """Dense images in NumPy files: one .npy or .npz file, or a folder of them with a sub-folder per
 class.
 
-An image is (H, W) or (H, W, C) of any real type. In an .npz it is the array named by ``key``, else
-``img``, ``image`` or the only one. Sub-folders that all name particles (gamma, photon, e+-,
+An image is (H, W) or (H, W, C) of any real type, or (C, H, W) where that is said. In an .npz it is
+the array named by ``key``, else ``img``, ``image`` or the only one. Hidden files, as those that a
+Mac puts beside others, are none. Sub-folders that all name particles (gamma, photon, e+-,
 electron, mu+-, muon, pi+-, pion, K+, kaon) get minicnn's classes, others are the classes
 themselves, in sorted order. Files directly in the folder have label -1.
 
@@ -13,6 +14,7 @@ The published preview of a MicroBooNE Open Samples event (uint8 ``img`` and int8
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +32,16 @@ from ..detector import (
 )
 from ..event import CLASSES, Event, EventError
 from ..sparse import SparseImage
-from .placement import pad, repeat_ticks, shrink, shrunk_shape
+from .npy import read_header
+from .placement import pad, place, repeat_ticks
 from .reader import Reader, naming
 
+#: Most values of a dense image: a quarter of a gigabyte on disk may be a few kB in an .npz.
+MOST_DENSE = 1 << 28
+#: Most channels of an image; a third axis that is longer is one of rows, or of a stack of images.
+MOST_CHANNELS = 16
+#: A table has fewer columns than this, and many more rows.
+FEWEST_PIXELS = 8
 SUFFIXES = (".npy", ".npz")
 FOLDER_NAMES = {
     "gamma": 0,
@@ -76,8 +85,9 @@ class NumpyImages(Reader):
 
     key: the array of an .npz. class_names: the classes, in the order of the labels, when the
     folders are not to decide. size: place every image, centred, on size x size pixels; larger
-    images are summed by the smallest block that makes the first one fit. Without it all images must
-    have one shape. Raises EventError for damaged files.
+    images are summed by the smallest block that makes the largest one fit. Without it all images
+    must have one shape, that of the first sound file. channels_first: images are (C, H, W).
+    Raises EventError for damaged files.
     """
 
     name = "dense NumPy images (.npy, .npz or a folder of them, a sub-folder per class)"
@@ -98,8 +108,9 @@ class NumpyImages(Reader):
         key: str | None = None,
         class_names: Sequence[str] | None = None,
         size: int | None = None,
+        channels_first: bool = False,
     ) -> None:
-        self.path, self._key = Path(path), key
+        self.path, self._key, self._channels_first = Path(path), key, channels_first
         self._sources = [(self.path, -1)]
         self.class_names = tuple(class_names or CLASSES)
         if self.path.is_dir():
@@ -112,19 +123,35 @@ class NumpyImages(Reader):
         if not self._sources:
             raise EventError(f"{self.path}: no .npy or .npz file here nor in a sub-folder")
         self.labels = np.array([label for _, label in self._sources], np.int32)
-        with naming(self._sources[0][0]):
-            self._native = h, w, c = self._shape(self._sources[0][0])
-            preview = self._native[:2] == (DETECTOR_SIZE, DETECTOR_SIZE)
-            self._edge = (
-                0 if size is None else DETECTOR_SIZE if preview else size * -(-max(h, w) // size)
-            )
-            self.image_shape = (
-                self._native if size is None else shrunk_shape((self._edge, self._edge, c), size)
-            )
-            if _headers(self._sources[0][0]) == PREVIEW and key in (None, "img"):
+        first, shapes = self._sound_shapes(all_files=size is not None)
+        self._native, self._first, (h, w, c) = shapes[0], first, shapes[0]
+        with naming(first):
+            if _headers(first) == PREVIEW and key in (None, "img"):
                 self.axes, self.unit = PREVIEW_AXES, "ADC"
+            self.image_shape = self._native
             if size is not None:
+                longest = max(max(shape[:2]) for shape in shapes)
+                self._set_canvas((longest, longest), size, c)
                 self.axes = placed(self.axes, (h, w), self._edge, size)
+
+    def _sound_shapes(self, all_files):
+        """(the first file whose header can be read, [its shape, and those of the others]); the
+        others are reported when they are read.
+        """
+        first, shapes, problem = None, [], None
+        for file, _ in self._sources:
+            try:
+                with naming(file):
+                    shapes.append(self._shape(file))
+            except EventError as its_problem:
+                problem = problem or its_problem
+                continue
+            first = first or file
+            if not all_files:
+                break
+        if first is None:
+            raise problem
+        return first, shapes
 
     def _label_of(self, names, class_names):
         if class_names is None and all(name.lower() in FOLDER_NAMES for name in names):
@@ -145,11 +172,31 @@ class NumpyImages(Reader):
         if headers == PREVIEW and self._key in (None, "img"):
             return (DETECTOR_SIZE, DETECTOR_SIZE, 1)
         shape, dtype = headers[_choose(headers, self._key)]
+        if dtype.names:
+            raise ValueError(
+                f"holds records of {len(dtype.names)} fields ({', '.join(dtype.names[:8])}), not "
+                "an image"
+            )
         if len(shape) not in (2, 3) or 0 in shape or dtype.kind not in "buif":
             raise ValueError(
                 f"expected an image (H, W) or (H, W, C) of real numbers, got {dtype} {shape}"
             )
-        return shape if len(shape) == 3 else (*shape, 1)
+        if self._channels_first and len(shape) == 3:
+            shape = (*shape[1:], shape[0])
+        shape = shape if len(shape) == 3 else (*shape, 1)
+        if shape[2] > MOST_CHANNELS:
+            raise ValueError(
+                f"{shape} would be an image of {shape[2]} channels: of a stack of images save each "
+                "to a file of its own; where channels are first, say --option channels_first=true"
+            )
+        if min(shape[:2]) < FEWEST_PIXELS and max(shape[:2]) > 8 * min(shape[:2]):
+            raise ValueError(f"{shape[0]} x {shape[1]} is a table, not an image")
+        if math.prod(shape) > MOST_DENSE:
+            raise ValueError(
+                f"the image {shape} has more than {MOST_DENSE:,} values; dense images are read "
+                "whole: cut it, or store its lit pixels in a minicnn event file"
+            )
+        return shape
 
     def _read(self, i):
         file, label = self._sources[i]
@@ -159,25 +206,28 @@ class NumpyImages(Reader):
             shape, headers = self._shape(file), _headers(file)
             if shape != self._native if not self._edge else shape[2] != self._native[2]:
                 raise ValueError(
-                    f"the image has shape {shape}, the first one, {self._sources[0][0].name}, has "
+                    f"the image has shape {shape}, the first one, {self._first.name}, has "
                     f"{self._native}; give size= to place images of several shapes"
                 )
             array = np.load(file, mmap_mode="r", allow_pickle=False)
             if isinstance(array, np.lib.npyio.NpzFile):
                 with array:
                     array = array[_choose(headers, self._key)]
+            if self._channels_first and array.ndim == 3:
+                array = np.moveaxis(array, 0, -1)
             with np.errstate(over="ignore"):  # becomes infinite, which SparseImage refuses
                 image = SparseImage.from_dense(array)
             if headers == PREVIEW and self._key in (None, "img"):
                 adc = SparseImage(image.coords, image.values * np.float32(100 / 255), image.shape)
                 image = pad(repeat_ticks(adc, 3), DETECTOR_SIZE, DETECTOR_SIZE)
             if self._edge:
-                image = shrink(pad(image, self._edge, self._edge), self.image_shape)
+                image = place(image, self._edge, self._size)
             return Event(image, label, (0, 0, i))
 
 
 def _files(folder):
-    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    files = (file for file in folder.iterdir() if not file.name.startswith("."))
+    return sorted(file for file in files if file.suffix in SUFFIXES and file.is_file())
 
 
 def _folders(folder):
@@ -191,26 +241,16 @@ def _headers(path):
     with open(path, "rb") as file:
         if file.read(1) == b"\x93":
             file.seek(0)
-            return {"": _header(file)}
+            header = read_header(file, path.stat().st_size)
+            return {"": (header.shape, header.dtype)}
     with zipfile.ZipFile(path) as archive:
         headers = {}
         for name in archive.namelist():
             if name.endswith(".npy"):
                 with archive.open(name) as member:
-                    headers[name.removesuffix(".npy")] = _header(member)
+                    header = read_header(member, archive.getinfo(name).file_size)
+                    headers[name.removesuffix(".npy")] = header.shape, header.dtype
         return headers
-
-
-def _header(file):
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in read:
-        raise ValueError(f"version {version} of the .npy format is not read")
-    shape, _, dtype = read[version](file)
-    return shape, dtype
 
 
 def _choose(headers, key):

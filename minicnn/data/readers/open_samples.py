@@ -6,6 +6,7 @@ Read here, N rows per table, every scalar column stored as (N, 1):
         planes 0, 1 (induction, 2400 wires), 2 (collection, 3456)
     particle_table/g4_id, g4_pdg, parent_id, momentum, start_position, end_position
         momentum in GeV/c; positions (N, 3) in cm
+    event_table/nu_pdg, is_cc         of the neutrino
     */event_id (N, 3)                 run, subrun, event
     */event_id.seq_cnt (events, 2)    event index, number of rows
 
@@ -32,8 +33,9 @@ from ..detector import (
     WIRES_OF_PLANE,
 )
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
-from .placement import in_order, merge, pad, shrink, shrunk_shape, sum_ticks
-from .reader import Reader, is_hdf5, naming, open_hdf5
+from .hdf5 import dataset, is_hdf5, open_hdf5
+from .placement import in_order, merge, pad, place, sum_ticks
+from .reader import Reader, naming
 from .truth import check_labels, label_of_primary, particle_table
 
 ROWS_AT_A_TIME = 256
@@ -49,13 +51,21 @@ PARTICLE_COLUMNS = (
 )
 
 
+EVENT_COLUMNS = ("event_id.seq_cnt", "nu_pdg", "is_cc")
+#: Classes of label="neutrino".
+INTERACTIONS = ("nu_e CC", "nu_mu CC", "NC")
+
+
 class OpenSamples(Reader):
     """Events of a MicroBooNE Open Samples file; wires are read 256 at a time, kept are only the lit
     pixels.
 
     plane: 0, 1 or 2; or planes, several of them, one channel each. threshold, clip: ADC, after
-    summing ``tick_sum`` ticks; None for neither. size: edge of the image, a divisor of 3600. crop:
+    summing ``tick_sum`` ticks; None for neither. size: edge of the image. crop:
     cut what does not fit on 3600.
+
+    label: "particle", see below, or "neutrino": nu_e CC, nu_mu CC or NC, by event_table, -1 for
+    other flavours.
 
     The label is that of the primary particle (parent_id 0) of highest momentum, by ``label_of_pdg``
     (PDG code -> index into ``class_names``), -1 where that knows none or the file has no particles.
@@ -86,8 +96,16 @@ class OpenSamples(Reader):
         crop: bool = False,
         label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
         class_names: Sequence[str] = CLASSES,
+        label: str = "particle",
     ) -> None:
-        self.path, self.class_names = Path(path), tuple(class_names)
+        self.path = Path(path)
+        self._choose_labels(label, class_names)
+        self._choose_planes(plane, planes)
+        self.threshold, self.clip, self.tick_sum, self.crop = threshold, clip, tick_sum, crop
+        self._set_canvas((DETECTOR_SIZE, DETECTOR_SIZE), size, len(self.planes))
+        self._begin(open_hdf5(self.path), self._open, label_of_pdg)
+
+    def _choose_planes(self, plane, planes):
         self.planes = tuple(planes) if planes is not None else (plane,)
         if (
             not self.planes
@@ -97,9 +115,6 @@ class OpenSamples(Reader):
             raise ValueError(
                 f"planes are 0, 1 (induction) and 2 (collection), each once; got {self.planes}"
             )
-        self.threshold, self.clip, self.tick_sum, self.crop = threshold, clip, tick_sum, crop
-        self.image_shape = shrunk_shape((DETECTOR_SIZE, DETECTOR_SIZE, len(self.planes)), size)
-        self._begin(open_hdf5(self.path), self._open, label_of_pdg)
 
     def _open(self, label_of_pdg):
         self._wire = self._columns("wire_table", WIRE_COLUMNS)
@@ -109,6 +124,17 @@ class OpenSamples(Reader):
             raise ValueError(
                 f"wire_table/adc has shape {self._wire['adc'].shape}, expected (rows, ticks)"
             )
+        self._set_axes(ticks[0])
+        self._open_truth(label_of_pdg)
+
+    def _set_axes(self, ticks):
+        """Set the axes of images of wires of so many ticks."""
+        columns = ticks // self.tick_sum
+        if columns > DETECTOR_SIZE and not self.crop:
+            raise ValueError(
+                f"{ticks} ticks, summed by {self.tick_sum}, do not fit on {DETECTOR_SIZE} "
+                "columns; sum more of them (tick_sum), or allow cropping (crop=True)"
+            )
         cm = MEASURED_CM_PER_TICK
         wires = Axis("wire", length="z", cm=WIRE_PITCH_CM, origin=FIRST_WIRE_CM)
         columns = Axis("tick", self.tick_sum, 0, "x", cm * self.tick_sum, -TRIGGER_TICK * cm)
@@ -116,10 +142,15 @@ class OpenSamples(Reader):
             len({WIRES_OF_PLANE[plane] for plane in self.planes}) > 1 or self.planes[0] != 2
         ):  # z is not along induction wires' pitch
             wires = wires._replace(cm=0.0)
-        shape = (WIRES_OF_PLANE[self.planes[0]], ticks[0] // self.tick_sum)
-        self.axes = placed((wires, columns), shape, DETECTOR_SIZE, self.image_shape[0])
+        shape = (WIRES_OF_PLANE[self.planes[0]], ticks // self.tick_sum)
+        self.axes = placed((wires, columns), shape, self._edge, self._size)
+
+    def _open_truth(self, label_of_pdg):
+        """Set the labels of the events, and where their particles are."""
         self.labels = np.full(len(self._event), -1, np.int32)
         self._particle, self._particle_rows = None, {}
+        if self.label == "neutrino":
+            self._set_neutrino_labels()
         if "particle_table" not in self._file:
             return
         self._particle = self._columns("particle_table", PARTICLE_COLUMNS)
@@ -127,7 +158,7 @@ class OpenSamples(Reader):
         self._particle_rows = {
             int(e): slice(*first[k : k + 2].tolist()) for k, e in enumerate(event)
         }
-        for k in range(len(self)):
+        for k in range(len(self)) if self.label == "particle" else ():
             rows = self._particle_rows.get(int(self._event[k]), slice(0, 0))
             pdg, parent, momentum = (
                 _table(self._particle[name][rows]) for name in ("g4_pdg", "parent_id", "momentum")
@@ -136,13 +167,33 @@ class OpenSamples(Reader):
             self.labels[k] = label_of_primary(pdg[:, 0], size, parent[:, 0] == 0, label_of_pdg)
         check_labels(self.labels, self.class_names)
 
+    def _choose_labels(self, label, class_names):
+        """Set what labels are, and the names of the classes."""
+        if label not in ("particle", "neutrino"):
+            raise ValueError(f'label= is "particle" or "neutrino", got {label!r}')
+        self.label = label
+        self.class_names = INTERACTIONS if label == "neutrino" else tuple(class_names)
+
+    def _set_neutrino_labels(self):
+        if "event_table" not in self._file:
+            raise ValueError('has no event_table: label="neutrino" needs one')
+        table = self._columns("event_table", EVENT_COLUMNS)
+        event, first = self._rows_of_events("event_table", table)
+        pdg, is_cc = (np.abs(_table(table[name][:])[:, 0]) for name in ("nu_pdg", "is_cc"))
+        row_of = dict(zip(event.tolist(), first.tolist()))
+        for k, number in enumerate(self._event.tolist()):
+            row = row_of.get(number)
+            if row is not None:
+                flavour = {12: 0, 14: 1}.get(int(pdg[row]), -1)
+                self.labels[k] = flavour if is_cc[row] else INTERACTIONS.index("NC")
+
     def _columns(self, table, names):
         for name in names:
             if name not in self._file[table]:
                 raise ValueError(
                     f"{table} has no column {name!r}, it has {', '.join(self._file[table])}"
                 )
-        columns = {name: self._file[table][name] for name in names}
+        columns = {name: dataset(self._file[table], name) for name in names}
         rows = {name: len(column) for name, column in columns.items() if name != "event_id.seq_cnt"}
         if len(set(rows.values())) > 1:
             raise ValueError(f"the columns of {table} differ in length: {rows}")
@@ -172,7 +223,7 @@ class OpenSamples(Reader):
         ]
         event_id = tuple(self._wire["event_id"][first].tolist()) if last > first else (0, 0, 0)
         return Event(
-            shrink(merge(images), self.image_shape),
+            place(merge(images), self._edge, self._size),
             int(self.labels[i]),
             event_id,
             self._particles(i),

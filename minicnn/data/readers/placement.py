@@ -44,8 +44,7 @@ def pad(image: SparseImage, height: int, width: int, crop: bool = False) -> Spar
     h, w, c = image.shape
     if (h > height or w > width) and not crop:
         raise ValueError(
-            f"an image of {h} x {w} does not fit on {height} x {width}; sum more ticks per column, "
-            "choose a larger size, or allow cropping (crop=True)"
+            f"an image of {h} x {w} does not fit on {height} x {width}; choose a larger size"
         )
     _zero_background(image)
     coords = image.coords + np.array([(height - h) // 2, (width - w) // 2], np.int32)
@@ -53,24 +52,8 @@ def pad(image: SparseImage, height: int, width: int, crop: bool = False) -> Spar
     return SparseImage(coords[keep], image.values[keep], (height, width, c))
 
 
-def shrunk_shape(shape: Shape, size: int | None) -> Shape:
-    """Shape of a square image (H, W, C) after ``shrink`` to ``size``; ValueError where size does
-    not divide it.
-    """
-    h, w, c = shape
-    if size is None or size == h == w:
-        return tuple(shape)
-    if h != w or size < 1 or h % size:
-        raise ValueError(
-            f"images of {h} x {w} cannot be shrunk to size {size}; choose a divisor of {h}"
-            if h == w
-            else f"images of {h} x {w} are not square, so size {size} does not apply"
-        )
-    return (size, size, c)
-
-
 def shrink(image: SparseImage, shape: Shape) -> SparseImage:
-    """Add up square blocks of pixels so that the image has ``shape`` (as from ``shrunk_shape``);
+    """Add up square blocks of pixels so that the image has ``shape``, of which its own is a multiple;
     charge is kept.
     """
     if image.shape == tuple(shape):
@@ -129,6 +112,8 @@ def canvas_edge(shape: Sequence[int], size: int | None = None) -> int:
     Without ``size`` it is the longer edge of the image: nothing is summed and nothing lost.
     """
     longest = max(shape[:2])
+    if longest < 1:
+        raise ValueError(f"an image has at least one pixel, got {tuple(shape[:2])}")
     if size is None:
         return longest
     if size < 1:

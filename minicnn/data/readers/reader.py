@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
+import math
 import operator
-import struct
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,63 +19,40 @@ from ..axes import PLAIN, Axis
 from ..event import Event, EventError
 from .placement import canvas_edge
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-#: What damaged files make h5py, numpy and zipfile raise.
-DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    RuntimeError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    TypeError,
-    SyntaxError,
-    tokenize.TokenError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
+#: What the system says of a disk or network that failed while a file was read.
+BROKEN_STORAGE = {5, 121}
+#: What says that bytes are missing or are others.
+BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+#: What readers raise themselves, and whose message stands for itself.
+SAID = (OSError, ValueError, KeyError, RuntimeError, MemoryError)
+#: Most values of one image, all channels together.
+MOST_VALUES = 1 << 30
 
 
 @contextmanager
 def naming(where: Any) -> Iterator[None]:
     """Turn every failure inside into an EventError whose message starts with ``where``, a file and
-    an event.
+    an event: the one boundary of what damaged files make other libraries raise.
     """
     try:
         yield
     except EventError:
         raise
-    except DAMAGE as error:
-        reason = (error.args[0] if isinstance(error, KeyError) and error.args else error) or type(
-            error
-        ).__name__
-        hint = "; the file is damaged, copy or make it again" if isinstance(error, BROKEN) else ""
-        raise EventError(f"{where}: {reason}{hint}") from error
+    except Exception as error:
+        raise EventError(f"{where}: {_said(error)}") from error
 
 
-def is_hdf5(path: str | Path) -> bool:
-    """Tell whether ``path`` is a file that begins as HDF5 does (it may still be truncated)."""
-    if not Path(path).is_file():
-        return False
-    with open(path, "rb") as file:
-        return file.read(8) == HDF5_SIGNATURE
-
-
-def open_hdf5(path: str | Path) -> Any:
-    """Open an HDF5 file for reading; EventError where it is missing, truncated or damaged."""
-    import h5py
-
-    try:
-        return h5py.File(path, "r")
-    except DAMAGE as error:
-        raise EventError(
-            f"{path}: this HDF5 file cannot be opened, it is truncated or damaged ({error}); "
-            "copy or make it again"
-        ) from error
+def _said(error: Exception) -> str:
+    """Return what a failure is called, and what to do about it."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error  # no quotes
+    reason = " ".join(str(text).split()) or type(error).__name__
+    if getattr(error, "errno", None) in BROKEN_STORAGE:
+        return f"{reason}; the disk or the network failed, the file may be whole: read it again"
+    if isinstance(error, BROKEN):
+        return f"{reason}; the file is damaged, copy or make it again"
+    if isinstance(error, SAID):
+        return reason
+    return f"{type(error).__name__}: {reason}; the file is damaged, or not of the format it seems"
 
 
 class Reader:
@@ -101,8 +78,10 @@ class Reader:
     #: own.
     _file: Any = None
     _is_closed = False
-    #: Edge of the square that images are centred on, 0 where they stay as they are.
+    #: Edge of the square that images are centred on, 0 where they stay as they are, and the edge to
+    #: which it is summed.
     _edge = 0
+    _size: int | None = None
 
     def _begin(self, file: Any, prepare: Callable[..., None], *arguments: Any) -> None:
         """Keep the open ``file`` and call prepare(*arguments), which looks at its content; where
@@ -121,6 +100,7 @@ class Reader:
         ``size`` (see placement.place); ``_edge``: that of the square.
         """
         edge = canvas_edge(shape, size)
+        check_values((edge, edge, channels))
         self._edge, self._size = edge, size
         self.image_shape = (size or edge, size or edge, channels)
 
@@ -158,3 +138,13 @@ class Reader:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def check_values(shape: Sequence[int]) -> None:
+    """Raise ValueError where an image of ``shape`` (H, W, C) has no pixel, or more values than are
+    read.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"an image is (height, width, channels) of at least 1, got {shape}")
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"images of {shape} have more than {MOST_VALUES:,} values")

@@ -71,3 +71,48 @@ def check_labels(labels: np.ndarray, class_names: Sequence[str]) -> None:
             f"label_of_pdg gives labels {sorted(set(labels.tolist()))} for {len(class_names)} "
             f"classes ({', '.join(class_names)})"
         )
+
+
+#: MeV/c^2 of particles whose mass is not small beside their momentum.
+MASSES = {13: 105.66, 211: 139.57, 321: 493.68, 2212: 938.27}
+#: Least number of such particles by which a unit is told, and by how much their energies may differ.
+FEWEST, AGREEMENT = 1, 0.05
+
+
+def mev_per_unit(pdg: np.ndarray, momentum: np.ndarray, energy: np.ndarray | None) -> float:
+    """Return how many MeV/c the unit of a file's momenta is, 1000 or 1, by its own evidence: with
+    the right one energy, total or kinetic, momentum and mass fit each other.
+
+    pdg (n,), momentum (n, 3), energy (n,) in the same unit, None where the file has none. 1000, as
+    the format says, where nothing tells otherwise.
+    """
+    if energy is None:
+        return 1000.0
+    mass = np.array([MASSES.get(abs(int(code)), 0.0) for code in pdg])
+    size = np.linalg.norm(np.asarray(momentum, np.float64), axis=1)
+    chosen = (mass > 0) & (size > 0) & (np.asarray(energy) > 0)
+    if chosen.sum() < FEWEST:
+        return 1000.0
+    mass, size, energy = mass[chosen], size[chosen], np.asarray(energy, np.float64)[chosen]
+    worst = {}
+    for unit in (1000.0, 1.0):
+        total = np.sqrt((size * unit) ** 2 + mass**2)
+        worst[unit] = min(
+            float(np.median(np.abs(expected - energy * unit) / expected))
+            for expected in (total, total - mass)
+        )
+    return 1.0 if worst[1.0] < AGREEMENT and worst[1.0] < worst[1000.0] else 1000.0
+
+
+def choose_particles(names: Sequence[str], wanted: str | None) -> str | None:
+    """Return which of the producers of particles is read: ``wanted``, the only one, or "mctruth";
+    None where there are none. ValueError where it is not there, or several could be meant.
+    """
+    if wanted is not None and wanted not in names:
+        raise ValueError(f"holds no particles {wanted!r}, only {', '.join(names) or 'none'}")
+    if wanted is None and len(names) > 1 and "mctruth" not in names:
+        raise ValueError(
+            "holds the particles of several producers; choose by particles= one of "
+            f"{', '.join(names)}"
+        )
+    return wanted or ("mctruth" if "mctruth" in names else next(iter(names), None))

@@ -1,5 +1,5 @@
-"""Raw waveforms in NumPy files: 16-bit ADC counts [channel, tick] in an .npy, or one event per
-array in an .npz.
+"""Raw waveforms in NumPy files: ADC counts [channel, tick] in an .npy, or one event per array in an
+.npz; 16-bit integers as they come from the electronics, or any other numbers on a pedestal.
 
 Each group of channels is read, cleaned and zero-suppressed before the next one: pedestal
 subtracted, noise that the group has in common subtracted, ticks summed, and samples kept that stand
@@ -17,10 +17,13 @@ import numpy as np
 from ..axes import Axis, placed
 from ..detector import DETECTOR_SIZE
 from ..event import CLASSES, Event
+from .npy import read_header
 from .placement import in_order, pad, shrink
 from .reader import Reader, naming
 
 FEWEST_TICKS, FEWEST_IN_COMMON = 1000, 8
+#: A pedestal is so many deviations of its samples away from 0.
+DEVIATIONS = 10
 
 
 class Waveforms(Reader):
@@ -40,7 +43,7 @@ class Waveforms(Reader):
     """
 
     unit = "ADC"
-    name = "raw waveforms (.npy or .npz of 16-bit ADC counts, channel x tick)"
+    name = "raw waveforms (.npy or .npz of ADC counts, channel x tick)"
 
     @staticmethod
     def recognizes(path: str | Path) -> bool:
@@ -109,21 +112,25 @@ class Waveforms(Reader):
 
     def _read(self, i):
         with _opened(self.path, self.keys[i]) as (file, shape, dtype):
-            if len(shape) != 2 or dtype.kind not in "ui" or dtype.itemsize != 2:
-                raise ValueError(f"expected 16-bit ADC counts [channel, tick], got {dtype} {shape}")
+            if len(shape) != 2 or dtype.kind not in "uif":
+                raise ValueError(f"expected ADC counts [channel, tick], got {dtype} {shape}")
             channels, ticks = shape
+            line = ticks * dtype.itemsize  # bytes of a channel
             block = self.tick_sum or -(-ticks // DETECTOR_SIZE)
             columns = -(-ticks // block)
             coords, values, left_out = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)], []
             for first in range(0, channels, self.group or 48):
                 count = min(self.group or 48, channels - first)
-                raw = file.read(count * ticks * 2)
-                if len(raw) != count * ticks * 2:
+                raw = file.read(count * line)
+                if len(raw) != count * line:
                     raise ValueError(
-                        f"ends within channel {first + len(raw) // (2 * ticks)} of {channels}; the "
-                        "file is damaged"
+                        f"ends within channel {first + len(raw) // line} of {channels}; the file "
+                        "is damaged"
                     )
-                adc, bad = self._clean(np.frombuffer(raw, dtype).reshape(count, ticks))
+                counts = np.frombuffer(raw, dtype).reshape(count, ticks)
+                if not np.isfinite(counts).all():
+                    raise ValueError(f"channels {first} to {first + count - 1} are not all finite")
+                adc, bad = self._clean(counts)
                 left_out += (first + np.flatnonzero(bad)).tolist()
                 lit, value = self._suppress(adc, bad, block)
                 coords.append(lit + (first, 0))
@@ -191,16 +198,13 @@ def _opened(path, key):
     """
     with ExitStack() as opened:
         if key:
-            file = opened.enter_context(
-                opened.enter_context(zipfile.ZipFile(path)).open(key + ".npy")
-            )
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            file = opened.enter_context(archive.open(key + ".npy"))
+            size = archive.getinfo(key + ".npy").file_size
         else:
-            file = opened.enter_context(open(path, "rb"))
-        old = np.lib.format.read_magic(file) == (1, 0)
-        shape, fortran, dtype = (
-            np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        )(file)
-        if fortran and len(shape) > 1:
+            file, size = opened.enter_context(open(path, "rb")), path.stat().st_size
+        shape, is_fortran, dtype = read_header(file, size)
+        if is_fortran and len(shape) > 1:
             raise ValueError(
                 "is stored by column (Fortran order); save it again as np.ascontiguousarray(array)"
             )
@@ -216,23 +220,24 @@ def _keys(path):
 
 
 def _is_raw(path, key):
-    """Whether an array is 16-bit [channel, many ticks] around pedestals that are not 0 (an image's
-    pixels mostly are).
+    """Whether an array is [channel, many ticks] around pedestals that are not 0: 16-bit counts of
+    which most are not 0 (an image's pixels mostly are), or other numbers that vary little.
     """
     try:
         with _opened(path, key) as (file, shape, dtype):
-            if (
-                len(shape) != 2
-                or not shape[0]
-                or shape[1] < FEWEST_TICKS
-                or dtype.kind not in "ui"
-                or dtype.itemsize != 2
-            ):
+            if len(shape) != 2 or not shape[0] or shape[1] < FEWEST_TICKS:
                 return False
-            sample = np.frombuffer(file.read(2 * shape[1]), dtype)
-            return np.count_nonzero(sample) > len(sample) / 2
+            if dtype.kind not in "uif":
+                return False
+            sample = np.frombuffer(file.read(dtype.itemsize * shape[1]), dtype)
     except ValueError:
         return False
+    if dtype.kind != "f" and dtype.itemsize == 2:
+        return np.count_nonzero(sample) > len(sample) / 2
+    sample = sample.astype(np.float64)
+    pedestal = np.median(sample)
+    deviation = 1.4826 * np.median(np.abs(sample - pedestal))
+    return bool(0 < DEVIATIONS * deviation < abs(pedestal))
 
 
 def _ranges(numbers):

@@ -98,6 +98,18 @@ def shared_memory(ranks: Ranks) -> list[Finding]:
         if local_ranks[0]["shared_memory"] is None:
             continue
         total, free = local_ranks[0]["shared_memory"]
+        stale = local_ranks[0].get("stale_segments", [])
+        if stale:
+            size = bytes_text(sum(bytes for _, bytes in stale))
+            findings.append(
+                Finding(
+                    WARNING,
+                    "shared memory",
+                    f"{host}: {len(stale)} segments of {size} that killed jobs have left in "
+                    f"/dev/shm, as {stale[0][0]}",
+                    "nothing: the next job that starts there removes them",
+                )
+            )
         need = 64e6 + 16e6 * len(local_ranks)
         if len(local_ranks) > 1 and free < need:
             text = (

@@ -18,6 +18,10 @@ def save_figure(figure: Any, path: StrPath) -> StrPath:
             f"{path}: there is no picture format {ending or '(no ending)'!r}, only "
             f"{', '.join(known)}"
         )
+    for text in (figure.texts, *([axes.title] for axes in figure.axes)):
+        for part in text:  # names of files and classes: two dollars are no formula
+            part.set_parse_math(False)
+            part.set_text(part.get_text().encode(errors="replace").decode())
     with atomic_file(path, "wb") as file:
         figure.savefig(file, format=ending)
     return path
