@@ -199,7 +199,9 @@ def arguments(argv=None):
         "--planes", action="store_true", help="measure a network of three planes with one trunk too"
     )
     p.add_argument(
-        "--bf16", action="store_true", help="measure torch, keras and minicnn with bf16 products too"
+        "--bf16",
+        action="store_true",
+        help="measure torch, keras and minicnn with bf16 products too",
     )
     p.add_argument(
         "--layers", action="store_true", help="compare single convolutions instead of steps"

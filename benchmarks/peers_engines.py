@@ -225,7 +225,9 @@ ENGINES = {
     "torch compiled": Kind(Torch, {"pool_first": True, "compiled": True}, ("torch",)),
     "spconv": Kind(Spconv, {}, ("torch", "spconv"), SUBMANIFOLD, lit=True),
     "keras bf16": Kind(Keras, {"pool_first": True, "bf16": True}, ("keras", "tensorflow"), BF16),
-    "minicnn dense bf16": Kind(Minicnn, {"mode": "never", "precision": "bf16"}, mark=BF16, lit=True),
+    "minicnn dense bf16": Kind(
+        Minicnn, {"mode": "never", "precision": "bf16"}, mark=BF16, lit=True
+    ),
     "torch bf16": Kind(Torch, {"pool_first": True, "bf16": True}, ("torch",), BF16),
 }
 OURS = "minicnn dense", "minicnn zero-suppressed", "minicnn dense bf16"

@@ -91,10 +91,10 @@ class LitLists(NamedTuple):
     """
 
     cells: Array
-    feeds: Array | None
+    feeds: Array
     chunks: np.ndarray
     pairs: LitPairs | None = None
-    inputs: Array | None = None
+    inputs: Array = None
     events: int = 0
 
 
