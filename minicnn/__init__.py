@@ -19,6 +19,7 @@ from .train.evaluate import evaluate
 from .train.fit import fit
 from .train.optim import LARS, SGD, Adam
 from .train.step import NotFiniteError, train_step
+from .train.step_checkpoint import StepCheckpoint
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "PixelCrossEntropy",
     "Sequential",
     "SoftmaxCrossEntropy",
+    "StepCheckpoint",
     "callbacks",
     "check_gradients",
     "data",

@@ -261,6 +261,30 @@ class Ledger:
         share = 0.0 if t1 == t0 else min(max((t - t0) / (t1 - t0), 0.0), 1.0)
         return t + o0 + (o1 - o0) * share
 
+    def books(self, comm: Any) -> dict[str, Any]:
+        """Return what this rank has booked since the epoch began, JSON-ready, for ``reopen``. With
+        details all ranks call it together, and waiting is told from reducing up to here.
+        """
+        epoch = self.epoch
+        if self.detail:
+            self.align(comm)
+            self._split_waiting(comm, epoch)
+            epoch.collectives.clear()
+        return {
+            "seconds": [[*part, seconds] for part, seconds in epoch.seconds.items()],
+            "hidden": [[*part, seconds] for part, seconds in epoch.hidden.items()],
+            "walls": [len(epoch.walls), sum(epoch.walls)],
+        }
+
+    def reopen(self, books: dict[str, Any]) -> None:
+        """Begin an epoch with what ``books`` returned; the timeline has only what comes now."""
+        for name in ("seconds", "hidden"):
+            kept = {(part, layer): seconds for part, layer, seconds in books[name]}
+            getattr(self.epoch, name).update(kept)
+        steps, seconds = books["walls"]
+        self.epoch.walls[:] = [seconds / max(steps, 1)] * steps
+        self.steps += steps
+
     def close(self, comm: Any) -> dict[str, float]:
         """End an epoch and return its figures for the history: with details those of its Summary
         over all ranks (all ranks call this together), which joins ``summaries``; without, this

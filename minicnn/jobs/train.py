@@ -22,8 +22,9 @@ from ..progress import Meter, say
 from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
+from ..train.step_checkpoint import StepCheckpoint
 from .recipe import ONE_VALIDATES_IN, SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe
-from .run_folder import RunFolder, epochs_done
+from .run_folder import RunFolder
 
 EVENTS_DRAWN = 6
 
@@ -34,7 +35,8 @@ class TrainOptions:
 
     events: a file in any format that minicnn reads; None: simulate, and keep the file in ``cache``.
     train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
-    resume: go on behind the last complete epoch in ``out``. sync, sync_every, bucket (in kB),
+    resume: go on with the step that is saved in ``out``, as it is every ``save_every`` minutes, at
+    every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. sync, sync_every, bucket (in kB),
     transport: see parallel.make_sync. threads: per rank; None: the cores of the node / its ranks.
     store: "sparse" or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
     """
@@ -46,6 +48,7 @@ class TrainOptions:
     out: Path = Path("runs/microboone")
     weights: Path | None = None
     resume: bool = False
+    save_every: float = 5.0
     sync: str = "gradients"
     sync_every: int = 1
     bucket: int | None = None
@@ -86,13 +89,13 @@ class TrainingJob:
         self.started = time.perf_counter()
         self.folder = RunFolder(options.out)
         parallel.ordered(comm, self.folder.begin)
-        self.weights = options.weights
-        if options.resume:
-            self.weights = self.folder.model
-            if not parallel.ordered(comm, self.folder.model.exists):
-                say(comm, f"no complete epoch in {options.out} yet: starting anew\n")
-                self.weights = None
-        if self._starts_from_weights and recipe.shared_epochs is None:
+        self.checkpoint = parallel.everywhere(
+            comm,
+            lambda: StepCheckpoint(self.folder.checkpoint, options.save_every, options.resume),
+        )
+        if options.resume and not parallel.ordered(comm, self.checkpoint.path.exists):
+            say(comm, f"no step is saved in {self.folder.checkpoint} yet: starting anew\n")
+        if options.weights and recipe.shared_epochs is None:
             self.recipe = replace(recipe, shared_epochs=0)  # they have left that state behind
         # What does not exist is refused before any work is done: a sync mode, a store, a codec.
         bucket = 1024 * options.bucket if options.bucket else None
@@ -106,11 +109,6 @@ class TrainingJob:
         self.class_names: tuple[str, ...] = ()
         self.history: list[dict[str, Any]] = []
         self.threads = 0
-
-    @property
-    def _starts_from_weights(self) -> bool:
-        """Whether a new training begins with the weights of an earlier one."""
-        return self.weights is not None and not self.options.resume
 
     # ----------------------------------------------------------------------------------- events
     def open_events(self) -> Any:
@@ -245,27 +243,22 @@ class TrainingJob:
         return model
 
     def _new_model(self, source: Any) -> Model:
-        options, names = self.options, self.class_names
+        options, names, weights = self.options, self.class_names, self.options.weights
         optimizer = self.recipe.build_optimizer(self.steps_per_epoch, self.ranks)
         where = {"device": options.device, "precision": options.precision}
-        if self.weights is None:
+        if weights is None:
             return self.recipe.build_model(optimizer, class_names=names, **where)
-        model = load_model(self.weights, optimizer=optimizer, **where)
+        model = load_model(weights, optimizer=optimizer, **where)
         if (model.input_shape, model.classes) != (source.image_shape, len(names)):
             raise ValueError(
-                f"{self.weights} takes images of {model.input_shape} in {model.classes} classes; "
+                f"{weights} takes images of {model.input_shape} in {model.classes} classes; "
                 f"the events have --size {self.recipe.size}, "
                 f"{counted(self.recipe.planes, 'plane')} and {len(names)} classes"
             )
         if model.class_names != names:
-            if options.resume and model.class_names:
-                raise ValueError(
-                    f"{self.weights} knows the classes {', '.join(model.class_names)}, the events "
-                    f"are of {', '.join(names)}: --resume needs the events that the run began with"
-                )
-            model = load_model(self.weights, optimizer=optimizer, class_names=names, **where)
-        if self._starts_from_weights:  # not the updates that led to them
-            model.updates, optimizer.steps, optimizer.state = 0, 0, {}
+            model = load_model(weights, optimizer=optimizer, class_names=names, **where)
+        # Not the updates that led to them.
+        model.updates, optimizer.steps, optimizer.state = 0, 0, {}
         return model
 
     # -------------------------------------------------------------------------------- training
@@ -277,17 +270,8 @@ class TrainingJob:
         extra_callbacks: Sequence[callbacks.Callback] = (),
     ) -> None:
         """Train; the history, the model and, with the ledger, its timeline go to the folder."""
-        initial_epoch, recipe = 0, self.recipe
-        if self.options.resume and self.weights is not None:
-            path = self.weights
-            initial_epoch = parallel.ordered(
-                self.comm, lambda: epochs_done(model, self.steps_per_epoch, recipe.epochs, path)
-            )
-        if initial_epoch:
-            say(
-                self.comm,
-                f"{self.weights}: going on behind epoch {initial_epoch} of {recipe.epochs}",
-            )
+        recipe = self.recipe
+        self.checkpoint.settings = self._settings()
         table = callbacks.CSVLogger(self.folder.history)
         ledger = trace.Ledger(detail=self.options.ledger)
         chosen: list[callbacks.Callback] = [
@@ -307,11 +291,21 @@ class TrainingJob:
             accumulate=recipe.accumulate,
             seed=recipe.seed,
             threads=self.threads,
-            initial_epoch=initial_epoch,
             ledger=ledger,
+            checkpoint=self.checkpoint,
             callbacks=[*chosen, *extra_callbacks],
         )
         self.history = table.rows
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what must be the same where the job goes on, beside what fit compares."""
+        strict = ("weights", "precision", "store", "codec", "shared_store")
+        chosen = asdict(self.recipe) | {name: getattr(self.options, name) for name in strict}
+        del chosen["epochs"]
+        return {
+            name.replace("_", " "): str(value) if isinstance(value, Path) else value
+            for name, value in chosen.items()
+        }
 
     def evaluate(self, model: Model, validation: Any) -> Any:
         """Return the Evaluation of the validation events of all ranks, None without such events."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from .comm import as_comm
 
 Result = TypeVar("Result")
@@ -64,3 +66,34 @@ def everywhere(comm: Any, call: Callable[[], Result]) -> Result:
         problem = str(failure)
     agree(comm, problem)
     return result
+
+
+class Notices:
+    """Numbers that any rank may post at the end of a step, and the largest of which all ranks see
+    at the end of the next one: nobody waits for them. Alone they are seen at once.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        self.comm, self.request = as_comm(comm), None
+        self.posted = self.seen = np.zeros(0, np.int32)
+
+    def exchange(self, *numbers: int) -> list[int]:
+        """Post this rank's numbers, >= 0; return the largest of those of the call before, zeros in
+        the first. All ranks call it together, always with as many.
+        """
+        if self.comm.size == 1:
+            return list(numbers)
+        from mpi4py import MPI
+
+        arrived = self.collect() or [0] * len(numbers)
+        self.posted = np.array(numbers, np.int32)
+        self.seen = np.zeros_like(self.posted)
+        self.request = self.comm.Iallreduce(self.posted, self.seen, MPI.MAX)
+        return arrived
+
+    def collect(self) -> list[int]:
+        """Return what is still under way, on all ranks together."""
+        if self.request is not None:
+            self.request.Wait()
+            self.request = None
+        return self.seen.tolist()
