@@ -3,6 +3,10 @@
 Importing it loads neither numba, cupy nor mpi4py: backends and MPI load when they are first used.
 """
 
+# First: it tells the other ranks of a node of an import below that fails on this one.
+from . import watch  # noqa: F401
+
+# isort: split
 from . import data, kernels, parallel
 from .engine.model import Model, Sequential
 from .inspect import trace

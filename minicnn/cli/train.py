@@ -146,6 +146,12 @@ def _run_arguments(group: Any) -> None:
     add = group.add_argument
     add("--out", type=Path, help="folder of the results")
     add(
+        "--stall-limit",
+        type=float,
+        metavar="MINUTES",
+        help="without progress on any rank, after which all say where they are and end",
+    )
+    add(
         "--ledger",
         action="store_true",
         help="say where every step's time goes; timeline.json and step.png in --out",

@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "checkpoint"
 
     @property
+    def marks(self) -> Path:
+        """The folder in which ranks leave their marks for each other (minicnn/watch.py)."""
+        return self.path / ".ranks"
+
+    @property
     def history(self) -> Path:
         """Loss, accuracy and seconds of every epoch."""
         return self.path / "history.csv"

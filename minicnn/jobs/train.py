@@ -6,6 +6,7 @@ them call every step; rank 0 prints and writes.
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from ..engine.model import Model
 from ..files import atomic_write, describe_machine
 from ..inspect import report, trace
 from ..inspect.report.ledger import LedgerReport
+from ..locks import locked
 from ..parallel.machine import peak_memory_bytes
 from ..progress import Meter, say
 from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
 from ..train.step_checkpoint import StepCheckpoint
+from ..watch import MINUTES, Watch
 from .recipe import ONE_VALIDATES_IN, SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe
 from .run_folder import RunFolder
 
@@ -36,7 +39,8 @@ class TrainOptions:
     events: a file in any format that minicnn reads; None: simulate, and keep the file in ``cache``.
     train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
     resume: go on with the step that is saved in ``out``, as it is every ``save_every`` minutes, at
-    every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. sync, sync_every, bucket (in kB),
+    every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. stall_limit: minutes without progress
+    after which all ranks end (watch.py). sync, sync_every, bucket (in kB),
     transport: see parallel.make_sync. threads: per rank; None: the cores of the node / its ranks.
     store: "sparse" or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
     """
@@ -49,6 +53,7 @@ class TrainOptions:
     weights: Path | None = None
     resume: bool = False
     save_every: float = 5.0
+    stall_limit: float = MINUTES
     sync: str = "gradients"
     sync_every: int = 1
     bucket: int | None = None
@@ -71,16 +76,18 @@ def train(
     """Train as the recipe says, with all ranks of ``comm`` (None: one process); return the
     validation table, as text.
     """
-    job = TrainingJob(comm, recipe, options)
-    with job.open_events() as source:
-        model = job.build_model(source)
-        training, validation = job.load(source)
-    job.fit(model, training, validation, extra_callbacks)
-    return job.report(job.evaluate(model, validation))
+    with TrainingJob(comm, recipe, options) as job:
+        with job.open_events() as source:
+            model = job.build_model(source)
+            training, validation = job.load(source)
+        job.fit(model, training, validation, extra_callbacks)
+        return job.report(job.evaluate(model, validation))
 
 
 class TrainingJob:
-    """A job under way: its recipe and options, and what they led to on this machine."""
+    """A job under way: its recipe and options, and what they led to on this machine. Within ``with
+    TrainingJob(...) as job:`` a watchdog looks after its ranks.
+    """
 
     def __init__(self, comm: Any, recipe: Recipe, options: TrainOptions) -> None:
         self.comm, self.recipe, self.options = comm, recipe, options
@@ -88,7 +95,8 @@ class TrainingJob:
         self.ranks: int = comm.size if comm else 1
         self.started = time.perf_counter()
         self.folder = RunFolder(options.out)
-        parallel.ordered(comm, self.folder.begin)
+        self.lock = ExitStack()
+        parallel.ordered(comm, self._take_folder)
         self.checkpoint = parallel.everywhere(
             comm,
             lambda: StepCheckpoint(self.folder.checkpoint, options.save_every, options.resume),
@@ -109,6 +117,24 @@ class TrainingJob:
         self.class_names: tuple[str, ...] = ()
         self.history: list[dict[str, Any]] = []
         self.threads = 0
+        marks, seconds = self.folder.marks, 60 * options.stall_limit
+        self.watch = parallel.everywhere(comm, lambda: Watch(marks, self.rank, self.ranks, seconds))
+
+    def _take_folder(self) -> None:
+        """Keep other jobs out of the folder, and begin the run."""
+        path = self.folder.path
+        path.mkdir(parents=True, exist_ok=True)
+        self.lock.enter_context(locked(path / ".lock", f"the results in {path}"))
+        self.folder.begin()
+
+    def __enter__(self) -> "TrainingJob":
+        parallel.ordered(self.comm, lambda: self.watch.clear(self.folder.marks))
+        self.watch.__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self.watch.__exit__(*problem)
+        self.lock.close()
 
     # ----------------------------------------------------------------------------------- events
     def open_events(self) -> Any:

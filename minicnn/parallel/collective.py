@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..watch import waiting
 from .comm import as_comm
 
 Result = TypeVar("Result")
@@ -29,7 +30,8 @@ def agree(
 
     So that bad input on one rank is an orderly error on all of them, not a hang of those that wait.
     """
-    answers = as_comm(comm).allgather((problem, value))
+    with waiting("an agreement of all ranks"):
+        answers = as_comm(comm).allgather((problem, value))
     problems = list(dict.fromkeys(p for p, _ in answers if p))
     if problems:
         raise together(error("; ".join(problems)))
@@ -48,7 +50,8 @@ def ordered(comm: Any, call: Callable[[], Result]) -> Result:
             result = call()
         except (Exception, SystemExit) as problem:
             failure = problem
-    result, failure = comm.bcast((result, failure))
+    with waiting("what rank 0 decides"):
+        result, failure = comm.bcast((result, failure))
     if failure is not None:
         raise together(failure)
     return result
@@ -94,6 +97,7 @@ class Notices:
     def collect(self) -> list[int]:
         """Return what is still under way, on all ranks together."""
         if self.request is not None:
-            self.request.Wait()
+            with waiting("the notices of a step"):
+                self.request.Wait()
             self.request = None
         return self.seen.tolist()

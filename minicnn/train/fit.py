@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import watch
 from ..data.batches import as_dataset, batches
 from ..data.dataset import begin_epoch, content_digest, epoch_order, file_indices_of
 from ..engine.model import Model
@@ -188,6 +189,7 @@ class _Fit:
                         "on_batch_end", place.step - 1, model.targets.summary(_filled(model, total))
                     )
                 ledger.step()
+                watch.step(model.updates)
                 if saver:
                     place.seconds = time.perf_counter() - started
                     saver.edge(partial(self._save, place))

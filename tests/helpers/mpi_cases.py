@@ -242,7 +242,7 @@ def case_fit(comm):
         {"sync": "hierarchical"},
     ):
         model = small_model("cpu")
-        model.parameters[...] *= 1 + comm.rank  # all begin with those of rank 0
+        model.parameters[...] *= 1 + comm.rank
         options = {"optimizer": mc.SGD(0.05, 0.9), "epochs": 4} | options
         history = model.fit((x, y), validation_data=(x, y), batch_size=5, comm=comm, **options)
         assert history["loss"][-1] < 0.7 * history["loss"][0], (options, history["loss"])
@@ -360,7 +360,6 @@ def case_emulated(comm):
         models = []
         for device in ("emulated", "cpu"):
             model = small_model(device, zero_suppression=suppression)
-            model.parameters[...] *= 1 + comm.rank
             model.kernels.set_threads(threads_per_rank(comm))
             o, sync = optimizer(nesterov=True), make_sync(mode, comm, 1)
             sync.broadcast(model, o)
