@@ -17,7 +17,7 @@ from ..data.batches import as_dataset, batches
 from ..data.dataset import begin_epoch, content_digest, epoch_order, file_indices_of
 from ..engine.model import Model
 from ..inspect import trace
-from ..parallel import agree, as_comm, make_sync, threads_per_rank
+from ..parallel import agree, as_comm, make_sync, threads_per_rank, together
 from .callbacks import Callback, History
 from .evaluate import evaluate, figures
 from .identity import compare_ranks, facts_of
@@ -149,7 +149,11 @@ class _Fit:
                 getattr(c, "stop", False) for c in self.callbacks
             ):
                 self._call("on_epoch_begin", place.epoch)
-                logs = self._epoch(place)
+                self.begun = model.updates - place.step
+                try:
+                    logs = self._epoch(place)
+                except NotFiniteError as problem:
+                    raise together(NotFiniteError(f"{problem}{self._offenders()}")) from None
                 self._call("on_epoch_end", place.epoch, logs)
                 place = Place(place.epoch + 1)
                 if saver:
@@ -204,6 +208,26 @@ class _Fit:
             result = evaluate(model, self.validation, self.options.batch_size, comm)
             logs |= {f"val_{key}": value for key, value in figures(result).items()}
         return logs
+
+    def _offenders(self) -> str:
+        """Return which events of the file made a step not finite; their batch is written beside the
+        checkpoint, on all ranks together.
+        """
+        suspect, saver, text = self.model.suspect, self.options.checkpoint, ""
+        if suspect and not isinstance(self.train, IterableData):
+            first = (suspect.update - self.begun) * self._per_step
+            numbers = file_indices_of(self.train)[self.order[first : first + self._per_step]]
+            chosen = numbers if suspect.event is None else numbers[[suspect.event]]
+            text = f"; rank {self.rank}: event {', '.join(map(str, chosen[:20]))} of the file"
+            if saver and suspect.images is not None:
+                path = saver.folder / f"not-finite-rank-{self.rank}.npz"
+                try:
+                    saver.folder.mkdir(parents=True, exist_ok=True)
+                    suspect.write(path)
+                    text += f", its batch is in {path}"
+                except OSError as failure:
+                    text += f", its batch could not be written ({failure})"
+        return "".join(self.comm.allgather(text))
 
     def _remind(self, states: list[list[Any]]) -> None:
         """Give callbacks what they remembered, those of a kind in their order."""
