@@ -37,12 +37,12 @@ def main(comm):
     if args.predict:
         say(comm, f"no model at {scoring.model} yet: training one first\n")
 
-    job = TrainingJob(comm, recipe, options)
-    with job.open_events() as events:  # simulated first, where no file is named
-        model = job.build_model(events)
-        training, validation = job.load(events)  # this rank's, compressed in memory
-    job.fit(model, training, validation)
-    job.report(job.evaluate(model, validation))
+    with TrainingJob(comm, recipe, options) as job:
+        with job.open_events() as events:  # simulated first, where no file is named
+            model = job.build_model(events)
+            training, validation = job.load(events)  # this rank's, compressed in memory
+        job.fit(model, training, validation)
+        job.report(job.evaluate(model, validation))
 
     if args.predict:
         predict(comm, args.predict, replace(scoring, weights=None))

@@ -3,6 +3,10 @@
 Importing it loads neither numba, cupy nor mpi4py: backends and MPI load when they are first used.
 """
 
+# First: it tells the other ranks of a node of an import below that fails on this one.
+from . import watch  # noqa: F401
+
+# isort: split
 from . import data, kernels, parallel
 from .engine.model import Model, Sequential
 from .inspect import trace
@@ -19,6 +23,7 @@ from .train.evaluate import evaluate
 from .train.fit import fit
 from .train.optim import LARS, SGD, Adam
 from .train.step import NotFiniteError, train_step
+from .train.step_checkpoint import StepCheckpoint
 
 __version__ = "0.1.0"
 
@@ -35,6 +40,7 @@ __all__ = [
     "PixelCrossEntropy",
     "Sequential",
     "SoftmaxCrossEntropy",
+    "StepCheckpoint",
     "callbacks",
     "check_gradients",
     "data",

@@ -15,6 +15,7 @@ from .cli.common import Formatter, launched_rank
 #: ``run(args)`` -> exit status.
 COMMANDS = {
     "train": "train the five-class network on simulated events or your own, and report",
+    "launch": "start a training on several ranks, and again after a failure, from its last step",
     "predict": "classify events with a trained model: scores, pictures, how many are right",
     "simulate": "make a file of simulated single-particle events",
     "convert": "turn files of any known format into a minicnn event file",

@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import IO, Any
 
+from .watch import beat
+
 
 def say(comm: Any, *words: Any) -> None:
     """Print on rank 0 of ``comm`` (None: one process), at once."""
@@ -56,6 +58,7 @@ class Meter:
 
     def update(self, done: int, text: str = "") -> None:
         """Show that ``done`` of the total are finished, with a few words beside it."""
+        beat()
         if self.bar:
             self.bar.update(self.task, completed=done, description=text)
         elif self.due:

@@ -10,6 +10,9 @@
 #SBATCH --hint=nomultithread
 #SBATCH --time=04:00:00
 #SBATCH --exclusive
+#SBATCH --requeue
+# Two minutes before the time is up, and where the job is preempted: the step is saved, status 75.
+#SBATCH --signal=USR1@120
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 EVENTS=${1:?usage: sbatch examples/slurm/cpu.sh EVENTS [options of python -m minicnn train]}
@@ -25,7 +28,13 @@ mkdir -p "$OUT"
 
 # Stops the job with the remedy on the first lines of its log where the set-up is wrong.
 srun --cpu-bind=cores python -m minicnn doctor "$EVENTS" --threads "$SLURM_CPUS_PER_TASK"
+status=0
 srun --cpu-bind=cores python -m minicnn train --events "$EVENTS" \
-    --threads "$SLURM_CPUS_PER_TASK" --ledger --out "$OUT" "$@"
+    --threads "$SLURM_CPUS_PER_TASK" --ledger --out "$OUT" --resume "$@" || status=$?
+if [ "$status" = 75 ]; then  # it goes on at that step when it is started again
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 0
+fi
+[ "$status" = 0 ] || exit "$status"
 # Written last: it is there if and only if the run is complete.
 test -f "$OUT/run.json"

@@ -10,6 +10,9 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --hint=nomultithread
 #SBATCH --time=04:00:00
+#SBATCH --requeue
+# Two minutes before the time is up, and where the job is preempted: the step is saved, status 75.
+#SBATCH --signal=USR1@120
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 EVENTS=${1:?usage: sbatch examples/slurm/gpu.sh EVENTS [options of python -m minicnn train]}
@@ -24,6 +27,12 @@ mkdir -p "$OUT"
 
 # With --gpus-per-task every rank sees one GPU, its own, as cuda:0: the same --device for all.
 srun --gpu-bind=closest --cpu-bind=cores python -m minicnn doctor "$EVENTS" --device cuda
+status=0
 srun --gpu-bind=closest --cpu-bind=cores python -m minicnn train --events "$EVENTS" \
-    --device cuda --ledger --out "$OUT" "$@"
+    --device cuda --ledger --out "$OUT" --resume "$@" || status=$?
+if [ "$status" = 75 ]; then  # it goes on at that step when it is started again
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 0
+fi
+[ "$status" = 0 ] || exit "$status"
 test -f "$OUT/run.json"

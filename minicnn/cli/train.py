@@ -149,6 +149,12 @@ def _run_arguments(group: Any) -> None:
     add = group.add_argument
     add("--out", type=Path, help="folder of the results")
     add(
+        "--stall-limit",
+        type=float,
+        metavar="MINUTES",
+        help="without progress on any rank, after which all say where they are and end",
+    )
+    add(
         "--ledger",
         action="store_true",
         help="say where every step's time goes; timeline.json and step.png in --out",
@@ -157,7 +163,14 @@ def _run_arguments(group: Any) -> None:
     add(
         "--resume",
         action="store_true",
-        help="go on behind the last complete epoch in --out, with the options it began with",
+        help="go on with the step that is saved in --out, with the options it began with",
+    )
+    add(
+        "--save-every",
+        type=float,
+        metavar="MINUTES",
+        help="save the step that often, beside every epoch's end; SIGTERM, SIGUSR1 and Ctrl-C save "
+        "it as well, and end with status 75 (docs/reliability.md)",
     )
 
 

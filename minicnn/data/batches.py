@@ -4,6 +4,7 @@ one is learned.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +16,7 @@ from ..inspect import trace
 from .dataset import Dataset
 from .prefetch import ordered_map
 from .shard import shard
+from .sparse import SparseImage
 
 
 class ArrayDataset:
@@ -23,7 +25,10 @@ class ArrayDataset:
     x: (N, H, W, C) or a list of N images; a tuple of these for a model of several inputs. y: int
     (N,), float (N, D), or a list of N integer arrays, labels of the lit pixels of each image; a
     tuple of these for a model of several outputs. weights: sample weights (N,) or None.
+    file_indices: the number of each event in the arrays of which this is a share, where it is one.
     """
+
+    file_indices: np.ndarray | None = None
 
     def __init__(self, x: Any, y: Any, weights: Any = None) -> None:
         self.x = x
@@ -68,8 +73,24 @@ class ArrayDataset:
         )
         return batch if self.weights is None else (*batch, self.weights[np.asarray(indices, int)])
 
+    def digests(self) -> list[int]:
+        """Return a number for the contents and targets of each event."""
+        return [_digest(self.batch([i])) for i in range(len(self))]
+
     def __repr__(self) -> str:
         return f"ArrayDataset({len(self):,} events)"
+
+
+def _digest(part: Any, digest: int = 0) -> int:
+    """Return the CRC of all arrays in nested lists and tuples, and of their shapes."""
+    if isinstance(part, (list, tuple)):
+        for item in part:
+            digest = _digest(item, digest)
+        return digest
+    if isinstance(part, SparseImage):
+        return _digest((part.coords, part.values), digest)
+    array = np.ascontiguousarray(part)
+    return zlib.crc32(array.tobytes(), zlib.crc32(repr(array.shape).encode(), digest))
 
 
 def _is_several(part: Any, depth: int) -> bool:
@@ -115,9 +136,10 @@ def as_dataset(data: Any, rank: int = 0, ranks: int = 1, seed: int = 0) -> Any:
             f"got a {type(data).__name__}" + f" of {len(data)}" * hasattr(data, "__len__")
         )
     whole = ArrayDataset(*data)
-    if ranks == 1:
-        return whole
-    return ArrayDataset(*whole.batch(shard(len(whole), ranks, rank, seed)))
+    mine = shard(len(whole), ranks, rank, seed) if ranks > 1 else np.arange(len(whole))
+    share = ArrayDataset(*whole.batch(mine)) if ranks > 1 else whole
+    share.file_indices = mine
+    return share
 
 
 def batches(

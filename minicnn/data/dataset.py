@@ -24,6 +24,8 @@ class Dataset(Protocol):
       (fetchable_events).
     - ``file_indices`` (node_events,): the number of each event in its file, where a rank holds a
       share (file_indices_of).
+    - ``digests()``: a number of 32 bits for the contents of each event of this rank
+      (content_digest).
     - ``image_shape`` (H, W, C), ``class_names``, ``labels`` (node_events,): for reports.
     """
 
@@ -89,6 +91,22 @@ def file_indices_of(dataset: Any) -> np.ndarray:
     """
     known = getattr(dataset, "file_indices", None)
     return np.arange(fetchable_events(dataset)) if known is None else np.asarray(known)
+
+
+def content_digest(dataset: Any) -> int:
+    """Return a number of 64 bits that tells a rank's events from others: the sum over its events,
+    so that the sum over ranks does not depend on their number. 0 for data sets that are no store
+    and no arrays.
+    """
+    digests = getattr(dataset, "digests", None)
+    if digests is None:
+        return 0
+    # Each event's number and contents are mixed (splitmix64), or sums of them would be alike.
+    mixed = file_indices_of(dataset)[: len(dataset)].astype(np.uint64) << np.uint64(32)
+    mixed ^= np.asarray(digests(), np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return int((mixed ^ (mixed >> np.uint64(31))).sum())
 
 
 class DatasetWrapper:

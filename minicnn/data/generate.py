@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..locks import locked
 from ..parallel import ordered
 from ..parallel.comm import as_comm
 from .event import PIXEL_CLASSES, Event, EventError
@@ -36,19 +38,27 @@ def generate(
     puts all together and removes the folder. Returns how many events were there already.
 
     Raises EventError where the folder holds events of another simulation: the first event of every
-    part is made again and compared.
+    part is made again and compared. LockedError where another job is writing the same file.
     """
     path = Path(path)
     if events < 1 or part < 1:
         raise ValueError(
             f"the numbers of events and of events per part are positive, got {events} and {part}"
         )
-    folder, metadata = parts_folder(path), _metadata(simulator)
 
     def report(before: int, written: int) -> None:
         if progress:
             progress(before + written, events)
 
+    with ExitStack() as stack:
+        lock = locked(path.with_name(f".{path.name}.lock"), str(path))
+        ordered(comm, lambda: stack.enter_context(lock) and None)
+        return _generate(path, events, simulator, comm, report, part)
+
+
+def _generate(path, events, simulator, comm, report, part):
+    """``generate`` for one job alone."""
+    folder, metadata = parts_folder(path), _metadata(simulator)
     if events <= part:
         _write(
             path,

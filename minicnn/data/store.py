@@ -313,6 +313,11 @@ class EventStore:
             return images, targets
         return images, targets, self.weights[chosen]
 
+    def digests(self) -> list[int]:
+        """Return a number for the contents and the label of each of this rank's events."""
+        labels = self.labels.tolist()
+        return [self.events[i].digest ^ (labels[i] & 0xFFFF) for i in range(len(self))]
+
     @property
     def nbytes(self) -> int:
         """Bytes of the compressed events."""

@@ -75,6 +75,8 @@ class Engine:
         ]
         self._passes = 0
         self._figures = np.zeros(len(self.targets.tail))
+        #: The train.not_finite.Suspect of the last step of this rank that was not finite.
+        self.suspect: Any = None
         self.updates = 0
 
     def _checked_class_names(self) -> tuple[str, ...] | None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
 
+from ..watch import waiting
 from .parts import COMMUNICATION, OTHER, WAIT, Books, Summary, summarize
 
 _NOTHING = nullcontext()
@@ -44,7 +45,9 @@ def collective(name: str = "allreduce", layer: str = "") -> AbstractContextManag
     Name it "allreduce" where the main thread does the whole exchange, "exposed communication" where
     it waits for what is left of one that ran beside the computation.
     """
-    return _NOTHING if _open is None else _Span(_open, (name, layer), arrival=True)
+    if _open is None:
+        return waiting(name)
+    return _Span(_open, (name, layer), arrival=True)
 
 
 def hidden(
@@ -66,13 +69,16 @@ class _Span:
     part. Written for speed.
     """
 
-    __slots__ = ("account", "arrival", "inner", "ledger", "outer", "part", "start")
+    __slots__ = ("account", "arrival", "inner", "ledger", "outer", "part", "start", "wait")
 
     def __init__(self, ledger: "Ledger", part: tuple[str, str], arrival: bool = False) -> None:
         self.ledger, self.part, self.arrival, self.inner = ledger, part, arrival, 0.0
 
     def __enter__(self):
         ledger = self.ledger
+        if self.arrival:
+            self.wait = waiting(self.part[0])
+            self.wait.__enter__()
         self.account = account = ledger.accounts.get(get_ident()) or ledger.join()
         self.outer, account.top = account.top, self
         if account.synchronize:
@@ -92,6 +98,7 @@ class _Span:
         if self.ledger.recording:
             self.ledger.epoch.pieces.append(piece)
         if self.arrival:
+            self.wait.__exit__(None, None, None)
             self.ledger.epoch.collectives.append(piece)
 
 
@@ -260,6 +267,30 @@ class Ledger:
         (t0, o0), (t1, o1) = self.offsets[i - 1 if len(times) > 1 else 0], self.offsets[i]
         share = 0.0 if t1 == t0 else min(max((t - t0) / (t1 - t0), 0.0), 1.0)
         return t + o0 + (o1 - o0) * share
+
+    def books(self, comm: Any) -> dict[str, Any]:
+        """Return what this rank has booked since the epoch began, JSON-ready, for ``reopen``. With
+        details all ranks call it together, and waiting is told from reducing up to here.
+        """
+        epoch = self.epoch
+        if self.detail:
+            self.align(comm)
+            self._split_waiting(comm, epoch)
+            epoch.collectives.clear()
+        return {
+            "seconds": [[*part, seconds] for part, seconds in epoch.seconds.items()],
+            "hidden": [[*part, seconds] for part, seconds in epoch.hidden.items()],
+            "walls": [len(epoch.walls), sum(epoch.walls)],
+        }
+
+    def reopen(self, books: dict[str, Any]) -> None:
+        """Begin an epoch with what ``books`` returned; the timeline has only what comes now."""
+        for name in ("seconds", "hidden"):
+            kept = {(part, layer): seconds for part, layer, seconds in books[name]}
+            getattr(self.epoch, name).update(kept)
+        steps, seconds = books["walls"]
+        self.epoch.walls[:] = [seconds / max(steps, 1)] * steps
+        self.steps += steps
 
     def close(self, comm: Any) -> dict[str, float]:
         """End an epoch and return its figures for the history: with details those of its Summary

@@ -29,6 +29,16 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def checkpoint(self) -> Path:
+        """The folder of the step that --resume goes on with."""
+        return self.path / "checkpoint"
+
+    @property
+    def marks(self) -> Path:
+        """The folder in which ranks leave their marks for each other (minicnn/watch.py)."""
+        return self.path / ".ranks"
+
+    @property
     def history(self) -> Path:
         """Loss, accuracy and seconds of every epoch."""
         return self.path / "history.csv"
@@ -88,18 +98,3 @@ def read_record(path: StrPath) -> dict[str, Any]:
     ):
         raise ValueError(f"{path}: not the record of a run, which has {' and '.join(wanted)}")
     return record
-
-
-def epochs_done(model: Any, steps_per_epoch: int, epochs: int, path: StrPath) -> int:
-    """Return how many epochs a model that was saved at ``path`` has behind it in a job of so many
-    epochs; ValueError where it is another job's.
-    """
-    done, rest = divmod(model.updates, steps_per_epoch)
-    if rest or done > epochs or model.optimizer.steps != model.updates:
-        raise ValueError(
-            f"{path} has made {model.updates} updates ({model.optimizer.steps} by this "
-            f"optimizer), which are no complete epochs of {steps_per_epoch} within {epochs}: "
-            "--resume needs the events, ranks, batch size, epochs and optimizer that the run "
-            "began with"
-        )
-    return done

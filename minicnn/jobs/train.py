@@ -6,6 +6,7 @@ them call every step; rank 0 prints and writes.
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,18 @@ from ..engine.model import Model
 from ..files import atomic_write, describe_machine
 from ..inspect import report, trace
 from ..inspect.report.ledger import LedgerReport
+from ..locks import locked
 from ..parallel.machine import peak_memory_bytes
 from ..progress import Meter, say
 from ..simulate.samples import DEFAULT_SAMPLE, Sample, sample_named, sample_text
 from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
+from ..train.step_checkpoint import StepCheckpoint
+from ..watch import MINUTES, Watch
 from .events import check_sample, simulated
 from .recipe import ONE_VALIDATES_IN, SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe
-from .run_folder import RunFolder, epochs_done
+from .run_folder import RunFolder
 
 EVENTS_DRAWN = 6
 
@@ -37,9 +41,11 @@ class TrainOptions:
     events: a file in any format that minicnn reads; None: simulate, and keep the file in ``cache``.
     sample: what is simulated, None: DEFAULT_SAMPLE; a file of another one is an error.
     train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
-    resume: go on behind the last complete epoch in ``out``. sync, sync_every, bucket (in kB),
-    transport: see parallel.make_sync. threads: per rank; None: the cores of the node / its ranks.
-    store: "sparse" or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
+    resume: go on with the step that is saved in ``out``, as it is every ``save_every`` minutes, at
+    every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. stall_limit: minutes without progress
+    after which all ranks end (watch.py). sync, sync_every, bucket (in kB), transport: see
+    parallel.make_sync. threads: per rank; None: the cores of the node / its ranks. store: "sparse"
+    or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
     """
 
     events: Path | None = None
@@ -50,6 +56,8 @@ class TrainOptions:
     out: Path = Path("runs/microboone")
     weights: Path | None = None
     resume: bool = False
+    save_every: float = 5.0
+    stall_limit: float = MINUTES
     sync: str = "gradients"
     sync_every: int = 1
     bucket: int | None = None
@@ -72,16 +80,18 @@ def train(
     """Train as the recipe says, with all ranks of ``comm`` (None: one process); return the
     validation table, as text.
     """
-    job = TrainingJob(comm, recipe, options)
-    with job.open_events() as source:
-        model = job.build_model(source)
-        training, validation = job.load(source)
-    job.fit(model, training, validation, extra_callbacks)
-    return job.report(job.evaluate(model, validation))
+    with TrainingJob(comm, recipe, options) as job:
+        with job.open_events() as source:
+            model = job.build_model(source)
+            training, validation = job.load(source)
+        job.fit(model, training, validation, extra_callbacks)
+        return job.report(job.evaluate(model, validation))
 
 
 class TrainingJob:
-    """A job under way: its recipe and options, and what they led to on this machine."""
+    """A job under way: its recipe and options, and what they led to on this machine. Within ``with
+    TrainingJob(...) as job:`` a watchdog looks after its ranks.
+    """
 
     def __init__(self, comm: Any, recipe: Recipe, options: TrainOptions) -> None:
         self.comm, self.recipe, self.options = comm, recipe, options
@@ -89,14 +99,15 @@ class TrainingJob:
         self.ranks: int = comm.size if comm else 1
         self.started = time.perf_counter()
         self.folder = RunFolder(options.out)
-        parallel.ordered(comm, self.folder.begin)
-        self.weights = options.weights
-        if options.resume:
-            self.weights = self.folder.model
-            if not parallel.ordered(comm, self.folder.model.exists):
-                say(comm, f"no complete epoch in {options.out} yet: starting anew\n")
-                self.weights = None
-        if self._starts_from_weights and recipe.shared_epochs is None:
+        self.lock = ExitStack()
+        parallel.ordered(comm, self._take_folder)
+        self.checkpoint = parallel.everywhere(
+            comm,
+            lambda: StepCheckpoint(self.folder.checkpoint, options.save_every, options.resume),
+        )
+        if options.resume and not parallel.ordered(comm, self.checkpoint.path.exists):
+            say(comm, f"no step is saved in {self.folder.checkpoint} yet: starting anew\n")
+        if options.weights and recipe.shared_epochs is None:
             self.recipe = replace(recipe, shared_epochs=0)  # they have left that state behind
         # What does not exist is refused before any work is done: a sync mode, a store, a codec.
         bucket = 1024 * options.bucket if options.bucket else None
@@ -111,11 +122,24 @@ class TrainingJob:
         self.sample: dict[str, Any] | None = None  # the events', as their file says
         self.history: list[dict[str, Any]] = []
         self.threads = 0
+        marks, seconds = self.folder.marks, 60 * options.stall_limit
+        self.watch = parallel.everywhere(comm, lambda: Watch(marks, self.rank, self.ranks, seconds))
 
-    @property
-    def _starts_from_weights(self) -> bool:
-        """Whether a new training begins with the weights of an earlier one."""
-        return self.weights is not None and not self.options.resume
+    def _take_folder(self) -> None:
+        """Keep other jobs out of the folder, and begin the run."""
+        path = self.folder.path
+        path.mkdir(parents=True, exist_ok=True)
+        self.lock.enter_context(locked(path / ".lock", f"the results in {path}"))
+        self.folder.begin()
+
+    def __enter__(self) -> "TrainingJob":
+        parallel.ordered(self.comm, lambda: self.watch.clear(self.folder.marks))
+        self.watch.__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self.watch.__exit__(*problem)
+        self.lock.close()
 
     # ----------------------------------------------------------------------------------- events
     def open_events(self) -> Any:
@@ -210,23 +234,22 @@ class TrainingJob:
             except data.EventError as bad:
                 problem = f"rank {self.rank}: {bad}"
         stats = parallel.agree(self.comm, problem, store.stats())
-        total = {key: sum(of_rank[key] for of_rank in stats) for key in stats[0]}
-        seconds = max(of_rank["seconds"] for of_rank in stats)
+        total = {key: sum(one[key] for one in stats) for key in stats[0]}
+        seconds = max(one["seconds"] for one in stats)
         if total["events"]:
             say(
                 self.comm,
                 f"loaded {total['events']} {what} events in {seconds:.1f} s: "
                 f"{total['events'] / seconds:.0f} events/s, "
                 f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; "
-                f"{total['bytes'] / 1e6:.1f} MB in memory ({store.form}, "
-                f"{store.codec}:{store.level}), "
-                f"{total['dense_bytes'] / total['bytes']:.0f} times smaller",
+                f"{total['bytes'] / 1e6:.1f} MB in memory ({store.form}, {store.codec}:"
+                f"{store.level}), {total['dense_bytes'] / total['bytes']:.0f} times smaller",
             )
         if not (self.options.shared_store and self.comm):
             return store
-        shared = data.NodeStore(store, self.comm)
-        say(self.comm, f"{what} events shared by {counted(shared.ranks, 'rank')} of each node")
-        return shared
+        store = data.NodeStore(store, self.comm)
+        say(self.comm, f"{what} events shared by {counted(store.ranks, 'rank')} of each node")
+        return store
 
     # ----------------------------------------------------------------------------------- model
     def build_model(self, source: Any) -> Model:
@@ -246,27 +269,22 @@ class TrainingJob:
         return model
 
     def _new_model(self, source: Any) -> Model:
-        options, names = self.options, self.class_names
+        options, names, weights = self.options, self.class_names, self.options.weights
         optimizer = self.recipe.build_optimizer(self.steps_per_epoch, self.ranks)
         where = {"device": options.device, "precision": options.precision}
-        if self.weights is None:
+        if weights is None:
             return self.recipe.build_model(optimizer, class_names=names, **where)
-        model = load_model(self.weights, optimizer=optimizer, **where)
+        model = load_model(weights, optimizer=optimizer, **where)
         if (model.input_shape, model.classes) != (source.image_shape, len(names)):
+            planes = counted(self.recipe.planes, "plane")
             raise ValueError(
-                f"{self.weights} takes images of {model.input_shape} in {model.classes} classes; "
-                f"the events have --size {self.recipe.size}, "
-                f"{counted(self.recipe.planes, 'plane')} and {len(names)} classes"
+                f"{weights} takes images of {model.input_shape} in {model.classes} classes; the "
+                f"events have --size {self.recipe.size}, {planes} and {len(names)} classes"
             )
         if model.class_names != names:
-            if options.resume and model.class_names:
-                raise ValueError(
-                    f"{self.weights} knows the classes {', '.join(model.class_names)}, the events "
-                    f"are of {', '.join(names)}: --resume needs the events that the run began with"
-                )
-            model = load_model(self.weights, optimizer=optimizer, class_names=names, **where)
-        if self._starts_from_weights:  # not the updates that led to them
-            model.updates, optimizer.steps, optimizer.state = 0, 0, {}
+            model = load_model(weights, optimizer=optimizer, class_names=names, **where)
+        # Not the updates that led to them.
+        model.updates, optimizer.steps, optimizer.state = 0, 0, {}
         return model
 
     # -------------------------------------------------------------------------------- training
@@ -278,17 +296,8 @@ class TrainingJob:
         extra_callbacks: Sequence[callbacks.Callback] = (),
     ) -> None:
         """Train; the history, the model and, with the ledger, its timeline go to the folder."""
-        initial_epoch, recipe = 0, self.recipe
-        if self.options.resume and self.weights is not None:
-            path = self.weights
-            initial_epoch = parallel.ordered(
-                self.comm, lambda: epochs_done(model, self.steps_per_epoch, recipe.epochs, path)
-            )
-        if initial_epoch:
-            say(
-                self.comm,
-                f"{self.weights}: going on behind epoch {initial_epoch} of {recipe.epochs}",
-            )
+        recipe = self.recipe
+        self.checkpoint.settings = self._settings()
         table = callbacks.CSVLogger(self.folder.history)
         ledger = trace.Ledger(detail=self.options.ledger)
         chosen: list[callbacks.Callback] = [
@@ -308,11 +317,21 @@ class TrainingJob:
             accumulate=recipe.accumulate,
             seed=recipe.seed,
             threads=self.threads,
-            initial_epoch=initial_epoch,
             ledger=ledger,
+            checkpoint=self.checkpoint,
             callbacks=[*chosen, *extra_callbacks],
         )
         self.history = table.rows
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what must be the same where the job goes on, beside what fit compares."""
+        strict = ("weights", "precision", "store", "codec", "shared_store")
+        chosen = asdict(self.recipe) | {name: getattr(self.options, name) for name in strict}
+        del chosen["epochs"]
+        return {
+            name.replace("_", " "): str(value) if isinstance(value, Path) else value
+            for name, value in chosen.items()
+        }
 
     def evaluate(self, model: Model, validation: Any) -> Any:
         """Return the Evaluation of the validation events of all ranks, None without such events."""
@@ -341,8 +360,7 @@ class TrainingJob:
         say(
             self.comm,
             f"\n{table}\n{sample_text(self.sample)}; peak memory of a rank {memory:.0f} MB; "
-            f"{seconds:.0f} s in all; "
-            f"results in {self.folder.path}/",
+            f"{seconds:.0f} s in all; results in {self.folder.path}/",
         )
         return table
 

@@ -2,6 +2,10 @@
 ranks when one fails.
 """
 
+import atexit
+import ctypes
+import faulthandler
+import math
 import os
 import socket
 import sys
@@ -10,11 +14,15 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
+from ..watch import starting, waiting
 from .comm import ALONE
 from .segments import remove_stale_segments
 
+#: Seconds that ranks which exit with status 0 give each other.
+PATIENCE = 5.0
 #: Rank counts that launchers announce in the environment: MPICH (and its relatives), Open MPI,
 #: Slurm.
 LAUNCHERS = {
@@ -61,13 +69,17 @@ def world() -> Iterator[Any]:
     """``with world() as comm:`` gives MPI.COMM_WORLD, or ``Alone`` for one process.
 
     An exception or a non-zero exit inside ends *all* ranks at once with this rank's traceback,
-    because the others would otherwise wait for it for ever; an error that all ranks agreed on
-    (``together``) ends them in order and is printed once, by rank 0. Raises RuntimeError under a
+    because the others would otherwise wait for it for ever, and so does ``sys.exit(0)`` on a rank
+    that the others do not follow; an error that all ranks agreed on (``together``) ends them in
+    order and is printed once, by rank 0. Raises RuntimeError under a
     launcher that belongs to another MPI than mpi4py's, where every rank would take itself for the
     only one.
     """
-    comm = _communicator()
+    faulthandler.enable()
+    with starting():
+        comm = _communicator()
     rank, size = comm.rank, comm.size
+    ends = comm.Dup() if comm else comm  # for the end alone: others may be in the middle of comm's
 
     def end_all(kind, value, trace):
         text = "".join(traceback.format_exception(kind, value, trace))
@@ -87,10 +99,12 @@ def world() -> Iterator[Any]:
     try:
         yield comm
     except BaseException as problem:
-        if isinstance(problem, SystemExit) and (
-            problem.code in (None, 0) or getattr(problem, "together", False)
-        ):
+        if isinstance(problem, SystemExit) and getattr(problem, "together", False):
             raise
+        if isinstance(problem, SystemExit) and problem.code in (None, 0):
+            if _all_end(ends, PATIENCE):
+                raise
+            problem = RuntimeError(f"exit status 0 on rank {rank} alone, before the end of the job")
         if getattr(problem, "together", False):
             if rank == 0:
                 print(f"error: {problem}", file=sys.stderr, flush=True)
@@ -98,6 +112,39 @@ def world() -> Iterator[Any]:
         if comm:
             end_all(type(problem), problem, problem.__traceback__)
         raise
+    with waiting("the end of the job"):
+        _all_end(ends, math.inf)
+
+
+def _all_end(comm: Any, patience: float) -> bool:
+    """Tell whether all ranks have come to their end within ``patience`` seconds of this one."""
+    if not comm:
+        return True
+    request, began = comm.Ibarrier(), time.monotonic()
+    while not request.Test():
+        if time.monotonic() - began > patience:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def _started_mpi() -> Any:
+    """Return mpi4py.MPI after MPI_Init, which waits for all ranks: called by way of ctypes, for
+    mpi4py would keep the interpreter's lock meanwhile, and no watchdog could run.
+    """
+    if "mpi4py.MPI" not in sys.modules:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
+    MPI = import_module("mpi4py.MPI")
+    if not MPI.Is_initialized():
+        provided = ctypes.c_int()
+        multiple = ctypes.c_int(MPI.THREAD_MULTIPLE)
+        ctypes.CDLL(MPI.__file__).MPI_Init_thread(None, None, multiple, ctypes.byref(provided))
+        for comm in (MPI.COMM_WORLD, MPI.COMM_SELF):  # as mpi4py does: errors are exceptions
+            comm.Set_errhandler(MPI.ERRORS_RETURN)
+        atexit.register(lambda: MPI.Is_finalized() or MPI.Finalize())
+    return MPI
 
 
 def _communicator() -> Any:
@@ -108,7 +155,7 @@ def _communicator() -> Any:
     if place_on_node()[0] == 0:
         remove_stale_segments()  # a full /dev/shm would end MPI_Init without a word
     try:
-        from mpi4py import MPI
+        MPI = _started_mpi() if size > 1 else import_module("mpi4py.MPI")
     except ImportError as problem:
         if size > 1:
             raise RuntimeError(

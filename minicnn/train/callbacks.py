@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,18 @@ class Callback:
     """
 
     stop = False
+    #: Attributes, JSON-ready, that a checkpoint of a step keeps.
+    remembered: tuple[str, ...] = ("stop",)
+
+    def state(self) -> dict[str, Any]:
+        """Return what training needs of this callback to go on later."""
+        return {name: getattr(self, name) for name in self.remembered}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on with what ``state`` returned; called after ``on_train_begin``."""
+        for name, value in state.items():
+            if name in self.remembered:
+                setattr(self, name, value)
 
     def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
         """``info``: epochs, steps (per epoch), rank, ranks, comm, initial_epoch."""
@@ -57,6 +69,8 @@ class History(Callback):
     """``rows``: one dictionary per epoch (key "epoch" counts from 1); ``history["loss"]`` is a
     column.
     """
+
+    remembered = ("rows",)
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
@@ -87,23 +101,18 @@ class CSVLogger(Callback):
     of the epochs before.
     """
 
+    remembered = ("rows",)
+
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
 
     def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
         super().on_train_begin(model, info)
-        if info["initial_epoch"] and os.path.exists(self.path):
-            with open(self.path, newline="") as file:
-                rows = [
-                    {key: float(value) for key, value in row.items() if value}
-                    for row in csv.DictReader(file)
-                ]
-            self.rows = [
-                {**row, "epoch": int(row["epoch"])}
-                for row in rows
-                if row["epoch"] <= info["initial_epoch"]
-            ]
+        if info["initial_epoch"]:
+            self.rows, problem = read_history(self.path, info["initial_epoch"])
+            if problem and self.rank == 0:
+                print(f"{self.path}: {problem}; training goes on", file=sys.stderr, flush=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self.rows.append({"epoch": epoch + 1, **logs})
@@ -116,10 +125,37 @@ class CSVLogger(Callback):
             atomic_write(self.path, text.getvalue().encode())
 
 
+def read_history(path: str | Path, epochs: int) -> tuple[list[dict[str, float]], str | None]:
+    """Return the rows of the first ``epochs`` in a file that CSVLogger wrote, and in words what is
+    wrong with it: a damaged history keeps no training from going on.
+    """
+    rows: dict[int, dict[str, float]] = {}
+    try:
+        with open(path, newline="") as file:
+            whole = file.read()
+        table = csv.DictReader(io.StringIO(whole[: whole.rfind("\n") + 1]), restkey="", strict=True)
+        for cells in table:
+            row = {key: float(value) for key, value in cells.items() if value}
+            number = int(row["epoch"])
+            if number != row["epoch"] or len(cells) != len(table.fieldnames or ()):
+                raise ValueError(f"line {table.line_num} is no row of it")
+            rows[number] = {**row, "epoch": number}
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as problem:
+        reason = f"cannot be read ({problem!r})"
+    else:
+        reason = "is cut short"
+    wanted = range(1, epochs + 1)
+    missing = [number for number in wanted if number not in rows]
+    lost = f"rows of epochs {', '.join(map(str, missing))} are missing: it {reason}"
+    return [rows[number] for number in wanted if number in rows], lost if missing else None
+
+
 class ModelCheckpoint(Callback):
     """Saves the model to ``path`` after every epoch, or only where ``monitor`` is the best so far
     (``mode`` "min" or "max").
     """
+
+    remembered = ("best",)
 
     def __init__(self, path: str | Path, monitor: str | None = None, mode: str = "min") -> None:
         self.path, self.monitor, self.sign = path, monitor, _sign(mode)
@@ -139,6 +175,8 @@ class EarlyStopping(Callback):
     """Stops when ``monitor`` has not improved by more than ``min_delta`` for ``patience``
     epochs.
     """
+
+    remembered = ("best", "waited", "stop")
 
     def __init__(
         self,
@@ -163,6 +201,8 @@ class ReduceLROnPlateau(Callback):
     """Multiplies the optimizer's rate by ``factor`` when ``monitor`` has not improved by more than
     ``min_delta`` for ``patience`` epochs, down to ``min_factor`` of the schedule.
     """
+
+    remembered = ("best", "waited")
 
     def __init__(
         self,
@@ -228,6 +268,8 @@ class Progress(Callback):
     ln(classes): its units are saturated, and nothing more will come. ledger: the trace.Ledger of
     the training, to see live where its time goes.
     """
+
+    remembered = ("best",)
 
     def __init__(self, file: Any = None, ledger: Ledger | None = None) -> None:
         self.file, self.ledger, self.best = file, ledger, math.inf

@@ -39,8 +39,6 @@ class CheckpointError(ValueError):
 
 def save(model: Model, path: str | Path) -> None:
     """Write ``model`` with its optimizer to ``path``."""
-    from safetensors.numpy import save as serialize
-
     optimizer = model.optimizer
     arrays = {"weight:" + name: w for name, w in model.get_weights().items()}
     arrays |= {
@@ -54,7 +52,16 @@ def save(model: Model, path: str | Path) -> None:
         "steps": optimizer.steps,
         "optimizer": optimizer.config(),
     }
-    state["digest"] = _digest(arrays, state)
+    write_arrays(path, arrays, state)
+
+
+def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+    """Write arrays and a JSON-ready ``state`` with its "format" to ``path``, with a digest over
+    both.
+    """
+    from safetensors.numpy import save as serialize
+
+    state = {**state, "digest": _digest(arrays, state)}
     # One key of metadata: the order of several is not reproducible.
     atomic_write(path, serialize(arrays, {"minicnn": json.dumps(state)}))
 
@@ -71,7 +78,7 @@ def load_model(
     Raises CheckpointError naming the file where it is missing, damaged or not a minicnn model.
     What its settings ask for is compared with the arrays that it has before any memory is taken.
     """
-    arrays, state = _read(path)
+    arrays, state = read_arrays(path, (FORMAT, FORMAT_BEFORE))
     weights = {name[7:]: a for name, a in arrays.items() if name.startswith("weight:")}
     for key in ("updates", "steps"):
         number = state.get(key)
@@ -163,7 +170,12 @@ def _optimizer(state: dict[str, Any]) -> Optimizer:
     )  # the format before kept the kind alone; its kinds have defaults for all they take
 
 
-def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_arrays(
+    path: str | Path, formats: tuple[str, ...]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the state that ``write_arrays`` wrote in one of these formats;
+    CheckpointError where the file is missing, damaged or something else.
+    """
     from safetensors import SafetensorError, safe_open
 
     if Path(path).exists() and not Path(path).is_file():
@@ -178,11 +190,11 @@ def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except (OSError, *DAMAGE, RecursionError, SafetensorError) as problem:
         raise CheckpointError(f"{path}: not a readable checkpoint ({problem})") from problem
     kind = state.get("format") if isinstance(state, dict) else None
-    if kind not in (FORMAT, FORMAT_BEFORE):
+    if kind not in formats:
         raise CheckpointError(
-            f"{path}: its format is {kind!r}, this version reads {FORMAT_BEFORE} and {FORMAT}"
+            f"{path}: its format is {kind!r}, this version reads {' and '.join(sorted(formats))}"
         )
-    if state.pop("digest", None) != _digest(arrays, state if kind == FORMAT else None):
+    if state.pop("digest", None) != _digest(arrays, None if kind == FORMAT_BEFORE else state):
         raise CheckpointError(f"{path}: its digest differs from its contents: the file is damaged")
     return arrays, state
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..data.batches import as_dataset, batches
 from ..engine.model import Model
 from ..parallel import as_comm, make_sync
+from ..watch import beat
 
 
 def evaluate(model: Model, data: Any, batch_size: int = 1, comm: Any = None) -> Any:
@@ -27,6 +28,7 @@ def evaluate(model: Model, data: Any, batch_size: int = 1, comm: Any = None) -> 
         for _, targets, piece in model.loss_results(x, y):
             for result, target, found in zip(results, targets, piece):
                 result.add(target, found.losses, found.predictions)
+        beat()
     for result in results:
         result.load(sync.total(result.flat()))
     return dict(zip(losses.names, results)) if losses.several else results[0]

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from .. import watch
 from ..data.batches import as_dataset, batches
-from ..data.dataset import begin_epoch, epoch_order
+from ..data.dataset import begin_epoch, content_digest, epoch_order, file_indices_of
 from ..engine.model import Model
 from ..inspect import trace
-from ..parallel import agree, as_comm, make_sync, threads_per_rank
+from ..parallel import agree, as_comm, make_sync, threads_per_rank, together
 from .callbacks import Callback, History
 from .evaluate import evaluate, figures
+from .identity import compare_ranks, facts_of
 from .iterables import IterableData
 from .optim import Optimizer
 from .step import NotFiniteError, flush, train_step
+from .step_checkpoint import Place, StepCheckpoint
 
 __all__ = ["FitOptions", "NotFiniteError", "evaluate", "fit", "flush", "train_step"]
 
@@ -36,7 +43,8 @@ class FitOptions:
     ``epochs`` in all. steps_per_epoch: for data that are an iterator without end. prefetch: batches
     that are read ahead. threads: per rank; by default the cores of the node are shared by its
     ranks, and one process keeps what it has. ledger: a trace.Ledger(detail=True), or True for one,
-    books every step's time part by part, see trace; the history then has all parts.
+    books every step's time part by part, see trace; the history then has all parts. checkpoint: a
+    StepCheckpoint saves and takes up single steps.
     """
 
     validation_data: Any = None
@@ -54,6 +62,7 @@ class FitOptions:
     threads: int | None = None
     ledger: Any = None
     accumulate: int = 1
+    checkpoint: StepCheckpoint | None = None
 
 
 def fit(model: Model, train: Any, **options: Any) -> History:
@@ -64,8 +73,8 @@ def fit(model: Model, train: Any, **options: Any) -> History:
     every rank, of which each rank takes its share; or any iterable of batches, as a generator or a
     torch DataLoader.
 
-    Raises ValueError on all ranks when a rank has no events or less than a batch; NotFiniteError on
-    all ranks at the same step.
+    Raises ValueError on all ranks when a rank has no events or less than a batch, or where ranks
+    differ in model, optimizer, options or version; NotFiniteError on all ranks at the same step.
     """
     unknown = options.keys() - {f.name for f in fields(FitOptions)}
     if unknown:
@@ -115,58 +124,80 @@ class _Fit:
         return as_dataset(data, self.rank, self.ranks, self.options.seed)
 
     def run(self) -> History:
-        options, model = self.options, self.model
+        options, model, saver = self.options, self.model, self.options.checkpoint
         self.optimizer.bind(self.steps or 1)
+        facts = self._facts() if saver or self.ranks > 1 else {}
+        compare_ranks(self.comm, facts)
         self.sync.broadcast(model, self.optimizer)
-        info = {
-            "epochs": options.epochs,
-            "steps": self.steps,
-            "rank": self.rank,
-            "ranks": self.ranks,
-            "comm": self.comm,
-            "initial_epoch": options.initial_epoch,
-        }
+        place = Place(options.initial_epoch)
         try:
+            if saver:
+                saver.begin(self.comm, facts | self._data_facts())
+                place = saver.restore(model, self.sync) or place
+            info = {
+                "epochs": options.epochs,
+                "steps": self.steps,
+                "rank": self.rank,
+                "ranks": self.ranks,
+                "comm": self.comm,
+                "initial_epoch": place.epoch,
+            }
             self._call("on_train_begin", model, info)
-            for epoch in range(options.initial_epoch, options.epochs):
-                self._call("on_epoch_begin", epoch)
-                logs = self._epoch(epoch)
-                self._call("on_epoch_end", epoch, logs)
-                # Equal on all ranks: callbacks stop by reduced figures alone.
-                if any(getattr(c, "stop", False) for c in self.callbacks):
-                    break
+            self._remind(place.callbacks)
+            # Equal on all ranks: callbacks stop by reduced figures alone.
+            while place.epoch < options.epochs and not any(
+                getattr(c, "stop", False) for c in self.callbacks
+            ):
+                self._call("on_epoch_begin", place.epoch)
+                self.begun = model.updates - place.step
+                try:
+                    logs = self._epoch(place)
+                except NotFiniteError as problem:
+                    raise together(NotFiniteError(f"{problem}{self._offenders()}")) from None
+                self._call("on_epoch_end", place.epoch, logs)
+                place = Place(place.epoch + 1)
+                if saver:
+                    saver.edge(partial(self._save, place), always=True)
             self._call("on_train_end")
         finally:
+            if saver:
+                saver.end(sys.exception())
             for callback in self.callbacks:
                 close = getattr(callback, "close", None)
                 if close:
                     close()
         return self.history
 
-    def _epoch(self, epoch: int) -> dict[str, float]:
-        """Train for one epoch and validate; returns the means and times of it."""
-        model, ledger, comm = self.model, self.ledger, self.comm
-        started = time.perf_counter()
+    def _epoch(self, place: Place) -> dict[str, float]:
+        """Train for the rest of an epoch and validate; returns the means and times of it."""
+        model, ledger, comm, saver = self.model, self.ledger, self.comm, self.options.checkpoint
+        started = time.perf_counter() - place.seconds
         ledger.align(comm)
-        total: dict[str, float] = {}
-        source = _timed(self._batches(epoch), ledger)
-        step = 0
+        if place.books:
+            ledger.reopen(place.books)
+        total = place.total
+        steps, source = self._batches(place)
+        source = _timed(source, ledger)
         with ledger:
-            while self.steps is None or step < self.steps:
+            while steps is None or place.step < steps:
                 batch = next(source, None)
                 if batch is None:
                     break
                 tails = [self._step(batch, source)]
-                step += 1
-                if step == self.steps:
+                place.step += 1
+                if place.step == steps:
                     tails.append(flush(model, self.optimizer, self.sync, ledger))
                 self._add(total, tails)
                 with ledger.span("callbacks"):
                     self._call(
-                        "on_batch_end", step - 1, model.targets.summary(_filled(model, total))
+                        "on_batch_end", place.step - 1, model.targets.summary(_filled(model, total))
                     )
                 ledger.step()
-            if self.steps is None:
+                watch.step(model.updates)
+                if saver:
+                    place.seconds = time.perf_counter() - started
+                    saver.edge(partial(self._save, place))
+            if steps is None:
                 self._add(total, [flush(model, self.optimizer, self.sync, ledger)])
         logs = model.targets.summary(_filled(model, total))
         logs["seconds"] = time.perf_counter() - started
@@ -177,6 +208,84 @@ class _Fit:
             result = evaluate(model, self.validation, self.options.batch_size, comm)
             logs |= {f"val_{key}": value for key, value in figures(result).items()}
         return logs
+
+    def _offenders(self) -> str:
+        """Return which events of the file made a step not finite; their batch is written beside the
+        checkpoint, on all ranks together.
+        """
+        suspect, saver, text = self.model.suspect, self.options.checkpoint, ""
+        if suspect and not isinstance(self.train, IterableData):
+            first = (suspect.update - self.begun) * self._per_step
+            numbers = file_indices_of(self.train)[self.order[first : first + self._per_step]]
+            chosen = numbers if suspect.event is None else numbers[[suspect.event]]
+            text = f"; rank {self.rank}: event {', '.join(map(str, chosen[:20]))} of the file"
+            if saver and suspect.images is not None:
+                path = saver.folder / f"not-finite-rank-{self.rank}.npz"
+                try:
+                    saver.folder.mkdir(parents=True, exist_ok=True)
+                    suspect.write(path)
+                    text += f", its batch is in {path}"
+                except OSError as failure:
+                    text += f", its batch could not be written ({failure})"
+        return "".join(self.comm.allgather(text))
+
+    def _remind(self, states: list[list[Any]]) -> None:
+        """Give callbacks what they remembered, those of a kind in their order."""
+        for callback in self.callbacks:
+            mine = next((each for each in states if each[0] == type(callback).__name__), None)
+            if mine:
+                states.remove(mine)
+                callback.set_state(mine[1])
+
+    def _save(self, place: Place) -> str:
+        """Save the step at ``place``; returns it in words."""
+        saver = self.options.checkpoint
+        assert saver is not None
+        used = np.zeros(0, np.int64)
+        if place.step:
+            place.books = self.ledger.books(self.comm)
+            if not isinstance(self.train, IterableData):
+                used = file_indices_of(self.train)[self.order[: place.step * self._per_step]]
+        place.callbacks = [[type(c).__name__, c.state()] for c in self.callbacks]
+        saver.save(self.model, self.sync, place, used)
+        if not place.step:
+            return f"the end of epoch {place.epoch} of {self.options.epochs}"
+        return f"step {place.step} of epoch {place.epoch + 1} of {self.options.epochs}"
+
+    @property
+    def _per_step(self) -> int:
+        """Events of this rank in a step."""
+        return self.options.batch_size * self.options.accumulate
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what all ranks must have alike."""
+        options = self.options
+        return facts_of(
+            self.model,
+            self.optimizer,
+            **{
+                "sync": [self.sync.mode, getattr(self.sync, "every", 1)],
+                "epochs": options.epochs,
+                "initial epoch": options.initial_epoch,
+                "steps per epoch": self.steps,
+                "batch size": options.batch_size,
+                "accumulate": options.accumulate,
+                "seed": options.seed,
+                "ranks": self.ranks,
+            },
+        )
+
+    def _data_facts(self) -> dict[str, Any]:
+        """Return the numbers and digests of all ranks' events."""
+        facts = {}
+        for name, dataset in (("training", self.train), ("validation", self.validation)):
+            mine = (0, 0)
+            if dataset is not None and not isinstance(dataset, IterableData):
+                mine = (len(dataset), content_digest(dataset))
+            per_rank = self.comm.allgather(mine)
+            events, digest = (sum(values) for values in zip(*per_rank))
+            facts[f"{name} events"] = f"{events} (digest {digest % 2**64:016x})"
+        return facts
 
     def _step(self, batch: Any, source: Iterator[Any]) -> dict[str, float] | None:
         x, y, *weights = batch
@@ -193,16 +302,23 @@ class _Fit:
             sample_weights=weights[0] if weights else None,
         )
 
-    def _batches(self, epoch: int) -> Iterator[Any]:
+    def _batches(self, place: Place) -> tuple[int | None, Iterator[Any]]:
+        """Return how many steps the epoch has, and the batches of those that are left of it."""
         options, train = self.options, self.train
         if isinstance(train, IterableData):
-            return train.batches()
-        begin_epoch(train, epoch)  # augmentation draws anew in every epoch
-        per_step = options.batch_size * options.accumulate
-        order = epoch_order(train, options.seed, epoch, self.rank, per_step)
-        assert self.steps is not None
-        steps = self.steps * options.accumulate
-        return batches(train, order, options.batch_size, steps, options.prefetch)
+            return self.steps, train.batches(place.epoch, place.step * options.accumulate)
+        begin_epoch(train, place.epoch)  # augmentation draws anew in every epoch
+        order = epoch_order(train, options.seed, place.epoch, self.rank, self._per_step)
+        steps = self.steps
+        if place.used.any():  # by another number of ranks; what is left is dealt anew
+            numbers = file_indices_of(train)[order]
+            used = np.append(place.used, False)[np.minimum(numbers, len(place.used))]
+            order = order[~used]
+            steps = max(self.comm.allgather(-(-len(order) // self._per_step)))
+        assert steps is not None
+        self.order, rest = order, order[place.step * self._per_step :]
+        left = (steps - place.step) * options.accumulate
+        return steps, batches(train, rest, options.batch_size, left, options.prefetch)
 
     def _agree_steps(self) -> int | None:
         """Return the steps per epoch, the same on all ranks: a rank that runs out of events takes

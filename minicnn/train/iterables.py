@@ -21,7 +21,7 @@ class IterableData:
     """
 
     def __init__(self, source: Any, steps: int | None = None) -> None:
-        self.source = source
+        self.source, self.once, self.drawn = source, hasattr(source, "__next__"), 0
         length = len(source) if hasattr(source, "__len__") else None
         self.steps = steps or length
 
@@ -38,9 +38,22 @@ class IterableData:
             and all(isinstance(batch, (tuple, list)) and len(batch) in (2, 3) for batch in data)
         )
 
-    def batches(self) -> Iterator[Any]:
-        """Yield the batches of one epoch."""
-        running, count, once = iter(self.source), 0, hasattr(self.source, "__next__")
+    def batches(self, epoch: int = 0, done: int = 0) -> Iterator[Any]:
+        """Yield the batches of an epoch that follow the first ``done``. Those are drawn and dropped
+        where the training goes on in another process; of an iterator, those of epochs before too.
+        """
+        earlier = 0 if not self.once else epoch * (self.steps or 0) + done - self.drawn
+        for dropped in range(max(earlier, 0)):
+            self.drawn += 1
+            if next(self.source, None) is None:
+                raise ValueError(f"the data ended after {dropped} batches that were used before")
+        for number, batch in enumerate(self._epoch(done if self.once else 0)):
+            if self.once or number >= done:
+                yield batch
+
+    def _epoch(self, begun: int) -> Iterator[Any]:
+        """Yield the batches of an epoch from number ``begun`` on."""
+        running, count, once = iter(self.source), begun, self.once
         while self.steps is None or count < self.steps:
             batch = next(running, None)
             if batch is None and self.steps is not None and not once:
@@ -54,6 +67,7 @@ class IterableData:
                         "data set, or a generator that does not end with steps_per_epoch"
                     )
                 return
+            self.drawn += 1
             yield as_batch(batch)
             count += 1
 

@@ -18,6 +18,7 @@ import numpy as np
 from ..engine.engine import Engine
 from ..inspect import trace
 from ..parallel import make_sync, together
+from .not_finite import find_suspect
 from .optim import Optimizer
 
 
@@ -53,8 +54,10 @@ def train_step(
         progress = sync.on_gradients_ready and partial(sync.on_gradients_ready, model)
         batches: Iterator[Any] = iter(more)
         batch: Any = (x, y, sample_weights)
+        flagged, several = False, False
         while batch is not None:
             following = next(batches, None)
+            several |= following is not None
             images, targets, *weights = batch
             model.accumulate(images, targets, rng, following is not None, progress, *weights)
             batch = following
@@ -64,8 +67,11 @@ def train_step(
             # among them need not show in the gradients.
             if not (sync.finite(model) and model.kernels.finite(model.parameters)):
                 model.mark_not_finite()
+                flagged = True
     with ledger.span("allreduce"):
         ready = sync.reduce_gradients(model)
+    if flagged:  # only now: until here MPI may write to the gradients
+        model.suspect = find_suspect(model, None if several else (x, y), rng)
     model.updates += 1
     return apply_gradients(model, optimizer, sync, ledger) if ready else None
 
@@ -99,11 +105,17 @@ def check_finite(model: Engine, sync: Any, tail: dict[str, float] | None) -> Any
     """Return ``tail``; raises NotFiniteError, on all ranks, where it says so."""
     if tail and tail["not_finite"]:
         sync.collect_pending(model)  # nobody may free a buffer that MPI still writes to
+        mine = model.suspect
+        found = None
+        if mine:
+            event = "" if mine.event is None else f", event {mine.event} of its batch"
+            found = f"; rank {sync.comm.rank}: {mine.where}{event}"
+        where = "".join(filter(None, sync.comm.allgather(found)))
         raise together(
             NotFiniteError(
                 f"loss, gradient or weights not finite on {int(tail['not_finite'])} of {sync.size} "
                 f"ranks at update {model.updates} (events {int(tail['events'])}, summed loss "
-                f"{tail['loss']}): lower the learning rate or check the data"
+                f"{tail['loss']}){where}; lower the learning rate or check the data"
             )
         )
     return tail

@@ -17,13 +17,13 @@ from minicnn.train.callbacks import Callback
 
 
 class KillAfter(Callback):
-    """Ends rank 0 as a batch system does, once its model and history of the epoch are written."""
+    """Ends rank 0 as a batch system does, once the epoch is saved."""
 
     def __init__(self, epochs):
         self.epochs = epochs
 
-    def on_epoch_end(self, epoch, logs):
-        if self.rank == 0 and epoch + 1 == self.epochs:
+    def on_epoch_begin(self, epoch):
+        if self.rank == 0 and epoch == self.epochs:
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -241,7 +241,8 @@ def case_fit(comm):
         {"sync": make_sync("overlap", comm, bucket=64)},
         {"sync": "hierarchical"},
     ):
-        model = small_model("cpu", seed=comm.rank)
+        model = small_model("cpu")
+        model.parameters[...] *= 1 + comm.rank
         options = {"optimizer": mc.SGD(0.05, 0.9), "epochs": 4} | options
         history = model.fit((x, y), validation_data=(x, y), batch_size=5, comm=comm, **options)
         assert history["loss"][-1] < 0.7 * history["loss"][0], (options, history["loss"])
@@ -358,7 +359,7 @@ def case_emulated(comm):
         suppression = ("always", "never")[i % 2]
         models = []
         for device in ("emulated", "cpu"):
-            model = small_model(device, seed=comm.rank, zero_suppression=suppression)
+            model = small_model(device, zero_suppression=suppression)
             model.kernels.set_threads(threads_per_rank(comm))
             o, sync = optimizer(nesterov=True), make_sync(mode, comm, 1)
             sync.broadcast(model, o)

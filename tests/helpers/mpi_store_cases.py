@@ -143,7 +143,7 @@ def case_node_store_fit(comm):
     flip = mc.data.transforms
     data = flip.Augmented(store, flip.GainJitter(0.01))
     assert np.array_equal(data.file_indices, store.file_indices)
-    model = small_model("cpu", seed=comm.rank)
+    model = small_model("cpu")
     history = model.fit(
         data, validation_data=store, epochs=4, batch_size=5, comm=comm, optimizer=mc.SGD(0.02, 0.9)
     )

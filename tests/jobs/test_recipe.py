@@ -12,7 +12,7 @@ from minicnn.cli.train import arguments, recipe_and_options
 from minicnn.data.event import CLASSES
 from minicnn.jobs.predict import names_of_classes
 from minicnn.jobs.recipe import FULL_SIZE, FULL_SIZE_PARAMETERS, Recipe
-from minicnn.jobs.run_folder import RunFolder, epochs_done, read_record
+from minicnn.jobs.run_folder import RunFolder, read_record
 from minicnn.jobs.train import TrainingJob, TrainOptions
 
 
@@ -109,14 +109,3 @@ def test_the_run_folder(tmp_path):
     folder.finish({"epochs": []})
     with pytest.raises(ValueError, match="not the record of a run"):
         read_record(folder.marker)
-
-
-def test_resume_is_for_complete_epochs_of_the_same_job():
-    model = small_model()
-    for updates, steps, done in ((0, 0, 0), (20, 20, 2), (25, 25, None), (20, 10, None)):
-        model.updates, model.optimizer.steps = updates, steps
-        if done is None:
-            with pytest.raises(ValueError, match="no complete epochs of 10 within 3"):
-                epochs_done(model, 10, 3, "m.safetensors")
-        else:
-            assert epochs_done(model, 10, 3, "m.safetensors") == done

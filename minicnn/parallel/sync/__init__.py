@@ -65,7 +65,9 @@ def make_sync(
         raise ValueError(
             f"{_WHAT[name].format(options[name])} goes with sync={modes}, got {mode!r}"
         )
-    return make(comm, **options)
+    made = make(comm, **options)
+    made.mode = mode
+    return made
 
 
 _WHAT = {

@@ -14,6 +14,9 @@ What a training asks of it, in this order, on every rank alike:
         collect_pending(model) -> ready      sums that are still under way (one more update then)
         finish_epoch(model, optimizer)       bring weights together
         average_state(model)                 running statistics become the mean over ranks
+    where a step is saved and taken up again:
+        state(model) -> arrays               what this rank carries into the next step
+        set_state(model, arrays)             the same on the rank that goes on
 
 A mode is a subclass of Sync with a row in ``MODES`` of this package; ``options`` names what
 make_sync may give to its constructor.
@@ -46,6 +49,8 @@ class Sync:
 
     #: Arguments of the constructor that make_sync passes on.
     options: tuple[str, ...] = ()
+    #: The name that make_sync knows it by.
+    mode = "gradients"
     #: Whether each rank updates with its own gradients, before anything is reduced.
     updates_before_reduction = False
     #: See the module; None where nothing is sent before all gradients are there.
@@ -99,6 +104,15 @@ class Sync:
         if self.size > 1 and state.size:
             self.allreduce(state, model.kernels)
             state[...] = state / self.size
+
+    def state(self, model: Engine) -> dict[str, np.ndarray]:
+        """Return what this rank carries from one step into the next, beside model and optimizer.
+        All ranks call it together: what is under way is waited for.
+        """
+        return {}
+
+    def set_state(self, model: Engine, arrays: dict[str, np.ndarray]) -> None:
+        """Carry on with what ``state`` returned on this rank."""
 
     # -------------------------------------------------------------------------------- what they use
     def allreduce(self, buffer: Array, kernels: Any = None) -> None:

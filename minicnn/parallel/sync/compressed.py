@@ -28,7 +28,9 @@ class CompressedSync(Sync):
 
     def __init__(self, comm: Any, form: str = "fp16") -> None:
         super().__init__(comm)
-        self.form, self.error, self.owner_error = form, None, None
+        self.form = form
+        self.error: Any = None
+        self.owner_error: Any = None
 
     def reduce_gradients(self, model: Any) -> bool:
         """Sum gradients and tail over all ranks before the update; gradients approximately."""
@@ -83,6 +85,21 @@ class CompressedSync(Sync):
             self.comm.Allgather(r.view(np.uint16), everything.view(np.uint16))
         with trace.span("pack"):
             buffer[:size] = self._expand(everything, total_scale).reshape(-1)[:size]
+
+    def state(self, model: Any) -> dict[str, np.ndarray]:
+        """Return what rounding has taken away so far, of this rank's gradients and of its sums."""
+        if self.error is None:
+            return {}
+        return {"error": self.error, "owner_error": self.owner_error}
+
+    def set_state(self, model: Any, arrays: dict[str, np.ndarray]) -> None:
+        """Carry on with what rounding took away before."""
+        if "error" in arrays:
+            size = model.parameters.size
+            piece = -(-size // self.size)
+            self.error = np.zeros((self.size, piece), np.float32)
+            self.error.reshape(-1)[:size] = arrays["error"].reshape(-1)[:size]
+            self.owner_error = arrays.get("owner_error", np.zeros(piece, np.float32))
 
     def _scale(self, largest):
         """Return the power of two that brings ``largest`` to at most FP16_MOST; 1 for bf16."""

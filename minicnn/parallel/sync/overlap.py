@@ -152,3 +152,18 @@ class DelayedSync(Sync):
         self.request, self.under_way = None, False
         model.gradients[...] = model.kernels.asarray(self.buffers[0])
         return True
+
+    def state(self, model: Any) -> dict[str, np.ndarray]:
+        """Return the sums that the next step will apply."""
+        if not self.under_way:
+            return {}
+        if self.request is not None:
+            self.request.Wait()
+            self.request = None
+        return {"sums": self.buffers[0]}
+
+    def set_state(self, model: Any, arrays: dict[str, np.ndarray]) -> None:
+        """Let the next step apply these sums."""
+        if "sums" in arrays:
+            self.buffers = [arrays["sums"], np.empty_like(arrays["sums"])]
+            self.under_way = True

@@ -63,3 +63,15 @@ class WeightSync(Sync):
                     vector[...] = row[: vector.size] / total["events"]
                 model.weights_changed()
         return total
+
+    def state(self, model: Engine) -> dict[str, np.ndarray]:
+        """Return the number of steps since the last mean, and their figures."""
+        if self.pending is None:
+            return {}
+        return {"pending": np.array([self.since, *self.pending.values()], np.float64)}
+
+    def set_state(self, model: Engine, arrays: dict[str, np.ndarray]) -> None:
+        """Carry on so many steps behind the last mean."""
+        if "pending" in arrays:
+            since, *figures = arrays["pending"].tolist()
+            self.since, self.pending = int(since), dict(zip(model.targets.tail, figures))

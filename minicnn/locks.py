@@ -1,0 +1,62 @@
+"""Locks between jobs: what one is writing, no other may write."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .files import StrPath
+
+#: What file systems without locks answer.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class LockedError(RuntimeError):
+    """Another job has it; the message says which."""
+
+
+@contextmanager
+def locked(path: StrPath, what: str) -> Iterator[None]:
+    """``with locked(OUT / ".lock", "the results in OUT"): ...``: no other process on any node gets
+    the same lock before the block ends, or this process, however it ends.
+
+    Raises LockedError naming host and process of the one that has it. Where the file system knows
+    no locks, a line on stderr says so, and the block runs.
+    """
+    path = Path(path)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        file = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(file, 200).decode(errors="replace").strip() or "an unknown process"
+            os.close(file)
+            raise LockedError(
+                f"{what}: in use by {owner}; wait for it, or give this job another place"
+            ) from None
+        except OSError as problem:
+            if problem.errno not in _NO_LOCKS:
+                os.close(file)
+                raise
+            print(f"{path}: this file system has no locks", file=sys.stderr, flush=True)
+        try:
+            same = os.path.samestat(os.fstat(file), os.stat(path))
+        except FileNotFoundError:
+            same = False
+        if same:
+            break
+        os.close(file)  # the one before us has just taken it away
+    try:
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while we still have it
+        os.close(file)

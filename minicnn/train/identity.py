@@ -1,0 +1,108 @@
+"""What a training is: what all ranks must have alike, and what must be the same where it goes on.
+
+``facts`` are JSON-ready values by names that users know; they are compared between ranks at the
+start, and with those of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..files import LIBRARIES
+from ..parallel import agree, as_comm
+
+#: What may be another where a training goes on. With other epochs the schedule is that of so many;
+#: with other ranks the events that the epoch still has are dealt anew, each once.
+MAY_CHANGE = ("epochs", "ranks", "threads", "device", "sync")
+#: Facts that those change.
+_OF_RUN = ("epochs", "initial epoch", "ranks", "sync", "source")
+#: Facts that follow from the number of ranks, and from that of epochs.
+_OF_RANKS, _OF_EPOCHS = ("steps per epoch", "optimizer"), ("optimizer",)
+
+
+def facts_of(model: Any, optimizer: Any, **others: Any) -> dict[str, Any]:
+    """Return the facts of a training with this model and optimizer."""
+    facts = {
+        "version": versions(),
+        "source": source_digest(),
+        "model": model.config(),
+        "optimizer": optimizer.config(),
+        **others,
+    }
+    return json.loads(json.dumps(facts, default=str))
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions that numbers may depend on: of minicnn, Python and the libraries."""
+    from .. import __version__
+
+    found = {"minicnn": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def source_digest() -> str:
+    """Return the digest of minicnn's own source files, as they are on this rank's disk."""
+    from .. import kernels
+
+    h = hashlib.blake2b(digest_size=8)
+    for folder in (Path(__file__).parents[1], Path(kernels.__file__).parent):
+        for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.cu")]):
+            h.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return h.hexdigest()
+
+
+def compare_ranks(comm: Any, facts: dict[str, Any]) -> None:
+    """Raise ValueError on all ranks where any has other facts than rank 0, naming rank and fact."""
+    comm = as_comm(comm)
+    text = json.dumps(facts, sort_keys=True)
+    digests = comm.allgather(hashlib.blake2b(text.encode(), digest_size=16).digest())
+    if len(set(digests)) == 1:  # the rule, so that few bytes are exchanged
+        return
+    first = comm.bcast(facts)
+    found = _changes(first, facts, ("rank 0 has", f"rank {comm.rank}"))
+    agree(comm, "ranks differ in " + "; ".join(found) if found else None)
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any], same_ranks: bool) -> list[str]:
+    """Return what differs of that which may not, as "batch size: 4 in the checkpoint, 2 now"."""
+    may = set(_OF_RUN)
+    if not same_ranks:
+        may |= set(_OF_RANKS)
+    if saved.get("epochs") != now.get("epochs"):
+        may |= set(_OF_EPOCHS)
+
+    def strict(facts: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in facts.items() if name not in may}
+
+    return _changes(strict(saved), strict(now), ("the checkpoint has", "now"))
+
+
+def _changes(a: Any, b: Any, who: tuple[str, str], name: str = "") -> list[str]:
+    """Return a line for each innermost value that differs."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            line
+            for key in dict.fromkeys([*a, *b])
+            for line in _changes(a.get(key), b.get(key), who, f"{name} {key}".strip())
+        ]
+    if a == b:
+        return []
+    return [f"{name}: {who[0]} {_short(a)}, {who[1]} {_short(b)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:50]}... ({len(text)} letters)"

@@ -1,0 +1,267 @@
+"""The watchdog of a job: a rank that stalls ends all ranks, and says where each of them was.
+
+Every rank's main thread leaves a mark when it has done something (``beat``) and while it waits in a
+collective (``waiting``): an assignment each. A thread writes them every few seconds into a file of
+a folder that the ranks share, which needs no MPI. When no rank has done anything for the limit,
+each that can still be reached prints the stacks of its threads, the first of them says who is
+missing, and all end with status STALLED. A rank whose interpreter hangs inside a library is ended
+by faulthandler's own thread, and shows as silent to the others.
+"""
+
+import faulthandler
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+#: Exit status of all ranks where one has stalled.
+STALLED = 76
+#: Minutes without any progress before a job counts as stalled; twice as many until the first step,
+#: while events are loaded and kernels compiled, and in MPI_Init (MINICNN_STALL_LIMIT, in minutes).
+MINUTES = 10.0
+_LAST = 8.0  # seconds that ranks give each other to print their stacks
+
+RANKS = (
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
+
+
+class _Marks:
+    """What this process's main thread has done last: wall clock seconds, so that ranks compare."""
+
+    beaten, step, where, since = time.time(), 0, "", 0.0
+
+
+def beat() -> None:
+    """Say that this rank has done something."""
+    _Marks.beaten = time.time()
+
+
+def step(number: int) -> None:
+    """Say that this rank has completed this step."""
+    _Marks.step, _Marks.beaten = number, time.time()
+
+
+class waiting:
+    """``with waiting("allreduce"): ...`` says that this rank waits there for the others. Written for
+    speed.
+    """
+
+    __slots__ = ("before", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        self.before = _Marks.where, _Marks.since
+        _Marks.where, _Marks.since = self.name, time.time()
+
+    def __exit__(self, *_: object) -> None:
+        (_Marks.where, _Marks.since), _Marks.beaten = self.before, time.time()
+
+
+class Watch:
+    """``with Watch(folder, rank, ranks, seconds): ...`` watches over the block.
+
+    folder: of all ranks, or of those of one node; empty before (``Watch.clear``). seconds: the
+    limit, twice as long until the first step.
+    """
+
+    def __init__(self, folder: Path, rank: int, ranks: int, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"the limit of a stall must be above 0, got {seconds} s")
+        self.folder, self.rank, self.ranks, self.seconds = folder, rank, ranks, seconds
+        self.tick, self.done = min(1.0, seconds / 10), threading.Event()
+
+    @staticmethod
+    def clear(folder: Path) -> None:
+        """Take away what an earlier job left in ``folder``."""
+        for path in folder.glob("*"):
+            path.unlink(missing_ok=True)
+
+    def __enter__(self) -> "Watch":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        beat()
+        self.first_step = _Marks.step
+        self._write()
+        self.thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+        faulthandler.cancel_dump_traceback_later()
+        self._path(self.rank).unlink(missing_ok=True)
+
+    def _path(self, rank: int) -> Path:
+        return self.folder / f"rank-{rank}.json"
+
+    @property
+    def limit(self) -> float:
+        """Seconds without progress that are too many now."""
+        return self.seconds * (2 if _Marks.step == self.first_step else 1)
+
+    def _run(self) -> None:
+        before = time.time()
+        while not self.done.wait(self.tick):
+            now = time.time()
+            if now - before > 5 * self.tick + 5:  # the whole process was stopped, and goes on
+                beat()
+            before = now
+            # Where this thread cannot run, as in a call that keeps the interpreter's lock.
+            faulthandler.dump_traceback_later(1.5 * self.limit + _LAST, exit=True)
+            try:
+                self._look(now)
+            except OSError as problem:  # the folder's disk; the next look may succeed
+                print(f"watchdog of rank {self.rank}: {problem}", file=sys.stderr, flush=True)
+
+    def _look(self, now: float) -> None:
+        self._write()
+        for note in self.folder.glob("failed-*.txt"):
+            print(f"rank {self.rank} ends: {note.read_text()}", file=sys.stderr, flush=True)
+            time.sleep(0.2)
+            os._exit(1)
+        if now - _Marks.beaten > self.limit and all(
+            now - row["beaten"] > self.limit for row in self._rows().values()
+        ):
+            (self.folder / "stalled").touch()
+        if (self.folder / "stalled").exists():
+            self._end()
+
+    def _write(self, printed: bool = False) -> None:
+        marks = {name: getattr(_Marks, name) for name in ("beaten", "step", "where", "since")}
+        row = {**marks, "host": socket.gethostname(), "time": time.time(), "printed": printed}
+        partial = self.folder / f".rank-{self.rank}.partial"
+        partial.write_text(json.dumps(row))
+        os.replace(partial, self._path(self.rank))
+
+    def _rows(self) -> dict[int, dict[str, Any]]:
+        """Return the marks of all ranks that have left any."""
+        rows = {}
+        for rank in range(self.ranks):
+            try:
+                rows[rank] = json.loads(self._path(rank).read_text())
+            except (OSError, ValueError):
+                continue
+        return rows
+
+    def _end(self) -> None:
+        """Print this rank's stacks; the first that can, says who is missing; end."""
+        print(f"\nrank {self.rank} of {self.ranks}, all threads:", file=sys.stderr, flush=True)
+        faulthandler.dump_traceback(all_threads=True)
+        self._write(printed=True)
+        began, said = time.time(), self.folder / "said"
+        while time.time() - began < _LAST and not said.exists():
+            time.sleep(self.tick / 2)
+            rows, now = self._rows(), time.time()
+            alive = [r for r, row in rows.items() if now - row["time"] < 3 * self.tick + 2]
+            if all(rows[r]["printed"] for r in alive) and self.rank == min(alive, default=0):
+                print(self._report(rows, alive), file=sys.stderr, flush=True)
+                said.touch()
+        time.sleep(0.3)  # the launcher may end before it has passed the text on
+        os._exit(STALLED)
+
+    def _report(self, rows: dict[int, dict[str, Any]], alive: list[int]) -> str:
+        """Return who is where, and who is missing."""
+        now, lines, missing = time.time(), [], []
+        names = {rows[r]["where"] for r in alive if rows[r]["where"]}
+        for rank in range(self.ranks):
+            row = rows.get(rank)
+            if row is None:
+                lines.append(f"  rank {rank}: never seen")
+                missing.append(rank)
+                continue
+            words = f"  rank {rank} on {row['host']}: {row['step']} steps; "
+            if rank not in alive:
+                words += f"silent for {now - row['time']:.0f} s (stopped, ended or out of reach)"
+                missing.append(rank)
+            elif row["where"]:
+                words += f"waits in {row['where']} for {now - row['since']:.0f} s"
+            else:
+                words += f"in none of them, has done nothing for {now - row['beaten']:.0f} s"
+                missing.append(rank)
+            lines.append(words)
+        who = ", ".join(map(str, missing)) or "none: the ranks wait in different places"
+        head = (
+            f"no rank has done anything for {now - max(r['beaten'] for r in rows.values()):.0f} s"
+        )
+        where = f"missing in {' and '.join(sorted(names)) or 'everything'}: rank {who}"
+        return "\n".join(["", f"{head}; {where}", *lines, f"all end with status {STALLED}"])
+
+
+# -------------------------------------------------------------------------------- before MPI starts
+def launched() -> tuple[int, int]:
+    """Return (rank, ranks) as the launcher writes them in the environment, (0, 1) without one."""
+    for rank, ranks in RANKS:
+        values = os.environ.get(rank, ""), os.environ.get(ranks, "")
+        if all(value.isdigit() for value in values):
+            return int(values[0]), int(values[1])
+    return 0, 1
+
+
+def start_folder() -> Path:
+    """Return the folder of the ranks that one launcher has started on this node."""
+    parent = os.getppid()
+    try:
+        started = Path(f"/proc/{parent}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        started = "0"
+    return Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}-{parent}-{started}"
+
+
+def failed(problem: BaseException) -> None:
+    """Tell the ranks of this node, which wait in MPI_Init, that this one will not come."""
+    rank, ranks = launched()
+    if ranks > 1:
+        folder = start_folder()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        text = f"rank {rank} failed before MPI had started: {type(problem).__name__}: {problem}"
+        (folder / f"failed-{rank}.txt").write_text(text)
+
+
+def note_early_failures() -> None:
+    """Let an exception that ends a rank before MPI has started, as an import that fails on its
+    node, end the others of its node too.
+    """
+    usual = sys.excepthook
+
+    def note(kind: Any, problem: BaseException, trace: Any) -> None:
+        usual(kind, problem, trace)
+        failed(problem)
+
+    if launched()[1] > 1:
+        sys.excepthook = note
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """``with starting(): ...`` watches over MPI_Init."""
+    rank, ranks = launched()
+    if ranks == 1:
+        yield
+        return
+    folder = start_folder()
+    minutes = float(os.environ.get("MINICNN_STALL_LIMIT") or MINUTES)
+    try:
+        with Watch(folder, rank, ranks, 60 * minutes), waiting("MPI_Init"):
+            yield
+    except BaseException as problem:
+        failed(problem)
+        raise
+    try:
+        folder.rmdir()  # the last one can
+    except OSError:
+        pass
+
+
+note_early_failures()

@@ -1,0 +1,120 @@
+"""What tests/train/test_step_checkpoint.py runs on several ranks: trainings that are stopped and go
+on.
+
+    mpiexec -n 2 python tests/helpers/fault_cases.py train FOLDER MODE STOP-AFTER-STEPS new|resume
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import minicnn as mc
+from helpers import random_batch
+from minicnn.parallel import world
+from minicnn.train.step_checkpoint import StepCheckpoint
+
+EVENTS, EPOCHS, BATCH = 24, 3, 2
+
+
+class Watched:
+    """Arrays that write down which events were fetched in which epoch."""
+
+    def __init__(self, dataset, path):
+        self.dataset, self.path, self.epoch = dataset, path, 0
+        self.file_indices = dataset.file_indices
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def batch(self, indices):
+        with open(self.path, "a") as file:
+            for i in indices:
+                file.write(f"{self.epoch} {self.file_indices[i]}\n")
+        return self.dataset.batch(indices)
+
+
+class SignalAt(mc.callbacks.Callback):
+    """Sends a signal to one rank, this process, after so many steps in all."""
+
+    def __init__(self, step, rank, number=signal.SIGTERM):
+        self.step, self.of, self.number, self.seen = step, rank, number, 0
+
+    def on_batch_end(self, step, logs):
+        self.seen += 1
+        if self.seen == self.step and self.rank == self.of:
+            os.kill(os.getpid(), self.number)
+
+
+def network(seed=3):
+    layers = [
+        mc.Conv2D(4, 3, padding="same"),
+        mc.BatchNormalization(),
+        mc.ReLU(),
+        mc.Flatten(),
+        mc.Dropout(0.3),
+        mc.Dense(3),
+    ]
+    return mc.Sequential(layers, (9, 8, 1), device="reference", seed=seed)
+
+
+def train(comm, folder, mode, stop, resume, **options):
+    """Train and return the model; ``stop``: after so many steps the last rank gets SIGTERM."""
+    from minicnn.data.batches import as_dataset
+
+    folder = Path(folder)
+    size, rank = (comm.size, comm.rank) if comm else (1, 0)
+    x, y = random_batch(EVENTS, (9, 8, 1))
+    data = Watched(as_dataset((x, y), rank, size, 0), folder / f"events-{rank}.txt")
+    every = {"sync_every": 3} if mode == "weights" else {}
+    table = mc.callbacks.CSVLogger(folder / "history.csv")
+    stops = [SignalAt(stop, size - 1)] if stop else []
+    model = network()
+    settings = {
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "optimizer": mc.Adam(mc.optim.Cosine(0.01, 40, 0.001)),
+        "sync": mode,
+        "prefetch": 0,
+        "checkpoint": StepCheckpoint(folder / "checkpoint", resume=resume),
+    }
+    model.fit(data, comm=comm, callbacks=[table, *stops], **{**settings, **every, **options})
+    return model, table
+
+
+def case_train(comm, folder, mode, stop, resume):
+    model, table = train(comm, folder, mode, int(stop), resume == "resume")
+    if not comm or comm.rank == 0:
+        h = hashlib.blake2b(model.parameters.tobytes())
+        h.update(model.buffers.state.tobytes())
+        rows = [[row["loss"], row["accuracy"]] for row in table.rows]
+        print(json.dumps({"bits": h.hexdigest(), "rows": rows}))
+
+
+def case_differ(comm, what):
+    """Rank 1 has another setting, version or source file."""
+    from minicnn.train import identity
+
+    other = comm.rank == 1
+    if other and what == "version":
+        mc.__version__ = "0.0.9"
+    if other and what == "source":
+        identity.source_digest = lambda: "another"
+    model = mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference")
+    model.fit(
+        random_batch(6),
+        optimizer=mc.SGD(0.2 if other and what == "rate" else 0.1),
+        epochs=2 if other and what == "epochs" else 1,
+        sync="weights" if other and what == "sync" else "gradients",
+        comm=comm,
+    )
+
+
+if __name__ == "__main__":
+    with world() as comm:
+        globals()[f"case_{sys.argv[1]}"](comm, *sys.argv[2:])
