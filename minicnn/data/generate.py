@@ -105,6 +105,7 @@ def _metadata(simulator: Any) -> dict[str, Any]:
     }
     metadata = {
         "creator": "minicnn simulate",
+        "physics": simulator.physics,
         "seed": simulator.seed,
         "sample": simulator.sample.record(),
         "readout": readout,

@@ -14,7 +14,8 @@ def simulated(comm: Any, simulator: Any, events: int, cache: Path) -> Path:
     not there yet.
     """
     size, label = simulator.image_shape[0], simulator.sample.label
-    path = cache / f"simulated-{label}-{size}-seed{simulator.seed}-{events}.h5"
+    name = f"simulated-{label}-{size}-seed{simulator.seed}-{events}-physics{simulator.physics}"
+    path = cache / f"{name}.h5"
     if parallel.ordered(comm, path.exists):
         return path
     parallel.ordered(comm, lambda: cache.mkdir(parents=True, exist_ok=True))

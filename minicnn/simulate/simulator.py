@@ -47,6 +47,8 @@ class Simulator:
     >>> event = Simulator(seed=1).read(0)
     """
 
+    #: Raised with every change of what the same seed gives: files of before are then made anew.
+    physics = 2
     unit = "ADC"
     concurrent = True  # threads may read at once: compiled code runs without the interpreter's lock
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...inspect import trace
 from .base import Sync
+from .half import pack, unpack
 
 FP16_MOST = 65504 / 2
 
@@ -69,22 +70,20 @@ class CompressedSync(Sync):
                 [self._scale(most) for most in largest],
                 self._scale(largest.sum() + owner_largest),
             )
-            q = self._compress(g, scales[self.comm.rank])
-            g -= self._expand(q, scales[self.comm.rank])
+            q = pack(g, self.form, scales[self.comm.rank], keep=True)
         received = np.empty_like(q)
         with trace.collective("allreduce"):
-            self.comm.Alltoall(q.view(np.uint16), received.view(np.uint16))
+            self.comm.Alltoall(q, received)
         with trace.span("pack"):
             s = self.owner_error
             for part, scale in zip(received, scales):
-                s += self._expand(part, scale)
-            r = self._compress(s, total_scale)
-            s -= self._expand(r, total_scale)
-        everything = np.empty((ranks, piece), r.dtype)
+                unpack(part, s, self.form, scale, add=True)
+            r = pack(s, self.form, total_scale, keep=True)
+        everything = np.empty((ranks, piece), np.uint16)
         with trace.collective("allreduce"):
-            self.comm.Allgather(r.view(np.uint16), everything.view(np.uint16))
+            self.comm.Allgather(r, everything)
         with trace.span("pack"):
-            buffer[:size] = self._expand(everything, total_scale).reshape(-1)[:size]
+            unpack(everything.reshape(-1)[:size], buffer[:size], self.form, total_scale)
 
     def state(self, model: Any) -> dict[str, np.ndarray]:
         """Return what rounding has taken away so far, of this rank's gradients and of its sums."""
@@ -106,16 +105,3 @@ class CompressedSync(Sync):
         if self.form == "bf16" or largest == 0:
             return np.float32(1)
         return np.float32(2.0 ** np.clip(np.floor(np.log2(FP16_MOST / float(largest))), -100, 100))
-
-    def _compress(self, a, scale):
-        """Return a * scale in 2 bytes each, rounded to nearest, ties to even."""
-        if self.form == "fp16":
-            return (a * scale).astype(np.float16)
-        bits = a.view(np.uint32)
-        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-    def _expand(self, q, scale):
-        """Return the float32 values of compressed ones."""
-        if self.form == "fp16":
-            return q.astype(np.float32) * np.float32(1 / scale)
-        return (q.astype(np.uint32) << 16).view(np.float32)
