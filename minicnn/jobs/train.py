@@ -24,6 +24,7 @@ from ..progress import Meter, say
 from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
+from ..train.identity import compare_events
 from ..train.step_checkpoint import StepCheckpoint
 from ..watch import MINUTES, Watch
 from .recipe import ONE_VALIDATES_IN, SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe
@@ -122,8 +123,7 @@ class TrainingJob:
 
     def _take_folder(self) -> None:
         """Keep other jobs out of the folder, and begin the run."""
-        path = self.folder.path
-        path.mkdir(parents=True, exist_ok=True)
+        (path := self.folder.path).mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(locked(path / ".lock", f"the results in {path}"))
         self.folder.begin()
 
@@ -146,6 +146,7 @@ class TrainingJob:
         source = parallel.everywhere(
             self.comm, lambda: data.open_events(path, size=self.recipe.size)
         )
+        compare_events(self.comm, source)
         self.class_names = tuple(source.class_names)
         self.recipe = replace(
             self.recipe, planes=source.image_shape[2], classes=len(self.class_names)
