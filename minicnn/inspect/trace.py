@@ -7,7 +7,8 @@ of a step add up to the step.
         ledger.step()                            # ends the step; what no span named is "other"
 
 ``span``, ``collective`` and ``hidden`` of this module go to the ledger that is open, if it keeps
-details; else they cost a function call and read no clock. A span inside another takes its time out
+details; else they cost a function call and read no clock (but for ``collective``, which tells the
+watchdog). A span inside another takes its time out
 of the outer one. Spans of other threads are hidden work: they have an account of their own. Ranks
 wait in a collective for the last to arrive: ``close`` compares the arrivals on aligned clocks and
 books that time under WAIT, what is left is the reduction itself.

@@ -25,6 +25,7 @@ from ..simulate.samples import DEFAULT_SAMPLE, Sample, sample_named, sample_text
 from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
+from ..train.identity import compare_events
 from ..train.step_checkpoint import StepCheckpoint
 from ..watch import MINUTES, Watch
 from .events import check_sample, simulated
@@ -127,8 +128,7 @@ class TrainingJob:
 
     def _take_folder(self) -> None:
         """Keep other jobs out of the folder, and begin the run."""
-        path = self.folder.path
-        path.mkdir(parents=True, exist_ok=True)
+        (path := self.folder.path).mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(locked(path / ".lock", f"the results in {path}"))
         self.folder.begin()
 
@@ -151,6 +151,7 @@ class TrainingJob:
         source = parallel.everywhere(
             self.comm, lambda: data.open_events(path, size=self.recipe.size)
         )
+        compare_events(self.comm, source)
         self.class_names = tuple(source.class_names)
         self.sample = getattr(source, "metadata", {}).get("sample")
         parallel.ordered(self.comm, lambda: check_sample(path, self.sample, self.options.sample))

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -75,7 +75,8 @@ def world() -> Iterator[Any]:
     launcher that belongs to another MPI than mpi4py's, where every rank would take itself for the
     only one.
     """
-    faulthandler.enable()
+    with suppress(OSError, ValueError, AttributeError):  # a stderr that is no file
+        faulthandler.enable()
     with starting():
         comm = _communicator()
     rank, size = comm.rank, comm.size

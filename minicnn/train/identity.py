@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import LIBRARIES
-from ..parallel import agree, as_comm
+from ..parallel import agree, as_comm, everywhere
 
 #: What may be another where a training goes on. With other epochs the schedule is that of so many;
 #: with other ranks the events that the epoch still has are dealt anew, each once.
@@ -64,6 +64,29 @@ def source_digest() -> str:
     return h.hexdigest()
 
 
+def facts_of_events(source: Any, looks: int = 16) -> dict[str, Any]:
+    """Return what tells a file of events from another with the same path on another node: number,
+    shape, classes, all labels, and the contents of ``looks`` events, evenly spread.
+    """
+    h, events = hashlib.blake2b(digest_size=8), len(source)
+    labels = getattr(source, "labels", None)
+    if labels is not None:
+        h.update(labels.tobytes())
+    for i in sorted({k * (events - 1) // max(looks - 1, 1) for k in range(looks if events else 0)}):
+        try:
+            image = source.read(i).image
+        except ValueError as problem:  # a damaged event, the same on all ranks; loading says so
+            h.update(type(problem).__name__.encode())
+        else:
+            h.update(image.coords.tobytes() + image.values.tobytes())
+    return {
+        "events": events,
+        "shape": list(source.image_shape),
+        "classes": list(source.class_names),
+        "digest": h.hexdigest(),
+    }
+
+
 def compare_ranks(comm: Any, facts: dict[str, Any]) -> None:
     """Raise ValueError on all ranks where any has other facts than rank 0, naming rank and fact."""
     comm = as_comm(comm)
@@ -74,6 +97,13 @@ def compare_ranks(comm: Any, facts: dict[str, Any]) -> None:
     first = comm.bcast(facts)
     found = _changes(first, facts, ("rank 0 has", f"rank {comm.rank}"))
     agree(comm, "ranks differ in " + "; ".join(found) if found else None)
+
+
+def compare_events(comm: Any, source: Any) -> None:
+    """Raise ValueError on all ranks where any of them reads other events than rank 0."""
+    if comm:
+        facts = everywhere(comm, lambda: facts_of_events(source))
+        compare_ranks(comm, {"the event file's": facts})
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any], same_ranks: bool) -> list[str]:

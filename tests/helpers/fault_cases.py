@@ -115,6 +115,16 @@ def case_differ(comm, what):
     )
 
 
+def case_differ_in_events(comm, folder):
+    """The event file of the same path has other content on the node of rank 1."""
+    from helpers.cli import make_events
+    from minicnn.jobs.recipe import Recipe
+    from minicnn.jobs.train import TrainingJob, TrainOptions
+
+    path = make_events(Path(folder) / f"{comm.rank}.h5", 6 + comm.rank)
+    TrainingJob(comm, Recipe(size=40), TrainOptions(path, out=Path(folder) / "out")).open_events()
+
+
 if __name__ == "__main__":
     with world() as comm:
         globals()[f"case_{sys.argv[1]}"](comm, *sys.argv[2:])

@@ -221,6 +221,15 @@ def test_ranks_that_differ_are_refused(what, message):
     assert done.returncode != 0 and message in done.stderr, done.stdout + done.stderr
 
 
+@pytest.mark.mpi
+def test_ranks_that_see_other_events_are_refused(tmp_path):
+    done = mpi(2, CASES, "differ_in_events", tmp_path, timeout=60)
+    message = (
+        "ranks differ in the event file's events: rank 0 has 6, rank 1 7; the event file's digest"
+    )
+    assert done.returncode != 0 and message in done.stderr, done.stdout + done.stderr
+
+
 def test_history_of_a_whole_training_is_in_the_checkpoint(tmp_path):
     """Also where history.csv is gone when it goes on."""
     with pytest.raises(Preempted):
