@@ -191,6 +191,7 @@ def test_bf16_is_measured_where_the_cpu_has_it(features, monkeypatch, capsys):
     assert peers.arguments(["--bf16", "--engines", "torch"]).engines == [
         "torch",
         "keras bf16",
+        "minicnn dense bf16",
         "torch bf16",
     ]
     able = features.get("avx512bf16")

@@ -91,7 +91,7 @@ def train(
 
 class TrainingJob:
     """A job under way: its recipe and options, and what they led to on this machine. Within ``with
-    TrainingJob(...) as job:`` a watchdog looks after its ranks.
+    TrainingJob(...) as job:`` the folder is the job's alone, and a watchdog looks after its ranks.
     """
 
     def __init__(self, comm: Any, recipe: Recipe, options: TrainOptions) -> None:
@@ -101,11 +101,8 @@ class TrainingJob:
         self.started = time.perf_counter()
         self.folder = RunFolder(options.out)
         self.lock = ExitStack()
-        parallel.ordered(comm, self._take_folder)
-        self.checkpoint = parallel.everywhere(
-            comm,
-            lambda: StepCheckpoint(self.folder.checkpoint, options.save_every, options.resume),
-        )
+        saved, every, again = self.folder.checkpoint, options.save_every, options.resume
+        self.checkpoint = parallel.everywhere(comm, lambda: StepCheckpoint(saved, every, again))
         if options.resume and not parallel.ordered(comm, self.checkpoint.path.exists):
             say(comm, f"no step is saved in {self.folder.checkpoint} yet: starting anew\n")
         if options.weights and recipe.shared_epochs is None:
@@ -133,6 +130,7 @@ class TrainingJob:
         self.folder.begin()
 
     def __enter__(self) -> "TrainingJob":
+        parallel.ordered(self.comm, self._take_folder)
         parallel.ordered(self.comm, lambda: self.watch.clear(self.folder.marks))
         self.watch.__enter__()
         return self

@@ -6,7 +6,6 @@ import numpy as np
 
 from ...inspect import trace
 from .base import Sync
-from .half import pack, unpack
 
 FP16_MOST = 65504 / 2
 
@@ -44,6 +43,8 @@ class CompressedSync(Sync):
 
     def _reduce(self, buffer, size):
         """Sum buffer[:size] compressed and the tail behind it exactly, in place."""
+        from ...kernels.cpu.half import pack, unpack  # compiled code, where it is used
+
         ranks, piece = self.size, -(-size // self.size)
         if self.error is None:
             self.error, self.owner_error = (

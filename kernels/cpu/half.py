@@ -1,4 +1,4 @@
-"""float32 in 2 bytes and back, in vector code: what compressed.py sends.
+"""float32 in 2 bytes and back, in vector code: what minicnn/parallel/sync/compressed.py sends.
 
     bf16   the upper half of a float32: 8 bits of fraction, its range
     fp16   IEEE half precision: 11 bits, up to 65504
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ...kernels.cpu.jit import BLOCK, jit, tasks, threaded
+from .jit import BLOCK, jit, tasks, threaded
 
 HALF, ONE, SIGN = np.uint32(0x7FFF), np.uint32(1), np.uint32(0x80000000)
 MANTISSA, UP, EXPONENT = np.uint32(13), np.uint32(0xFFF), np.uint32(112 << 23)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicnn.parallel.sync.half import pack, unpack
+from minicnn.kernels.cpu.half import pack, unpack
 
 
 def numbers(seed, size):
