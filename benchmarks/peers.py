@@ -94,15 +94,15 @@ def choose(engines, rows, first, size):
     """Return the engines to measure at batch ``size``: with rows of a smaller batch only peers that
     are fast and fit into memory.
 
-    Idle peers keep their memory, so they have to fit together; the fastest come first, and a third
-    of what is free is left alone.
+    Idle peers keep their memory, so they have to fit together; those in float32 come first, the
+    fastest before the others, and a third of what is free is left alone.
     """
     best, left = fastest_peer(rows, first), 0.7 * free_memory()
     chosen = [name for name in engines if ENGINES[name].lit]
     known = {r["engine"]: r for r in reversed(rows) if r["events"] == first}
     for name in sorted(
         (name for name in engines if not ENGINES[name].lit),
-        key=lambda name: known[name]["median"] if name in known else 0,
+        key=lambda name: (bool(ENGINES[name].mark), known.get(name, {}).get("median", 0)),
     ):
         if name not in known:
             if not rows:

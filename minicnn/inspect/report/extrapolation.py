@@ -222,7 +222,7 @@ The times t of events are drawn from those measured (events differ in how much i
 maximum of N sums is that of their empirical distribution. An Allreduce costs what its messages
 cost, alpha + n beta each, and gamma n for sums: ring, recursive doubling, Rabenseifner's, and
 hierarchical (within the node first), after Thakur, Rabenseifner and Gropp (2005); the ranks of one
-node share its link. Overlapped, communication hides behind the backward pass of the *last* event of
+node share its link. Overlapped, communication hides behind the backward pass of the *last* piece of
 a batch, because gradients are complete only then; its latency is never hidden. With every core at
 work, the thread that fetches and decompresses takes its time from the computation.
 
