@@ -8,10 +8,10 @@ The talk's network on events from empty over simulated tracks, single isolated p
 (discs) at random places, to noise in every pixel: forward alone, and the training step at batch 1
 with weight packing and update, with zero_suppression="always", "never" and "auto". The time of
 each block is taken by itself, so that it has its own curve over the fraction of its inputs that
-are lit: where the curves cross 1 are the crossovers of minicnn/engine/lit/convolution.py. At the end the PIXEL_CROSSOVER
-for minicnn/engine/ingest.py: the fraction of lit pixels, above which an event enters as an array,
-with which the steps on the measured events would cost least, relative to the cheaper of the two for
-each of them.
+are lit: where the curves cross 1 are the crossovers of minicnn/engine/lit/convolution.py. At the
+end comes the PIXEL_CROSSOVER for minicnn/engine/ingest.py: the fraction of lit pixels, above which
+an event enters as an array, with which the steps on the measured events would cost least, relative
+to the cheaper of the two for each of them.
 
 Both networks are compared on every event first: the same scores, up to rounding.
 """
