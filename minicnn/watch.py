@@ -210,13 +210,20 @@ def launched() -> tuple[int, int]:
 
 
 def start_folder() -> Path:
-    """Return the folder of the ranks that one launcher has started on this node."""
+    """Make and return the folder of the ranks that one launcher has started on this node.
+
+    Raises RuntimeError where something of another user is in its place: ranks end by what it says.
+    """
     parent = os.getppid()
     try:
         started = Path(f"/proc/{parent}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
         started = "0"
-    return Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}-{parent}-{started}"
+    folder = Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}-{parent}-{started}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise RuntimeError(f"{folder} belongs to another user: set TMPDIR to a folder of your own")
+    return folder
 
 
 def failed(problem: BaseException) -> None:
@@ -224,7 +231,6 @@ def failed(problem: BaseException) -> None:
     rank, ranks = launched()
     if ranks > 1:
         folder = start_folder()
-        folder.mkdir(mode=0o700, exist_ok=True)
         text = f"rank {rank} failed before MPI had started: {type(problem).__name__}: {problem}"
         (folder / f"failed-{rank}.txt").write_text(text)
 

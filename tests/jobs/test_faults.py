@@ -10,6 +10,7 @@ import pytest
 
 from helpers import ROOT, mpi
 from helpers.main_job import SIZE
+from minicnn import watch
 from minicnn.cli.launch import LaunchOptions, supervise
 from minicnn.data import Simulator, generate
 from minicnn.jobs.run_folder import RunFolder
@@ -147,3 +148,14 @@ def test_a_lock_ends_with_its_process(tmp_path):
     assert (tmp_path / "lock").exists()
     with locked(tmp_path / "lock", "x"):
         pass
+
+
+def test_the_folder_of_a_start_is_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = watch.start_folder()
+    assert folder == watch.start_folder() and folder.stat().st_mode & 0o77 == 0
+    folder.rmdir()
+    (tmp_path / "other").mkdir()
+    folder.symlink_to(tmp_path / "other")
+    with pytest.raises(RuntimeError, match="belongs to another user: set TMPDIR"):
+        watch.start_folder()
