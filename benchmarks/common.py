@@ -46,10 +46,12 @@ def parser(doc, threads=True, plot=False, json=True):
 
 def record(path, figures):
     """Write a dictionary of figures to ``path`` as JSON, with what they have to be read with: CPU
-    model, cores, date, commit, versions, command. Nothing where ``path`` is None.
+    model, cores, date, commit, versions, command (of absolute paths the names alone: folders of a
+    machine are nobody else's). Nothing where ``path`` is None.
     """
     if path is not None:
-        machine = describe_machine() | {"command": " ".join(sys.argv)}
+        words = [word.rsplit("/", 1)[-1] if word.startswith("/") else word for word in sys.argv]
+        machine = describe_machine() | {"command": " ".join(words)}
         kept = {name: value for name, value in figures.items() if name != "machine"}
         write_json(path, {"machine": machine, **kept})
 

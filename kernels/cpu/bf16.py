@@ -86,8 +86,8 @@ def paired(x: Array, w: Array, work: Workspace | None) -> tuple[Array, Array]:
 
 
 def in_bf16() -> Any:
-    """Return this backend with the forward pass of blocks in bf16, to about 4e-3 of a sum's size; a
-    block of one input channel, lit maps and the backward pass stay in float32.
+    """Return this backend with the forward pass of blocks in bf16, 1e-3 off in norm; a block
+    of one input channel, lit maps and the backward pass stay in float32.
 
     Raises RuntimeError for a processor without AVX512-BF16.
     """

@@ -30,22 +30,21 @@ from .tile import (
     LANES,
     MAX_PIXELS,
     VECTORS,
-    cells_tile,
     listed_pairs_tile,
     listed_tile,
 )
-from .windows import address, windows
+from .windows import address, maxima_of_windows, windows
 
 __all__ = ["conv2d_block", "conv2d_block_backward", "conv2d_block_bf16"]
-LOWEST = np.float32(-np.inf)
 TOGETHER = 100  # positions whose sums are kept until the maximum is taken: full tiles, first cache
 
 
 @parallel
-def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, cells, pairs, y, argmax):
-    """Lanes are channels; the tile's pixels are the positions of a few cells in a row. pairs: x and
-    w hold pairs of bf16 numbers.
+def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
+    """Lanes are channels; the tile's pixels are the positions of a few cells in a row. kernel: (KH,
+    KW, C_in). cells: that a task takes. pairs: x and w hold pairs of bf16 numbers.
     """
+    (kh, kw, ci), (w, start, width), (ph, pw), (y, argmax) = kernel, pack, pool, results
     n, co, kc = windows.table.shape[0], y.shape[1], kw * ci
     size, blocks = ph * pw, (n + cells - 1) // cells
     together = max(1, TOGETHER // size)  # cells
@@ -73,36 +72,18 @@ def _channels(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, cells, pai
             tiles = (count + MAX_PIXELS - 1) // MAX_PIXELS
             for k in range(tiles):
                 i = count * k // tiles
-                pixels, vectors, to = count * (k + 1) // tiles - i, many // LANES, sums[i:]
+                pixels, vectors, to = (
+                    count * (k + 1) // tiles - i,
+                    many // LANES,
+                    sums[i:].ctypes.data,
+                )
                 at, apart, step = place[i:].ctypes.data, row[i:].ctypes.data, kc * many
                 if pairs:
                     listed_pairs_tile(
-                        pixels,
-                        vectors,
-                        at,
-                        apart,
-                        weights,
-                        step,
-                        many,
-                        kh,
-                        kc,
-                        to.ctypes.data,
-                        many,
+                        pixels, vectors, at, apart, weights, step, many, kh, kc, to, many
                     )
                 else:
-                    listed_tile(
-                        pixels,
-                        vectors,
-                        at,
-                        apart,
-                        weights,
-                        step,
-                        many,
-                        kh,
-                        kc,
-                        to.ctypes.data,
-                        many,
-                    )
+                    listed_tile(pixels, vectors, at, apart, weights, step, many, kh, kc, to, many)
             for cell in range(begin, t):
                 max_of_rows(
                     many // LANES,
@@ -148,12 +129,13 @@ def _lanes_of_windows(windows, first, wh, wc, apart, place, row, x):
 
 
 @parallel
-def _cells(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks, y, argmax):
+def _cells(windows, kernel, pack, b, alpha, pool, group, tasks, results):
     """Lanes are cells, LANES windows at a time: for few channels, where lanes of channels would
-    stay empty.
+    stay empty. kernel, group: as maxima_of_windows has them.
     """
-    n, co, kc, wh, wc = y.shape[0], y.shape[1], kw * ci, ph + kh - 1, (pw + kw - 1) * ci
-    blocks, channels = (n + LANES - 1) // LANES, start[-1] + width[-1]
+    (kh, kw, ci), (ph, pw), (y, argmax) = kernel, pool, results
+    n, co, wh, wc = y.shape[0], y.shape[1], ph + kh - 1, (pw + kw - 1) * ci
+    blocks, channels = (n + LANES - 1) // LANES, pack.start[-1] + pack.width[-1]
     for task in prange(tasks):
         x = aligned_empty((wh, wc, LANES))
         best, where = aligned_empty((channels, LANES)), np.empty((channels, LANES), np.int32)
@@ -162,37 +144,11 @@ def _cells(windows, kh, kw, ci, w, start, width, b, alpha, ph, pw, group, tasks,
         for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
             t = block * LANES
             many = min(LANES, n - t)
-            prefetch_for_write(
-                y[t:].ctypes.data, 4 * many * co
-            )  # else every block waits for the memory that it writes to
+            # Else every block waits for the memory that it writes to.
+            prefetch_for_write(y[t:].ctypes.data, 4 * many * co)
             prefetch_for_write(argmax[t:].ctypes.data, many * co)
             _lanes_of_windows(windows, t, wh, wc, pw * ci, place, row, x)
-            best[:] = LOWEST
-            where[:] = 0
-            for g in range(start.size):
-                weights = w[kh * kc * start[g] :].ctypes.data
-                for r in range(ph):
-                    k, position = 0, r * pw
-                    for pixels in group:
-                        here = x.ctypes.data + 4 * LANES * (r * wc + k)
-                        cells_tile(
-                            pixels,
-                            width[g],
-                            here,
-                            wc,
-                            1,
-                            ci,
-                            weights,
-                            kc * width[g],
-                            width[g],
-                            kh,
-                            kc,
-                            best[start[g] :].ctypes.data,
-                            where[start[g] :].ctypes.data,
-                            position,
-                        )
-                        position += pixels
-                        k += pixels * ci
+            maxima_of_windows(x, kernel, pack, pool, group, best, where)
             for i in range(co * LANES):  # here, not below: contiguous, so it is vectorized
                 flat[i] = activate(flat[i] + bias[i], alpha)
             for lane in range(many):
@@ -259,15 +215,15 @@ def _block(x, w, b, pool, options, work, bf16):
     bf16 &= ci > 1 and not few_channels(co)
     if bf16:
         x, w = paired(x, w, work)
-    ci = x.shape[3]
+    kernel = kh, kw, x.shape[3]
     listed = windows(x, shape, pool, (kh, kw), pads, work)
     if few_channels(co):
         weights = packed(work, "cells", w, 1, CHANNELS)
         group, tasks = split(pool[1], MAX_PIXELS - 1), min(256, -(-cells // LANES))
-        _cells(listed, kh, kw, ci, *weights, b, alpha, *pool, group, tasks, *results)
+        _cells(listed, kernel, weights, b, alpha, pool, group, tasks, results)
     else:
         weights = packed(work, "pairs" if bf16 else "channels", w, LANES, VECTORS)
         # Enough tasks for every thread.
         per_task = min(20, 1 + cells * len(weights.start) // (8 * get_num_threads()))
-        _channels(listed, kh, kw, ci, *weights, b, alpha, *pool, per_task, bf16, *results)
+        _channels(listed, kernel, weights, b, alpha, pool, per_task, bf16, results)
     return y, argmax

@@ -134,9 +134,9 @@ def _maxima(z, begin, size, first, b, activation, y, at):
 
 
 @parallel
-def _forward(d, lists, cells, w, b, sums, groups, activation, y, at):
-    """lists: (feeds, chunks)."""
-    (feeds, chunks), size = lists, cells.down * cells.across
+def _forward(d, lists, cells, w, b, sums, groups, activation, results):
+    """lists: (feeds, chunks). results: (y, argmax)."""
+    (feeds, chunks), (y, at), size = lists, results, cells.down * cells.across
     most = 0
     for k in range(chunks.shape[0]):
         most = max(most, chunks[k, 1] - chunks[k, 0])
@@ -180,5 +180,5 @@ def lit_block(
         taps, groups = w.reshape(-1, *w.shape[2:]), shares(channels, LANES, GROUP)
         cells, activation = compiled(block, lists.cells)
         feeds = lists.feeds, lists.chunks
-        _forward(changes, feeds, cells, taps, b, sums, groups, activation, y, argmax)
+        _forward(changes, feeds, cells, taps, b, sums, groups, activation, (y, argmax))
     return Lit(changes, lists, y, argmax)

@@ -24,7 +24,7 @@ from . import lit_windows
 from .checks import buffer, check_float32, check_shape, gradient_target
 from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
-from .lit_cells import compiled, corner
+from .lit_cells import alike, compiled, corner
 from .lit_lists import lit_lists
 from .lit_tile import MAXIMA_VECTORS, maxima
 from .pack import shares
@@ -71,22 +71,17 @@ def _sort_cells(first, end, size, gradient, activation, winners):
 @jit
 def _add_classes(first, end, cells, gradient, activation, sums, db):
     """Add the channels first to end of all cells: to db, and to ``sums`` by class of the position."""
-    (_, _, ph, pw, rows, columns), (dy, y, at) = cells, gradient
+    (_, _, _, pw, rows, columns), (dy, y, at) = cells, gradient
     total = np.zeros(end - first)
     for cell in range(dy.shape[0]):
         r, c = corner(cells, cell)
-        row, column = rows[r], columns[c]
-        alike = True
-        for i in range(1, ph):
-            alike &= rows[r + i] == row
-        for j in range(1, pw):
-            alike &= columns[c + j] == column
+        row, column, whole = rows[r], columns[c], alike(cells, cell)
         slopes, out, here = dy[cell, first:], y[cell, first:], at[cell, first:]
         line = sums[row & POSITIVE, column & POSITIVE, first:]
         for k in range(end - first):
             g = slopes[k] if activation.linear else slopes[k] * slope(out[k], activation.alpha)
             total[k] += g
-            if alike:
+            if whole:
                 line[k] += g
             else:
                 i, j = here[k] // pw, here[k] % pw
@@ -97,9 +92,9 @@ def _add_classes(first, end, cells, gradient, activation, sums, db):
 
 @parallel
 def _sort_and_add(cells, gradient, activation, winners, sums, db):
-    """gradient: (dy, y, argmax) of the cells."""
+    """gradient: (dy, y, argmax) of the cells. Without room in ``winners`` nothing is sorted."""
     size, (many, co) = cells.down * cells.across, gradient[0].shape
-    chunks, groups = -(-many // CELLS), -(-co // CHANNELS)
+    chunks, groups = -(-many // CELLS) if winners.g.size else 0, -(-co // CHANNELS)
     for task in prange(chunks + groups):
         if task < groups:
             first = task * CHANNELS
@@ -229,18 +224,20 @@ def lit_block_backward(
     dx = buffer(work, "dx", (many, room)) if need_dx else np.empty((0, room), np.float32)
     dx[...] = 0
     if cells:
+        by_windows = lists.feeds is None and not need_dx
+        listed = 0 if by_windows else cells
         winners = Winners(
-            buffer(work, "g", (cells * co,)),
-            buffer(work, "channels", (cells * co,), np.uint16),
-            buffer(work, "starts", (cells * size + 1,), np.int32),
+            buffer(work, "g", (listed * co,)),
+            buffer(work, "channels", (listed * co,), np.uint16),
+            buffer(work, "starts", (listed * size + 1,), np.int32),
         )
-        winners.starts[-1] = cells * co
+        winners.starts[-1] = listed * co
         where, activation = compiled(block, lists.cells)
         _sort_and_add(where, (dy, y, argmax), activation, winners, sums, db)
-        feeds = lists.feeds
-        if feeds is None and not need_dx:
+        if by_windows:
             lit_windows.add_weight_gradient(dy, lit, block, dw, work)
             return None, sums, dw, db
+        feeds = lists.feeds
         if feeds is None:
             feeds = lit_lists(lists.inputs, lists.events, geometry).feeds
         d = changes

@@ -42,3 +42,17 @@ def corner(cells, cell):
     """The row within its event and the column of a cell's first position."""
     row, column = cells.at[cell]
     return (row % cells.rows_of_event * cells.down) & POSITIVE, (column * cells.across) & POSITIVE
+
+
+@jit
+def alike(cells, cell):
+    """Whether all positions of a cell are of one class."""
+    r, c = corner(cells, cell)
+    rows, columns = cells.row_classes, cells.column_classes
+    for i in range(1, cells.down):
+        if rows[r + i] != rows[r]:
+            return False
+    for j in range(1, cells.across):
+        if columns[c + j] != columns[c]:
+            return False
+    return True

@@ -41,10 +41,11 @@ def _mark(at, first, end, event, height, rows, columns, bits, grid):
 
 
 @threaded
-def _mark_and_count(at, starts, height, rows, columns, bits, before, grid, counts, lines):
+def _mark_and_count(at, starts, height, fed, marks, grid, counts, lines):
     """Mark the fed cells of every event and count them; lines[e]: the first and the end of the rows
-    of cells that have some.
+    of cells that have some. fed: LitGeometry.cells. marks: (bits, before).
     """
+    (rows, columns), (bits, before) = fed, marks
     for event in prange(starts.size - 1):
         first, end = starts[event], starts[event + 1]
         total, low, high = 0, grid, 0
@@ -81,8 +82,9 @@ def _list(bits, lines, grid, starts, cells):
 
 
 @threaded
-def _feed(tasks, at, height, grid, size, rows, columns, bits, before, starts, feeds):
-    """feeds[tap, a] = the output that input a feeds through the tap, or -1."""
+def _feed(tasks, at, height, grid, size, fed, marks, starts, feeds):
+    """feeds[tap, a] = the output that input a feeds through the tap, or -1. fed: LitGeometry.feeds."""
+    (rows, columns), (bits, before) = fed, marks
     many, down, across = at.shape[0], rows.shape[1], columns.shape[1]
     for task in prange(tasks):
         for a in range(many * task // tasks, many * (task + 1) // tasks):
@@ -135,7 +137,7 @@ def lit_lists(
     before = buffer(work, "before", shape, np.int32)
     counts, lines = np.empty(events, np.int64), np.empty((events, 2), np.int64)
     grown = (1 if len(at) < TASK else events, at, starts, height)  # a few pixels need no threads
-    _mark_and_count(*grown, *geometry.cells, bits, before, oh, counts, lines)
+    _mark_and_count(*grown, geometry.cells, (bits, before), oh, counts, lines)
     first = np.zeros(events + 1, np.int64)
     np.cumsum(counts, out=first[1:])
     total, size = int(first[-1]), geometry.pool[0] * geometry.pool[1]
@@ -145,7 +147,8 @@ def lit_lists(
     if not channels or not by_windows(channels, geometry, len(at), total):
         feeds = buffer(work, "feeds", (geometry.taps, len(at)), np.int32)
         tasks = -(-len(at) // TASK)
-        _feed(tasks, tasks, at, height, oh, size, *geometry.feeds, bits, before, first, feeds)
+        marks = bits, before
+        _feed(tasks, tasks, at, height, oh, size, geometry.feeds, marks, first, feeds)
     _clear(1 if total < TASK else events, bits, lines, oh)
     chunks = chunks_of(at, cells, geometry, TOGETHER // size)
     return LitLists(cells, feeds, chunks, inputs=at, events=events)

@@ -14,7 +14,7 @@ but for cells with positions of several classes, at the border, which are comput
 gradient of the weights is the sum of patches of the windows, as in block_backward.py.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -25,10 +25,11 @@ from ..workspace import Workspace
 from .checks import buffer
 from .elementary import activate, slope
 from .jit import POSITIVE, aligned_empty, jit, parallel, threaded
-from .lit_cells import compiled, corner
+from .lit_cells import alike, compiled, corner
 from .pack import few_channels, packed, split
 from .patch_sums import SEGMENT, _sum_patches, padded
-from .tile import CHANNELS, LANES, MAX_PIXELS, cells_tile
+from .tile import CHANNELS, LANES, MAX_PIXELS
+from .windows import maxima_of_windows
 
 #: The least number of lit inputs per cell, and the most input channels, for which windows are
 #: faster: alone, an input costs four windows of its own.
@@ -39,6 +40,22 @@ CHUNK, PARTS = (
     8,
 )  # cells of which float32 sums are taken; at least so many parts, if they fill
 LOWEST = np.float32(-np.inf)
+
+
+class Inputs(NamedTuple):
+    """The changes (n, C_in) of the lit inputs ``at`` (n, 2), the number ``starts`` of the first one
+    of every row, and the rows of an event; rows and columns that a cell sees, and how many of them
+    lie before its first position. Flat, as Cells.
+    """
+
+    changes: Array
+    at: Array
+    starts: Array
+    height: int
+    rows: int
+    columns: int
+    top: int
+    left: int
 
 
 def by_windows(channels: tuple[int, int], geometry: LitGeometry, inputs: int, cells: int) -> bool:
@@ -62,12 +79,12 @@ def _row_starts(tasks, at, starts):
 
 
 @jit
-def _take(cells, cell, known, d, inputs, window, pointers, x, row, step):
+def _take(cells, cell, known, inputs, pointers, x, row, step):
     """Put the changes that a cell sees to x[(r * row + column * C_in + channel) * step]; the cells
-    of a row come in their order, ``known`` is the row of the last one. inputs: (at, starts, height).
-    window: (rows, columns, top, left).
+    of a row come in their order, ``known`` is the row of the last one.
     """
-    (at, starts, height), (wh, ww, top, left), ci = inputs, window, d.shape[1]
+    d, at, starts, height, wh, ww, top, left = inputs
+    ci = d.shape[1]
     line, column = cells.at[cell]
     event = line // cells.rows_of_event
     top = line % cells.rows_of_event * cells.down - top
@@ -115,74 +132,36 @@ def _one_by_one(cells, cell, x, row, ci, w, sums, best, where):
                     best[channel], where[channel] = total[channel], i * cells.across + j
 
 
-@jit
-def _alike(cells, cell):
-    """Whether all positions of a cell are of one class."""
-    r, c = corner(cells, cell)
-    rows, columns = cells.row_classes, cells.column_classes
-    for i in range(1, cells.down):
-        if rows[r + i] != rows[r]:
-            return False
-    for j in range(1, cells.across):
-        if columns[c + j] != columns[c]:
-            return False
-    return True
-
-
 @parallel
-def _forward(d, inputs, cells, window, w, pack, groups, b, sums, activation, y, argmax):
-    """w: (KH, KW * C_in, C_out). pack: PackedWeights of it. groups: numbers of neighbouring
-    positions that a tile takes.
+def _forward(inputs, cells, w, pack, group, rest, activation, results):
+    """w: (KH, KW, C_in, C_out). pack: PackedWeights of it. group: numbers of neighbouring positions
+    that a tile takes. rest: (sums of classes, b).
     """
-    (packs, start, width), (wh, ww, _, _) = pack, window
-    (many, co), ci, (kh, kc) = y.shape, d.shape[1], w.shape[:2]
-    row, lines = ww * ci, start[-1] + width[-1]
+    wh, ww, (sums, b), (y, argmax) = inputs.rows, inputs.columns, rest, results
+    (many, co), (kh, kw, ci) = y.shape, w.shape[:3]
+    row, lines, flat_w = ww * ci, pack.start[-1] + pack.width[-1], w.reshape(kh, kw * ci, co)
     for task in prange(-(-many // TASK)):
-        x = aligned_empty((wh * row, LANES))
+        x = aligned_empty((wh, row, LANES))
+        flat = x.reshape(-1)
         best, where = aligned_empty((lines, LANES)), np.empty((lines, LANES), np.int32)
         own, own_at = np.empty(co, np.float32), np.empty(co, np.int32)
         pointers, known = np.zeros(wh, np.int64), -1
         for t in range(task * TASK, min(many, (task + 1) * TASK), LANES):
             count = min(LANES, many - t)
-            x[:] = np.float32(0)
-            flat = x.reshape(-1)
+            flat[:] = np.float32(0)
             for lane in range(count):
-                known = _take(
-                    cells, t + lane, known, d, inputs, window, pointers, flat[lane:], row, LANES
-                )
-            best[:] = LOWEST
-            where[:] = 0
-            for g in range(start.size):
-                weights = packs[kh * kc * start[g] :].ctypes.data
-                for i in range(cells.down):
-                    k, position = 0, i * cells.across
-                    for pixels in groups:
-                        cells_tile(
-                            pixels,
-                            width[g],
-                            x[i * row + k :].ctypes.data,
-                            row,
-                            1,
-                            ci,
-                            weights,
-                            kc * width[g],
-                            width[g],
-                            kh,
-                            kc,
-                            best[start[g] :].ctypes.data,
-                            where[start[g] :].ctypes.data,
-                            position,
-                        )
-                        position += pixels
-                        k += pixels * ci
+                known = _take(cells, t + lane, known, inputs, pointers, flat[lane:], row, LANES)
+            pool = cells.down, cells.across
+            maxima_of_windows(x, (kh, kw, ci), pack, pool, group, best, where)
             for lane in range(count):
-                if _alike(cells, t + lane):
+                if alike(cells, t + lane):
                     r, c = corner(cells, t + lane)
                     rest = sums[cells.row_classes[r], cells.column_classes[c]]
                     for channel in range(co):
                         best[channel, lane] += rest[channel]
                 else:
-                    _one_by_one(cells, t + lane, x[:, lane], row, ci, w, sums, own, own_at)
+                    seen = flat[lane:][::LANES]
+                    _one_by_one(cells, t + lane, seen, row, ci, flat_w, sums, own, own_at)
                     for channel in range(co):
                         best[channel, lane], where[channel, lane] = own[channel], own_at[channel]
             for channel in range(co):
@@ -200,10 +179,10 @@ def _forward(d, inputs, cells, window, w, pack, groups, b, sums, activation, y, 
 
 
 @parallel
-def _backward(d, inputs, cells, window, kernel, gradient, activation, parts):
+def _backward(inputs, cells, kernel, gradient, activation, parts):
     """parts (n, C_out, KH, floats): part t adds up the cells m * t // n to m * (t + 1) // n."""
-    (dy, y, argmax), (wh, ww, _, _), (kh, kc) = gradient, window, kernel
-    (many, co), ci, row = dy.shape, d.shape[1], padded(ww * d.shape[1])
+    (dy, y, argmax), (kh, kw, ci), wh, ww = gradient, kernel, inputs.rows, inputs.columns
+    (many, co), kc, row = dy.shape, kw * ci, padded(ww * ci)
     for task in prange(parts.shape[0]):
         part = parts[task]
         part[:] = np.float32(0)
@@ -215,7 +194,7 @@ def _backward(d, inputs, cells, window, kernel, gradient, activation, parts):
             count = min(TASK, end - t)
             for i in range(count):
                 x[i] = np.float32(0)
-                known = _take(cells, t + i, known, d, inputs, window, pointers, x[i], row, 1)
+                known = _take(cells, t + i, known, inputs, pointers, x[i], row, 1)
             for c in range(co):
                 for i in range(count):
                     cell = (t + i) & POSITIVE
@@ -237,18 +216,14 @@ def _backward(d, inputs, cells, window, kernel, gradient, activation, parts):
                 )
 
 
-def _inputs_and_window(
-    changes: Array, lists: LitLists, block: LitBlock, work: Workspace | None
-) -> tuple[Any, Any]:
-    """Return (at, numbers of the first inputs of rows, rows of an event), and what cells see."""
-    geometry, (kh, kw) = block.geometry, block.w.shape[:2]
-    height = len(geometry.feeds[0])
+def _inputs(changes: Array, lists: LitLists, block: LitBlock, work: Workspace | None) -> Inputs:
+    geometry, (kh, kw), (ph, pw) = block.geometry, block.w.shape[:2], block.geometry.pool
+    height, before = len(geometry.feeds[0]), geometry.before
     starts = buffer(work, "starts of rows", (lists.events * height + 1,), np.int64)
     tasks = -(-len(changes) // (1 << 14))
     _row_starts(tasks, tasks, lists.inputs, starts)
-    (ph, pw), before = geometry.pool, geometry.before
     assert before is not None
-    return (lists.inputs, starts, height), (ph + kh - 1, pw + kw - 1, *before)
+    return Inputs(changes, lists.inputs, starts, height, ph + kh - 1, pw + kw - 1, *before)
 
 
 def forward(
@@ -260,24 +235,11 @@ def forward(
     work: Workspace | None,
 ) -> None:
     """Write lit_block's ``results``, y and argmax."""
-    inputs, window = _inputs_and_window(changes, lists, block, work)
-    kh, kw, ci, co = block.w.shape
+    inputs = _inputs(changes, lists, block, work)
     weights = packed(work, "cells", block.w, 1, CHANNELS)
-    groups, w = split(block.geometry.pool[1], MAX_PIXELS - 1), block.w.reshape(kh, kw * ci, co)
+    group, rest = split(block.geometry.pool[1], MAX_PIXELS - 1), (resting.sums, block.b)
     cells, activation = compiled(block, lists.cells)
-    _forward(
-        changes,
-        inputs,
-        cells,
-        window,
-        w,
-        weights,
-        groups,
-        block.b,
-        resting.sums,
-        activation,
-        *results,
-    )
+    _forward(inputs, cells, block.w, weights, group, rest, activation, results)
 
 
 def add_weight_gradient(
@@ -285,13 +247,13 @@ def add_weight_gradient(
 ) -> None:
     """Add to dw the share of the changes, as lit_block_backward does."""
     changes, lists, y, argmax = lit
-    inputs, window = _inputs_and_window(changes, lists, block, work)
+    inputs = _inputs(changes, lists, block, work)
     kh, kw, ci, co = block.w.shape
     many = len(lists.cells)
     count = max(-(-many // CHUNK), min(PARTS, -(-many // TASK)))
     parts = buffer(work, "parts of cells", (count, co, kh, padded(kw * ci)))
     cells, activation = compiled(block, lists.cells)
     gradient = dy, y, argmax
-    _backward(changes, inputs, cells, window, (kh, kw * ci), gradient, activation, parts)
+    _backward(inputs, cells, (kh, kw, ci), gradient, activation, parts)
     total = parts[..., : kw * ci].sum(0, dtype=np.float64)
     dw += total.reshape(co, kh, kw, ci).transpose(1, 2, 3, 0).astype(np.float32)

@@ -21,6 +21,7 @@ from ..types import Array, Pads, Shape
 from ..workspace import Workspace
 from .checks import buffer
 from .jit import jit, parallel
+from .tile import LANES, cells_tile
 
 SLACK = 16  # floats behind each row of a window that vector loads may read, and never use
 
@@ -42,6 +43,32 @@ def address(windows, t):
         if place >= 0
         else windows.copies.ctypes.data + 4 * (-1 - place)
     )
+
+
+@jit
+def maxima_of_windows(x, kernel, pack, pool, group, best, where):
+    """The maxima over the pooling cells of LANES windows, x (rows, floats, LANES): best and where
+    (channels, LANES), all of which are written.
+
+    kernel: (KH, KW, C_in). pack: PackedWeights. group: numbers of neighbouring positions that a
+    tile takes.
+    """
+    (kh, kw, ci), (w, start, width), (ph, pw), row = kernel, pack, pool, x.shape[1]
+    kc = kw * ci
+    best[:] = np.float32(-np.inf)
+    where[:] = 0
+    for g in range(start.size):
+        weights, many = w[kh * kc * start[g] :].ctypes.data, width[g]
+        to, to_at = best[start[g] :].ctypes.data, where[start[g] :].ctypes.data
+        for r in range(ph):
+            k, position = 0, r * pw
+            for pixels in group:
+                here, step = x.ctypes.data + 4 * LANES * (r * row + k), kc * many
+                cells_tile(
+                    pixels, many, here, row, 1, ci, weights, step, many, kh, kc, to, to_at, position
+                )
+                position += pixels
+                k += pixels * ci
 
 
 @jit

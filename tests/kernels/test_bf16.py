@@ -73,6 +73,7 @@ def test_block_is_that_of_rounded_numbers(seed):
     assert (at == want_at).mean() > 0.99  # ties aside
     plain, _ = get_backend("cpu").conv2d_block(x, w, b, pool, 1.0, padding)
     assert 0 < np.abs(y - plain).max() < 3e-2 * np.abs(plain).max()
+    assert np.linalg.norm(y - plain) < 5e-3 * np.linalg.norm(plain)
 
 
 def test_a_processor_without_bf16_is_refused(monkeypatch):

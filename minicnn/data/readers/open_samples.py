@@ -98,6 +98,8 @@ class OpenSamples(Reader):
         class_names: Sequence[str] = CLASSES,
         label: str = "particle",
     ) -> None:
+        if tick_sum < 1:
+            raise ValueError(f"tick_sum must be positive, got {tick_sum}")
         self.path = Path(path)
         self._choose_labels(label, class_names)
         self._choose_planes(plane, planes)

@@ -13,14 +13,12 @@ ticks of the wire gives, without its noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..detector import DETECTOR_SIZE, WIRES_OF_PLANE
-from ..event import CLASS_OF_PDG, CLASSES, Event
+from ..event import Event
 from ..sparse import SparseImage
 from .hdf5 import is_hdf5, open_hdf5
 from .open_samples import OpenSamples
@@ -57,36 +55,6 @@ class OpenSamplesHits(OpenSamples):
             return False
         with open_hdf5(path) as file, naming(path):
             return "hit_table" in file and "integral" in file["hit_table"]
-
-    def __init__(
-        self,
-        path: str | Path,
-        plane: int = 2,
-        planes: Sequence[Any] | None = None,
-        threshold: float | None = 10.0,
-        clip: float | None = None,
-        tick_sum: int = 2,
-        size: int | None = None,
-        crop: bool = False,
-        label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
-        class_names: Sequence[str] = CLASSES,
-        label: str = "particle",
-    ) -> None:
-        if tick_sum < 1:
-            raise ValueError(f"tick_sum must be positive, got {tick_sum}")
-        super().__init__(
-            path,
-            plane,
-            planes,
-            threshold,
-            clip,
-            tick_sum,
-            size,
-            crop,
-            label_of_pdg,
-            class_names,
-            label,
-        )
 
     def _open(self, label_of_pdg):
         self._hit = self._columns("hit_table", HIT_COLUMNS)
