@@ -243,7 +243,7 @@ def loss(args, scale):
     updates = recipe.steps_per_epoch(args.loss_events)
     recipe = replace(recipe, warmup=max(1, updates // 4))
     model = recipe.build_model(recipe.build_optimizer(updates))
-    batch, train = recipe.batch_size, recipe.augmented(train)
+    batch, train = recipe.batch_size, recipe.for_training(train)
     try:
         history = model.fit(
             train,

@@ -53,6 +53,11 @@ def _event_arguments(group: Any) -> None:
 def _recipe_arguments(group: Any) -> None:
     add = group.add_argument
     rates = ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())
+    add(
+        "--views",
+        action="store_true",
+        help="planes are images of their own, seen by one trunk, and not channels of one image",
+    )
     add("--epochs", type=positive_count, help="passes over the training events")
     add("--batch-size", type=positive_count, help="events per step and rank")
     add(
@@ -79,6 +84,18 @@ def _recipe_arguments(group: Any) -> None:
         metavar="EPOCHS",
         help="epochs in which fc1 has the same weights at all positions of the image, so "
         "that it learns faster (default: three quarters, none with --weights)",
+    )
+    add(
+        "--keep-rest",
+        action=argparse.BooleanOptionalAction,
+        help="move weights in coordinates in which they do not move the outputs of an empty image: "
+        "higher rates and larger batches are stable",
+    )
+    add(
+        "--clip",
+        type=float,
+        metavar="NORM",
+        help="a mean gradient that is longer is shortened to this (default: as it is)",
     )
     add(
         "--accumulate",

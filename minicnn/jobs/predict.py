@@ -94,9 +94,12 @@ def _classifier(options: PredictOptions) -> Model:
     model = load_model(options.model, device=options.device)
     outputs = [node.shape for node in model.graph.outputs]
     of_classes = isinstance(model.loss, SoftmaxCrossEntropy) and len(outputs[0]) == 1
-    if len(model.graph.inputs) != 1 or len(outputs) != 1 or not of_classes:
+    planes = [node.shape[2] for node in model.graph.inputs]
+    of_events = len(planes) == 1 or set(planes) == {1}
+    if not of_events or len(outputs) != 1 or not of_classes:
         raise ValueError(
-            f"{options.model} is no classifier of single images: its outputs are of "
+            f"{options.model} is no classifier of events: its inputs have {planes} planes, its "
+            "outputs are of "
             f"{', '.join(map(str, outputs))} with the loss {type(model.loss).__name__}; call "
             "model.predict from Python"
         )
@@ -123,7 +126,7 @@ def _classify(
     with Meter(f"classifying {path.name}", len(numbers), silent=rank > 0) as meter:
         for number in numbers:
             event = source.read(number)
-            scores = model.predict([event.image])[0]
+            scores = model.predict(_as_inputs(model, event.image))[0]
             done.append(
                 Prediction(
                     number,
@@ -144,6 +147,16 @@ def _classify(
                 )
             meter.update(len(done))
     return done
+
+
+def _as_inputs(model: Model, image: data.SparseImage) -> Any:
+    """Return a batch of this image: with one input for each of its planes where the model has."""
+    count = len(model.graph.inputs)
+    if count == 1:
+        return [image]
+    if image.shape[2] != count:
+        raise ValueError(f"the model takes {count} planes, the events have {image.shape[2]}")
+    return tuple([plane] for plane in image.planes())
 
 
 def _row(path: Path, one: Prediction, truth_names: Sequence[str]) -> list[Any]:

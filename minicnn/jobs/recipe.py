@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..data import transforms
+from ..data import Planes, transforms
 from ..data.detector import DETECTOR_SIZE
 from ..data.event import CLASSES
 from ..engine.model import Model
+from ..kernels.types import Shape
 from ..nn import networks
 from ..train import optim
 
@@ -48,18 +49,22 @@ class Recipe:
     """The settings that make a trained model what it is; None stands for the value that the
     properties below derive.
 
-    size: side of the images in pixels. planes, classes: of the events, which say them; fixed_start:
+    size: side of the images in pixels. planes, classes: of the events, which say them; views:
+    whether planes are images of their own behind one trunk, see networks.microboone; fixed_start:
     whether all their particles start in one place, so that no picture of another may be made of
     them. batch_size: events per step and rank, ``accumulate`` such batches make one step.
     learning_rate: of the first steps after the ``warmup`` (in steps). events_of_rate: the events
     per step, of all ranks, that the learning rate is meant for; it then grows with their number.
     shared_epochs: epochs in which the first Dense layer has the same weights at all positions of
-    the image. scale, knee: of the pixels. augment: mirror and shift training events, but not of a
+    the image. keep_rest: weights move in coordinates in which they do not move the outputs of an
+    empty image (train/rest_coordinates.py). clip: longest gradient, see Optimizer.clip. scale,
+    knee: of the pixels. augment: mirror and shift training events, but not of a
     fixed start, and jitter their gain, anew in every epoch.
     """
 
     size: int = FULL_SIZE
     planes: int = 1
+    views: bool = False
     classes: int = len(CLASSES)
     fixed_start: bool = False
     epochs: int = 4
@@ -72,6 +77,8 @@ class Recipe:
     warmup: int = 50
     events_of_rate: int | None = None
     shared_epochs: int | None = None
+    keep_rest: bool = True
+    clip: float | None = None
     scale: float | None = None
     knee: float | None = None
     augment: bool = True
@@ -114,6 +121,12 @@ class Recipe:
             return round(SHARED_FRACTION * self.epochs)
         return self.shared_epochs
 
+    @property
+    def input_shapes(self) -> list[Shape]:
+        """(H, W, C) of each input of the model."""
+        planes, inputs = (1, self.planes) if self.views else (self.planes, 1)
+        return [(self.size, self.size, planes)] * inputs
+
     def events_per_step(self, ranks: int = 1) -> int:
         """Return the events of all ranks that make one update."""
         return self.batch_size * self.accumulate * ranks
@@ -142,7 +155,9 @@ class Recipe:
         else:
             made = optim.LARS(schedule, self.momentum)
         made.share(SHARED_LAYER, self.epochs_with_shared_weights * steps // self.epochs)
-        return made
+        if self.keep_rest:
+            made.keep_rest()
+        return made.clip(self.clip) if self.clip else made
 
     def build_model(self, optimizer: optim.Optimizer | None = None, **options: Any) -> Model:
         """Return the talk's network with weights drawn from ``seed``; ``options`` (device,
@@ -152,6 +167,7 @@ class Recipe:
             self.size,
             self.planes,
             self.classes,
+            self.views,
             seed=self.seed,
             input_scale=self.input_scale,
             input_knee=self.input_knee,
@@ -159,14 +175,22 @@ class Recipe:
             **options,
         )
 
-    def augmented(self, store: Any) -> Any:
-        """Return the data set ``store`` with its events mirrored, shifted by up to a twentieth of
-        the image, unless they have a fixed start, and changed in gain by 5 %, anew in every epoch;
-        unchanged without ``augment``.
+    def for_training(self, store: Any) -> Any:
+        """Return the data set ``store`` as the model takes it, with its events mirrored, shifted by
+        up to a twentieth of the image, unless they have a fixed start, and changed in gain by 5 %,
+        anew in every epoch; not changed without ``augment``.
         """
-        if not self.augment:
-            return store
-        shift = self.size // SHIFT
-        moves = [transforms.MirrorWire(), transforms.MirrorTime(), transforms.Shift(shift, shift)]
-        changes = [*moves * (not self.fixed_start), transforms.GainJitter(GAIN_JITTER)]
-        return transforms.Augmented(store, transforms.Compose(changes), self.seed)
+        if self.augment:
+            shift = self.size // SHIFT
+            moves = [
+                transforms.MirrorWire(),
+                transforms.MirrorTime(),
+                transforms.Shift(shift, shift),
+            ]
+            changes = [*moves * (not self.fixed_start), transforms.GainJitter(GAIN_JITTER)]
+            store = transforms.Augmented(store, transforms.Compose(changes), self.seed)
+        return self.for_validation(store)
+
+    def for_validation(self, store: Any) -> Any:
+        """Return the data set ``store`` as the model takes it: plane by plane with ``views``."""
+        return Planes(store, self.planes) if self.views else store

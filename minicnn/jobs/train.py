@@ -219,7 +219,7 @@ class TrainingJob:
                 self.folder.event_pictures,
                 view=report.View(self.class_names),
             )
-        return self.recipe.augmented(training), validation
+        return self.recipe.for_training(training), self.recipe.for_validation(validation)
 
     def _load(self, source: Any, events: np.ndarray, what: str) -> Any:
         """Load this rank's share of the events and say what that took over all ranks."""
@@ -274,11 +274,13 @@ class TrainingJob:
         if weights is None:
             return self.recipe.build_model(optimizer, class_names=names, **where)
         model = load_model(weights, optimizer=optimizer, **where)
-        if (model.input_shape, model.classes) != (source.image_shape, len(names)):
-            planes = counted(self.recipe.planes, "plane")
+        taken = [node.shape for node in model.graph.inputs]
+        if (taken, model.classes) != (self.recipe.input_shapes, len(names)):
+            planes, views = counted(self.recipe.planes, "plane"), " --views" * self.recipe.views
             raise ValueError(
-                f"{weights} takes images of {model.input_shape} in {model.classes} classes; the "
-                f"events have --size {self.recipe.size}, {planes} and {len(names)} classes"
+                f"{weights} takes images of {' and '.join(map(str, taken))} in {model.classes} "
+                f"classes; the events have --size {self.recipe.size}{views}, {planes} and "
+                f"{len(names)} classes"
             )
         if model.class_names != names:
             model = load_model(weights, optimizer=optimizer, class_names=names, **where)

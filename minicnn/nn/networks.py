@@ -23,7 +23,9 @@ from .layers import (
 from .losses import PixelCrossEntropy
 
 
-def microboone(size: int = 3600, channels: int = 1, classes: int = 5, **options: Any) -> Sequential:
+def microboone(
+    size: int = 3600, channels: int = 1, classes: int = 5, views: bool = False, **options: Any
+) -> Model:
     """Return the talk's five-class LArTPC network; for size 3600 and one plane it has 1,245,705
     parameters.
 
@@ -32,27 +34,42 @@ def microboone(size: int = 3600, channels: int = 1, classes: int = 5, **options:
     ``channels`` the number of wire planes; ``options`` go to Sequential. Smaller images get as many
     blocks as leave at least one pixel. Source: Bhattacharya et al., "Scaling studies for deep
     learning in LArTPC event classification" (PNNL).
+
+    views: the planes are not channels of one image but images of their own, as data.Planes hands
+    them out: all go through the same four blocks, and Flatten takes what these make of each, side
+    by side. A Model with ``channels`` inputs is returned then.
     """
-    layers: list[Layer] = []
+    blocks: list[Layer] = []
     side = size
     for i, filters in enumerate((10, 64, 128, 256), 1):
         if side < 5:
             break
-        layers += [
+        blocks += [
             Conv2D(filters, 5, padding="same", name=f"block{i}_conv1"),
             ELU(),
             MaxPooling2D(5, name=f"block{i}_pool"),
         ]
         side //= 5
-    if not layers:
+    if not blocks:
         raise ValueError(f"size must be at least 5 pixels, got {size}")
-    layers += [
+    head: list[Layer] = [
         Flatten(name="flatten"),
         Dense(32, name="fc1"),
         ELU(),
         Dense(classes, name="predictions"),
     ]
-    return Sequential(layers, input_shape=(size, size, channels), **options)
+    if not views:
+        return Sequential([*blocks, *head], input_shape=(size, size, channels), **options)
+    planes = [Input((size, size, 1)) for _ in range(channels)]
+    seen = [_chain(blocks, plane) for plane in planes]
+    side_by_side = Concatenate(name="planes")(seen) if channels > 1 else seen[0]
+    return Model(planes, _chain(head, side_by_side), **options)
+
+
+def _chain(layers: list[Layer], x: Node) -> Node:
+    for layer in layers:
+        x = layer(x)
+    return x
 
 
 def residual_block(x: Node, filters: int, normalization: type[Layer] | None) -> Node:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.types import Array
+from .rest_coordinates import RestCoordinates
 from .schedules import (
     Cosine,
     LinearScaling,
@@ -58,6 +60,26 @@ class Optimizer:
         self.steps = 0
         self.state: dict[str, Array] = {}
         self.constraints: list[SharedPositions] = []
+        #: Whether weights move in RestCoordinates. Saved.
+        self.at_rest = False
+        #: Longest mean gradient, None for any. Saved.
+        self.longest: float | None = None
+
+    def keep_rest(self) -> Optimizer:
+        """Move weights in coordinates in which they do not move the outputs of an empty image;
+        returns self. See RestCoordinates.
+        """
+        self.at_rest = True
+        return self
+
+    def clip(self, norm: float) -> Optimizer:
+        """Shorten mean gradients whose norm, over all that learns, is above ``norm`` to it (Pascanu,
+        Mikolov, Bengio 2013); returns self.
+        """
+        if not norm > 0:
+            raise ValueError(f"gradients are clipped to a norm > 0, got {norm}")
+        self.longest = float(norm)
+        return self
 
     def share(self, layer: str, updates: int) -> Optimizer:
         """Keep the weights of the Dense layer of this name equal at all positions of the image for
@@ -98,14 +120,22 @@ class Optimizer:
         if events:
             for constraint in self.constraints:
                 constraint.project(model, self.steps)
-            rate, scale = self.rate(), 1.0 / events
-            for piece, factor, decay in self.pieces(model):
-                state = {name: vector[piece] for name, vector in self.state.items()}
-                w, dw = model.parameters[piece], model.gradients[piece]
-                weight_decay = self.weight_decay if decay else 0.0
-                self.step(model.kernels, w, dw, state, (rate * factor, weight_decay, scale))
+            with RestCoordinates(model).moving() if self.at_rest else nullcontext():
+                self._step_all(model, 1.0 / events)
             model.weights_changed()
         self.steps += 1
+
+    def _step_all(self, model: Engine, scale: float) -> None:
+        """Apply ``step`` to everything that learns, with the gradient scale * model.gradients."""
+        rate, pieces = self.rate(), self.pieces(model)
+        if self.longest is not None:
+            squares = sum(_square(model.gradients[piece]) for piece, _, _ in pieces)
+            scale *= min(1.0, self.longest / max(scale * squares**0.5, 1e-30))
+        for piece, factor, decay in pieces:
+            state = {name: vector[piece] for name, vector in self.state.items()}
+            w, dw = model.parameters[piece], model.gradients[piece]
+            weight_decay = self.weight_decay if decay else 0.0
+            self.step(model.kernels, w, dw, state, (rate * factor, weight_decay, scale))
 
     def pieces(self, model: Engine) -> list[tuple[slice, float, bool]]:
         """Return (piece, factor of the rate, weight decay or not) of what is updated together."""
@@ -151,6 +181,8 @@ class Optimizer:
             "options": options,
             "rate_factor": self.rate_factor,
             "shared_positions": [constraint.config() for constraint in self.constraints],
+            "keep_rest": self.at_rest,
+            "clip": self.longest,
         }
 
     def __repr__(self) -> str:
@@ -170,9 +202,16 @@ def optimizer_from_config(config: dict[str, Any]) -> Optimizer:
         options["learning_rate"] = rate_from_config(options["learning_rate"])
     optimizer = OPTIMIZERS[kind](**options)
     optimizer.rate_factor = config.get("rate_factor", 1.0)
+    optimizer.at_rest = config.get("keep_rest", False)
+    optimizer.longest = config.get("clip")
     for constraint in config.get("shared_positions", ()):
         optimizer.share(**constraint)
     return optimizer
+
+
+def _square(vector: Array) -> float:
+    """Return the sum of the squares, in float64."""
+    return float((vector * vector).sum(dtype="float64"))
 
 
 class SGD(Optimizer):
@@ -303,7 +342,7 @@ class LARS(SGD):
         settings: tuple[float, float, float],
     ) -> None:
         (rate, weight_decay, scale), v = settings, state["velocity"]
-        size, slope = (float((a * a).sum(dtype="float64")) ** 0.5 for a in (w, dw))
+        size, slope = _square(w) ** 0.5, _square(dw) ** 0.5
         below = scale * slope + weight_decay * size
         ratio = self.trust * size / below if size and slope else 1.0
         kernels.sgd(

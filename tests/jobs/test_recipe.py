@@ -10,10 +10,10 @@ import minicnn as mc
 from helpers import small_model
 from minicnn.cli.train import arguments, recipe_and_options
 from minicnn.data.event import CLASSES
-from minicnn.jobs.predict import names_of_classes
+from minicnn.jobs.predict import PredictOptions, names_of_classes, predict
 from minicnn.jobs.recipe import FULL_SIZE, FULL_SIZE_PARAMETERS, Recipe
 from minicnn.jobs.run_folder import RunFolder, read_record
-from minicnn.jobs.train import TrainingJob, TrainOptions
+from minicnn.jobs.train import TrainingJob, TrainOptions, train
 
 
 def rate_at(optimizer, step):
@@ -51,7 +51,7 @@ def test_events_of_a_fixed_start_are_not_moved():
     source = mc.data.Simulator(seed=2, shape=(72, 72, 1), length=3)
     store = mc.data.EventStore().load(source)
     for fixed in (True, False):
-        images, _ = Recipe(size=72, fixed_start=fixed).augmented(store).batch([0, 1, 2])
+        images, _ = Recipe(size=72, fixed_start=fixed).for_training(store).batch([0, 1, 2])
         plain, _ = store.batch([0, 1, 2])
         places = [np.array_equal(a.coords, b.coords) for a, b in zip(images, plain)]
         assert all(places) if fixed else not any(places)
@@ -87,6 +87,25 @@ def test_the_model():
     named = Recipe(size=50, classes=3).build_model(device="reference", class_names=("a", "b", "c"))
     assert names_of_classes(named) == ("a", "b", "c")
     assert names_of_classes(small_model()) == ("class 0", "class 1", "class 2")
+
+
+def test_planes_as_views_of_one_trunk(tmp_path):
+    """Trained, read again and predicted; the trunk has the parameters of one plane."""
+    source = mc.data.Simulator(seed=2, shape=(72, 72, 3), length=8)
+    mc.data.generate(tmp_path / "events.h5", 8, source)
+    recipe = Recipe(size=72, views=True, epochs=1, batch_size=2)
+    options = TrainOptions(events=tmp_path / "events.h5", validation=2, out=tmp_path / "run")
+    train(None, recipe, options)
+    model = mc.load_model(RunFolder(tmp_path / "run").model)
+    assert [node.shape for node in model.graph.inputs] == [(72, 72, 1)] * 3
+    one = Recipe(size=72).build_model()
+    assert all(model.weights[k].shape == one.weights[k].shape for k in one.weights if "conv" in k)
+    assert model.weights["fc1/w"].size == 3 * one.weights["fc1/w"].size
+    predict(None, [tmp_path / "events.h5"], PredictOptions(out=tmp_path / "run"))
+    assert len(RunFolder(tmp_path / "run").predictions.read_text().splitlines()) == 9
+    weights = replace(options, weights=RunFolder(tmp_path / "run").model)
+    with pytest.raises(ValueError, match=r"takes images of .* and .* --size 72, 3 planes"):
+        train(None, replace(recipe, views=False), weights)
 
 
 def test_the_codec_has_the_level_of_the_store(tmp_path):

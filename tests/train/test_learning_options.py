@@ -106,6 +106,7 @@ OPTIMIZERS = [
     mc.LARS(mc.optim.LinearScaling(mc.optim.StepDecay(0.1, 30), 4, 10), trust=0.01),
     mc.SGD(mc.optim.PerEpoch([0.1, 0.01], 7)),
     mc.SGD(0.01).share("fc", 3),
+    mc.SGD(0.01, momentum=0.5).keep_rest().clip(0.1),
 ]
 
 
@@ -123,6 +124,25 @@ def test_settings_of_optimizers_and_schedules_come_back(optimizer, tmp_path):
     for _ in range(3):
         assert other.train_on_batch(x, y) == model.train_on_batch(x, y)
     assert np.array_equal(other.parameters, model.parameters)
+
+
+def test_long_gradients_are_shortened():
+    """The step of SGD is the rate times the gradient, of the norm that is asked for at most."""
+    x, y = random_batch(4)
+    steps = {}
+    for longest in (None, 1e6, 0.01):
+        model = small_model(optimizer=mc.SGD(0.5))
+        if longest:
+            model.optimizer.clip(longest)
+        before = model.parameters.copy()
+        model.train_on_batch(x, y)
+        steps[longest] = model.parameters - before
+    norm = np.linalg.norm(steps[None])
+    np.testing.assert_array_equal(steps[1e6], steps[None])
+    assert norm > 0.5 * 0.01
+    np.testing.assert_allclose(steps[0.01], steps[None] * (0.5 * 0.01 / norm), rtol=1e-4, atol=1e-8)
+    with pytest.raises(ValueError, match="norm > 0"):
+        mc.SGD().clip(0)
 
 
 def test_a_bare_function_as_rate_trains_and_says_what_a_file_cannot_hold(tmp_path):
