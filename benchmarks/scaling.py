@@ -31,6 +31,7 @@ from minicnn.inspect.calibrate import MeasureOptions, measure
 from minicnn.inspect.performance import Calibration, ScalingModel
 from minicnn.jobs.recipe import Recipe
 from minicnn.parallel import agree, everywhere, threads_per_rank, world
+from minicnn.simulate.samples import SAMPLES
 
 PARTS = ("throughput", "speedup", "gpus", "loss")
 
@@ -74,6 +75,7 @@ def arguments():
         help="its learning rate (Adam); it grows as the root of the batch",
     )
     p.add_argument("--epochs", type=int, default=4, help="of the loss curves")
+    p.add_argument("--sample", default="talk", choices=SAMPLES, help="of the simulated events")
     p.add_argument("--cache", type=Path, default=Path("data"), help="folder for simulated events")
     p.add_argument("--results", type=Path, default=Path("benchmarks/results/scaling-2-cores.json"))
     p.add_argument(
@@ -122,13 +124,13 @@ def simulated(args, events):
     """Return a file with at least so many simulated events, made in this process if it is not
     there.
     """
-    path = args.cache / f"scaling-{args.size}-{events}.h5"
+    path = args.cache / f"scaling-{args.sample}-{args.size}-{events}.h5"
     if not path.exists():
         args.cache.mkdir(parents=True, exist_ok=True)
         mc.data.generate(
             path,
             events,
-            mc.data.Simulator(0, (args.size, args.size, 1), sample="isotropic"),
+            mc.data.Simulator(0, (args.size, args.size, 1), sample=args.sample),
             None,
             None,
         )
@@ -162,7 +164,7 @@ def on_ranks(args, part, ranks):
         "--ranks",
         *map(str, args.ranks),
     ]
-    for name in ("size", "batch_size", "events_per_rank", "cache", "gpu"):
+    for name in ("size", "batch_size", "events_per_rank", "sample", "cache", "gpu"):
         command += ["--" + name.replace("_", "-"), str(getattr(args, name))]
     try:
         done = subprocess.run(

@@ -114,7 +114,7 @@ def _run(args):
         start = time.perf_counter()
         with Meter("simulating", args.events, silent=quiet) as meter:
             there = generate(
-                path, args.events, simulator, comm, lambda done, total: meter.update(done)
+                path, args.events, simulator, comm, lambda done, _, step: meter.update(done, step)
             )
         seconds = time.perf_counter() - start
         if quiet:

@@ -19,6 +19,8 @@ from .readers import EventFile, EventWriter
 
 #: Events that each rank makes between two gatherings.
 EVENTS_PER_GATHERING = 16
+#: What ``progress`` is told while the parts of a file are put together.
+JOINING = "joining the parts"
 
 
 def generate(
@@ -26,13 +28,13 @@ def generate(
     events: int,
     simulator: Any,
     comm: Any = None,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Callable[[int, int, str], Any] | None = None,
     part: int = 1000,
 ) -> int:
     """Write events 0 to ``events`` - 1 of ``simulator`` to ``path``; every rank makes a share, the
     file is the same for any number.
 
-    ``progress(done, total)`` is called on rank 0. The file appears under its name only when it is
+    ``progress(done, total, step)`` is called on rank 0, step: "" or JOINING. The file appears under its name only when it is
     complete. More than ``part`` events are first written to files of ``part`` events in the folder
     PATH.parts, each complete or absent; the same call after a killed job makes the missing ones,
     puts all together and removes the folder. Returns how many events were there already.
@@ -46,9 +48,9 @@ def generate(
             f"the numbers of events and of events per part are positive, got {events} and {part}"
         )
 
-    def report(before: int, written: int) -> None:
+    def report(before: int, written: int, step: str = "") -> None:
         if progress:
-            progress(before + written, events)
+            progress(before + written, events, step)
 
     with ExitStack() as stack:
         lock = locked(path.with_name(f".{path.name}.lock"), str(path))
@@ -87,7 +89,7 @@ def _generate(path, events, simulator, comm, report, part):
                 partial(report, done),
             )
             done += len(numbers)
-    ordered(comm, lambda: _merge(path, files, simulator, metadata))
+    ordered(comm, lambda: _merge(path, files, simulator, metadata, report))
     ordered(comm, lambda: shutil.rmtree(folder))
     return there
 
@@ -195,7 +197,7 @@ def _equal(a: Event, b: Event) -> bool:
     )
 
 
-def _merge(path, files, simulator, metadata):
+def _merge(path, files, simulator, metadata, report):
     """Copy the parts, event by event, into one file."""
     with EventWriter(
         path, simulator.image_shape, simulator.class_names, metadata=metadata
@@ -204,3 +206,4 @@ def _merge(path, files, simulator, metadata):
             with EventFile(file) as part:
                 for event in part:
                     writer.append(event)
+            report(0, len(writer), JOINING)

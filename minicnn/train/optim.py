@@ -359,6 +359,7 @@ __all__ = [
     "LinearScaling",
     "Optimizer",
     "PerEpoch",
+    "RestCoordinates",
     "Schedule",
     "SharedPositions",
     "StepDecay",

@@ -9,7 +9,7 @@ import minicnn as mc
 from helpers import mpi
 from helpers.cli import run
 from minicnn.data import EventError, generate, open_events
-from minicnn.data.generate import _is_part
+from minicnn.data.generate import JOINING, _is_part
 from minicnn.simulate import SAMPLES
 
 pytest.importorskip("h5py")
@@ -22,7 +22,7 @@ def test_simulate_resumes(tmp_path, capsys):
     class Killed(Exception):
         pass
 
-    def stop(done, total):
+    def stop(done, total, step):
         if done > 30:
             raise Killed
 
@@ -55,11 +55,12 @@ def test_simulate_resumes(tmp_path, capsys):
             50,
             simulator,
             part=16,
-            progress=lambda n, total: done.append((n, total)),
+            progress=lambda *at: done.append(at),
         )
         == 16
     )
-    assert done[0] == (32, 50) and done[-1] == (50, 50) and not parts.exists()
+    assert done[0] == (32, 50, "") and (50, 50, "") in done and not parts.exists()
+    assert done[-4:] == [(n, 50, JOINING) for n in (16, 32, 48, 50)]
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
     status, out, err = run(
         capsys, "simulate", "--events", 50, "--seed", 5, "--size", 72, "--out", tmp_path / "b.h5"
