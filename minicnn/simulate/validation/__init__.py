@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import decays, fast_hadrons, fast_muons, pixels, readout, showers, tracks
+from . import decays, fast_hadrons, fast_muons, pions_kaons, pixels, readout, showers, tracks
 from .base import Check, Figure, Series, Validation
 
 #: Name -> (function, reference file that it needs or None), in the order of the page.
@@ -32,6 +32,7 @@ VALIDATIONS: dict[str, tuple[Any, str | None]] = {
     "fast_paths": (fast_hadrons.fast_paths, None),
     "nucleon_collisions": (fast_hadrons.nucleon_collisions, None),
     "nuclear_cascade": (fast_hadrons.nuclear_cascade, None),
+    "pion_or_kaon": (pions_kaons.pion_or_kaon, None),
     "large_shower": (fast_muons.large_shower, None),
     "recombination": (readout.recombination, None),
     "mip_charge": (readout.mip_charge, None),
