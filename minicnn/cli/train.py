@@ -110,6 +110,12 @@ def _recipe_arguments(group: Any) -> None:
         help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed "
         "pixels)",
     )
+    add(
+        "--balance",
+        action=argparse.BooleanOptionalAction,
+        help="ranks and steps get events of equal work (docs/parallel.md); without, in plain random "
+        "order",
+    )
     add("--seed", type=int, help="of weights, split, order, augmentation and simulated events")
 
 

@@ -55,7 +55,8 @@ class Recipe:
     per step, of all ranks, that the learning rate is meant for; it then grows with their number.
     shared_epochs: epochs in which the first Dense layer has the same weights at all positions of
     the image. scale, knee: of the pixels. augment: mirror and shift training events, but not of a
-    fixed start, and jitter their gain, anew in every epoch.
+    fixed start, and jitter their gain, anew in every epoch. balance: share events and make steps so
+    that ranks have equal work (data.balance).
     """
 
     size: int = FULL_SIZE
@@ -75,6 +76,7 @@ class Recipe:
     scale: float | None = None
     knee: float | None = None
     augment: bool = True
+    balance: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

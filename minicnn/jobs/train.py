@@ -225,7 +225,9 @@ class TrainingJob:
         """Load this rank's share of the events and say what that took over all ranks."""
         store, mine = self._new_store(), events
         if len(events):
-            mine = events[data.shard(len(events), self.ranks, self.rank, self.recipe.seed)]
+            counts = getattr(source, "pixel_counts", None) if self.recipe.balance else None
+            costs = None if counts is None else counts[events]
+            mine = events[data.shard(len(events), self.ranks, self.rank, self.recipe.seed, costs)]
         problem = None
         with Meter(f"loading {what}", len(mine), silent=self.rank > 0) as meter:
             try:
@@ -315,6 +317,7 @@ class TrainingJob:
             sync=self.sync,
             accumulate=recipe.accumulate,
             seed=recipe.seed,
+            balance=recipe.balance,
             threads=self.threads,
             ledger=ledger,
             checkpoint=self.checkpoint,
