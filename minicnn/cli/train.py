@@ -5,8 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..jobs.recipe import LEARNING_RATES, SCHEDULES, Recipe
-from ..jobs.train import TrainOptions
+from ..jobs.recipe import LEARNING_RATES, SCHEDULES, Recipe, TrainOptions
 from .common import positive_count, status_of
 from .sample import sample_arguments, sample_of
 

@@ -1,6 +1,7 @@
 """What is trained, and how: the one place where the numbers of the main job live."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..data import transforms
@@ -8,7 +9,9 @@ from ..data.detector import DETECTOR_SIZE
 from ..data.event import CLASSES
 from ..engine.model import Model
 from ..nn import networks
+from ..simulate.samples import Sample
 from ..train import optim
+from ..watch import MINUTES
 
 #: Learning rate after the warm-up, by optimizer.
 LEARNING_RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
@@ -116,6 +119,15 @@ class Recipe:
             return round(SHARED_FRACTION * self.epochs)
         return self.shared_epochs
 
+    def record(self) -> dict[str, Any]:
+        """Return all settings by name, with the values that None stands for."""
+        return asdict(self) | {
+            "learning_rate": self.rate,
+            "shared_epochs": self.epochs_with_shared_weights,
+            "scale": self.input_scale,
+            "knee": self.input_knee,
+        }
+
     def events_per_step(self, ranks: int = 1) -> int:
         """Return the events of all ranks that make one update."""
         return self.batch_size * self.accumulate * ranks
@@ -172,3 +184,40 @@ class Recipe:
         moves = [transforms.MirrorWire(), transforms.MirrorTime(), transforms.Shift(shift, shift)]
         changes = [*moves * (not self.fixed_start), transforms.GainJitter(GAIN_JITTER)]
         return transforms.Augmented(store, transforms.Compose(changes), self.seed)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Where a job's events come from, how it runs, and where its results go: what is not recipe.
+
+    events: a file in any format that minicnn reads; None: simulate, and keep the file in ``cache``.
+    sample: what is simulated, None: DEFAULT_SAMPLE; a file of another one is an error.
+    train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
+    resume: go on with the step that is saved in ``out``, as it is every ``save_every`` minutes, at
+    every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. stall_limit: minutes without progress
+    after which all ranks end (watch.py). sync, sync_every, bucket (in kB), transport: see
+    parallel.make_sync. threads: per rank; None: the cores of the node / its ranks. store: "sparse"
+    or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
+    """
+
+    events: Path | None = None
+    sample: Sample | None = None
+    cache: Path = Path("data")
+    train: int | None = None
+    validation: int | None = None
+    out: Path = Path("runs/microboone")
+    weights: Path | None = None
+    resume: bool = False
+    save_every: float = 5.0
+    stall_limit: float = MINUTES
+    sync: str = "gradients"
+    sync_every: int = 1
+    bucket: int | None = None
+    transport: str = "mpi"
+    device: str = "auto"
+    precision: str = "float32"
+    threads: int | None = None
+    store: str = "sparse"
+    shared_store: bool = False
+    codec: str = "zstd"
+    ledger: bool = False
