@@ -4,8 +4,9 @@ work is spread.
     mpiexec -n 2 python benchmarks/shared_store.py [--events FILE] [--number 1000] [--batch-size 32]
     [--json FILE]
 
-    private shards    every rank keeps its own part: no other rank can read it, an event stays with
-                      its rank for the whole training
+    random shards     every rank keeps its own part: no other rank can read it, an event stays with
+                      its rank for the whole training; in plain random order (--no-balance)
+    private shards    the same, in parts and steps of equal work, as training does
     private copies    every rank keeps all events of the node, which is what mixing them anew in
                       every epoch takes without sharing
     shared            every rank loads its part into memory of the node, and reads all of it
@@ -27,6 +28,7 @@ import psutil
 from common import parser, record
 
 import minicnn as mc
+from minicnn.data.dataset import epoch_order
 from minicnn.parallel import ordered, together, world
 
 
@@ -41,10 +43,11 @@ def proportional_memory():
 
 def load(kind, comm, source, events):
     """Return this rank's store."""
+    costs = None if kind == "random shards" else source.pixel_counts[:events]
     share = (
         np.arange(events)
         if kind == "private copies"
-        else mc.data.shard(events, comm.size, comm.rank)
+        else mc.data.shard(events, comm.size, comm.rank, costs=costs)
     )
     store = mc.data.EventStore().load(source, share)
     return mc.data.NodeStore(store, comm) if kind == "shared" else store
@@ -63,16 +66,12 @@ def compare(store, source, number):
             raise SystemExit(f"event {store.numbers[i]} of the store differs from {source.path}")
 
 
-def imbalance(comm, store, batch_size):
+def imbalance(comm, store, batch_size, balance):
     """Return the mean over an epoch's steps of (most lit pixels of a rank) / (mean of the ranks) -
     1, and the largest.
     """
     pixels = np.array([store.events[i].pixels for i in range(len(store.events))])
-    order = (
-        store.order(0, 0, batch_size)
-        if hasattr(store, "order")
-        else np.random.default_rng([0, 0, comm.rank]).permutation(len(store))
-    )
+    order = epoch_order(store, 0, 0, comm.rank, batch_size, balance)
     steps = min(comm.allgather(len(order) // batch_size))
     mine = pixels[order[: steps * batch_size]].reshape(steps, batch_size).sum(1)
     everyone = np.array(comm.allgather(mine))
@@ -96,7 +95,9 @@ def measure(kind, comm, path, args):
         compare(store, source, args.check)
     compressed = comm.allreduce(store.nbytes)
     mean, most = (
-        imbalance(comm, store, args.batch_size) if kind != "private copies" else (None, None)
+        imbalance(comm, store, args.batch_size, kind != "random shards")
+        if kind != "private copies"
+        else (None, None)
     )
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < 0.5:
@@ -149,7 +150,8 @@ def main(comm):
         )
     measure("private shards", comm, path, args)  # libraries and their buffers, not counted
     rows = [
-        measure(kind, comm, path, args) for kind in ("private shards", "private copies", "shared")
+        measure(kind, comm, path, args)
+        for kind in ("random shards", "private shards", "private copies", "shared")
     ]
     if comm.rank == 0:
         print(

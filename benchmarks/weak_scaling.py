@@ -1,19 +1,21 @@
 """Weak scaling: the step of one rank alone against that of N ranks with as many events each.
 
     mpiexec -n 2 python benchmarks/weak_scaling.py [--batch-size 32] [--threads 1] [--size 3600]
-    [--sync gradients] [--json FILE]
+    [--sample isotropic] [--deal own] [--sync gradients] [--json FILE]
 
 Four turns take their places one after the other, several times: "alone", rank 0 works while the
 others sleep; "side by side", all work and none communicates, which shows what ranks of one machine
 take from each other (memory bandwidth, clock); "together", the training; "one rank", rank 0 does
 the whole step with as many threads as all ranks have. Efficiency is alone / together. Its loss has
 three parts, told apart by the ledger: brighter events on some rank (waiting for the slowest),
-communication, and the rest. Steps are dealt from a NodeStore, so that the ranks have about equally
-many lit pixels, or with --private from stores of their own.
+communication, and the rest. --deal says how events come to ranks and steps: "own", as training does,
+each rank from its own store in steps of equal work; "node", from a NodeStore; "random", each from
+its own store in plain random order, as it was before there was balancing.
 """
 
 import os
 import statistics
+import tempfile
 import time
 
 import numba
@@ -21,30 +23,35 @@ import numpy as np
 from common import parser, record
 
 import minicnn as mc
+from minicnn.data.dataset import epoch_order
 from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.jobs.recipe import Recipe
 from minicnn.parallel import MODES, make_sync, ordered, world
 from minicnn.train.step import flush, train_step
 
+DEALS = {
+    "own": "shares and steps of equal work",
+    "node": "dealt evenly from a shared store",
+    "random": "in random order",
+}
 
-class Events:
-    """Simulated events as a source for a store."""
 
-    path = "simulated events"
-
-    def __init__(self, simulator, number):
-        self.events = [None] * number
-        self.simulator, self.image_shape, self.class_names = (
-            simulator,
-            simulator.image_shape,
-            simulator.class_names,
-        )
-
-    def read(self, i):
-        return self.simulator.read(i)
-
-    def __len__(self):
-        return len(self.events)
+def dealt(comm, args):
+    """Return this rank's store and the order in which it takes its events."""
+    events = args.batch_size * args.steps * comm.size
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(comm.bcast(folder), "events.h5")
+        shape = (args.size, args.size, 1)
+        mc.data.generate(path, events, mc.data.Simulator(0, shape, sample=args.sample), comm)
+        with mc.data.open_events(path, size=args.size) as source:
+            costs = None if args.deal == "random" else source.pixel_counts
+            mine = mc.data.shard(events, comm.size, comm.rank, 0, costs)
+            store = mc.data.EventStore().load(source, mine)
+        comm.Barrier()
+    if args.deal == "node":
+        store = mc.data.NodeStore(store, comm)
+    balance = args.deal != "random"
+    return store, epoch_order(store, 0, 0, comm.rank, args.batch_size, balance)
 
 
 def asleep_until(comm, work):
@@ -85,20 +92,12 @@ def main(comm):
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--threads", type=int, default=1, help="per rank")
     p.add_argument("--sync", choices=MODES, default="gradients")
-    p.add_argument(
-        "--private", action="store_true", help="events dealt as they come, instead of evenly"
-    )
+    p.add_argument("--sample", default="isotropic", help="of the simulated events")
+    p.add_argument("--deal", choices=DEALS, default="own", help="how events come to ranks")
     args = ordered(comm, p.parse_args)
     if comm is None:
         raise SystemExit("this needs several ranks: mpiexec -n 2 python benchmarks/weak_scaling.py")
-    source = Events(
-        mc.data.Simulator(0, (args.size, args.size, 1), sample="isotropic"),
-        args.batch_size * args.steps * comm.size,
-    )
-    store = mc.data.EventStore().load(source, mc.data.shard(len(source), comm.size, comm.rank))
-    if not args.private:
-        store = mc.data.NodeStore(store, comm)
-    order = np.arange(len(store)) if args.private else store.order(0, 0, args.batch_size)
+    store, order = dealt(comm, args)
     batches = [
         store.batch(order[i * args.batch_size : (i + 1) * args.batch_size])
         for i in range(args.steps)
@@ -161,7 +160,7 @@ def main(comm):
         f"weak scaling 1 -> {comm.size} ranks x {args.threads} thread(s) on {os.cpu_count()} "
         f"cores, batch {args.batch_size} per rank at "
         f"{args.size} x {args.size}, sync {args.sync}, "
-        f"{'events as they come' if args.private else 'events dealt evenly'}"
+        f"{args.sample} events, {DEALS[args.deal]}"
     )
     for kind, row in rows.items():
         print(
@@ -194,7 +193,8 @@ def main(comm):
             "batch": args.batch_size,
             "size": args.size,
             "sync": args.sync,
-            "private": args.private,
+            "sample": args.sample,
+            "deal": args.deal,
             "rows": rows,
             "efficiency": statistics.median(ratio),
             "efficiency_without_waiting": statistics.median(bare),

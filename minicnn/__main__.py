@@ -21,6 +21,8 @@ COMMANDS = {
     "convert": "turn files of any known format into a minicnn event file",
     "inspect": "say what is in a file of events, a model or the folder of a run, and "
     "whether it is whole",
+    "compare": "set runs side by side: settings, results, timings, ledgers",
+    "report": "make the page of a run anew, report.html",
     "display": "draw an event to a picture",
     "lit": "draw what of every feature map is at rest and what is lit",
     "doctor": "check MPI, cores, memory, GPU and a data set before training, and say what to do",

@@ -69,6 +69,11 @@ def _question_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.bandwidth,
         help="of the fabric, GB/s and node and direction (12.5: 100 Gb/s)",
     )
+    add(
+        "--as-they-come",
+        action="store_true",
+        help="predict for events that are not dealt evenly (--no-balance of a training)",
+    )
     add("--training-events", type=int, default=default.training_events, help="of an epoch")
     add(
         "--global-batch",
@@ -105,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         args.latency,
         args.bandwidth,
         args.training_events,
+        not args.as_they_come,
     )
     answer = extrapolate(calibration, question)
     text = extrapolation_text(answer)

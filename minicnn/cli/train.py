@@ -5,8 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..jobs.recipe import LEARNING_RATES, SCHEDULES, Recipe
-from ..jobs.train import TrainOptions
+from ..jobs.recipe import LEARNING_RATES, SCHEDULES, Recipe, TrainOptions
 from .common import positive_count, status_of
 from .sample import sample_arguments, sample_of
 
@@ -126,6 +125,12 @@ def _recipe_arguments(group: Any) -> None:
         type=float,
         help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed "
         "pixels)",
+    )
+    add(
+        "--balance",
+        action=argparse.BooleanOptionalAction,
+        help="ranks and steps get events of equal work (docs/parallel.md); without, in plain random "
+        "order",
     )
     add("--seed", type=int, help="of weights, split, order, augmentation and simulated events")
 

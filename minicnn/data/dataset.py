@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..kernels.types import Shape
+from .balance import equal_batches
 from .event import Event
 
 
@@ -18,8 +19,10 @@ class Dataset(Protocol):
 
     - ``epoch``: set before each epoch, where what is drawn for an event depends on it
       (begin_epoch).
+    - ``costs`` (n,): what each event of this rank costs, in any unit: batches are then dealt evenly
+      (epoch_order).
     - ``order(seed, epoch, events per step)``: the indices of an epoch, where the data set deals the
-      events itself (epoch_order).
+      events itself (epoch_order); ``order_name``: what it does, in a few words for checkpoints.
     - ``node_events``: how many events ``batch`` can fetch, where these are more than ``len``
       (fetchable_events).
     - ``file_indices`` (node_events,): the number of each event in its file, where a rank holds a
@@ -49,7 +52,9 @@ class EventSource(Protocol):
     """Events that can be read one by one: all readers, and the Simulator.
 
     Optional members: ``path``, for messages; ``concurrent``: whether several threads may read at
-    once; ``labels`` int32 (n,), -1 where unknown, ``axes`` and ``unit`` for reports.
+    once; ``labels`` int32 (n,), -1 where unknown, ``axes`` and ``unit`` for reports;
+    ``pixel_counts`` int64 (n,): how many pixels of each event are lit, where the file tells it
+    before they are read.
     """
 
     image_shape: Shape
@@ -70,14 +75,33 @@ def begin_epoch(dataset: Any, epoch: int) -> None:
         dataset.epoch = epoch
 
 
-def epoch_order(dataset: Any, seed: int, epoch: int, rank: int, events_per_step: int) -> np.ndarray:
+#: Names of the orders that data sets without one of their own have (order_name).
+PERMUTATION, EQUAL_WORK = "permutation", "permutation, steps of equal work"
+
+
+def epoch_order(
+    dataset: Any, seed: int, epoch: int, rank: int, events_per_step: int, balance: bool = True
+) -> np.ndarray:
     """Return the indices of a rank's events in an epoch: the data set's own ``order``, if it has
-    one, else a permutation given by (seed, epoch, rank).
+    one, else a permutation given by (seed, epoch, rank), with steps of equal cost (data.balance)
+    where ``balance`` is on and the data set knows its ``costs``.
     """
     own = getattr(dataset, "order", None)
     if own is not None:
         return own(seed, epoch, events_per_step)
-    return np.random.default_rng([seed, epoch, rank]).permutation(len(dataset))
+    generator = np.random.default_rng([seed, epoch, rank])
+    costs = getattr(dataset, "costs", None) if balance else None
+    if costs is None:
+        return generator.permutation(len(dataset))
+    return equal_batches(costs, events_per_step, generator)
+
+
+def order_name(dataset: Any, balance: bool = True) -> str:
+    """Return what ``epoch_order`` does, in words: a training that goes on needs the same."""
+    if hasattr(dataset, "order"):
+        return getattr(dataset, "order_name", "that of the data set")
+    known = balance and getattr(dataset, "costs", None) is not None
+    return EQUAL_WORK if known else PERMUTATION
 
 
 def fetchable_events(dataset: Any) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..parallel import agree
 from ..parallel.shared import NodeMemory
+from .balance import equal_batches, equal_shares
 from .event import EventError
 from .store import CompressedEvent, EventStore, no_targets
 
@@ -59,9 +60,9 @@ class NodeStore(EventStore):
     ``targets``, ``weights`` and ``file_indices`` (node_events, ...) are in this order.
 
     ``order`` gives this rank's events of an epoch. It mixes all events of the node anew and deals
-    every step's batch so that the ranks have about equally many lit pixels, hence equal work; over
-    the ranks of a node each event still comes exactly once per epoch. Raises MemoryError on all
-    ranks where a node has too little shared memory, EventError where their targets differ.
+    them so that all batches of all its ranks have about equal costs (data.balance); over the ranks
+    of a node each event still comes exactly once per epoch. Raises MemoryError on all ranks where a
+    node has too little shared memory, EventError where their targets differ.
     """
 
     def __init__(self, store: EventStore, comm: Any) -> None:
@@ -108,6 +109,11 @@ class NodeStore(EventStore):
         return self.own
 
     @property
+    def costs(self) -> np.ndarray:
+        """The lit pixels of this rank's own events, float64 (n,)."""
+        return self.events.table["pixels"][: self.own].astype(np.float64)
+
+    @property
     def node_events(self) -> int:
         """Number of events of the node: what ``batch`` can fetch."""
         return len(self.events)
@@ -123,26 +129,24 @@ class NodeStore(EventStore):
             "a NodeStore cannot take more events: load them into the EventStore that it is made of"
         )
 
+    #: What ``order`` does, for checkpoints.
+    order_name = "permutation of the node's events, batches of equal work"
+
     def order(self, seed: int, epoch: int, batch_size: int) -> np.ndarray:
         """Return the indices of this rank's events in an epoch, batch by batch.
 
-        A permutation of the node's events, given by (seed, epoch, node), is cut into the node's
-        batches of ranks * batch_size events. Each is sorted by lit pixels and dealt to and fro (0 1
-        2 2 1 0 0 ...): the same events make up the step, evenly spread.
+        The node's events are dealt, as (seed, epoch, node) say, to batches of equal cost; each step
+        takes one for each rank, and the last step's events are shared evenly.
         """
         # In the node's numbering, which is the same on all of its ranks: rank 0's events first.
-        pixels = np.roll(self.events.table["pixels"], self.first)
+        costs = np.roll(self.events.table["pixels"], self.first).astype(np.float64)
         generator = np.random.default_rng([seed, epoch, self.number])
-        shuffled = generator.permutation(self.node_events)
-        dealt = np.arange(batch_size * self.ranks)
-        turn, position = np.divmod(dealt, self.ranks)
-        receiver = np.where(turn % 2, self.ranks - 1 - position, position)
-        own = []
-        for start in range(0, self.node_events, len(dealt)):
-            batch = shuffled[start : start + len(dealt)]
-            batch = batch[np.argsort(-pixels[batch], kind="stable")]
-            own.append(batch[receiver[: len(batch)] == self.rank])
-        return (np.concatenate(own) - self.first) % self.node_events
+        left = len(costs) % (batch_size * self.ranks)
+        dealt = equal_batches(costs, batch_size, generator, left)
+        whole, last = np.split(dealt, [len(dealt) - left])
+        mine = equal_shares(costs[last], self.ranks, generator) == self.rank
+        own = whole.reshape(-1, self.ranks, batch_size)[:, self.rank].reshape(-1)
+        return (np.concatenate([own, last[mine]]) - self.first) % self.node_events
 
     @property
     def nbytes(self) -> int:

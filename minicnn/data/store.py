@@ -105,6 +105,13 @@ class EventStore:
         return f"{kind}({len(self):,} events{shape}, {packed}, target {name}{weighted})"
 
     @property
+    def costs(self) -> np.ndarray:
+        """What each of this rank's events costs, for steps of equal work: its lit pixels, float64
+        (n,). benchmarks/event_cost.py says how well they tell it.
+        """
+        return np.array([self.events[i].pixels for i in range(len(self))], np.float64)
+
+    @property
     def numbers(self) -> np.ndarray:
         """The former name of ``file_indices``."""
         return self.file_indices

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data import EventStore, open_events
+from ..data import EventStore, open_events, shard
 from ..files import StrPath
 from ..jobs.recipe import FULL_SIZE, Recipe
 from ..kernels.cpu.machine import describe
@@ -64,8 +64,8 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
             f"{options.events_per_rank} events per rank give no batch of {options.batch}, or "
             f"{options.epochs} epochs leave none to measure"
         )
-    shared = everywhere(comm, lambda: _load(comm, path, options, 0))
-    own = everywhere(comm, lambda: _load(comm, path, options, rank * options.events_per_rank))
+    shared = everywhere(comm, lambda: _load(comm, path, options, None))
+    own = everywhere(comm, lambda: _load(comm, path, options, rank))
     model = Recipe(size=options.size).build_model(SGD(1e-4, momentum=0.9), device=options.device)
     model.kernels.set_threads(options.threads)
     figures = _computing(comm, model, shared, options) if options.computing else {}
@@ -83,13 +83,20 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
     return {"calibration": figures, "training": _training(ledger.summaries[1:])}
 
 
-def _load(comm: Any, path: StrPath, options: MeasureOptions, first: int) -> EventStore:
-    """Return the events of one epoch of a rank, from number ``first`` on."""
-    needed = (comm.size if comm else 1) * options.events_per_rank
+def _load(comm: Any, path: StrPath, options: MeasureOptions, rank: int | None) -> EventStore:
+    """Return the events of one epoch of a rank, a share of equal work where the file tells what
+    events cost; None: the first of the file.
+    """
+    ranks = comm.size if comm else 1
+    needed = ranks * options.events_per_rank
     with open_events(path, size=options.size) as source:
         if len(source) < needed:
             raise ValueError(f"{path} holds {len(source)} events, these ranks need {needed}")
-        return EventStore().load(source, range(first, first + options.steps * options.batch))
+        events = np.arange(needed)
+        if rank is not None:
+            counts = getattr(source, "pixel_counts", None)
+            events = shard(needed, ranks, rank, 0, None if counts is None else counts[:needed])
+        return EventStore().load(source, events[: options.steps * options.batch])
 
 
 def _computing(
@@ -119,7 +126,21 @@ def _computing(
     }
     per_rank = agree(comm, value=mine)
     means = {key: statistics.fmean(of_rank[key] for of_rank in per_rank) for key in mine}
-    return means | {"events": np.median(events, 0).tolist()}
+    unexplained = _unexplained(np.mean(agree(comm, value=walls.min(0)), 0), images, batch)
+    return means | {"events": np.median(events, 0).tolist(), "unexplained": unexplained}
+
+
+def _unexplained(seconds: np.ndarray, images: list[Any], batch: int) -> float | None:
+    """Return the standard deviation of what lit pixels do not tell of an event's seconds, from the
+    times of batches about the line through them; None of fewer than four batches.
+    """
+    if len(seconds) < 4:
+        return None
+    lit = np.array([getattr(image, "nnz", 0) for image in images], np.float64)
+    pixels = lit.reshape(len(seconds), batch).sum(1)
+    design = np.stack([np.ones(len(seconds)), pixels], 1)
+    left = seconds - design @ np.linalg.lstsq(design, seconds, rcond=None)[0]
+    return float(np.sqrt(left @ left / (len(seconds) - 2) / batch))
 
 
 def _of_events(steps: list[_TimedStep], images: list[Any], batch: int) -> np.ndarray:
@@ -284,6 +305,7 @@ def calibrate(results: dict[int, Any], options: MeasureOptions) -> Calibration:
         },
         allreduce={ranks: results[ranks]["calibration"]["allreduce"] for ranks in several},
         measured={ranks: result["training"] for ranks, result in results.items()},
+        unexplained=base.get("unexplained"),
     )
     if several:
         with_cores = [ranks for ranks in several if ranks * threads <= cores]

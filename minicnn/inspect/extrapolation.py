@@ -14,6 +14,7 @@ class Question:
 
     latency (microseconds) and bandwidth (GB/s, node and direction) are those of the fabric between
     nodes. per_node: ranks of a node; None: its cores / threads. training_events: of an epoch.
+    balanced: events are dealt evenly, as training does, where the calibration tells what is left.
     """
 
     batch: int = 32
@@ -23,13 +24,15 @@ class Question:
     latency: float = 1.5
     bandwidth: float = 12.5
     training_events: int = 30_000
+    balanced: bool = True
 
 
 @dataclass(frozen=True)
 class Extrapolation:
     """The answer. weak, strong: {overlap: [Step]}, of the rank counts ``counts``; strong leaves out
     those that do not divide the global batch. costs: {algorithm: seconds of an Allreduce of the
-    gradients, for each of counts}. measured: {ranks: (seconds of the parts of a step as measured,
+    gradients, for each of counts}. balanced: whether all of it is for events that are dealt evenly.
+    as_they_come: the last of weak without overlap for events that are not. measured: {ranks: (seconds of the parts of a step as measured,
     Step as predicted)}. reductions: {ranks: [(bytes, seconds measured, seconds predicted)]}.
     """
 
@@ -39,6 +42,8 @@ class Extrapolation:
     counts: list[int]
     weak: dict[bool, list[Step]]
     strong: dict[bool, list[Step]]
+    balanced: bool
+    as_they_come: Step
     costs: dict[str, list[float]]
     measured: dict[int, tuple[dict[str, float], Step]]
     reductions: dict[int, list[tuple[int, float, float]]]
@@ -50,8 +55,12 @@ def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
     fabric = Link(1e-6 * question.latency, 1e-9 / question.bandwidth, c.gamma)
     per_node = question.per_node or max(c.cores // c.threads, 1)
     model = ScalingModel(c)
-    settings = {overlap: Setting(fabric, per_node, overlap=overlap) for overlap in (False, True)}
-    this_node = Setting(c.inner, UNLIMITED, cores=c.cores)
+    balanced = question.balanced and c.unexplained is not None
+    settings = {
+        overlap: Setting(fabric, per_node, overlap=overlap, balanced=balanced)
+        for overlap in (False, True)
+    }
+    this_node = Setting(c.inner, UNLIMITED, cores=c.cores, balanced=balanced)
     counts = [1 << k for k in range(question.most_ranks.bit_length())]
     return Extrapolation(
         question,
@@ -60,6 +69,8 @@ def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
         counts,
         weak={o: model.weak(counts, question.batch, s) for o, s in settings.items()},
         strong={o: model.strong(counts, question.global_batch, s) for o, s in settings.items()},
+        balanced=balanced,
+        as_they_come=model.step(counts[-1], question.batch, Setting(fabric, per_node)),
         costs={
             name: [allreduce(name, n, c.bytes, fabric, c.inner, per_node) for n in counts]
             for name in ALGORITHMS

@@ -2,8 +2,10 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from .exchanges import Exchanges, OfRank, Straggler, added, find_straggler
 
 #: {(part, layer): seconds}.
 Books: TypeAlias = dict[tuple[str, str], float]
@@ -38,7 +40,8 @@ COMMUNICATION = ("allreduce", "exposed communication")
 class Summary:
     """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank
     that worked longest, without waiting and communication; ``wall`` and ``wall_slowest`` are the
-    step's duration by the clock."""
+    step's duration by the clock. exchanges: of the whole epoch, on a rank. straggler: None of one
+    rank."""
 
     ranks: int
     steps: int
@@ -49,6 +52,8 @@ class Summary:
     wall_slowest: float
     parts_slowest: Books
     hidden_slowest: Books
+    exchanges: Exchanges = field(default_factory=dict)
+    straggler: Straggler | None = None
 
     def logs(self) -> dict[str, float]:
         """Return the flat figures of the history, in seconds of the whole epoch: mean over ranks,
@@ -62,24 +67,41 @@ class Summary:
         }
 
 
-def summarize(comm: Any, steps: int, wall: float, seconds: Books, hidden: Books) -> Summary:
+class Epoch(NamedTuple):
+    """What a rank has on its books at the end of an epoch: steps, their seconds, seconds by part,
+    and of hidden work; what was exchanged; its host; (collectives at which it came last, of so
+    many).
+    """
+
+    steps: int
+    wall: float
+    seconds: Books
+    hidden: Books
+    exchanges: Exchanges
+    host: str
+    arrivals: tuple[int, int]
+
+
+def summarize(comm: Any, mine: Epoch) -> Summary:
     """Return the Summary over all ranks, made on rank 0 and sent to all."""
-    mine = (steps, wall, seconds, hidden)
     per_rank = comm.gather(mine) if comm else None
     if not comm:
         return _summary([mine])
     return comm.bcast(_summary(per_rank) if per_rank else None)
 
 
-def _summary(per_rank: list[tuple[int, float, Books, Books]]) -> Summary:
-    """Return the Summary of [(steps, wall time, seconds, hidden)] of all ranks."""
-    step_counts, walls, seconds, hidden = zip(*per_rank)
+def _summary(per_rank: list[Epoch]) -> Summary:
+    """Return the Summary of the epoch of all ranks."""
+    step_counts, walls, seconds, hidden, exchanges, hosts, arrivals = zip(*per_rank)
     steps = max(step_counts[0], 1)
     own = [
-        sum(s for (name, _), s in book.items() if name not in (WAIT, *COMMUNICATION))
+        {part: s / steps for part, s in book.items() if part[0] not in (WAIT, *COMMUNICATION)}
         for book in seconds
     ]
-    slowest = own.index(max(own))
+    totals = [sum(work.values()) for work in own]
+    slowest = totals.index(max(totals))
+    wall = statistics.fmean(walls) / steps
+    ranks = [OfRank(host, work, *came) for host, work, came in zip(hosts, own, arrivals)]
 
     def mean_per_step(books: Sequence[Books], parts: list[tuple[str, str]]) -> Books:
         """Return {part: mean over the books, per step}."""
@@ -91,13 +113,15 @@ def _summary(per_rank: list[tuple[int, float, Books, Books]]) -> Summary:
     return Summary(
         len(per_rank),
         step_counts[0],
-        statistics.fmean(walls) / steps,
+        wall,
         mean_per_step(seconds, parts),
         mean_per_step(hidden, hidden_parts),
         slowest,
         walls[slowest] / steps,
         mean_per_step([seconds[slowest]], parts),
         mean_per_step([hidden[slowest]], hidden_parts),
+        added(exchanges),
+        find_straggler(ranks, wall),
     )
 
 

@@ -7,6 +7,9 @@ is measured: events differ in how much is lit. All ranks wait for the last,
 
     step(N) = E[max over N ranks of S_r] + communication that nothing hides.
 
+Where events are dealt evenly (data.balance) the sums are the same on all ranks as far as lit pixels
+tell: what is left of the spread of S_r is normal, sqrt(b) times what they do not tell of an event.
+
 Communication is Hockney's: a message of n bytes takes alpha + n * beta, adding n bytes gamma * n
 (R. W. Hockney, Parallel Computing 20, 1994). Costs of the Allreduce algorithms: R. Thakur, R.
 Rabenseifner, W. Gropp, Int. J. High Perf. Comput. Appl. 19, 2005; R. Rabenseifner, ICCS 2004; ring:
@@ -16,6 +19,7 @@ P. Patarasuk, X. Yuan, J. Parallel Distrib. Comput. 69, 2009.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -197,6 +201,8 @@ class Calibration:
     measured: dict[int, dict[str, float]] = field(
         default_factory=dict
     )  # {ranks: {"step", "compute", "wait", "communication"}} of real training
+    #: Standard deviation of what lit pixels do not tell of an event's seconds; None: not measured.
+    unexplained: float | None = None
 
     @property
     def inner(self) -> Link:
@@ -235,7 +241,7 @@ class Calibration:
 @dataclass(frozen=True)
 class Setting:
     """Where a prediction is for: the fabric between nodes, ranks per node, algorithm, overlap of
-    communication with the backward pass.
+    communication with the backward pass; balanced: events are dealt evenly, not as they come.
     """
 
     fabric: Link
@@ -243,6 +249,7 @@ class Setting:
     algorithm: str = "best"
     overlap: bool = False
     cores: int = 0  # of a node; 0: enough for its ranks
+    balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -299,6 +306,21 @@ class ScalingModel:
             + loading
         )
 
+    @cached_property
+    def normal(self) -> np.ndarray:
+        """(draws,) numbers of a normal distribution, in pairs of opposite sign."""
+        half = np.random.default_rng(self.seed).standard_normal(self.draws // 2)
+        return np.concatenate([half, -half])
+
+    def uneven(self, batch: int) -> float:
+        """Return the standard deviation of a step's computation on a rank whose batches have equal
+        lit pixels, as a part of its mean; ValueError where it was not measured.
+        """
+        c = self.calibration
+        if c.unexplained is None:
+            raise ValueError("this calibration does not say what lit pixels leave unexplained")
+        return c.unexplained * batch**0.5 / (c.fixed + batch * float(np.mean(c.events)))
+
     def slowdown(self, ranks: float) -> float:
         """Return the slowdown by ``ranks`` on one node: as measured, between and beyond these
         points linear, then constant.
@@ -313,6 +335,8 @@ class ScalingModel:
         times = self.compute(batch, on_node, setting.cores)
         mean, last = float(times.mean()), expected_maximum(times, ranks)
         c = self.calibration
+        if setting.balanced:
+            last = mean * (1 + self.uneven(batch) * expected_maximum(self.normal, ranks))
         communication = allreduce(
             setting.algorithm, ranks, c.bytes, setting.fabric, c.inner, setting.per_node
         )

@@ -25,7 +25,8 @@ from threading import get_ident
 from typing import Any
 
 from ..watch import waiting
-from .parts import COMMUNICATION, OTHER, WAIT, Books, Summary, summarize
+from .exchanges import Exchange, Exchanges, Traffic
+from .parts import COMMUNICATION, OTHER, WAIT, Books, Epoch, Summary, summarize
 
 _NOTHING = nullcontext()
 PIECES = 20_000  # of a rank's timeline: viewers choke on millions
@@ -39,25 +40,35 @@ def span(name: str, layer: str = "") -> AbstractContextManager[Any]:
     return _NOTHING if _open is None else _Span(_open, (name, layer))
 
 
-def collective(name: str = "allreduce", layer: str = "") -> AbstractContextManager[Any]:
+def collective(
+    name: str = "allreduce", layer: str = "", exchange: Exchange | None = None
+) -> AbstractContextManager[Any]:
     """A span in which this rank waits for the others: its start is this rank's arrival. All ranks
-    open the same ones in the same order.
+    open the same ones in the same order. exchange: what it moves, for its bandwidth.
 
     Name it "allreduce" where the main thread does the whole exchange, "exposed communication" where
     it waits for what is left of one that ran beside the computation.
     """
     if _open is None:
         return waiting(name)
-    return _Span(_open, (name, layer), arrival=True)
+    return _Span(_open, (name, layer), arrival=True, exchange=exchange)
 
 
 def hidden(
-    name: str, start: float, end: float, layer: str = "", lane: str = "communication"
+    name: str,
+    start: float,
+    end: float,
+    layer: str = "",
+    lane: str = "communication",
+    exchange: Exchange | None = None,
 ) -> None:
     """Book work from ``start`` to ``end`` (``now``) that ran beside the main thread without a
-    Python thread of its own; the pieces of one lane of the timeline must not overlap."""
+    Python thread of its own; the pieces of one lane of the timeline must not overlap. exchange: a
+    collective that was under way, at least as fast as that says."""
     if _open is not None:
         _open.book_hidden((name, layer), start, end, lane)
+        if exchange:
+            _open.epoch.add(f"{name}, hidden", exchange, end - start)
 
 
 def now() -> float:
@@ -70,10 +81,27 @@ class _Span:
     part. Written for speed.
     """
 
-    __slots__ = ("account", "arrival", "inner", "ledger", "outer", "part", "start", "wait")
+    __slots__ = (
+        "account",
+        "arrival",
+        "exchange",
+        "inner",
+        "ledger",
+        "outer",
+        "part",
+        "start",
+        "wait",
+    )
 
-    def __init__(self, ledger: "Ledger", part: tuple[str, str], arrival: bool = False) -> None:
+    def __init__(
+        self,
+        ledger: "Ledger",
+        part: tuple[str, str],
+        arrival: bool = False,
+        exchange: Exchange | None = None,
+    ) -> None:
         self.ledger, self.part, self.arrival, self.inner = ledger, part, arrival, 0.0
+        self.exchange = exchange
 
     def __enter__(self):
         ledger = self.ledger
@@ -100,7 +128,7 @@ class _Span:
             self.ledger.epoch.pieces.append(piece)
         if self.arrival:
             self.wait.__exit__(None, None, None)
-            self.ledger.epoch.collectives.append(piece)
+            self.ledger.epoch.collectives.append((piece, self.exchange))
 
 
 class _Account:
@@ -141,11 +169,19 @@ class _Epoch:
 
     seconds: dict = field(default_factory=dict)
     hidden: dict = field(default_factory=dict)
-    collectives: list = field(default_factory=list)  # pieces
+    collectives: list = field(default_factory=list)  # (piece, Exchange or None)
+    exchanges: Exchanges = field(default_factory=dict)
+    last: int = 0  # collectives at which this rank came last, of
+    arrivals: int = 0  # so many
     walls: list = field(default_factory=list)  # seconds of each step
     pieces: list = field(
         default_factory=list
     )  # (part, lane, step, start, end), of the steps that are kept
+
+    def add(self, place: str, exchange: Exchange, seconds: float) -> None:
+        """Book a collective that took so long once all ranks were there."""
+        before = self.exchanges.get((place, exchange.kind), Traffic())
+        self.exchanges[place, exchange.kind] = before.plus(exchange.bytes, seconds)
 
 
 class Ledger:
@@ -282,6 +318,8 @@ class Ledger:
             "seconds": [[*part, seconds] for part, seconds in epoch.seconds.items()],
             "hidden": [[*part, seconds] for part, seconds in epoch.hidden.items()],
             "walls": [len(epoch.walls), sum(epoch.walls)],
+            "exchanges": [[*key, *traffic] for key, traffic in epoch.exchanges.items()],
+            "arrivals": [epoch.last, epoch.arrivals],
         }
 
     def reopen(self, books: dict[str, Any]) -> None:
@@ -289,6 +327,9 @@ class Ledger:
         for name in ("seconds", "hidden"):
             kept = {(part, layer): seconds for part, layer, seconds in books[name]}
             getattr(self.epoch, name).update(kept)
+        for place, kind, *traffic in books.get("exchanges", ()):
+            self.epoch.exchanges[place, kind] = Traffic(*traffic)
+        self.epoch.last, self.epoch.arrivals = books.get("arrivals", (0, 0))
         steps, seconds = books["walls"]
         self.epoch.walls[:] = [seconds / max(steps, 1)] * steps
         self.steps += steps
@@ -308,21 +349,32 @@ class Ledger:
             Piece(name, layer, lane, step, self.aligned(start), self.aligned(end))
             for (name, layer), lane, step, start, end in epoch.pieces
         ]
-        self.summaries.append(
-            summarize(comm, len(epoch.walls), sum(epoch.walls), epoch.seconds, epoch.hidden)
+        mine = Epoch(
+            len(epoch.walls),
+            sum(epoch.walls),
+            epoch.seconds,
+            epoch.hidden,
+            epoch.exchanges,
+            socket.gethostname(),
+            (epoch.last, epoch.arrivals),
         )
+        self.summaries.append(summarize(comm, mine))
         return self.summaries[-1].logs()
 
     def _split_waiting(self, comm, epoch):
         """Divide every collective into waiting, until the last rank has arrived, and the rest."""
         from ..parallel.clock import latest
 
-        arrivals = latest(comm, [self.aligned(start) for *_, start, _ in epoch.collectives])
+        arrivals = latest(comm, [self.aligned(start) for (*_, start, _), _ in epoch.collectives])
         place = {id(piece): i for i, piece in enumerate(epoch.pieces)}
-        for piece, last in zip(epoch.collectives, arrivals):
+        epoch.arrivals += len(arrivals)
+        for (piece, exchange), last in zip(epoch.collectives, arrivals):
             part, lane, step, start, end = piece
             waited = last - self.aligned(start)  # until the last rank arrived, on rank 0's clock
             until = min(max(start + waited, start), end)
+            epoch.last += waited == 0
+            if exchange:
+                epoch.add(part[0], exchange, end - until)
             if until == start:
                 continue
             epoch.seconds[part] -= until - start

@@ -1,27 +1,25 @@
 """The prediction job: class scores, pictures and, where the truth is known, how many are right."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import data, parallel
 from ..engine.model import Model
-from ..files import atomic_file
 from ..inspect import report
+from ..inspect.report.scores import ScoredEvents, scores_table
 from ..nn.losses import SoftmaxCrossEntropy
 from ..nn.losses.evaluation import Evaluation
 from ..progress import Meter, say
 from ..train.checkpoint import load_model
 from .run_folder import RunFolder
+from .scores import Prediction, PredictionTable, draw_scores, quantities_of, truth_name
 
 EVENTS_DRAWN, EVENTS_PRINTED = 6, 20  # of each file
-MOMENTUM = "momentum of the particle [MeV/c]"
-ALONG_WIRES = "|cosine| between its direction and the vertical (the collection wires)"
 
 
 @dataclass(frozen=True)
@@ -41,19 +39,6 @@ class PredictOptions:
         return self.weights or RunFolder(self.out).model
 
 
-class Prediction(NamedTuple):
-    """One classified event. number: in its file. truth: its label there, -1 where it has none.
-    momentum, along_wires: of the primary particle, nan where they are not known.
-    """
-
-    number: int
-    truth: int
-    lit_pixels: int
-    momentum: float
-    along_wires: float
-    scores: np.ndarray
-
-
 def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
     """Print and write the class scores of all events in ``files``, and draw the first few; where
     their truth is known, say how many are right.
@@ -64,7 +49,7 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
     model = parallel.everywhere(comm, lambda: _classifier(options))
     model.kernels.set_threads(options.threads or parallel.threads_per_rank(comm))
     class_names = names_of_classes(model)
-    rows: list[list[Any]] = []
+    table: PredictionTable | None = None
     for path in files:
         open_file = partial(data.open_events, path, size=model.input_shape[0])
         with parallel.everywhere(comm, open_file) as source:
@@ -72,20 +57,16 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
         predictions = sorted(
             (one for of_rank in per_rank for one in of_rank), key=lambda one: one.number
         )
-        rows += [_row(path, one, source.class_names) for one in predictions]
+        table = table or PredictionTable(class_names, source.axes)
+        table.add(path, predictions, source.class_names, source.axes)
         for one in predictions[:EVENTS_PRINTED]:
             say(comm, _line(path, one, source.class_names, class_names))
         if len(predictions) > EVENTS_PRINTED:
             say(comm, f"{path.name}: {len(predictions) - EVENTS_PRINTED} more events")
-    if rank:
+    if rank or table is None:
         return
-    with atomic_file(folder.predictions) as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["file", "event", "truth", "lit pixels", MOMENTUM, ALONG_WIRES, *class_names]
-        )
-        writer.writerows(rows)
-    _judge(folder, [row for row in rows if row[2] in class_names], class_names)
+    table.write(folder.predictions)
+    _judge(folder, table.known())
     print(f"scores in {folder.predictions}, pictures in {folder.predicted('*')}", flush=True)
 
 
@@ -127,16 +108,8 @@ def _classify(
         for number in numbers:
             event = source.read(number)
             scores = model.predict(_as_inputs(model, event.image))[0]
-            done.append(
-                Prediction(
-                    number,
-                    event.label,
-                    event.image.nnz,
-                    event.momentum,
-                    abs(event.direction[1]),
-                    scores,
-                )
-            )
+            known = quantities_of(event, source.axes)
+            done.append(Prediction(number, event.label, known, scores))
             if number < EVENTS_DRAWN:
                 report.draw_event(
                     event,
@@ -159,50 +132,30 @@ def _as_inputs(model: Model, image: data.SparseImage) -> Any:
     return tuple([plane] for plane in image.planes())
 
 
-def _row(path: Path, one: Prediction, truth_names: Sequence[str]) -> list[Any]:
-    """Return the line of predictions.csv of an event."""
-    numbers = map(float, (one.momentum, one.along_wires, *one.scores))
-    return [str(path), one.number, _truth(one, truth_names), one.lit_pixels, *numbers]
-
-
 def _line(
     path: Path, one: Prediction, truth_names: Sequence[str], class_names: Sequence[str]
 ) -> str:
     """Return what is printed of an event."""
     scores = "  ".join(f"{name} {score:.3f}" for name, score in zip(class_names, one.scores))
     return (
-        f"{path.name} event {one.number}: {one.lit_pixels} lit pixels, "
-        f"truth {_truth(one, truth_names)}; {scores}"
+        f"{path.name} event {one.number}: {one.quantities.lit_pixels} lit pixels, "
+        f"truth {truth_name(one, truth_names)}; {scores}"
     )
 
 
-def _truth(one: Prediction, truth_names: Sequence[str]) -> str:
-    return truth_names[one.truth] if one.truth >= 0 else "unknown"
-
-
-def _judge(folder: RunFolder, rows: list[list[Any]], class_names: tuple[str, ...]) -> None:
-    """Print the talk's table for predictions of known truth (lines of predictions.csv), and draw it
-    and the accuracy against momentum and direction.
-    """
-    if not rows:
+def _judge(folder: RunFolder, events: ScoredEvents) -> None:
+    """Print the talk's table and efficiencies for events of known truth, and draw all figures."""
+    labels, scores, class_names = events.labels, events.scores, events.class_names
+    if not len(labels):
         return
-    labels = np.array([class_names.index(row[2]) for row in rows])
-    momentum_and_slope = np.array([row[4:6] for row in rows], np.float64)
-    scores = np.array([row[6:] for row in rows], np.float64)
     of_truth = scores[np.arange(len(labels)), labels]
     result = Evaluation.empty(len(class_names))
     result.add(labels, -np.log(np.maximum(of_truth, 1e-30)), scores)
     print("\n" + report.talk_table(result.score_sums, result.correct, result.counts, class_names))
+    print(f"\n{scores_table(events)}")
     print(
         f"\nof {result.events} events of known class {100 * result.accuracy:.1f} % have the "
         f"highest score there; loss {result.loss:.4f}"
     )
     report.draw_confusion(folder.predicted("confusion"), result.confusion, class_names)
-    if np.isfinite(momentum_and_slope).all(1).any():
-        report.draw_accuracy(
-            folder.predicted("accuracy"),
-            dict(zip((MOMENTUM, ALONG_WIRES), momentum_and_slope.T)),
-            labels,
-            scores.argmax(1),
-            class_names,
-        )
+    draw_scores(events, folder.predicted)

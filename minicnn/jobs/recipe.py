@@ -1,6 +1,7 @@
 """What is trained, and how: the one place where the numbers of the main job live."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..data import Planes, transforms
@@ -9,7 +10,9 @@ from ..data.event import CLASSES
 from ..engine.model import Model
 from ..kernels.types import Shape
 from ..nn import networks
+from ..simulate.samples import Sample
 from ..train import optim
+from ..watch import MINUTES
 
 #: Learning rate after the warm-up, by optimizer.
 LEARNING_RATES = {"adam": 0.0005, "sgd": 0.01, "lars": 1.0}
@@ -58,8 +61,9 @@ class Recipe:
     shared_epochs: epochs in which the first Dense layer has the same weights at all positions of
     the image. keep_rest: weights move in coordinates in which they do not move the outputs of an
     empty image (train/rest_coordinates.py). clip: longest gradient, see Optimizer.clip. scale,
-    knee: of the pixels. augment: mirror and shift training events, but not of a
-    fixed start, and jitter their gain, anew in every epoch.
+    knee: of the pixels. augment: mirror and shift training events, but not of a fixed start, and
+    jitter their gain, anew in every epoch. balance: share events and make steps so that ranks have
+    equal work (data.balance).
     """
 
     size: int = FULL_SIZE
@@ -82,6 +86,7 @@ class Recipe:
     scale: float | None = None
     knee: float | None = None
     augment: bool = True
+    balance: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -126,6 +131,15 @@ class Recipe:
         """(H, W, C) of each input of the model."""
         planes, inputs = (1, self.planes) if self.views else (self.planes, 1)
         return [(self.size, self.size, planes)] * inputs
+
+    def record(self) -> dict[str, Any]:
+        """Return all settings by name, with the values that None stands for."""
+        return asdict(self) | {
+            "learning_rate": self.rate,
+            "shared_epochs": self.epochs_with_shared_weights,
+            "scale": self.input_scale,
+            "knee": self.input_knee,
+        }
 
     def events_per_step(self, ranks: int = 1) -> int:
         """Return the events of all ranks that make one update."""
@@ -194,3 +208,40 @@ class Recipe:
     def for_validation(self, store: Any) -> Any:
         """Return the data set ``store`` as the model takes it: plane by plane with ``views``."""
         return Planes(store, self.planes) if self.views else store
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Where a job's events come from, how it runs, and where its results go: what is not recipe.
+
+    events: a file in any format that minicnn reads; None: simulate, and keep the file in ``cache``.
+    sample: what is simulated, None: DEFAULT_SAMPLE; a file of another one is an error.
+    train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
+    resume: go on with the step that is saved in ``out``, as it is every ``save_every`` minutes, at
+    every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. stall_limit: minutes without progress
+    after which all ranks end (watch.py). sync, sync_every, bucket (in kB), transport: see
+    parallel.make_sync. threads: per rank; None: the cores of the node / its ranks. store: "sparse"
+    or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
+    """
+
+    events: Path | None = None
+    sample: Sample | None = None
+    cache: Path = Path("data")
+    train: int | None = None
+    validation: int | None = None
+    out: Path = Path("runs/microboone")
+    weights: Path | None = None
+    resume: bool = False
+    save_every: float = 5.0
+    stall_limit: float = MINUTES
+    sync: str = "gradients"
+    sync_every: int = 1
+    bucket: int | None = None
+    transport: str = "mpi"
+    device: str = "auto"
+    precision: str = "float32"
+    threads: int | None = None
+    store: str = "sparse"
+    shared_store: bool = False
+    codec: str = "zstd"
+    ledger: bool = False

@@ -58,6 +58,32 @@ class RunFolder:
         """The class scores of the events that were classified last."""
         return self.path / "predictions.csv"
 
+    @property
+    def validation(self) -> Path:
+        """The class scores of every validation event."""
+        return self.path / "validation.csv"
+
+    @property
+    def scores(self) -> Path:
+        """Efficiency and purity with errors, area under the ROC curve, best cut of each class."""
+        return self.path / "scores.txt"
+
+    @property
+    def ledger(self) -> Path:
+        """Where the time went in the last epoch, with --ledger."""
+        return self.path / "ledger.txt"
+
+    @property
+    def page(self) -> Path:
+        """All results on one page, without anything beside it."""
+        return self.path / "report.html"
+
+    def figure(self, what: str) -> Path:
+        """A picture of the validation events: "roc", "cuts", "calibration", "accuracy",
+        "misclassified"; or "step", with --ledger.
+        """
+        return self.path / f"{what}.png"
+
     def confusion(self, kind: str) -> Path:
         """The validation table as "txt", "csv" or "png"."""
         return self.path / f"confusion.{kind}"

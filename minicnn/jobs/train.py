@@ -7,7 +7,7 @@ them call every step; rank 0 prints and writes.
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +15,33 @@ import numpy as np
 
 from .. import data, parallel
 from ..engine.model import Model
-from ..files import atomic_write, describe_machine
+from ..files import describe_machine
 from ..inspect import report, trace
 from ..inspect.report.ledger import LedgerReport
 from ..locks import locked
 from ..parallel.machine import peak_memory_bytes
 from ..progress import Meter, say
-from ..simulate.samples import DEFAULT_SAMPLE, Sample, sample_named, sample_text
+from ..simulate.samples import DEFAULT_SAMPLE, sample_named, sample_text
 from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
+from ..train.evaluate import evaluate
 from ..train.identity import compare_events
 from ..train.step_checkpoint import StepCheckpoint
-from ..watch import MINUTES, Watch
+from ..watch import Watch
 from .events import check_sample, simulated
-from .recipe import ONE_VALIDATES_IN, SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe
+from .recipe import (
+    ONE_VALIDATES_IN,
+    SIMULATED_TRAINING,
+    SIMULATED_VALIDATION,
+    Recipe,
+    TrainOptions,
+)
+from .results import command_line, draw_mistakes, write_confusion, write_report, write_scores
 from .run_folder import RunFolder
+from .scores import Noting, Prediction, PredictionTable
 
 EVENTS_DRAWN = 6
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Where a job's events come from, how it runs, and where its results go: what is not recipe.
-
-    events: a file in any format that minicnn reads; None: simulate, and keep the file in ``cache``.
-    sample: what is simulated, None: DEFAULT_SAMPLE; a file of another one is an error.
-    train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
-    resume: go on with the step that is saved in ``out``, as it is every ``save_every`` minutes, at
-    every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. stall_limit: minutes without progress
-    after which all ranks end (watch.py). sync, sync_every, bucket (in kB), transport: see
-    parallel.make_sync. threads: per rank; None: the cores of the node / its ranks. store: "sparse"
-    or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
-    """
-
-    events: Path | None = None
-    sample: Sample | None = None
-    cache: Path = Path("data")
-    train: int | None = None
-    validation: int | None = None
-    out: Path = Path("runs/microboone")
-    weights: Path | None = None
-    resume: bool = False
-    save_every: float = 5.0
-    stall_limit: float = MINUTES
-    sync: str = "gradients"
-    sync_every: int = 1
-    bucket: int | None = None
-    transport: str = "mpi"
-    device: str = "auto"
-    precision: str = "float32"
-    threads: int | None = None
-    store: str = "sparse"
-    shared_store: bool = False
-    codec: str = "zstd"
-    ledger: bool = False
 
 
 def train(
@@ -119,6 +91,8 @@ class TrainingJob:
         self.class_names: tuple[str, ...] = ()
         self.sample: dict[str, Any] | None = None  # the events', as their file says
         self.history: list[dict[str, Any]] = []
+        self.network = ""  # layers and plan, as text
+        self.predictions = PredictionTable(())
         self.threads = 0
         marks, seconds = self.folder.marks, 60 * options.stall_limit
         self.watch = parallel.everywhere(comm, lambda: Watch(marks, self.rank, self.ranks, seconds))
@@ -149,6 +123,7 @@ class TrainingJob:
         source = parallel.everywhere(
             self.comm, lambda: data.open_events(path, size=self.recipe.size)
         )
+        self.events = path
         compare_events(self.comm, source)
         self.class_names = tuple(source.class_names)
         self.sample = getattr(source, "metadata", {}).get("sample")
@@ -211,7 +186,8 @@ class TrainingJob:
         events, compressed in memory; draw some of the latter.
         """
         training = self._load(source, self.training_events, "training")
-        validation = self._load(source, self.validation_events, "validation")
+        self.noting = Noting(source)
+        validation = self._load(self.noting, self.validation_events, "validation")
         drawn = self.validation_events[:EVENTS_DRAWN]
         if self.rank == 0 and len(drawn):
             report.draw_events(
@@ -225,7 +201,9 @@ class TrainingJob:
         """Load this rank's share of the events and say what that took over all ranks."""
         store, mine = self._new_store(), events
         if len(events):
-            mine = events[data.shard(len(events), self.ranks, self.rank, self.recipe.seed)]
+            counts = getattr(source, "pixel_counts", None) if self.recipe.balance else None
+            costs = None if counts is None else counts[events]
+            mine = events[data.shard(len(events), self.ranks, self.rank, self.recipe.seed, costs)]
         problem = None
         with Meter(f"loading {what}", len(mine), silent=self.rank > 0) as meter:
             try:
@@ -256,7 +234,8 @@ class TrainingJob:
         name; print it, and what will run.
         """
         model = parallel.everywhere(self.comm, lambda: self._new_model(source))
-        say(self.comm, f"{model.summary_text()}\n\n{model.plan()}\n")
+        self.network = f"{model.summary_text()}\n\n{model.plan()}\n"
+        say(self.comm, self.network)
         self.threads = self.options.threads or parallel.threads_per_rank(self.comm)
         model.kernels.set_threads(self.threads)
         say(
@@ -317,6 +296,7 @@ class TrainingJob:
             sync=self.sync,
             accumulate=recipe.accumulate,
             seed=recipe.seed,
+            balance=recipe.balance,
             threads=self.threads,
             ledger=ledger,
             checkpoint=self.checkpoint,
@@ -338,12 +318,29 @@ class TrainingJob:
         """Return the Evaluation of the validation events of all ranks, None without such events."""
         if not len(self.validation_events):
             return None
-        return model.evaluate(validation, comm=self.comm)
+        scores: list[np.ndarray] = []
+        result = evaluate(
+            model, validation, comm=self.comm, each=lambda _, found: scores.append(found.copy())
+        )
+        self._gather(validation, np.concatenate(scores) if scores else np.zeros((0, 0)))
+        return result
+
+    def _gather(self, validation: Any, scores: np.ndarray) -> None:
+        """Collect the predictions of all ranks on rank 0."""
+        numbers = validation.file_indices[: len(validation)].tolist()
+        labels, known = validation.labels.tolist(), self.noting.noted
+        mine = [Prediction(n, k, known[n], of) for n, k, of in zip(numbers, labels, scores)]
+        per_rank = parallel.as_comm(self.comm).gather(mine)
+        axes = self.noting.axes
+        self.predictions = PredictionTable(self.class_names, axes)
+        for found in per_rank or ():
+            self.predictions.add(self.events, found, self.class_names, axes)
+        self.predictions.rows.sort(key=lambda row: row[2].number)
 
     # -------------------------------------------------------------------------------- telling
     def report(self, result: Any) -> str:
-        """Write curves, tables and last run.json, the mark of a complete run; print and return the
-        validation table. ``result``: what ``evaluate`` returned.
+        """Write curves, tables, figures, report.html and last run.json, the mark of a complete run;
+        print and return the validation table. ``result``: what ``evaluate`` returned.
         """
         memory = max(parallel.agree(self.comm, value=peak_memory_bytes())) / 2**20
         seconds = time.perf_counter() - self.started
@@ -356,38 +353,38 @@ class TrainingJob:
             return table
         report.draw_history(self.history, self.folder.loss_curves)
         if result is not None:
-            self._write_confusion(result, table)
-        self.folder.finish(self._record(result, memory, seconds))
+            self._write_validation(result, table)
+        record = self._record(result, memory, seconds)
+        write_report(self.folder, record)
+        self.folder.finish(record)
         say(
             self.comm,
             f"\n{table}\n{sample_text(self.sample)}; peak memory of a rank {memory:.0f} MB; "
-            f"{seconds:.0f} s in all; results in {self.folder.path}/",
+            f"{seconds:.0f} s in all; results in {self.folder.path}/, all of them on one page in "
+            f"{self.folder.page.name}",
         )
         return table
 
-    def _write_confusion(self, result: Any, table: str) -> None:
-        folder, names = self.folder, self.class_names
-        atomic_write(folder.confusion("txt"), f"{table}\n\n{sample_text(self.sample)}\n")
-        report.write_confusion_csv(
-            folder.confusion("csv"), result.confusion, result.score_sums, names
-        )
-        report.draw_confusion(folder.confusion("png"), result.confusion, names)
+    def _write_validation(self, result: Any, table: str) -> None:
+        text = f"{table}\n\n{sample_text(self.sample)}\n"
+        write_confusion(self.folder, result, text, self.class_names)
+        write_scores(self.folder, self.predictions)
+
+        def reopen() -> Any:
+            return data.open_events(self.predictions.rows[0][0], size=self.recipe.size)
+
+        draw_mistakes(self.folder, self.predictions, reopen)
 
     def _record(self, result: Any, memory: float, seconds: float) -> dict[str, Any]:
         """Return what run.json holds."""
         machine = describe_machine()
         return {
+            "command": command_line(self.ranks),
             "arguments": {
                 name: str(value) if isinstance(value, Path) else value
                 for name, value in (asdict(self.recipe) | asdict(self.options)).items()
             },
-            "recipe": asdict(self.recipe)
-            | {
-                "learning_rate": self.recipe.rate,
-                "shared_epochs": self.recipe.epochs_with_shared_weights,
-                "scale": self.recipe.input_scale,
-                "knee": self.recipe.input_knee,
-            },
+            "recipe": self.recipe.record(),
             "sample": self.sample,
             "ranks": self.ranks,
             "threads": self.threads,
@@ -395,6 +392,7 @@ class TrainingJob:
             "peak_memory_mb": memory,
             "versions": machine.pop("versions"),
             "machine": machine,
+            "network": self.network,
             "epochs": self.history,
             "loss": result.loss if result is not None else None,
             "accuracy": result.accuracy if result is not None else None,

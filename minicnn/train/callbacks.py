@@ -7,147 +7,33 @@ on rank 0.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import atomic_write
 from ..progress import Meter
+from .callback import Callback, History
+from .loggers import CSVLogger, JSONLines, TensorBoard, read_history
 
 if TYPE_CHECKING:
     from ..engine.model import Model
     from ..inspect.trace import Ledger
 
-
-class Callback:
-    """Does nothing; ``stop = True`` ends training after the epoch (set it from ``logs``, which are
-    equal on all ranks).
-    """
-
-    stop = False
-    #: Attributes, JSON-ready, that a checkpoint of a step keeps.
-    remembered: tuple[str, ...] = ("stop",)
-
-    def state(self) -> dict[str, Any]:
-        """Return what training needs of this callback to go on later."""
-        return {name: getattr(self, name) for name in self.remembered}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on with what ``state`` returned; called after ``on_train_begin``."""
-        for name, value in state.items():
-            if name in self.remembered:
-                setattr(self, name, value)
-
-    def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
-        """``info``: epochs, steps (per epoch), rank, ranks, comm, initial_epoch."""
-        self.model, self.rank, self.comm = model, info["rank"], info["comm"]
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Before the first step of ``epoch`` (from 0)."""
-
-    def on_batch_end(self, step: int, logs: dict[str, float]) -> None:
-        """After a step; ``logs``: mean loss and accuracy of the epoch so far, over all ranks."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """After validation; ``logs``: loss, accuracy, val_loss, val_accuracy, seconds and its
-        parts, events_per_second.
-        """
-
-    def on_train_end(self) -> None:
-        """After the last epoch."""
-
-    def close(self) -> None:
-        """At the very end, also after an exception or Ctrl-C: give back what is open."""
-
-
-class History(Callback):
-    """``rows``: one dictionary per epoch (key "epoch" counts from 1); ``history["loss"]`` is a
-    column.
-    """
-
-    remembered = ("rows",)
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-
-    def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
-        """Keeps no model: a history is passed around and pickled by itself."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        self.rows.append({"epoch": epoch + 1, **logs})
-
-    def __getitem__(self, key: str) -> list[float]:
-        return [row[key] for row in self.rows]
-
-    def __contains__(self, key: str) -> bool:
-        return any(key in row for row in self.rows)
-
-    def __repr__(self) -> str:
-        last = self.rows[-1] if self.rows else {}
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "epoch")
-        return f"<History of {len(self.rows)} epochs{': ' + shown if shown else ''}>"
-
-
-class CSVLogger(Callback):
-    """Writes the history to ``path`` after every epoch, whole or not at all, so that a job that is
-    killed leaves what it has.
-
-    ``rows`` are those of the file: training that begins at an ``initial_epoch`` keeps what is there
-    of the epochs before.
-    """
-
-    remembered = ("rows",)
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-
-    def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
-        super().on_train_begin(model, info)
-        if info["initial_epoch"]:
-            self.rows, problem = read_history(self.path, info["initial_epoch"])
-            if problem and self.rank == 0:
-                print(f"{self.path}: {problem}; training goes on", file=sys.stderr, flush=True)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        self.rows.append({"epoch": epoch + 1, **logs})
-        if self.rank == 0:
-            columns = dict.fromkeys(key for row in self.rows for key in row)
-            text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, list(columns))
-            writer.writeheader()
-            writer.writerows(self.rows)
-            atomic_write(self.path, text.getvalue().encode())
-
-
-def read_history(path: str | Path, epochs: int) -> tuple[list[dict[str, float]], str | None]:
-    """Return the rows of the first ``epochs`` in a file that CSVLogger wrote, and in words what is
-    wrong with it: a damaged history keeps no training from going on.
-    """
-    rows: dict[int, dict[str, float]] = {}
-    try:
-        with open(path, newline="") as file:
-            whole = file.read()
-        table = csv.DictReader(io.StringIO(whole[: whole.rfind("\n") + 1]), restkey="", strict=True)
-        for cells in table:
-            row = {key: float(value) for key, value in cells.items() if value}
-            number = int(row["epoch"])
-            if number != row["epoch"] or len(cells) != len(table.fieldnames or ()):
-                raise ValueError(f"line {table.line_num} is no row of it")
-            rows[number] = {**row, "epoch": number}
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as problem:
-        reason = f"cannot be read ({problem!r})"
-    else:
-        reason = "is cut short"
-    wanted = range(1, epochs + 1)
-    missing = [number for number in wanted if number not in rows]
-    lost = f"rows of epochs {', '.join(map(str, missing))} are missing: it {reason}"
-    return [rows[number] for number in wanted if number in rows], lost if missing else None
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "JSONLines",
+    "LayerStatistics",
+    "ModelCheckpoint",
+    "Progress",
+    "ReduceLROnPlateau",
+    "TensorBoard",
+    "read_history",
+]
 
 
 class ModelCheckpoint(Callback):

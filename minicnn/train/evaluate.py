@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,20 @@ from ..parallel import as_comm, make_sync
 from ..watch import beat
 
 
-def evaluate(model: Model, data: Any, batch_size: int = 1, comm: Any = None) -> Any:
+def evaluate(
+    model: Model,
+    data: Any,
+    batch_size: int = 1,
+    comm: Any = None,
+    each: Callable[[Any, Any], Any] | None = None,
+) -> Any:
     """Return the evaluation of a data set (given as to ``fit``), summed over all ranks; a rank may
     have no events.
 
     What it is follows from the loss: of a classifier an Evaluation (loss, accuracy, confusion,
-    ...). For a model of several outputs a dictionary {output: evaluation}.
+    ...). For a model of several outputs a dictionary {output: evaluation}. each: called with the
+    targets and predictions of some events after the other, in the order of this rank's data, once
+    for each output; what it wants to keep it copies.
     """
     comm = as_comm(comm)
     data = as_dataset(data, comm.rank, comm.size, 0)
@@ -28,6 +37,8 @@ def evaluate(model: Model, data: Any, batch_size: int = 1, comm: Any = None) -> 
         for _, targets, piece in model.loss_results(x, y):
             for result, target, found in zip(results, targets, piece):
                 result.add(target, found.losses, found.predictions)
+                if each:
+                    each(target, found.predictions)
         beat()
     for result in results:
         result.load(sync.total(result.flat()))

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import watch
 from ..data.batches import as_dataset, batches
-from ..data.dataset import begin_epoch, content_digest, epoch_order, file_indices_of
+from ..data.dataset import begin_epoch, content_digest, epoch_order, file_indices_of, order_name
 from ..engine.model import Model
 from ..inspect import trace
 from ..parallel import agree, as_comm, make_sync, threads_per_rank, together
@@ -39,7 +39,10 @@ class FitOptions:
     ``sync_every`` steps, as MaTEx; ...) or what parallel.make_sync returned. accumulate: so many
     batches make one step, with one reduction and update. seed: of the order of events; every event
     is used once per epoch, in an order given by (seed, epoch, rank), or by the data set's own
-    ``order(seed, epoch, events per step)``, as of a NodeStore. initial_epoch: the first to run, of
+    ``order(seed, epoch, events per step)``, as of a NodeStore. balance: steps get events of about
+    equal work where the data set knows what they cost, as stores do, so that ranks do not wait for
+    each other; how, and why gradients stay unbiased, is in data.balance. False: the plain
+    permutation, as before there was balancing. initial_epoch: the first to run, of
     ``epochs`` in all. steps_per_epoch: for data that are an iterator without end. prefetch: batches
     that are read ahead. threads: per rank; by default the cores of the node are shared by its
     ranks, and one process keeps what it has. ledger: a trace.Ledger(detail=True), or True for one,
@@ -56,6 +59,7 @@ class FitOptions:
     sync_every: int = 1
     callbacks: Sequence[Callback] = ()
     seed: int = 0
+    balance: bool = True
     initial_epoch: int = 0
     steps_per_epoch: int | None = None
     prefetch: int = 1
@@ -271,6 +275,7 @@ class _Fit:
                 "batch size": options.batch_size,
                 "accumulate": options.accumulate,
                 "seed": options.seed,
+                "order of events": order_name(self.train, options.balance),
                 "ranks": self.ranks,
             },
         )
@@ -308,7 +313,9 @@ class _Fit:
         if isinstance(train, IterableData):
             return self.steps, train.batches(place.epoch, place.step * options.accumulate)
         begin_epoch(train, place.epoch)  # augmentation draws anew in every epoch
-        order = epoch_order(train, options.seed, place.epoch, self.rank, self._per_step)
+        order = epoch_order(
+            train, options.seed, place.epoch, self.rank, self._per_step, options.balance
+        )
         steps = self.steps
         if place.used.any():  # by another number of ranks; what is left is dealt anew
             numbers = file_indices_of(train)[order]

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..data.dataset import PERMUTATION
 from ..files import LIBRARIES
 from ..parallel import agree, as_comm, everywhere
 
@@ -22,6 +23,14 @@ from ..parallel import agree, as_comm, everywhere
 MAY_CHANGE = ("epochs", "ranks", "threads", "device", "sync")
 #: Facts that those change.
 _OF_RUN = ("epochs", "initial epoch", "ranks", "sync", "source")
+#: Facts that checkpoints of before do not have, and what they stand for.
+_BEFORE: dict[str, Any] = {
+    "order of events": PERMUTATION,
+    "balance": False,
+    "keep rest": False,
+    "clip": None,
+    "views": False,
+}
 #: Facts that follow from the number of ranks, and from that of epochs.
 _OF_RANKS, _OF_EPOCHS = ("steps per epoch", "optimizer"), ("optimizer",)
 
@@ -117,7 +126,12 @@ def differences(saved: dict[str, Any], now: dict[str, Any], same_ranks: bool) ->
     def strict(facts: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in facts.items() if name not in may}
 
-    return _changes(strict(saved), strict(now), ("the checkpoint has", "now"))
+    found = _changes(strict(_BEFORE | saved), strict(_BEFORE | now), ("the checkpoint has", "now"))
+    hint = " (balance=False, --no-balance, goes on in the order of before there was balancing)"
+    return [
+        line + hint * line.startswith('order of events: the checkpoint has "permutation",')
+        for line in found
+    ]
 
 
 def _changes(a: Any, b: Any, who: tuple[str, str], name: str = "") -> list[str]:

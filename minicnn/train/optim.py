@@ -176,13 +176,13 @@ class Optimizer:
         options = {name: getattr(self, name) for name in names}
         if "learning_rate" in options:
             options["learning_rate"] = rate_config(self.learning_rate)
+        chosen = {"keep_rest": self.at_rest, "clip": self.longest}
         return {
             "type": type(self).__name__,
             "options": options,
             "rate_factor": self.rate_factor,
             "shared_positions": [constraint.config() for constraint in self.constraints],
-            "keep_rest": self.at_rest,
-            "clip": self.longest,
+            **{name: value for name, value in chosen.items() if value},
         }
 
     def __repr__(self) -> str:

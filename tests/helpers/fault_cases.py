@@ -25,6 +25,7 @@ class Watched:
     def __init__(self, dataset, path):
         self.dataset, self.path, self.epoch = dataset, path, 0
         self.file_indices = dataset.file_indices
+        self.costs = 1.0 + self.file_indices % 7  # so that steps of equal work are made
 
     def __len__(self):
         return len(self.dataset)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 
 import numpy as np
@@ -111,6 +112,32 @@ def test_schedules():
     for _ in range(11):
         model.train_on_batch(*random_batch(2))
     assert optimizer.rate() == pytest.approx(0.1)
+
+
+def test_json_lines_and_tensorboard(tmp_path):
+    path = tmp_path / "log.jsonl"
+    model = small_model()
+    for _ in range(2):  # a second training appends
+        model.fit(random_batch(8), epochs=2, batch_size=4, callbacks=[callbacks.JSONLines(path, 2)])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["kind"] for row in rows] == ["step", "epoch"] * 4
+    assert [row["update"] for row in rows[::2]] == [2, 4, 6, 8] and rows[0]["step"] == 2
+    assert rows[3]["epoch"] == 2 and rows[3]["loss"] > 0 and "events_per_second" in rows[3]
+    logger = callbacks.JSONLines(path)
+    logger.on_train_begin(model, {"rank": 0, "comm": None})
+    logger.on_epoch_end(0, {"loss": float("nan")})
+    assert json.loads(path.read_text().splitlines()[-1])["loss"] is None
+    try:
+        import tensorboardX  # noqa: F401
+    except ImportError:
+        with pytest.raises(ImportError, match=r"minicnn\[tensorboard\]"):
+            callbacks.TensorBoard(tmp_path / "board")
+        return
+    board = callbacks.TensorBoard(tmp_path / "board", every=1)
+    model.fit(random_batch(8), epochs=1, batch_size=4, callbacks=[board])
+    written = b"".join(file.read_bytes() for file in (tmp_path / "board").iterdir())
+    for name in (b"loss", b"accuracy", b"step/loss", b"seconds/update", b"events_per_second"):
+        assert name in written, name
 
 
 def test_callbacks(tmp_path):

@@ -205,6 +205,11 @@ class EventFile(Reader):
         return offset
 
     @property
+    def pixel_counts(self) -> np.ndarray:
+        """Lit pixels of each event in the file, int64 (n,), before they are summed to ``size``."""
+        return np.diff(self._pixels)
+
+    @property
     def has_pixel_labels(self) -> bool:
         """Whether events come with the classes of their pixels."""
         return self.version == LABELLED_VERSION

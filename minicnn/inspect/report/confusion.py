@@ -144,8 +144,9 @@ def draw_accuracy(
     """Draw against each quantity, class by class, what fraction of the events was recognised;
     returns ``path``.
 
-    quantities: {name: values (N,)}, a panel each; events where a value is nan are left out. labels,
-    predicted: (N,). Bins hold equally many events of all classes together. Bars are sqrt(q (1 - q)
+    quantities: {name: values (N,)}, a panel each, two in a row; where a value is nan, its panel
+    leaves the event out, and one that is never known has no panel. labels, predicted: (N,). Bins
+    hold equally many events of all classes together. Bars are sqrt(q (1 - q)
     / n) for the n events of a class in a bin, with q = (correct + 1) / (n + 2), which is not 0 or 1
     where n is small. Raises ValueError without events.
     """
@@ -156,19 +157,26 @@ def draw_accuracy(
         np.equal(labels, predicted),
         np.array(list(quantities.values()), np.float64),
     )
-    known = np.isfinite(values).all(0)
-    if not known.any():
+    known = np.isfinite(values)
+    drawn = {name: k for k, name in enumerate(quantities) if known[k].any()}
+    if not drawn:
         raise ValueError(f"{path}: no events of known {' and '.join(quantities)} to draw")
-    labels, right, values = labels[known], right[known], values[:, known]
-    figure = Figure(figsize=(6.5 * len(values), 4.5), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
-    for axes, name, value in zip(panels, quantities, values):
-        _accuracy_against(axes, value, labels, right, class_names, bins)
+    columns = min(len(drawn), 2)
+    lines = -(-len(drawn) // columns)
+    size = (6.5 * columns, 4.5 * lines)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for axes, (name, k) in zip(panels, drawn.items()):
+        here = known[k]
+        _accuracy_against(axes, values[k, here], labels[here], right[here], class_names, bins)
         axes.set_xlabel(name)
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("fraction with the highest score for the truth")
     panels[0].legend()
+    for axes in panels[len(drawn) :]:
+        axes.set_axis_off()
+    right = right[known.any(0)]
     figure.suptitle(f"accuracy {_percent(right.mean())} of {len(right)} events")
     return save_figure(figure, path)
 

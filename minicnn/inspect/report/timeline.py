@@ -5,10 +5,11 @@ picture of one step.
 import json
 import math
 import statistics
+import textwrap
 from typing import Any, NamedTuple, TypeAlias
 
 from ...files import StrPath, atomic_file
-from ...text import counted
+from ...text import bytes_text, counted
 from ..parts import COMMUNICATION, OTHER, WAIT, Summary
 from ..trace import Piece
 from .figures import save_figure
@@ -106,8 +107,26 @@ def ledger_table(summary: Summary, title: str) -> str:
             f"  exposed communication {100 * exposed / total:.2f} % of the step, waiting for the "
             f"slowest rank {100 * waited / total:.2f} %",
             "  * the rank that worked longest, without waiting and communication",
+            *_exchange_lines(summary),
         ]
+        if summary.straggler:
+            text = summary.straggler.text()
+            out += ["", *textwrap.wrap(text, 98, initial_indent="  ", subsequent_indent="  ")]
     return "\n".join(out)
+
+
+def _exchange_lines(summary: Summary) -> list[str]:
+    """Return a line per collective: how often, how much, how fast."""
+    lines = []
+    for (place, kind), traffic in summary.exchanges.items():
+        per_step = traffic.calls / max(summary.steps, 1)
+        lines.append(
+            f"  {kind} ({place}): {per_step:.3g} a step of "
+            f"{bytes_text(traffic.bytes / traffic.calls)}, "
+            f"{1e3 * traffic.seconds / traffic.calls:.3f} ms each once all ranks are there, "
+            f"bus bandwidth {1e-9 * traffic.bus_bandwidth(kind, summary.ranks):.2f} GB/s"
+        )
+    return lines
 
 
 def _rows(mean, slowest, total):

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...inspect import trace
+from ...inspect.exchanges import Exchange
 from ...kernels.types import Array
 from ..comm import as_comm
 from ..device import mpi_buffer, nccl_sum
@@ -121,12 +122,16 @@ class Sync:
         """
         if self.size > 1 and self.transport == "nccl" and kernels is not None:
             self.nccl = self.nccl or nccl_sum(self.comm, kernels)
-            with trace.collective("allreduce"):
+            with trace.collective("allreduce", exchange=Exchange("allreduce", buffer.nbytes)):
                 self.nccl(buffer)
         elif self.size > 1:
             from mpi4py import MPI
 
-            with mpi_buffer(buffer, kernels) as memory, trace.collective("allreduce"):
+            moved = Exchange("allreduce", buffer.nbytes)
+            with (
+                mpi_buffer(buffer, kernels) as memory,
+                trace.collective("allreduce", exchange=moved),
+            ):
                 self.comm.Allreduce(MPI.IN_PLACE, memory, MPI.SUM)
 
     def total(self, values: Any) -> np.ndarray:

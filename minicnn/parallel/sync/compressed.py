@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ...inspect import trace
+from ...inspect.exchanges import Exchange
 from .base import Sync
 
 FP16_MOST = 65504 / 2
@@ -59,7 +60,7 @@ class CompressedSync(Sync):
                 [buffer[size:], [largest, np.abs(self.owner_error).max()]]
             ).astype(np.float32)
         per_rank = np.empty((ranks, mine.size), np.float32)
-        with trace.collective("allreduce"):
+        with trace.collective("allreduce", exchange=Exchange("allgather", per_rank.nbytes)):
             self.comm.Allgather(mine, per_rank)
         buffer[size:] = per_rank[:, :-2].sum(0, dtype=np.float64)
         largest, owner_largest = per_rank[:, -2], per_rank[:, -1].max()
@@ -73,7 +74,7 @@ class CompressedSync(Sync):
             )
             q = pack(g, self.form, scales[self.comm.rank], keep=True)
         received = np.empty_like(q)
-        with trace.collective("allreduce"):
+        with trace.collective("allreduce", exchange=Exchange("alltoall", q.nbytes)):
             self.comm.Alltoall(q, received)
         with trace.span("pack"):
             s = self.owner_error
@@ -81,7 +82,7 @@ class CompressedSync(Sync):
                 unpack(part, s, self.form, scale, add=True)
             r = pack(s, self.form, total_scale, keep=True)
         everything = np.empty((ranks, piece), np.uint16)
-        with trace.collective("allreduce"):
+        with trace.collective("allreduce", exchange=Exchange("allgather", everything.nbytes)):
             self.comm.Allgather(r, everything)
         with trace.span("pack"):
             unpack(everything.reshape(-1)[:size], buffer[:size], self.form, total_scale)

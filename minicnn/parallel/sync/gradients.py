@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...inspect import trace
+from ...inspect.exchanges import Exchange
 from ...kernels.types import Array
 from ..device import mpi_buffer
 from .base import Sync
@@ -49,7 +50,11 @@ class HierarchicalSync(GradientSync):
             from mpi4py import MPI
 
             first = self.node.rank == 0
-            with mpi_buffer(buffer, kernels) as memory, trace.collective("allreduce"):
+            moved = Exchange("allreduce", buffer.nbytes)
+            with (
+                mpi_buffer(buffer, kernels) as memory,
+                trace.collective("allreduce", exchange=moved),
+            ):
                 self.node.Reduce(
                     MPI.IN_PLACE if first else memory, memory if first else None, MPI.SUM, 0
                 )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...inspect import trace
+from ...inspect.exchanges import Exchange
 from .base import Sync
 
 #: Bytes of a bucket: in the talk's network four of the five buckets are already complete after the
@@ -85,7 +86,9 @@ class OverlapSync(Sync):
         if self.size > 1:
             from mpi4py import MPI
 
-            trace.hidden("allreduce", self.since, trace.now())
+            sent = sum(host.nbytes for _, host, _ in self.requests)
+            moved = Exchange("allreduce", sent)
+            trace.hidden("allreduce", self.since, trace.now(), exchange=moved)
             tail = model.gradients[model.parameters.size :]
             host = model.kernels.to_host(tail)
             with trace.collective("exposed communication"):
@@ -146,7 +149,8 @@ class DelayedSync(Sync):
         # A completed request of mpi4py is falsy, so compare with None: every rank must record the
         # collective in the ledger.
         if self.request is not None:
-            trace.hidden("allreduce", self.since, trace.now())
+            moved = Exchange("allreduce", self.buffers[0].nbytes)
+            trace.hidden("allreduce", self.since, trace.now(), exchange=moved)
             with trace.collective("exposed communication"):
                 self.request.Wait()
         self.request, self.under_way = None, False

@@ -56,7 +56,7 @@ def pion_or_kaon(simulator: Any, n: int = 600) -> Validation:
     looks = np.minimum(looks, list(LOOKS.values()))
     ratios = {name: _log_ratio(looks[:, :, k]) for k, name in enumerate(LOOKS)}
     right = {name: _right(ratio) for name, ratio in ratios.items()}
-    right["all of them"] = _right(sum(ratios.values()))
+    right["all of them"] = _right(np.sum(list(ratios.values()), 0))
     return Validation(
         "pion_or_kaon",
         "Pion or kaon",

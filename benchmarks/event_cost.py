@@ -1,0 +1,112 @@
+"""How well lit pixels tell what an event costs: step times of one rank against them.
+
+    python benchmarks/event_cost.py [--events FILE] [--number 2048] [--batch-size 32] [--passes 5]
+    [--json FILE]
+
+Ranks get events of equal cost by their lit pixels (docs/parallel.md), so what these leave
+unexplained is what ranks wait for in the end. Batches are made of similar events, from the darkest
+to the brightest, and of random ones; each is timed in several passes, in turns, and the shortest
+time counts, because whatever else the machine does only adds. Printed is how much of the variance
+of step times a line through the lit pixels explains (R^2), and how far a step is from it; beside
+it what a count of the lit cells of 25 x 25 pixels, inputs of block 3, would add. For equal batches
+that is the last column: the scatter of steps that have been dealt to be equal.
+"""
+
+import os
+import tempfile
+import time
+
+import numpy as np
+from common import parser, record
+
+import minicnn as mc
+from minicnn.data.balance import equal_batches
+from minicnn.jobs.recipe import Recipe
+from minicnn.train.step import train_step
+
+CELL = 25  # pixels: what block 3 of the talk's network sees as one
+
+
+def cells(image):
+    """Return how many cells of CELL x CELL pixels hold a lit pixel."""
+    row, column = (image.coords // CELL).T.astype(np.int64)
+    return len(np.unique(row * image.shape[1] + column))
+
+
+def times(model, store, steps, passes):
+    """Return float64 (passes, steps): the seconds of each step."""
+    batches = [store.batch(step) for step in steps]
+    train_step(model, *batches[0], model.optimizer)  # compiles
+    found = np.zeros((passes, len(steps)))
+    for row in found:
+        for k, batch in enumerate(batches):
+            start = time.perf_counter()
+            train_step(model, *batch, model.optimizer)
+            row[k] = time.perf_counter() - start
+    return found
+
+
+def fit(seconds, *features):
+    """Return (R^2, standard deviation of what is left, in parts of the mean) of a linear fit."""
+    design = np.stack([np.ones(len(seconds)), *features], 1)
+    left = seconds - design @ np.linalg.lstsq(design, seconds, rcond=None)[0]
+    deviation = np.sqrt(left @ left / max(len(seconds) - design.shape[1], 1))
+    return 1 - left.var() / seconds.var(), deviation / seconds.mean()
+
+
+def main():
+    p = parser(__doc__)
+    p.set_defaults(threads=1)
+    p.add_argument("--events", help="event file (default: simulated events)")
+    p.add_argument("--sample", default="isotropic", help="of simulated events")
+    p.add_argument("--number", type=int, default=2048, help="events")
+    p.add_argument("--batch-size", type=int, default=32)
+    p.add_argument("--passes", type=int, default=5)
+    args = p.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = args.events or os.path.join(folder, "events.h5")
+        if not args.events:
+            simulator = mc.data.Simulator(0, (args.size, args.size, 1), sample=args.sample)
+            mc.data.generate(path, args.number, simulator)
+        with mc.data.open_events(path, size=args.size) as source:
+            store = mc.data.EventStore().load(source, range(args.number))
+    lit = store.costs
+    coarse = np.array([cells(store.image(i)) for i in range(len(store))], np.float64)
+    generator, size = np.random.default_rng(0), args.batch_size
+    whole = len(store) // size * size
+    kinds = {
+        "similar events": np.argsort(lit)[:whole].reshape(-1, size),
+        "random events": generator.permutation(len(store))[:whole].reshape(-1, size),
+        "equal work": equal_batches(lit, size, generator)[:whole].reshape(-1, size),
+    }
+    kinds = {kind: steps[:: max(1, 2 * len(steps) // 64)] for kind, steps in kinds.items()}
+    model = Recipe(size=args.size).build_model(mc.SGD(1e-5, 0.9), device="cpu")
+    model.kernels.set_threads(args.threads)
+    steps = np.concatenate(list(kinds.values()))
+    measured = times(model, store, steps, args.passes)
+    seconds, kind_of = measured.min(0), np.repeat(list(kinds), [len(s) for s in kinds.values()])
+    pixels, blocks = lit[steps].sum(1), coarse[steps].sum(1)
+    print(
+        f"{len(store)} events, {len(steps)} steps of {size} at {args.size} x {args.size}, "
+        f"{args.threads} thread(s), best of {args.passes} passes; a single pass is "
+        f"{100 * np.median(measured / seconds - 1):.1f} % longer (median)"
+    )
+    print(
+        f"{'batches of':<16}{'steps':>6}{'mean ms':>9}{'scatter':>9}{'R^2 lit':>9}{'left':>8}"
+        f"{'R^2 lit + cells':>17}{'left':>8}"
+    )
+    rows = []
+    for kind in (*kinds, "all"):
+        here = kind_of == kind if kind != "all" else np.ones(len(steps), bool)
+        mean, spread = seconds[here].mean(), seconds[here].std() / seconds[here].mean()
+        one, both = (fit(seconds[here], *f) for f in ([pixels[here]], [pixels[here], blocks[here]]))
+        rows.append({"kind": kind, "mean": mean, "scatter": spread, "lit": one, "cells": both})
+        print(
+            f"{kind:<16}{here.sum():>6}{1e3 * mean:>9.2f}{100 * spread:>7.2f} %{one[0]:>9.3f}"
+            f"{100 * one[1]:>6.2f} %{both[0]:>17.3f}{100 * both[1]:>6.2f} %"
+        )
+    record(args.json, {"events": len(store), "batch": size, "size": args.size, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
