@@ -4,10 +4,12 @@ anything takes.
 
 import json
 import shutil
+from argparse import Namespace
 
 import numpy as np
 import pytest
 
+import minicnn as mc
 from helpers import mpi
 from helpers.benchmarks import BENCHMARKS, module, run
 from minicnn.data import SparseImage
@@ -145,6 +147,24 @@ def test_scaling_goes_on_where_it_was(tmp_path):
     assert "Training on GPUs, one rank each" in text and set(
         json.loads((tmp_path / "r.json").read_text())["gpus"]
     ) == {"1"}
+
+
+@pytest.mark.mpi
+def test_study_trains_what_is_missing(tmp_path):
+    pytest.importorskip("mpi4py")
+    events = tmp_path / "events.h5"
+    mc.data.generate(events, 10, mc.data.Simulator(0, (72, 72, 1)))
+    options = ["resolution", "--events", events, "--out", tmp_path, "--json", tmp_path / "r.json"]
+    options += ["--train", 8, "--validation", 2, "--epochs", 1, "--ranks", 1, "--sizes", 36]
+    text = run("study", *options, "--plot", tmp_path / "r.png")
+    assert "resolution: 36" in text and "8 training events, 1 ranks" in text
+    (row,) = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert (row["name"], row["size"], row["events_per_step"]) == ("36", 36, 8)
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    text = run("study", *options)
+    assert "resolution: 36" not in text and f"{row['val_loss'][0]:.4f}" in text
+    names = [v.name for v in module("study").steps(Namespace(steps=[16, 64], ranks=2, train=100))]
+    assert names == ["16", "64", "64-plain"]
 
 
 def test_store(tmp_path):

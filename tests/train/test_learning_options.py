@@ -140,7 +140,7 @@ def test_long_gradients_are_shortened():
     norm = np.linalg.norm(steps[None])
     np.testing.assert_array_equal(steps[1e6], steps[None])
     assert norm > 0.5 * 0.01
-    np.testing.assert_allclose(steps[0.01], steps[None] * (0.5 * 0.01 / norm), rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(steps[0.01], steps[None] * (0.5 * 0.01 / norm), rtol=1e-3, atol=1e-7)
     with pytest.raises(ValueError, match="norm > 0"):
         mc.SGD().clip(0)
 
