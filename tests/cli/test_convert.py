@@ -144,7 +144,7 @@ def test_convert_reports_every_reject(tmp_path, capsys):
         "foreign.txt: the format",
     ):
         assert text in report
-    status, out, err = run(capsys, *arguments, "--strict", "--overwrite")
+    status, out, err = run(capsys, *arguments, "--bad-events", "stop", "--overwrite")
     assert (
         status == 2 and "nothing was written" in err and len(open_events(tmp_path / "b.h5")) == 22
     )  # the old file stays
