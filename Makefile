@@ -26,8 +26,10 @@ $(VENV)/installed: setup.py pyproject.toml
 microboone: install
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python examples/microboone.py $(ARGS)
 
+# Two tests at a time: most of the time one of them compiles, which takes one core.
+WORKERS ?= 2
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: install
 	$(BIN)/python -m ruff check .

@@ -33,7 +33,7 @@ from minicnn.train.checkpoint import load_model
 SIZE, EVENTS, STALL_LIMIT = 40, 36, 0.5  # pixels, events, minutes
 SMALL_FILE = 20_000  # bytes: a checkpoint does not fit
 #: Columns of the history that must be the same.
-COMPARED = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy")
+COMPARED = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 GIVES_UP = 900  # seconds without an end of a job: it hangs
 
 
