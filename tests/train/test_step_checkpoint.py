@@ -13,7 +13,8 @@ from helpers import ROOT, mpi, random_batch
 from helpers.fault_cases import BATCH, EPOCHS, EVENTS, train
 from minicnn.parallel.signals import INTERRUPTED, PREEMPTED, Preempted
 from minicnn.train.callbacks import CSVLogger, read_history
-from minicnn.train.step_checkpoint import StepCheckpoint
+from minicnn.train.checkpoint import read_arrays, write_arrays
+from minicnn.train.step_checkpoint import FORMAT, StepCheckpoint
 
 CASES = ROOT / "tests" / "helpers" / "fault_cases.py"
 
@@ -116,6 +117,26 @@ def test_another_training_is_refused_with_both_values(tmp_path, change, message)
     with pytest.raises(ValueError, match="What may change: epochs, ranks") as refused:
         train(None, tmp_path, "gradients", 0, True, **change)
     assert message in str(refused.value)
+
+
+def test_residuals_go_on_in_another_compressed_mode_and_are_said_to_be_dropped_in_others(
+    tmp_path, capsys
+):
+    with pytest.raises(Preempted):
+        train(None, tmp_path, "gradients", 3, False)
+    path = tmp_path / "checkpoint" / "step.safetensors"
+    arrays, state = read_arrays(path, (FORMAT,))
+    error = np.full((1, arrays["parameters"].size), 1e-3, np.float32)
+    residuals = {"sync:error": error, "sync:owner_error": np.zeros_like(error[0])}
+    write_arrays(path, arrays | residuals, state | {"sync": ["fp16", 1]})
+    with pytest.raises(Preempted):
+        train(None, tmp_path, "bf16", 1, True)
+    carried = read_arrays(path, (FORMAT,))[0]
+    assert carried["sync:error"].tobytes() == error.tobytes()
+    assert "dropped" not in capsys.readouterr().out
+    train(None, tmp_path, "gradients", 0, True)
+    out = capsys.readouterr().out
+    assert "sync bf16 has become gradients" in out and "is dropped (of norm 0.0" in out
 
 
 def test_other_events_are_refused(tmp_path):
