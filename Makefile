@@ -4,6 +4,8 @@
 # make format       write all files in the format of the house
 # make gpu-check    on a machine with a GPU: the parity tests on the device, and its figures into
 #                   benchmarks/results/ (docs/gpu.md)
+# make soak         30 minutes of faults on a training of 2 ranks (ARGS="--minutes 10")
+# make fuzz         damaged files for every parser (ARGS="--inputs 100000")
 # make bench        the benchmarks that need nothing but this machine
 # Each sets up what it needs in $(VENV); only Python >= 3.11 and make are assumed.
 VENV   ?= .venv
@@ -11,7 +13,7 @@ PYTHON ?= python3
 RANKS  ?= 2
 BIN     = $(VENV)/bin
 
-.PHONY: microboone test lint format bench gpu-check install clean
+.PHONY: microboone test lint format soak fuzz bench gpu-check install clean
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.py pyproject.toml
@@ -24,8 +26,10 @@ $(VENV)/installed: setup.py pyproject.toml
 microboone: install
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python examples/microboone.py $(ARGS)
 
+# Two tests at a time: most of the time one of them compiles, which takes one core.
+WORKERS ?= 2
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: install
 	$(BIN)/python -m ruff check .
@@ -35,6 +39,12 @@ lint: install
 format: install
 	$(BIN)/python -m ruff check --fix --quiet .
 	$(BIN)/python -m ruff format .
+
+soak: install
+	$(BIN)/python tests/faults/soak.py --json benchmarks/results/soak-2-ranks.json $(ARGS)
+
+fuzz: install
+	$(BIN)/python tests/faults/fuzz.py --json benchmarks/results/fuzz.json $(ARGS)
 
 bench: install
 	$(BIN)/python benchmarks/kernels.py

@@ -16,6 +16,7 @@ test = [
     "ruff>=0.6",
     "mypy>=1.11",
     "pytest-timeout>=2",
+    "pytest-xdist>=3",
     "build",
     "setuptools>=70.1",
 ]

@@ -31,7 +31,9 @@ def main(comm):
     )
     args = ordered(comm, parser.parse_args)
     recipe, options = ordered(comm, lambda: recipe_and_options(args))
-    scoring = PredictOptions(options.out, options.weights, options.device, options.threads)
+    scoring = PredictOptions(
+        options.out, options.weights, options.device, options.threads, options.bad_events
+    )
     if args.predict and ordered(comm, scoring.model.exists):
         return predict(comm, args.predict, scoring)
     if args.predict:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from .files import StrPath
@@ -21,18 +21,30 @@ class LockedError(RuntimeError):
     """Another job has it; the message says which."""
 
 
+def file_locked(path: StrPath) -> AbstractContextManager[None]:
+    """``with file_locked(path): ...``: the lock of whoever makes the file at ``path``, which need
+    not exist; errors as those of ``locked``.
+    """
+    real = Path(os.path.realpath(path))
+    name = os.fsdecode(os.fsencode(real.name)[:180])  # names have an end, of 255 bytes
+    return locked(real.with_name(f".{name}.lock"), os.fspath(path))
+
+
 @contextmanager
 def locked(path: StrPath, what: str) -> Iterator[None]:
     """``with locked(OUT / ".lock", "the results in OUT"): ...``: no other process on any node gets
     the same lock before the block ends, or this process, however it ends.
 
     Raises LockedError naming host and process of the one that has it. Where the file system knows
-    no locks, a line on stderr says so, and the block runs.
+    no locks, a line on stderr says so, and the block runs. OSError names ``what``.
     """
     path = Path(path)
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     while True:
-        file = os.open(path, flags, 0o666)
+        try:
+            file = os.open(path, flags, 0o666)
+        except OSError as problem:
+            raise type(problem)(problem.errno, problem.strerror, what) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -55,7 +67,8 @@ def locked(path: StrPath, what: str) -> Iterator[None]:
         os.close(file)  # the one before us has just taken it away
     try:
         os.ftruncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        with suppress(OSError):  # of a full disk: the second one is told of an unknown process
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         path.unlink(missing_ok=True)  # while we still have it

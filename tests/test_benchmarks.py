@@ -3,7 +3,10 @@ anything takes.
 """
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from argparse import Namespace
 
 import numpy as np
@@ -15,11 +18,28 @@ from helpers.benchmarks import BENCHMARKS, module, run
 from minicnn.data import SparseImage
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in BENCHMARKS.glob("*.py")))
-def test_every_benchmark_starts(name):
-    """Also those that are too long to run here: their options do not contradict each other."""
-    if "__main__" in (BENCHMARKS / f"{name}.py").read_text():
-        assert "--help" in run(name, "--help")
+def test_every_benchmark_starts():
+    """Also those that are too long to run here: their options do not contradict each other. All in
+    one process, which imports the libraries once.
+    """
+    code = """if True:
+        import runpy, sys
+        for path in sys.argv[1:]:
+            sys.argv = [path, "--help"]
+            try:
+                runpy.run_path(path, run_name="__main__")
+            except SystemExit as end:
+                print("started" if end.code == 0 else f"ended with {end.code}", path)
+            else:
+                print("went on", path)
+    """
+    programs = [p for p in sorted(BENCHMARKS.glob("*.py")) if "__main__" in p.read_text()]
+    command = [sys.executable, "-c", code, *map(str, programs)]
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    said = [line for line in done.stdout.splitlines() if line.endswith(".py")]
+    assert said == [f"started {path}" for path in programs], done.stdout + done.stderr
+    assert done.stdout.count("usage: ") == len(programs) > 10
 
 
 def test_kernels(tmp_path):

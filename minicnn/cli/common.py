@@ -52,6 +52,18 @@ def positive_count(text: str) -> int:
     return int(text)
 
 
+def bad_events_argument(add: Callable[..., Any], default: str = "stop") -> None:
+    """Add the option that says what becomes of events that cannot be used."""
+    from ..jobs.bad_events import WAYS
+
+    add(
+        "--bad-events",
+        choices=WAYS,
+        default=default,
+        help="at an event that cannot be read or used: stop, or skip it, go on, and say which",
+    )
+
+
 def reader_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that go to the reader of the input files."""
     group = parser.add_argument_group(

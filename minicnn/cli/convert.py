@@ -23,6 +23,7 @@ from ..inspect.opening import open_reader
 from ..simulate.samples import sample_text
 from ..text import bytes_text, classes_text
 from .common import (
+    bad_events_argument,
     isolation_arguments,
     one_process,
     output,
@@ -71,7 +72,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that read at once; the file is the same for any number",
     )
-    add("--strict", action="store_true", help="write nothing if any event cannot be read")
+    bad_events_argument(add, "skip")  # its report is what it is run for
     add("--overwrite", action="store_true", help="replace the file if it exists")
     reader_arguments(parser)
     isolation_arguments(parser)
@@ -277,8 +278,11 @@ class Job:
     def _reject(self, problem, prefix=""):
         text = str(problem)
         text = text if not prefix or text.startswith(prefix.removesuffix(": ")) else prefix + text
-        if self.args.strict:
-            raise EventError(f"{text} (--strict: nothing was written)") from problem
+        if self.args.bad_events == "stop":
+            raise EventError(
+                f"{text}; nothing was written: --bad-events skip writes the others and says which "
+                "are left out"
+            ) from problem
         self.rejects.append(text)
 
     def report(self) -> int:

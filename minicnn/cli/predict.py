@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..jobs.predict import PredictOptions
-from .common import positive_count, status_of
+from .common import bad_events_argument, positive_count, status_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_count,
         help="threads per rank (default: cores of the node / its ranks)",
     )
+    bad_events_argument(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from ..parallel import world
 
     def command() -> int:
-        options = PredictOptions(args.out, args.weights, args.device, args.threads)
+        options = PredictOptions(args.out, args.weights, args.device, args.threads, args.bad_events)
         with world() as comm:
             predict(comm, args.files, options)
         return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..jobs.recipe import LEARNING_RATES, SCHEDULES, Recipe, TrainOptions
-from .common import positive_count, status_of
+from .common import bad_events_argument, positive_count, status_of
 from .sample import sample_arguments, sample_of
 
 
@@ -47,6 +47,7 @@ def _event_arguments(group: Any) -> None:
         help="validation events (default: 500 simulated ones, or the rest of --events)",
     )
     add("--size", type=positive_count, help="side of the images in pixels")
+    bad_events_argument(add)
 
 
 def _recipe_arguments(group: Any) -> None:

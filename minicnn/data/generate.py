@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..locks import locked
+from ..locks import file_locked
 from ..parallel import ordered
 from ..parallel.comm import as_comm
 from .event import PIXEL_CLASSES, Event, EventError
@@ -53,8 +53,7 @@ def generate(
             progress(before + written, events, step)
 
     with ExitStack() as stack:
-        lock = locked(path.with_name(f".{path.name}.lock"), str(path))
-        ordered(comm, lambda: stack.enter_context(lock) and None)
+        ordered(comm, lambda: stack.enter_context(file_locked(path)) and None)
         return _generate(path, events, simulator, comm, report, part)
 
 
@@ -136,7 +135,11 @@ def _write(
     try:
         if rank == 0:
             writer = EventWriter(
-                path, simulator.image_shape, simulator.class_names, metadata=metadata
+                path,
+                simulator.image_shape,
+                simulator.class_names,
+                metadata=metadata,
+                alone=True,
             )
         for start in range(numbers.start, numbers.stop, EVENTS_PER_GATHERING * ranks):
             stop = min(start + EVENTS_PER_GATHERING * ranks, numbers.stop)
@@ -200,7 +203,7 @@ def _equal(a: Event, b: Event) -> bool:
 def _merge(path, files, simulator, metadata, report):
     """Copy the parts, event by event, into one file."""
     with EventWriter(
-        path, simulator.image_shape, simulator.class_names, metadata=metadata
+        path, simulator.image_shape, simulator.class_names, metadata=metadata, alone=True
     ) as writer:
         for file in files:
             with EventFile(file) as part:

@@ -122,6 +122,7 @@ class EventStore:
         indices: Any = None,
         progress: Callable[[int, int], Any] | None = None,
         threads: int = 1,
+        bad: Callable[[int, EventError], Any] | None = None,
     ) -> EventStore:
         """Read the given events of a reader (default: all), compress and keep them; returns the
         store.
@@ -129,8 +130,10 @@ class EventStore:
         ``threads`` compress, and read as well if the source says that it can be read by several at
         once (``concurrent``); the store is the same for any number. It pays for the simulator, not
         for event files (docs/store.md). ``progress(done, total)`` is called after each event.
-        Raises EventError for an event without the target or of another shape, and where the events
-        will not fit into memory (``check_memory``); the store is then as it was before.
+        Raises EventError for an event that cannot be read, without the target or of another shape,
+        and where the events will not fit into memory (``check_memory``); the store is then as it
+        was before. ``bad(number, problem)`` is called instead of raising the error of an event,
+        which is left out unless ``bad`` raises one itself.
         """
         start = time.perf_counter()
         indices = np.arange(len(source)) if indices is None else np.asarray(indices)
@@ -143,7 +146,9 @@ class EventStore:
         before = self.image_shape, self.class_names
         self.image_shape, self.class_names = shape, tuple(source.class_names)
         try:
-            read = self._read_all(source, indices, progress, threads)
+            found = self._read_all(source, indices, (progress, bad), threads)
+            indices = indices[[entry is not None for entry in found]]
+            read = [entry for entry in found if entry is not None]
             kind, targets = self._joined([value for _, value, _, _ in read], source, indices)
         except BaseException:
             self.image_shape, self.class_names = before
@@ -161,23 +166,35 @@ class EventStore:
         self.seconds += time.perf_counter() - start
         return self
 
-    def _read_all(self, source: Any, indices: np.ndarray, progress: Any, threads: int) -> list[Any]:
-        """Return [(CompressedEvent, (kind, target), label, weight)] of the given events."""
+    def _read_all(self, source: Any, indices: np.ndarray, calls: Any, threads: int) -> list[Any]:
+        """Return [(CompressedEvent, (kind, target), label, weight)] of the given events, None for
+        those left out; ``calls``: (progress, bad) of ``load``.
+        """
+        progress, bad = calls
         order = np.argsort(indices, kind="stable")  # the file is read front to back
         concurrent = getattr(source, "concurrent", False)
         reading: AbstractContextManager[Any] = nullcontext() if concurrent else threading.Lock()
         origin = _origin(source)
 
         def read(place: int) -> Any:
-            with reading:
-                event = source.read(int(indices[place]))
-            return self._entry(event, origin, int(indices[place]))
+            number = int(indices[place])
+            try:
+                with reading:
+                    event = source.read(number)
+                return self._entry(event, origin, number)
+            except EventError as problem:
+                if bad is None:
+                    raise
+                return problem
 
         found: list[Any] = [None] * len(indices)
         taken = 0
         for done, (place, entry) in enumerate(zip(order, ordered_map(read, order, threads)), 1):
-            found[place] = entry
-            taken += len(entry[0].data)
+            if isinstance(entry, EventError):
+                bad(int(indices[place]), entry)
+            else:
+                found[place] = entry
+                taken += len(entry[0].data)
             check_memory(taken, done, len(indices), origin)
             if progress:
                 progress(done, len(indices))

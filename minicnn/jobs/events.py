@@ -4,9 +4,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import data, parallel
 from ..progress import Meter, say
 from ..simulate.samples import Sample, sample_text
+from .recipe import ONE_VALIDATES_IN
 
 
 def simulated(comm: Any, simulator: Any, events: int, cache: Path) -> Path:
@@ -40,3 +43,36 @@ def check_sample(path: Path, record: dict[str, Any] | None, wanted: Sample | Non
             f"{sample_text(wanted.record())}; leave the options of the sample away to take the "
             "file as it is, or name another file"
         )
+
+
+def split_for_ranks(
+    source: Any, numbers: tuple[int | None, int | None], ranks: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the training and of the validation events in the file of ``source``.
+    numbers: how many of each; None: by ONE_VALIDATES_IN, or the rest.
+
+    Raises EventError where a rank would have none.
+    """
+    (train, validation), there = numbers, len(source)
+    if train is None:
+        held = there // ONE_VALIDATES_IN if validation is None else validation
+        train = max(there - held, 0)
+    if validation is None:
+        validation = there - train
+    if train < ranks or 0 < validation < ranks:
+        raise data.EventError(
+            f"{source.path} gives {train} training and {validation} validation events for "
+            f"{ranks} ranks: every rank needs at least one of each; use fewer ranks or more events"
+        )
+    return data.split(there, train, validation, seed)
+
+
+def loaded_text(store: Any, what: str, total: dict[str, Any], seconds: float) -> str:
+    """Return what is said of loaded events. total: ``EventStore.stats`` of all ranks, added up."""
+    return (
+        f"loaded {total['events']} {what} events in {seconds:.1f} s: "
+        f"{total['events'] / seconds:.0f} events/s, "
+        f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; "
+        f"{total['bytes'] / 1e6:.1f} MB in memory ({store.form}, {store.codec}:{store.level}), "
+        f"{total['dense_bytes'] / total['bytes']:.0f} times smaller"
+    )

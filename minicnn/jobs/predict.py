@@ -1,6 +1,7 @@
 """The prediction job: class scores, pictures and, where the truth is known, how many are right."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..nn.losses import SoftmaxCrossEntropy
 from ..nn.losses.evaluation import Evaluation
 from ..progress import Meter, say
 from ..train.checkpoint import load_model
+from .bad_events import BadEvents
 from .run_folder import RunFolder
 from .scores import Prediction, PredictionTable, draw_scores, quantities_of, truth_name
 
@@ -25,13 +27,15 @@ EVENTS_DRAWN, EVENTS_PRINTED = 6, 20  # of each file
 @dataclass(frozen=True)
 class PredictOptions:
     """Where the results go and what runs; weights None: the model in ``out``. threads: per rank;
-    None: the cores of the node / its ranks.
+    None: the cores of the node / its ranks. bad_events: "stop" at an event that cannot be read, or
+    "skip" it (bad_events.py).
     """
 
     out: Path = Path("runs/microboone")
     weights: Path | None = None
     device: str = "auto"
     threads: int | None = None
+    bad_events: str = "stop"
 
     @property
     def model(self) -> Path:
@@ -50,10 +54,14 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
     model.kernels.set_threads(options.threads or parallel.threads_per_rank(comm))
     class_names = names_of_classes(model)
     table: PredictionTable | None = None
+    bad = parallel.everywhere(comm, lambda: BadEvents(options.bad_events, folder.bad_predictions))
     for path in files:
-        open_file = partial(data.open_events, path, size=model.input_shape[0])
-        with parallel.everywhere(comm, open_file) as source:
-            per_rank = parallel.agree(comm, value=_classify(comm, model, source, path, folder))
+        source = parallel.everywhere(comm, partial(_open, path, model.input_shape[0], bad))
+        with nullcontext() if source is None else source:
+            if not all(parallel.agree(comm, value=source is not None)):
+                continue
+            work = partial(_classify, comm, model, source, path, folder, bad)
+            per_rank = parallel.agree(comm, value=parallel.everywhere(comm, work))
         predictions = sorted(
             (one for of_rank in per_rank for one in of_rank), key=lambda one: one.number
         )
@@ -63,6 +71,7 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
             say(comm, _line(path, one, source.class_names, class_names))
         if len(predictions) > EVENTS_PRINTED:
             say(comm, f"{path.name}: {len(predictions) - EVENTS_PRINTED} more events")
+    bad.settle(comm)
     if rank or table is None:
         return
     table.write(folder.predictions)
@@ -87,6 +96,15 @@ def _classifier(options: PredictOptions) -> Model:
     return model
 
 
+def _open(path: Path, size: int, bad: BadEvents) -> Any:
+    """Return the reader of a file; None where it cannot be opened and is left out."""
+    try:
+        return data.open_events(path, size=size)
+    except data.EventError as problem:
+        bad.of(path, "predicted")(-1, problem)
+        return None
+
+
 def names_of_classes(model: Model) -> tuple[str, ...]:
     """Return the names of a model's classes: its own, or those of the five particles where it has
     as many, or else numbers.
@@ -99,14 +117,18 @@ def names_of_classes(model: Model) -> tuple[str, ...]:
 
 
 def _classify(
-    comm: Any, model: Model, source: Any, path: Path, folder: RunFolder
+    comm: Any, model: Model, source: Any, path: Path, folder: RunFolder, bad: BadEvents
 ) -> list[Prediction]:
     """Return the Predictions of this rank's events of a file; draw those among the first few."""
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     numbers, done = range(rank, len(source), ranks), []
     with Meter(f"classifying {path.name}", len(numbers), silent=rank > 0) as meter:
         for number in numbers:
-            event = source.read(number)
+            try:
+                event = source.read(number)
+            except data.EventError as problem:
+                bad.of(path, "predicted")(number, problem)
+                continue
             scores = model.predict(_as_inputs(model, event.image))[0]
             known = quantities_of(event, source.axes)
             done.append(Prediction(number, event.label, known, scores))

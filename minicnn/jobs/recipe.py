@@ -221,7 +221,8 @@ class TrainOptions:
     every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. stall_limit: minutes without progress
     after which all ranks end (watch.py). sync, sync_every, bucket (in kB), transport: see
     parallel.make_sync. threads: per rank; None: the cores of the node / its ranks. store: "sparse"
-    or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes.
+    or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes. bad_events:
+    "stop" at an event that cannot be read or has no class, or "skip" it (bad_events.py).
     """
 
     events: Path | None = None
@@ -245,3 +246,4 @@ class TrainOptions:
     shared_store: bool = False
     codec: str = "zstd"
     ledger: bool = False
+    bad_events: str = "stop"

@@ -84,6 +84,16 @@ class RunFolder:
         """
         return self.path / f"{what}.png"
 
+    @property
+    def bad_events(self) -> Path:
+        """The events that the training left out, and why; absent where there are none."""
+        return self.path / "bad-events.csv"
+
+    @property
+    def bad_predictions(self) -> Path:
+        """The events that could not be classified, and why; absent where there are none."""
+        return self.path / "predictions-bad-events.csv"
+
     def confusion(self, kind: str) -> Path:
         """The validation table as "txt", "csv" or "png"."""
         return self.path / f"confusion.{kind}"

@@ -29,14 +29,9 @@ from ..train.evaluate import evaluate
 from ..train.identity import compare_events
 from ..train.step_checkpoint import StepCheckpoint
 from ..watch import Watch
-from .events import check_sample, simulated
-from .recipe import (
-    ONE_VALIDATES_IN,
-    SIMULATED_TRAINING,
-    SIMULATED_VALIDATION,
-    Recipe,
-    TrainOptions,
-)
+from .bad_events import BadEvents
+from .events import check_sample, loaded_text, simulated, split_for_ranks
+from .recipe import SIMULATED_TRAINING, SIMULATED_VALIDATION, Recipe, TrainOptions
 from .results import command_line, draw_mistakes, write_confusion, write_report, write_scores
 from .run_folder import RunFolder
 from .scores import Noting, Prediction, PredictionTable
@@ -88,6 +83,9 @@ class TrainingJob:
             ),
         )
         parallel.everywhere(comm, self._new_store)
+        self.bad = parallel.everywhere(
+            comm, lambda: BadEvents(options.bad_events, self.folder.bad_events)
+        )
         self.class_names: tuple[str, ...] = ()
         self.sample: dict[str, Any] | None = None  # the events', as their file says
         self.history: list[dict[str, Any]] = []
@@ -135,8 +133,9 @@ class TrainingJob:
             classes=len(self.class_names),
             fixed_start=bool(self.sample and self.sample["position"]),
         )
+        numbers = self.options.train, self.options.validation
         self.training_events, self.validation_events = parallel.ordered(
-            self.comm, lambda: self._split(source)
+            self.comm, lambda: split_for_ranks(source, numbers, self.ranks, self.recipe.seed)
         )
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(self.training_events), self.ranks)
         return source
@@ -157,22 +156,6 @@ class TrainingJob:
             self.comm, simulator, (options.train or 0) + (options.validation or 0), options.cache
         )
 
-    def _split(self, source: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of the training and of the validation events in the file."""
-        train, validation, there = self.options.train, self.options.validation, len(source)
-        if train is None:
-            held = there // ONE_VALIDATES_IN if validation is None else validation
-            train = max(there - held, 0)
-        if validation is None:
-            validation = there - train
-        if train < self.ranks or 0 < validation < self.ranks:
-            raise data.EventError(
-                f"{source.path} gives {train} training and {validation} validation events for "
-                f"{self.ranks} ranks: every rank needs at least one of each; use fewer ranks or "
-                "more events"
-            )
-        return data.split(there, train, validation, self.recipe.seed)
-
     def _new_store(self) -> data.EventStore:
         """Return an empty store of the form and with the codec of the options."""
         codec, _, level = self.options.codec.partition(":")
@@ -188,6 +171,9 @@ class TrainingJob:
         training = self._load(source, self.training_events, "training")
         self.noting = Noting(source)
         validation = self._load(self.noting, self.validation_events, "validation")
+        self.bad.settle(self.comm)
+        self.training_events = self.bad.without(self.training_events)
+        self.validation_events = self.bad.without(self.validation_events)
         drawn = self.validation_events[:EVENTS_DRAWN]
         if self.rank == 0 and len(drawn):
             report.draw_events(
@@ -207,21 +193,21 @@ class TrainingJob:
         problem = None
         with Meter(f"loading {what}", len(mine), silent=self.rank > 0) as meter:
             try:
-                store.load(source, mine, lambda done, _: meter.update(done))
+                store.load(
+                    source,
+                    mine,
+                    lambda done, _: meter.update(done),
+                    bad=self.bad.of(source.path, what),
+                )
+                if len(mine) and not len(store):
+                    problem = f"rank {self.rank}: none of its {len(mine)} {what} events is left"
             except data.EventError as bad:
                 problem = f"rank {self.rank}: {bad}"
         stats = parallel.agree(self.comm, problem, store.stats())
         total = {key: sum(one[key] for one in stats) for key in stats[0]}
         seconds = max(one["seconds"] for one in stats)
         if total["events"]:
-            say(
-                self.comm,
-                f"loaded {total['events']} {what} events in {seconds:.1f} s: "
-                f"{total['events'] / seconds:.0f} events/s, "
-                f"{total['dense_bytes'] / seconds / 1e6:.0f} MB/s of images; "
-                f"{total['bytes'] / 1e6:.1f} MB in memory ({store.form}, {store.codec}:"
-                f"{store.level}), {total['dense_bytes'] / total['bytes']:.0f} times smaller",
-            )
+            say(self.comm, loaded_text(store, what, total, seconds))
         if not (self.options.shared_store and self.comm):
             return store
         store = data.NodeStore(store, self.comm)
@@ -363,6 +349,7 @@ class TrainingJob:
             f"{seconds:.0f} s in all; results in {self.folder.path}/, all of them on one page in "
             f"{self.folder.page.name}",
         )
+        self.bad.say(self.comm)
         return table
 
     def _write_validation(self, result: Any, table: str) -> None:
@@ -394,6 +381,7 @@ class TrainingJob:
             "machine": machine,
             "network": self.network,
             "epochs": self.history,
+            "bad_events": self.bad.record(),
             "loss": result.loss if result is not None else None,
             "accuracy": result.accuracy if result is not None else None,
         }

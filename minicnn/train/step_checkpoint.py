@@ -26,6 +26,7 @@ from ..inspect import trace
 from ..parallel import agree, everywhere, make_sync, ordered
 from ..parallel.collective import Notices, together
 from ..parallel.signals import Preempted, Signals
+from ..parallel.sync import CompressedSync
 from .checkpoint import read_arrays, write_arrays
 from .identity import MAY_CHANGE, differences
 
@@ -244,12 +245,26 @@ class StepCheckpoint:
         model.weights_changed()
         carried = {name[5:]: array for name, array in arrays.items() if name.startswith("sync:")}
         mode, every = state["sync"]
-        if mode == sync.mode or not carried:
+        both_compressed = "error" in carried and isinstance(sync, CompressedSync)
+        if mode == sync.mode or not carried or both_compressed:
             sync.set_state(model, carried)
             return None
+        if "error" in carried:
+            self._say_dropped(mode, sync.mode, carried["error"])
         before = make_sync(mode, self.comm, every)
         before.set_state(model, carried)
         return flush(model, optimizer, before, trace.Ledger())
+
+    def _say_dropped(self, before: str, now: str, error: np.ndarray) -> None:
+        """Say what a mode without error feedback cannot carry on with."""
+        norms = self.comm.allgather(float(np.linalg.norm(error)))
+        if self.comm.rank == 0:
+            print(
+                f"{self.path}: sync {before} has become {now}, so what rounding took away from the "
+                f"gradients before is dropped (of norm {max(norms):.3g} on a rank); --sync {before} "
+                "goes on with it",
+                flush=True,
+            )
 
 
 def _arrays(model: Model, sync: Any) -> dict[str, np.ndarray]:

@@ -1,10 +1,13 @@
 """``convert``: what is written, what is left out, what is reported."""
 
+import os
+
 import numpy as np
 import pytest
 
 from helpers.cli import make_events, run
-from minicnn.data import open_events
+from minicnn.data import EventWriter, generate, open_events
+from minicnn.locks import LockedError
 
 pytest.importorskip("h5py")
 
@@ -144,7 +147,7 @@ def test_convert_reports_every_reject(tmp_path, capsys):
         "foreign.txt: the format",
     ):
         assert text in report
-    status, out, err = run(capsys, *arguments, "--strict", "--overwrite")
+    status, out, err = run(capsys, *arguments, "--bad-events", "stop", "--overwrite")
     assert (
         status == 2 and "nothing was written" in err and len(open_events(tmp_path / "b.h5")) == 22
     )  # the old file stays
@@ -155,3 +158,18 @@ def test_convert_reports_every_reject(tmp_path, capsys):
     assert (
         status == 0 and "has images of 12 x 12 x 1, the first input 40 x 40 x 1; give --size" in err
     )
+
+
+def test_an_event_file_has_one_writer(tmp_path, capsys):
+    source, out, link = make_events(tmp_path / "a.h5"), tmp_path / "b.h5", tmp_path / "c.h5"
+    link.symlink_to(out)
+    with EventWriter(out, (40, 40, 1)) as first, open_events(source) as events:
+        for path in (out, link):
+            status, _, err = run(capsys, "convert", source, "--out", path, "--no-isolate")
+            assert status == 2 and f"{path}: in use by process {os.getpid()} on " in err, err
+        with pytest.raises(LockedError, match="in use by process"):
+            generate(out, 1, None)
+        first.append(events.read(3))
+    assert len(open_events(out)) == 1  # the first one's
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5", "c.h5"]
+    assert run(capsys, "convert", source, "--out", out, "--overwrite")[0] == 0

@@ -137,7 +137,7 @@ def test_checkpoints_go_from_device_to_device(tmp_path):
 @pytest.mark.mpi
 def test_two_ranks_three_steps():
     done = mpi(2, MPI_CASES, "emulated")
-    assert done.returncode == 0 and done.stdout.strip() == "ok", done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.strip() == "ok emulated", done.stdout + done.stderr
 
 
 @emulated

@@ -1,7 +1,7 @@
 """What tests/train/test_step_checkpoint.py runs on several ranks: trainings that are stopped and go
 on.
 
-    mpiexec -n 2 python tests/helpers/fault_cases.py train FOLDER MODE STOP-AFTER-STEPS new|resume
+    mpiexec -n 2 python tests/helpers/fault_cases.py train FOLDER MODES STOP-AFTER-STEPS new|resume
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pathlib import Path
 import minicnn as mc
 from helpers import random_batch
 from minicnn.parallel import world
+from minicnn.parallel.signals import Preempted
 from minicnn.train.step_checkpoint import StepCheckpoint
 
 EVENTS, EPOCHS, BATCH = 24, 3, 2
@@ -88,32 +89,51 @@ def train(comm, folder, mode, stop, resume, **options):
     return model, table
 
 
-def case_train(comm, folder, mode, stop, resume):
-    model, table = train(comm, folder, mode, int(stop), resume == "resume")
-    if not comm or comm.rank == 0:
-        h = hashlib.blake2b(model.parameters.tobytes())
-        h.update(model.buffers.state.tobytes())
-        rows = [[row["loss"], row["accuracy"]] for row in table.rows]
-        print(json.dumps({"bits": h.hexdigest(), "rows": rows}))
+def case_train(comm, folder, modes, stop, resume):
+    """Trainings in several sync modes, "fp16,bf16", one after the other, each in a folder of its
+    own; the last one that is asked to end does so as the process would.
+    """
+    codes = []
+    for mode in modes.split(","):
+        place = Path(folder) / mode
+        place.mkdir(exist_ok=True)
+        try:
+            model, table = train(comm, place, mode, int(stop), resume == "resume")
+        except Preempted as end:
+            codes.append(end.code)
+            if len(codes) == modes.count(",") + 1:
+                raise
+            continue
+        if not comm or comm.rank == 0:
+            h = hashlib.blake2b(model.parameters.tobytes())
+            h.update(model.buffers.state.tobytes())
+            rows = [[row["loss"], row["accuracy"]] for row in table.rows]
+            print(json.dumps({"mode": mode, "bits": h.hexdigest(), "rows": rows}), flush=True)
 
 
-def case_differ(comm, what):
-    """Rank 1 has another setting, version or source file."""
+def case_differ(comm):
+    """Rank 1 has another setting, version or source file: an error of both, which leaves them
+    ready for the next.
+    """
     from minicnn.train import identity
 
-    other = comm.rank == 1
-    if other and what == "version":
-        mc.__version__ = "0.0.9"
-    if other and what == "source":
-        identity.source_digest = lambda: "another"
-    model = mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference")
-    model.fit(
-        random_batch(6),
-        optimizer=mc.SGD(0.2 if other and what == "rate" else 0.1),
-        epochs=2 if other and what == "epochs" else 1,
-        sync="weights" if other and what == "sync" else "gradients",
-        comm=comm,
-    )
+    other, version, digest = comm.rank == 1, mc.__version__, identity.source_digest
+    for what in ("rate", "epochs", "sync", "version", "source"):
+        mc.__version__ = "0.0.9" if other and what == "version" else version
+        identity.source_digest = (lambda: "another") if other and what == "source" else digest
+        identity.versions.cache_clear()
+        model = mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference")
+        try:
+            model.fit(
+                random_batch(6),
+                optimizer=mc.SGD(0.2 if other and what == "rate" else 0.1),
+                epochs=2 if other and what == "epochs" else 1,
+                sync="weights" if other and what == "sync" else "gradients",
+                comm=comm,
+            )
+        except ValueError as problem:
+            print(f"{comm.rank}: {problem}", flush=True)
+        comm.Barrier()
 
 
 def case_differ_in_events(comm, folder):

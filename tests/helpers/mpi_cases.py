@@ -393,11 +393,17 @@ def failing(comm):
 
 
 def run(cases):
-    """Run the case that the command line names, of the functions in ``cases``."""
+    """Run the cases that the command line names, of the functions in ``cases``."""
+    from minicnn.parallel import shared
+
+    node_of = shared.node_of
     with world() as comm:
-        cases["case_" + sys.argv[1]](comm)
-        if comm.rank == 0:
-            print("ok")
+        for name in sys.argv[1:]:
+            cases["case_" + name](comm)
+            shared.node_of = node_of  # two_nodes
+            comm.Barrier()
+            if comm.rank == 0:
+                print("ok", name, flush=True)
 
 
 if __name__ == "__main__":

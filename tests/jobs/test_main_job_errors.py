@@ -1,5 +1,8 @@
 """What the main job says to bad input: one clear error, and no mark of a complete run."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
 
@@ -90,30 +93,35 @@ def test_bad_input_is_one_clear_error_and_no_marker(tmp_path, make, arguments, m
     assert not (tmp_path / "out" / "run.json").exists()
 
 
-def test_a_nan_pixel_names_file_event_and_rank(tmp_path):
+def test_bad_events_stop_the_job_or_are_left_out_by_all_ranks(tmp_path):
     import h5py
 
-    with h5py.File(events_file(tmp_path / "e.h5"), "a") as file:
+    events, out = events_file(tmp_path / "e.h5", events=12, spoil=7), tmp_path / "out"
+    with h5py.File(events, "a") as file:
         file["pixels/values"][int(file["events/offset"][3]) + 2] = np.nan
-    done = job(
-        "--events",
-        tmp_path / "e.h5",
-        "--train",
-        4,
-        "--validation",
-        2,
-        "--batch-size",
-        2,
-        "--out",
-        tmp_path / "out",
-        timeout=300,
-    )
-    assert (
-        done.returncode != 0
-        and "e.h5, event 3: pixel 2" in done.stderr
-        and "nan" in done.stderr
-        and "rank" in done.stderr
-    )
+    options = ("--train", 8, "--validation", 4, "--epochs", 1, "--batch-size", 1, "--out", out)
+    done = job("--events", events, *options, timeout=300)
+    assert done.returncode != 0 and "rank" in done.stderr, done.stdout
+    assert "e.h5, event 3: pixel 2" in done.stderr or "event 7 has the label -1" in done.stderr
+    assert "--bad-events skip leaves such events out" in done.stderr
+
+    done = job("--events", events, *options, "--bad-events", "skip", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("left out 2 bad events: ") == 2  # when it is known, and at the end
+    record = json.loads((out / "run.json").read_text())["bad_events"]
+    rows = list(csv.DictReader((out / "bad-events.csv").open()))
+    assert sorted(int(row["event"]) for row in rows) == [3, 7]
+    assert [row["reason"] for row in rows] == [one["reason"] for one in record["left_out"]]
+    reasons = " ".join(row["reason"] for row in rows)
+    assert "nan" in reasons and "event 7 has the label -1" in reasons
+
+    scored = ("--predict", events, "--out", out, "--threads", 1)
+    done = job(*scored, timeout=300)
+    assert done.returncode != 0 and "--bad-events skip" in done.stderr, done.stdout
+    done = job(*scored, "--bad-events", "skip", timeout=300)
+    assert done.returncode == 0 and "left out 1 bad event: 3; reasons in" in done.stdout
+    predicted = list(csv.DictReader((out / "predictions.csv").open()))
+    assert [int(row["event"]) for row in predicted] == [0, 1, 2, *range(4, 12)]
 
 
 def test_help_is_printed_once():

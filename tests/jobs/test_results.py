@@ -7,7 +7,9 @@ from helpers import ROOT
 
 
 def test_the_trained_model_recognises_new_events():
-    model = mc.load_model(ROOT / "docs" / "results" / "isotropic" / "model.safetensors", device="cpu")
+    model = mc.load_model(
+        ROOT / "docs" / "results" / "isotropic" / "model.safetensors", device="cpu"
+    )
     simulator = mc.data.Simulator(seed=3, sample="isotropic")
     events = [simulator.read(i) for i in range(100)]
     right = model.predict([event.image for event in events]).argmax(1) == [

@@ -339,7 +339,7 @@ def few_channels(seed):
 
 def test_blocks_of_few_channels_by_windows():
     taken = 0
-    for seed in range(150):
+    for seed in range(100):
         at, events, changes, block, resting = few_channels(seed)
         geometry, work = block.geometry, Workspace()
         lists = cpu.lit_lists(at, events, geometry, work, channels=block.w.shape[2:])
@@ -353,15 +353,15 @@ def test_blocks_of_few_channels_by_windows():
         close(lit.y, want.y, SUM, terms=4)
         lit = lit._replace(argmax=want.argmax, y=want.y.astype(np.float32))
         dy = np.random.default_rng(seed).standard_normal(lit.y.shape).astype(np.float32)
-        _, *sums = reference.lit_block_backward(wide(dy), want, wide(block))
+        want_dx, *sums = reference.lit_block_backward(wide(dy), want, wide(block))
         many = np.sqrt(len(dy))
         for need_dx in (False, True):
             dx, *own = cpu.lit_block_backward(dy, lit, block, need_dx=need_dx, work=Workspace())
             for a, b in zip(own, sums):
                 close(a, b, SUM, terms=many)
             assert (dx is None) == (not need_dx)
-        close(dx, reference.lit_block_backward(wide(dy), want, wide(block))[0], SUM, terms=4)
-    assert taken > 40
+        close(dx, want_dx, SUM, terms=4)
+    assert taken > 30
 
 
 def test_what_slides_by_single_pixels_has_windows():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...files import Partial, named
+from ...locks import file_locked
 from ..event import CLASSES, IGNORED, PARTICLE, Event
 from . import minicnn_hdf5 as event_format
 from .digests import FileDigest, event_digest
@@ -100,7 +102,8 @@ class EventWriter:
     makes the file one of version 2: pixels of events without them have the label IGNORED, also of
     those before it. The file appears under its name only when the ``with`` block ends well; after
     an error, or a kill, it does not. Raises EventError for an event that does not fit, naming file
-    and event number; the writer stays usable then.
+    and event number; the writer stays usable then. LockedError, naming host and process, where
+    another writer has the same file in work; ``alone``: the caller has seen to that.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class EventWriter:
         class_names: Iterable[str] = CLASSES,
         background: float = 0.0,
         metadata: Mapping[str, Any] | None = None,
+        alone: bool = False,
     ) -> None:
         import h5py
 
@@ -133,15 +137,21 @@ class EventWriter:
             raise FileNotFoundError(
                 f"{self.path}: there is no folder {self.path.parent}; make it first"
             )
-        self._partial = Partial(self.path)
+        self._labelled, self._digest, self._lock = False, FileDigest(), ExitStack()
+        if not alone:
+            self._lock.enter_context(file_locked(self.path))
+        try:
+            self._partial = Partial(self.path)
+        except BaseException:
+            self._lock.close()
+            raise
         self._disk = KeptErrors(self._partial.file, self.path)
-        self._labelled, self._digest = False, FileDigest()
         try:
             # Of version 1.10: checksums on HDF5's own structures too.
             self._file = h5py.File(self._disk, "w", libver=("v110", "v110"))
             self._begin(texts)
         except BaseException:
-            self._partial.discard()
+            self._discard()
             raise
 
     def _begin(self, texts: Mapping[str, Any]) -> None:
@@ -266,6 +276,7 @@ class EventWriter:
             self._disk.check()
             with event_format.EventFile(self._partial.hidden):  # all that was written is there
                 self._partial.commit()
+            self._lock.close()
         except BaseException:
             self.abort()
             raise
@@ -276,7 +287,11 @@ class EventWriter:
         try:
             self._file.close()
         finally:
-            self._partial.discard()
+            self._discard()
+
+    def _discard(self) -> None:
+        self._partial.discard()
+        self._lock.close()
 
     def __enter__(self) -> EventWriter:
         return self
