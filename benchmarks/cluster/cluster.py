@@ -90,6 +90,7 @@ def bridge(processes, rate):
     """Join the nodes by a bridge on the head, a pair of devices for each cable."""
     head, names = processes[HEAD], [name for name in processes if name != HEAD]
     lines = [
+        "link set lo up",
         "link add eth0 type bridge forward_delay 0",
         f"address add {address(HEAD)}/24 dev eth0",
         "link set eth0 up",

@@ -41,7 +41,9 @@ def impossible():
     if not sys.platform.startswith("linux"):
         return f"nodes are namespaces of Linux, this is {sys.platform}"
     if os.geteuid():
-        return "needs root: namespaces, a bridge and a queue are made (sudo, or docker --privileged)"
+        return (
+            "needs root: namespaces, a bridge and a queue are made (sudo, or docker --privileged)"
+        )
     for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("nsenter", "util-linux")):
         if not any(Path(folder, program).exists() for folder in os.get_exec_path()):
             return f"there is no program {program} (Debian: apt-get install {package})"
@@ -62,7 +64,10 @@ def start(cluster, names, hosts):
     """Make nodes that know ``hosts``, the text of their /etc/hosts; return {node: its keeper's
     process}.
     """
-    command, pipe = [sys.executable, str(Path(__file__).resolve()), "keep", cluster], subprocess.PIPE
+    command, pipe = (
+        [sys.executable, str(Path(__file__).resolve()), "keep", cluster],
+        subprocess.PIPE,
+    )
     started = {
         name: subprocess.Popen(
             [*command, name], stdin=pipe, stdout=pipe, text=True, start_new_session=True

@@ -54,6 +54,7 @@ def tun(process, address):
         f"ip link set {name} netns {process} name eth0 txqueuelen 1000",
         f"nsenter --net=/proc/{process}/ns/net ip addr add {address}/24 dev eth0",
         f"nsenter --net=/proc/{process}/ns/net ip link set eth0 up",
+        f"nsenter --net=/proc/{process}/ns/net ip link set lo up",
     ):
         subprocess.run(command.split(), check=True)
     return device
