@@ -28,8 +28,9 @@ export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 if [ -x "$VIRTUAL_ENV/bin/mpichversion" ]; then
     export SLURM_MPI_TYPE=${SLURM_MPI_TYPE:-pmi2} MPIR_CVAR_CH4_NETMOD=${MPIR_CVAR_CH4_NETMOD:-ofi}
 fi
-# A rank that is killed ends the others, which would wait for it.
-export SLURM_KILL_BAD_EXIT=1
+# A rank that is killed ends the others, which would wait for it: after 30 seconds, not at once as by
+# --kill-on-bad-exit, because ranks that are asked to end leave one after the other, with status 75.
+export SLURM_WAIT=30
 # Of this job's name: what was saved there is gone on with, also by a job that is sent again.
 OUT=${OUT:-runs/$SLURM_JOB_NAME${SLURM_ARRAY_TASK_ID:+-$SLURM_ARRAY_TASK_ID}}
 mkdir -p "$OUT"
