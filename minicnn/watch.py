@@ -202,16 +202,16 @@ class Watch:
         hosts = list(dict.fromkeys(row["host"] for _, row in sorted(rows.items())))
         if mine not in hosts or min(r for r in rows if rows[r]["host"] == mine) != self.rank:
             return []
-        at, silent = hosts.index(mine), []
-        for host in {hosts[at - 1], hosts[(at + 1) % len(hosts)]} - {mine}:
-            answer: list[bool] = []
-            asking = threading.Thread(target=lambda h=host, a=answer: a.append(_answers(h)))
-            asking.daemon = True
-            asking.start()
-            asking.join(_ANSWER + 1)
-            if answer == [False]:
-                silent.append(host)
-        return silent
+        at = hosts.index(mine)
+        beside = {hosts[at - 1], hosts[(at + 1) % len(hosts)]} - {mine}
+        answers: dict[str, bool] = {}
+        asking = [threading.Thread(target=_ask, args=(h, answers), daemon=True) for h in beside]
+        for thread in asking:
+            thread.start()
+        end = time.monotonic() + _ANSWER + 0.5
+        for thread in asking:
+            thread.join(max(0.0, end - time.monotonic()))
+        return sorted(host for host in beside if answers.get(host) is False)
 
     def _report(self, rows: dict[int, dict[str, Any]], alive: list[int]) -> str:
         """Return who is where, and who is missing."""
@@ -235,7 +235,7 @@ class Watch:
             if row.get("lost"):
                 words += f"; no cable in {', '.join(row['lost'])}"
             if row.get("silent"):
-                words += f"; {', '.join(row['silent'])} does not answer"
+                words += f"; no answer from {', '.join(row['silent'])}"
             lines.append(words)
         cut = [] if missing else _cut_off(rows)
         who = f"rank {', '.join(map(str, missing))}"
@@ -274,19 +274,19 @@ def _devices() -> set[str]:
     return found
 
 
-def _answers(host: str) -> bool:
-    """Tell whether a node answers, if only by refusing: nothing listens there."""
+def _ask(host: str, answers: dict[str, bool]) -> None:
+    """Note whether a node answers, if only by refusing, for nothing listens there; nothing where its
+    name is no address here.
+    """
     try:
         address = socket.gethostbyname(host)
-    except OSError:  # its name says nothing here
-        return True
+    except OSError:
+        return
     try:
         socket.create_connection((address, 9), _ANSWER).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return True
+        answers[host] = True
+    except OSError as problem:
+        answers[host] = isinstance(problem, ConnectionRefusedError)
 
 
 # -------------------------------------------------------------------------------- before MPI starts

@@ -9,6 +9,8 @@ It makes the nodes (cluster.py), so it needs root. Modes take turns on the same 
 all ranks, so that nobody waits for a brighter one. "step" is the median over turns; "efficiency"
 is the step without exchange over the step; "exposed" is what the main thread spends in
 communication and "packing" in half precision, by the ledger; "sent" is what a node's cable carried.
+"predicted" is the performance model's step: the floor, and the exchange through the link that two
+ranks have measured just before.
 With --paced MS each event takes so long *asleep* instead of computing: a rank then needs no core of
 its own, and more nodes than cores show what the exchange takes.
 """
@@ -26,9 +28,11 @@ from pathlib import Path
 import numpy as np
 
 import minicnn as mc
+from minicnn.inspect.performance import link_of, rabenseifner, ring
 from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.jobs.recipe import FULL_SIZE, Recipe
 from minicnn.parallel import make_sync, ordered, world
+from minicnn.parallel.machine import exchange_seconds
 from minicnn.parallel.sync.gradients import GradientSync
 from minicnn.train.step import flush, train_step
 
@@ -118,7 +122,25 @@ def worker(comm, args):
         }
         for mode, done in turns.items()
     ]
-    ordered(comm, lambda: args.worker.write_text(json.dumps(rows)))
+    nbytes = model.gradients.nbytes
+    points = [(n, exchange_seconds(comm, 0, 1, n)) for n in (4, nbytes)]
+    link = link_of(points, nbytes, 0.0)
+    predict(rows, comm.size, nbytes, link)
+    found = {"rows": rows, "latency": link.alpha, "bandwidth": 1 / link.beta}
+    ordered(comm, lambda: args.worker.write_text(json.dumps(found)))
+
+
+def predict(rows, ranks, nbytes, link):
+    """Add to each row what the model says of its step: MPICH sums buffers of this size by
+    Rabenseifner's algorithm; half precision goes around as 2 bytes, after packing. None for modes
+    that hide a part, which depends on how often MPI is called.
+    """
+    floor = next((row["step"] for row in rows if row["mode"] == FLOOR), None)
+    exchange = {FLOOR: 0.0, "gradients": rabenseifner(ranks, nbytes, link)}
+    exchange |= dict.fromkeys(("fp16", "bf16"), ring(ranks, nbytes / 2, link))
+    for row in rows:
+        known = floor is not None and row["mode"] in exchange
+        row["predicted"] = floor + exchange[row["mode"]] + row["packing"] if known else None
 
 
 # -------------------------------------------------------------------------------------- the command
@@ -130,7 +152,7 @@ def cluster(*words):
 
 
 def measured(args, batch):
-    """Return the rows of one setting, measured on the nodes that are up."""
+    """Return what one setting gives, measured on the nodes that are up."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
         options = ["--worker", out, "--batch-size", batch, "--rounds", args.rounds]
@@ -142,17 +164,22 @@ def measured(args, batch):
 
 def table(rows, title):
     """Print the rows of one setting."""
-    print(f"\n{title}; ms, MB of a node per step")
+    print(f"\n{title}\nms; MB that a node has sent in a step")
     names = ("step", "least", "most", "over", "exposed", "packing", "waiting")
-    print(f"{'mode':<11}" + "".join(f"{name:>9}" for name in names) + "  efficiency     sent")
+    heads = "".join(f"{name:>9}" for name in names)
+    print(f"{'mode':<11}{heads}  efficiency     sent   predicted")
     floor = next((row["step"] for row in rows if row["mode"] == FLOOR), None)
     for row in rows:
         row["over"] = row["step"] - floor if floor else float("nan")
         row["efficiency"] = floor / row["step"] if floor else float("nan")
         cells = "".join(f"{1e3 * row[name]:>9.1f}" for name in names)
-        print(
+        text = (
             f"{row['mode']:<11}{cells}{100 * row['efficiency']:>10.1f} %{row['sent'] / 1e6:>9.2f}"
         )
+        if row["predicted"] and row["mode"] != FLOOR:
+            error = row["predicted"] / row["step"] - 1
+            text += f"{1e3 * row['predicted']:>9.1f} ({100 * error:+.1f} %)"
+        print(text, flush=True)
 
 
 def main(args):
@@ -167,12 +194,14 @@ def main(args):
                 cluster("rate", rate)
                 for batch in args.batches:
                     began = time.time()
-                    rows = measured(args, batch)
+                    found = measured(args, batch)
                     what = f"paced {args.paced:g} ms an event" if args.paced else "real steps"
-                    table(rows, f"{nodes} nodes x 1 rank, {rate}, batch {batch}, {what}")
+                    link = f"{1e6 * found['latency']:.0f} us, {found['bandwidth'] / 1e6:.1f} MB/s"
+                    title = f"{nodes} nodes x 1 rank, {rate} ({link}), batch {batch}, {what}"
+                    table(found["rows"], title)
                     seconds = time.time() - began
                     setting = {"nodes": nodes, "rate": rate, "batch": batch, "seconds": seconds}
-                    results.append({**setting, "paced": args.paced, "rows": rows})
+                    results.append({**setting, "paced": args.paced, **found})
         finally:
             cluster("down")
     record(args.json, {"size": args.size, "cores": os.cpu_count(), "settings": results})

@@ -228,7 +228,9 @@ def _links(comm: Any, gradient_bytes: int) -> dict[str, Any]:
     apart = [ranks[0] for ranks in nodes[:2]] if len(nodes) > 1 else None
     found: dict[str, Any] = {"nodes": [len(ranks) for ranks in nodes]}
     for name, pair in (("within", shared), ("between", apart)):
-        found[name] = [(n, exchange_seconds(comm, *pair, n)) for n in sizes] if pair else []
+        found[name] = (
+            [(n, exchange_seconds(comm, pair[0], pair[1], n)) for n in sizes] if pair else []
+        )
     return found
 
 
