@@ -237,11 +237,12 @@ class Watch:
             if row.get("silent"):
                 words += f"; no answer from {', '.join(row['silent'])}"
             lines.append(words)
-        cut = [] if missing else _cut_off(rows)
+        lost = [row["host"] for row in rows.values() if row.get("lost")]
+        cut = lost or ([] if missing else _cut_off(rows))
         who = f"rank {', '.join(map(str, missing))}"
         if cut:
             of = [str(rank) for rank, row in rows.items() if row["host"] in cut]
-            who = f"rank {', '.join(of)} (the network of {', '.join(cut)} is cut)"
+            who = f"rank {', '.join(of)} (the network of {', '.join(dict.fromkeys(cut))} is cut)"
         elif not missing:
             who = "rank none: the ranks wait in different places"
             if len(names) == 1:
@@ -254,12 +255,10 @@ class Watch:
 
 
 def _cut_off(rows: dict[int, dict[str, Any]]) -> list[str]:
-    """Return the nodes that have lost a cable; without one, those that no other node has reached."""
-    lost = [row["host"] for row in rows.values() if row.get("lost")]
+    """Return the nodes that none of those beside them has reached."""
     silent = [host for row in rows.values() for host in row.get("silent", ())]
-    hosts = len({row["host"] for row in rows.values()})
-    asked = min(hosts - 1, 2)  # so many nodes asked each
-    return list(dict.fromkeys(lost)) or sorted(h for h in {*silent} if silent.count(h) >= asked)
+    asked = min(len({row["host"] for row in rows.values()}) - 1, 2)  # so many nodes asked each
+    return sorted(host for host in {*silent} if silent.count(host) >= asked)
 
 
 def _devices() -> set[str]:
