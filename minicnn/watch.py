@@ -5,7 +5,9 @@ collective (``waiting``): an assignment each. A thread writes them every few sec
 a folder that the ranks share, which needs no MPI. When no rank has done anything for the limit,
 each that can still be reached prints the stacks of its threads, the first of them says who is
 missing, and all end with status STALLED. A rank whose interpreter hangs inside a library is ended
-by faulthandler's own thread, and shows as silent to the others.
+by faulthandler's own thread, and shows as silent to the others. Where all wait in one place it is
+the network that is missing: each node then says which devices have lost their cable since the
+start, and which of the nodes beside it do not answer.
 """
 
 import faulthandler
@@ -28,10 +30,19 @@ STALLED = 76
 MINUTES = 10.0
 _LAST = 8.0  # seconds that ranks give each other to print their stacks
 
-RANKS = (
-    ("PMI_RANK", "PMI_SIZE"),
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+_ANSWER = 2.0  # seconds in which another node has to answer
+
+#: What launchers write into the environment: variables of the rank and of the number of ranks, a
+#: variable that only this one sets ("": none), its name. PMIx tells no number, see ``launched_by``.
+LAUNCHERS = (
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS", "MPICH's mpiexec"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "", "Open MPI's mpiexec"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "", "MVAPICH's mpirun"),
+    ("FLUX_TASK_RANK", "FLUX_JOB_SIZE", "", "flux run"),
+    ("PALS_RANKID", "PMI_SIZE", "", "PALS's mpiexec"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "", "srun"),
+    ("PMI_RANK", "PMI_SIZE", "", "a launcher that speaks PMI"),
+    ("PMIX_RANK", "", "PMIX_NAMESPACE", "a launcher that speaks PMIx"),
 )
 
 
@@ -39,6 +50,14 @@ class _Marks:
     """What this process's main thread has done last: wall clock seconds, so that ranks compare."""
 
     beaten, step, where, since = time.time(), 0, "", 0.0
+    abort: Any = None
+
+
+def end_by(abort: Any) -> None:
+    """Let ``abort(status)`` end all ranks: MPI's Abort once it has started, for a launcher waits for
+    nodes out of reach until it is told not to. None: each ends itself.
+    """
+    _Marks.abort = abort
 
 
 def beat() -> None:
@@ -92,6 +111,7 @@ class Watch:
         self.folder.mkdir(parents=True, exist_ok=True)
         beat()
         self.first_step = _Marks.step
+        self.devices = _devices()
         self._write()
         self.thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self.thread.start()
@@ -138,9 +158,9 @@ class Watch:
         if (self.folder / "stalled").exists():
             self._end()
 
-    def _write(self, printed: bool = False) -> None:
+    def _write(self, **more: Any) -> None:
         marks = {name: getattr(_Marks, name) for name in ("beaten", "step", "where", "since")}
-        row = {**marks, "host": socket.gethostname(), "time": time.time(), "printed": printed}
+        row = {**marks, "host": socket.gethostname(), "time": time.time(), **more}
         partial = self.folder / f".rank-{self.rank}.partial"
         partial.write_text(json.dumps(row))
         os.replace(partial, self._path(self.rank))
@@ -159,17 +179,39 @@ class Watch:
         """Print this rank's stacks; the first that can, says who is missing; end."""
         print(f"\nrank {self.rank} of {self.ranks}, all threads:", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(all_threads=True)
-        self._write(printed=True)
+        self._write(printed=True, lost=sorted(self.devices - _devices()), silent=self._silent())
         began, said = time.time(), self.folder / "said"
         while time.time() - began < _LAST and not said.exists():
             time.sleep(self.tick / 2)
             rows, now = self._rows(), time.time()
             alive = [r for r, row in rows.items() if now - row["time"] < 3 * self.tick + 2]
-            if all(rows[r]["printed"] for r in alive) and self.rank == min(alive, default=0):
+            if all("printed" in rows[r] for r in alive) and self.rank == min(alive, default=0):
                 print(self._report(rows, alive), file=sys.stderr, flush=True)
                 said.touch()
         time.sleep(0.3)  # the launcher may end before it has passed the text on
+        if _Marks.abort:
+            threading.Thread(target=_Marks.abort, args=(STALLED,), daemon=True).start()
+            time.sleep(2.0)
         os._exit(STALLED)
+
+    def _silent(self) -> list[str]:
+        """Return which of the two nodes beside this one, in the order of ranks, do not answer; the
+        first rank of each node asks.
+        """
+        rows, mine = self._rows(), socket.gethostname()
+        hosts = list(dict.fromkeys(row["host"] for _, row in sorted(rows.items())))
+        if mine not in hosts or min(r for r in rows if rows[r]["host"] == mine) != self.rank:
+            return []
+        at = hosts.index(mine)
+        beside = {hosts[at - 1], hosts[(at + 1) % len(hosts)]} - {mine}
+        answers: dict[str, bool] = {}
+        asking = [threading.Thread(target=_ask, args=(h, answers), daemon=True) for h in beside]
+        for thread in asking:
+            thread.start()
+        end = time.monotonic() + _ANSWER + 0.5
+        for thread in asking:
+            thread.join(max(0.0, end - time.monotonic()))
+        return sorted(host for host in beside if answers.get(host) is False)
 
     def _report(self, rows: dict[int, dict[str, Any]], alive: list[int]) -> str:
         """Return who is where, and who is missing."""
@@ -190,23 +232,79 @@ class Watch:
             else:
                 words += f"in none of them, has done nothing for {now - row['beaten']:.0f} s"
                 missing.append(rank)
+            if row.get("lost"):
+                words += f"; no cable in {', '.join(row['lost'])}"
+            if row.get("silent"):
+                words += f"; no answer from {', '.join(row['silent'])}"
             lines.append(words)
-        who = ", ".join(map(str, missing)) or "none: the ranks wait in different places"
+        lost = [row["host"] for row in rows.values() if row.get("lost")]
+        cut = lost or ([] if missing else _cut_off(rows))
+        who = f"rank {', '.join(map(str, missing))}"
+        if cut:
+            of = [str(rank) for rank, row in rows.items() if row["host"] in cut]
+            who = f"rank {', '.join(of)} (the network of {', '.join(dict.fromkeys(cut))} is cut)"
+        elif not missing:
+            who = "rank none: the ranks wait in different places"
+            if len(names) == 1:
+                who = "rank none: all wait in it, and the nodes reach each other"
         head = (
             f"no rank has done anything for {now - max(r['beaten'] for r in rows.values()):.0f} s"
         )
-        where = f"missing in {' and '.join(sorted(names)) or 'everything'}: rank {who}"
+        where = f"missing in {' and '.join(sorted(names)) or 'everything'}: {who}"
         return "\n".join(["", f"{head}; {where}", *lines, f"all end with status {STALLED}"])
+
+
+def _cut_off(rows: dict[int, dict[str, Any]]) -> list[str]:
+    """Return the nodes that none of those beside them has reached."""
+    silent = [host for row in rows.values() for host in row.get("silent", ())]
+    asked = min(len({row["host"] for row in rows.values()}) - 1, 2)  # so many nodes asked each
+    return sorted(host for host in {*silent} if silent.count(host) >= asked)
+
+
+def _devices() -> set[str]:
+    """Return the network devices that have a cable, or whatever carries their signal."""
+    found = set()
+    for path in Path("/sys/class/net").glob("*/carrier"):
+        try:
+            if path.read_text().strip() == "1":
+                found.add(path.parent.name)
+        except OSError:  # the device is switched off
+            continue
+    return found
+
+
+def _ask(host: str, answers: dict[str, bool]) -> None:
+    """Note whether a node answers, if only by refusing, for nothing listens there; nothing where its
+    name is no address here.
+    """
+    try:
+        address = socket.gethostbyname(host)
+    except OSError:
+        return
+    try:
+        socket.create_connection((address, 9), _ANSWER).close()
+        answers[host] = True
+    except OSError as problem:
+        answers[host] = isinstance(problem, ConnectionRefusedError)
 
 
 # -------------------------------------------------------------------------------- before MPI starts
 def launched() -> tuple[int, int]:
     """Return (rank, ranks) as the launcher writes them in the environment, (0, 1) without one."""
-    for rank, ranks in RANKS:
-        values = os.environ.get(rank, ""), os.environ.get(ranks, "")
-        if all(value.isdigit() for value in values):
-            return int(values[0]), int(values[1])
-    return 0, 1
+    return launched_by()[:2]
+
+
+def launched_by() -> tuple[int, int, str]:
+    """Return (rank, ranks, name of the launcher) as the environment says; (0, 1, "") where no
+    launcher has started several ranks. Under PMIx a rank k knows of k + 1 ranks only.
+    """
+    for rank, ranks, mark, name in LAUNCHERS:
+        known = [os.environ.get(rank, ""), os.environ.get(ranks, "") if ranks else "0"]
+        if all(value.isdigit() for value in known) and (not mark or mark in os.environ):
+            number, size = map(int, known)
+            if max(size, number + 1) > 1:
+                return number, max(size, number + 1), name
+    return 0, 1, ""
 
 
 def start_folder() -> Path:

@@ -1,7 +1,6 @@
 """What several commands share: options of readers, output files, tables."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
@@ -9,10 +8,7 @@ from typing import Any
 
 from ..data.event import EventError
 from ..files import StrPath
-
-#: Where launchers write a process's number.
-RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
-
+from ..watch import launched
 
 #: Options of readers that are names in a file: "0" and "true" are names too.
 NAMES = ("key", "producer", "particles")
@@ -29,10 +25,7 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def launched_rank() -> int:
     """Return this process's number as the launcher writes it in the environment; 0 without one."""
-    for variable in RANK_VARIABLES:
-        if os.environ.get(variable, "").isdigit():
-            return int(os.environ[variable])
-    return 0
+    return launched()[0]
 
 
 def status_of(command: Callable[[], int]) -> int:

@@ -56,18 +56,16 @@ def _question_arguments(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, Question()
     add("--batch-size", type=int, default=default.batch, help="events per step and rank")
     add("--to", type=int, default=default.most_ranks, help="extrapolate to so many ranks")
-    add("--per-node", type=int, help="ranks per node (default: the cores of this one / threads)")
+    add("--per-node", type=int, help="ranks per node (default: as measured, or cores / threads)")
     add(
         "--latency",
         type=float,
-        default=default.latency,
-        help="of the fabric between nodes, microseconds",
+        help="of the fabric between nodes, microseconds (default: as measured, or else 1.5)",
     )
     add(
         "--bandwidth",
         type=float,
-        default=default.bandwidth,
-        help="of the fabric, GB/s and node and direction (12.5: 100 Gb/s)",
+        help="of the fabric, GB/s and node and direction (default: as measured, or else 12.5)",
     )
     add(
         "--as-they-come",
@@ -158,10 +156,13 @@ def _measure(comm: Any, args: argparse.Namespace) -> dict[str, Any]:
     """Return what these ranks measure."""
     from ..inspect.calibrate import measure
     from ..parallel import threads_per_rank
+    from ..parallel.machine import ranks_of_nodes
 
     ranks = comm.size if comm else 1
-    have_cores = ranks * args.threads <= threads_per_rank(None)
-    with tempfile.TemporaryDirectory() as folder:
+    nodes = ranks_of_nodes(comm)
+    have_cores = max(map(len, nodes)) * args.threads <= threads_per_rank(None)
+    # Several nodes see the working folder, not each other's temporary ones.
+    with tempfile.TemporaryDirectory(dir=Path.cwd() if len(nodes) > 1 else None) as folder:
         path = args.events
         if path is None:
             path = Path(comm.bcast(folder) if comm else folder) / "events.h5"

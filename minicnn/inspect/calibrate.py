@@ -19,13 +19,13 @@ from ..files import StrPath
 from ..jobs.recipe import FULL_SIZE, Recipe
 from ..kernels.cpu.machine import describe
 from ..parallel import agree, everywhere, threads_per_rank
-from ..parallel.machine import allreduce_seconds
+from ..parallel.machine import allreduce_seconds, exchange_seconds, ranks_of_nodes
 from ..train.fit import train_step
 from ..train.optim import SGD
-from .performance import Calibration, fit_link
+from .performance import Calibration, like, link_of
 from .trace import COMMUNICATION, WAIT, Ledger, Summary
 
-#: Bytes of the Allreduces that are timed, beside the gradients.
+#: Bytes of the exchanges and Allreduces that are timed, beside the gradients.
 MESSAGES = (4, 1 << 12, 1 << 16, 1 << 20, 1 << 24)
 
 
@@ -70,6 +70,7 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
     model.kernels.set_threads(options.threads)
     figures = _computing(comm, model, shared, options) if options.computing else {}
     figures["allreduce"] = _allreduces(comm, 4 * model.gradients.size)
+    figures |= _links(comm, 4 * model.gradients.size)
     figures |= {"parameters": int(model.parameters.size)} | _memory(model.gradients.size)
     ledger = Ledger(detail=True, keep=0)
     model.fit(
@@ -238,6 +239,22 @@ def _allreduces(comm: Any, gradient_bytes: int) -> list[tuple[int, float]]:
     return points
 
 
+def _links(comm: Any, gradient_bytes: int) -> dict[str, Any]:
+    """Return {"nodes": ranks of each node, "within", "between": [(bytes, seconds)] of an exchange
+    between two ranks of a node and of two nodes, empty where there are none}.
+    """
+    nodes = ranks_of_nodes(comm)
+    sizes = sorted({*MESSAGES, gradient_bytes})
+    shared = next((ranks[:2] for ranks in nodes if len(ranks) > 1), None)
+    apart = [ranks[0] for ranks in nodes[:2]] if len(nodes) > 1 else None
+    found: dict[str, Any] = {"nodes": [len(ranks) for ranks in nodes]}
+    for name, pair in (("within", shared), ("between", apart)):
+        found[name] = (
+            [(n, exchange_seconds(comm, pair[0], pair[1], n)) for n in sizes] if pair else []
+        )
+    return found
+
+
 def _memory(values: int) -> dict[str, float]:
     """Return the seconds to add a byte of a buffer of so many float32 to another, and the bytes/s,
     read and written, of a large copy.
@@ -279,8 +296,8 @@ def _training(summaries: list[Summary]) -> dict[str, float]:
 def calibrate(results: dict[int, Any], options: MeasureOptions) -> Calibration:
     """Return the Calibration from {ranks: what ``measure`` returned}.
 
-    Single events are taken from the fewest ranks, the Allreduce from the most that have cores of
-    their own, or else from the fewest of several.
+    Single events are taken from the fewest ranks, links and the Allreduce from the most that have
+    cores of their own, or else from the fewest of several.
     """
     threads, cores = options.threads, threads_per_rank(None)
     several = [ranks for ranks in results if ranks > 1]
@@ -299,17 +316,25 @@ def calibrate(results: dict[int, Any], options: MeasureOptions) -> Calibration:
         base["gamma"],
         base["memory_bandwidth"],
         {
-            ranks: result["calibration"]["whole"] / base["whole"]
-            for ranks, result in results.items()
-            if "whole" in result["calibration"]
+            max(result["calibration"]["nodes"]): result["calibration"]["whole"] / base["whole"]
+            for result in results.values()
+            if "whole" in result["calibration"] and max(result["calibration"]["nodes"]) > 1
         },
         allreduce={ranks: results[ranks]["calibration"]["allreduce"] for ranks in several},
         measured={ranks: result["training"] for ranks, result in results.items()},
         unexplained=base.get("unexplained"),
+        nodes={ranks: result["calibration"]["nodes"] for ranks, result in results.items()},
     )
     if several:
-        with_cores = [ranks for ranks in several if ranks * threads <= cores]
+        with_cores = [ranks for ranks in several if max(found.nodes[ranks]) * threads <= cores]
         chosen = max(with_cores or [min(several)])
-        link = fit_link(found.allreduce[chosen], chosen, found.gamma)
-        found.alpha, found.beta = link.alpha, link.beta
+        figures = results[chosen]["calibration"]
+        if figures["within"]:
+            link = link_of(figures["within"], found.bytes, found.gamma)
+            found.alpha, found.beta = link.alpha, link.beta
+        if figures["between"]:
+            link = link_of(figures["between"], found.bytes, found.gamma)
+            found.fabric_alpha, found.fabric_beta = link.alpha, link.beta
+        setting = found.measured_setting(chosen)
+        found.algorithm = like(found.allreduce[chosen], chosen, found.bytes, setting)
     return found

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from .performance import ALGORITHMS, Calibration, Link, ScalingModel, Setting, Step, allreduce
 
-UNLIMITED = 1 << 30  # ranks per node where all ranks sit on one
+#: The fabric where none has been measured: microseconds, GB/s.
+LATENCY, BANDWIDTH = 1.5, 12.5
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class Question:
     per rank and for strong scaling with ``global_batch`` events per update of all ranks together.
 
     latency (microseconds) and bandwidth (GB/s, node and direction) are those of the fabric between
-    nodes. per_node: ranks of a node; None: its cores / threads. training_events: of an epoch.
+    nodes; None: as measured, or else LATENCY and BANDWIDTH. per_node: ranks of a node; None: as
+    measured on several nodes, or else its cores / threads. training_events: of an epoch.
     balanced: events are dealt evenly, as training does, where the calibration tells what is left.
     """
 
@@ -21,23 +23,25 @@ class Question:
     global_batch: int = 4096
     most_ranks: int = 4096
     per_node: int | None = None
-    latency: float = 1.5
-    bandwidth: float = 12.5
+    latency: float | None = None
+    bandwidth: float | None = None
     training_events: int = 30_000
     balanced: bool = True
 
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """The answer. weak, strong: {overlap: [Step]}, of the rank counts ``counts``; strong leaves out
-    those that do not divide the global batch. costs: {algorithm: seconds of an Allreduce of the
-    gradients, for each of counts}. balanced: whether all of it is for events that are dealt evenly.
-    as_they_come: the last of weak without overlap for events that are not. measured: {ranks: (seconds of the parts of a step as measured,
-    Step as predicted)}. reductions: {ranks: [(bytes, seconds measured, seconds predicted)]}.
+    """The answer. fabric: the link between nodes. weak, strong: {overlap: [Step]}, of the rank
+    counts ``counts``; strong leaves out those that do not divide the global batch. costs:
+    {algorithm: seconds of an Allreduce of the gradients, for each of counts}. balanced: whether all
+    of it is for events that are dealt evenly. as_they_come: the last of weak without overlap for
+    events that are not. measured: {ranks: (seconds of the parts of a step as measured, Step as
+    predicted)}. reductions: {ranks: [(bytes, seconds measured, seconds predicted)]}.
     """
 
     question: Question
     calibration: Calibration
+    fabric: Link
     per_node: int
     counts: list[int]
     weak: dict[bool, list[Step]]
@@ -52,19 +56,23 @@ class Extrapolation:
 def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
     """Return what the model says of the question, and of what was measured itself."""
     c = calibration
-    fabric = Link(1e-6 * question.latency, 1e-9 / question.bandwidth, c.gamma)
-    per_node = question.per_node or max(c.cores // c.threads, 1)
+    known = c.fabric or Link(1e-6 * LATENCY, 1e-9 / BANDWIDTH, c.gamma)
+    alpha = known.alpha if question.latency is None else 1e-6 * question.latency
+    beta = known.beta if question.bandwidth is None else 1e-9 / question.bandwidth
+    fabric = Link(alpha, beta, c.gamma)
+    several = [max(sizes) for sizes in c.nodes.values() if len(sizes) > 1]
+    per_node = question.per_node or max(several, default=max(c.cores // c.threads, 1))
     model = ScalingModel(c)
     balanced = question.balanced and c.unexplained is not None
     settings = {
         overlap: Setting(fabric, per_node, overlap=overlap, balanced=balanced)
         for overlap in (False, True)
     }
-    this_node = Setting(c.inner, UNLIMITED, cores=c.cores, balanced=balanced)
     counts = [1 << k for k in range(question.most_ranks.bit_length())]
     return Extrapolation(
         question,
         c,
+        fabric,
         per_node,
         counts,
         weak={o: model.weak(counts, question.batch, s) for o, s in settings.items()},
@@ -76,11 +84,17 @@ def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
             for name in ALGORITHMS
         },
         measured={
-            ranks: (parts, model.step(ranks, c.batch, this_node))
+            ranks: (parts, model.step(ranks, c.batch, c.measured_setting(ranks)))
             for ranks, parts in sorted(c.measured.items())
         },
         reductions={
-            ranks: [(n, t, allreduce("rabenseifner", ranks, n, c.inner)) for n, t in points]
+            ranks: [(n, t, _reduction(c, ranks, n)) for n, t in points]
             for ranks, points in c.allreduce.items()
         },
     )
+
+
+def _reduction(c: Calibration, ranks: int, n: int) -> float:
+    """Return the seconds of an Allreduce of n bytes where these ranks were measured."""
+    setting = c.measured_setting(ranks)
+    return allreduce(setting.algorithm, ranks, n, setting.fabric, c.inner, setting.per_node)

@@ -66,12 +66,11 @@ def rabenseifner(
     """Recursive halving (a reduce-scatter), then doubling (an allgather): 2 log2 p alpha + 2
     (p-1)/p n beta + (p-1)/p n gamma.
     """
-    halves = [
-        n / 2 ** (k + 1) for k in range(p.bit_length() - 1)
-    ]  # the farthest exchange first, of half the buffer
+    # With the nearest rank first, half the buffer: the far exchanges are the small ones.
+    halves = [n / 2 ** (k + 1) for k in range(p.bit_length() - 1)]
     return (
-        _exchanges(halves, halves, link, inner, per_node, near_last=True)
-        + _exchanges(halves, [0.0] * len(halves), link, inner, per_node, near_last=True)
+        _exchanges(halves, halves, link, inner, per_node)
+        + _exchanges(halves, [0.0] * len(halves), link, inner, per_node)
         + _fold(p, n, link)
     )
 
@@ -92,7 +91,6 @@ def _exchanges(
     link: Link,
     inner: Link | None,
     per_node: int,
-    near_last: bool = False,
 ) -> float:
     """Return the time of a chain of pairwise exchanges; the log2(per_node) nearest ones stay on the
     node.
@@ -100,9 +98,8 @@ def _exchanges(
     near = min(log2ceil(per_node), len(sizes)) if inner else 0
     total = 0.0
     for k, (n, plus) in enumerate(zip(sizes, added)):
-        local = k >= len(sizes) - near if near_last else k < near
         path, share = link, per_node if inner else 1
-        if local and inner:
+        if k < near and inner:
             path, share = inner, 1
         total += path.alpha + n * path.beta * share + plus * path.gamma
     return total
@@ -133,8 +130,7 @@ def allreduce(
     if p <= per_node:
         link, per_node = inner, 1
     if algorithm == "ring":
-        nodes = -(-p // per_node)
-        if nodes > 1:  # the slowest of its links sets the pace of a ring
+        if per_node > 1:  # the slowest of its links sets the pace of a ring
             link = Link(max(link.alpha, inner.alpha), max(link.beta, inner.beta), link.gamma)
         return ring(p, n, link)
     if algorithm == "recursive doubling":
@@ -155,22 +151,26 @@ def expected_maximum(sample: Sequence[float] | np.ndarray, ranks: int) -> float:
     return float(x @ np.diff(edges))
 
 
-def fit_link(points: Sequence[tuple[int, float]], p: int, gamma: float) -> Link:
-    """Return the Link whose Rabenseifner Allreduce on p ranks fits the measured [(bytes, seconds)]
-    best, by relative least squares.
+def link_of(points: Sequence[tuple[int, float]], n: int, gamma: float) -> Link:
+    """Return the Link through which exchanges take the measured [(bytes, seconds)]: its latency is
+    that of the smallest message, its bandwidth that of n bytes, which must be among them.
     """
-    n, t = np.array(points, np.float64).T
-    messages = rabenseifner(p, 0.0, Link(1.0, 0.0))  # the cost is linear in alpha, beta and gamma
-    volume, known = (
-        np.array([rabenseifner(p, one, link) for one in n])
-        for link in (Link(0.0, 1.0), Link(0.0, 0.0, gamma))
-    )
-    a = np.stack([np.full_like(n, messages), volume], 1) / t[:, None]
-    alpha, beta = np.linalg.lstsq(a, (t - known) / t, rcond=None)[0]
-    if alpha <= 0:  # the shortest message is all latency then
-        alpha = t.min() / messages
-        beta = np.median((t - known - alpha * messages)[volume > 0] / volume[volume > 0])
-    return Link(float(alpha), max(float(beta), 1e-15), gamma)
+    seconds = dict(points)
+    alpha = min(seconds.values())
+    return Link(alpha, max((seconds[n] - alpha) / n, 1e-15), gamma)
+
+
+def like(points: Sequence[tuple[int, float]], p: int, n: int, setting: "Setting") -> str:
+    """Return the algorithm that takes most nearly as long as the measured Allreduce [(bytes,
+    seconds)] of n bytes on p ranks.
+    """
+    measured = dict(points)[n]
+
+    def ratio(name: str) -> float:
+        predicted = allreduce(name, p, n, setting.fabric, setting.inner, setting.per_node)
+        return abs(math.log(predicted / measured))
+
+    return min(ALGORITHMS, key=ratio)
 
 
 @dataclass
@@ -195,6 +195,10 @@ class Calibration:
     slowdown: dict[int, float] = field(default_factory=dict)
     alpha: float = 2e-6  # between ranks of a node
     beta: float = 2e-10
+    fabric_alpha: float | None = None  # between nodes; None: not measured
+    fabric_beta: float | None = None
+    algorithm: str = "best"  # of the Allreduce, as far as its time tells
+    nodes: dict[int, list[int]] = field(default_factory=dict)  # {ranks: ranks of each node}
     allreduce: dict[int, list[tuple[int, float]]] = field(
         default_factory=dict
     )  # {ranks: [(bytes, seconds)]}, as measured
@@ -208,6 +212,26 @@ class Calibration:
     def inner(self) -> Link:
         """The Link between ranks of a node."""
         return Link(self.alpha, self.beta, self.gamma)
+
+    @property
+    def fabric(self) -> Link | None:
+        """The Link between nodes, None where it has not been measured."""
+        if self.fabric_alpha is None or self.fabric_beta is None:
+            return None
+        return Link(self.fabric_alpha, self.fabric_beta, self.gamma)
+
+    def measured_setting(self, ranks: int) -> "Setting":
+        """Return where the measurement on so many ranks was made."""
+        sizes = self.nodes.get(ranks, [ranks])
+        fabric = self.fabric if len(sizes) > 1 and self.fabric else self.inner
+        return Setting(
+            fabric,
+            max(sizes),
+            self.algorithm,
+            cores=self.cores,
+            inner=self.inner,
+            balanced=self.unexplained is not None,
+        )
 
     @property
     def bytes(self) -> int:
@@ -228,6 +252,7 @@ class Calibration:
                 int(r): [tuple(p) for p in points] for r, points in values["allreduce"].items()
             }
             values["measured"] = {int(r): dict(parts) for r, parts in values["measured"].items()}
+            values["nodes"] = {int(r): list(n) for r, n in values.get("nodes", {}).items()}
             found = cls(**values)
         except (TypeError, KeyError, AttributeError, ValueError) as problem:
             raise ValueError(
@@ -241,7 +266,8 @@ class Calibration:
 @dataclass(frozen=True)
 class Setting:
     """Where a prediction is for: the fabric between nodes, ranks per node, algorithm, overlap of
-    communication with the backward pass; balanced: events are dealt evenly, not as they come.
+    communication with the backward pass; inner: the link within a node (None: the calibration's);
+    balanced: events are dealt evenly, not as they come.
     """
 
     fabric: Link
@@ -249,6 +275,7 @@ class Setting:
     algorithm: str = "best"
     overlap: bool = False
     cores: int = 0  # of a node; 0: enough for its ranks
+    inner: Link | None = None
     balanced: bool = False
 
 
@@ -337,11 +364,10 @@ class ScalingModel:
         c = self.calibration
         if setting.balanced:
             last = mean * (1 + self.uneven(batch) * expected_maximum(self.normal, ranks))
-        communication = allreduce(
-            setting.algorithm, ranks, c.bytes, setting.fabric, c.inner, setting.per_node
-        )
-        latency = allreduce(
-            setting.algorithm, ranks, 0.0, setting.fabric, c.inner, setting.per_node
+        inner = setting.inner or c.inner
+        communication, latency = (
+            allreduce(setting.algorithm, ranks, n, setting.fabric, inner, setting.per_node)
+            for n in (c.bytes, 0.0)
         )
         exposed = (
             max(communication - c.backward, min(latency, communication))
@@ -382,8 +408,9 @@ __all__ = [
     "efficiency",
     "epoch_seconds",
     "expected_maximum",
-    "fit_link",
     "hierarchical",
+    "like",
+    "link_of",
     "rabenseifner",
     "recursive_doubling",
     "ring",

@@ -17,36 +17,28 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
-from ..watch import starting, waiting
+from ..watch import end_by, launched_by, starting, waiting
 from .comm import ALONE
 from .segments import remove_stale_segments
 
 #: Seconds that ranks which exit with status 0 give each other.
 PATIENCE = 5.0
-#: Rank counts that launchers announce in the environment: MPICH (and its relatives), Open MPI,
-#: Slurm.
-LAUNCHERS = {
-    "PMI_SIZE": "MPICH's mpiexec",
-    "OMPI_COMM_WORLD_SIZE": "Open MPI's mpiexec",
-    "SLURM_STEP_NUM_TASKS": "srun",
-}
 
 
 def announced_size() -> tuple[int, str]:
     """Return (ranks, launcher) that the environment announces, (1, "") without a launcher."""
-    for variable, launcher in LAUNCHERS.items():
-        if os.environ.get(variable, "").isdigit() and int(os.environ[variable]) > 1:
-            return int(os.environ[variable]), launcher
-    return 1, ""
+    return launched_by()[1:]
 
 
 #: (rank on its node, ranks of the node) in the environment of Hydra (MPICH, Intel MPI), Open MPI,
-#: MVAPICH, PALS and Slurm.
+#: MVAPICH, PALS, Flux, Cray's PMI and Slurm.
 PLACES = (
     ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ("MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
     ("PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+    ("FLUX_TASK_LOCAL_ID", ""),
+    ("PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"),
     ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
 )
 
@@ -93,6 +85,7 @@ def world() -> Iterator[Any]:
         comm.Abort(1)
 
     if comm:
+        end_by(comm.Abort)
         sys.excepthook = end_all
         threading.excepthook = lambda args: end_all(
             args.exc_type, args.exc_value, args.exc_traceback

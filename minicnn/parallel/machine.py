@@ -14,6 +14,7 @@ from .cgroups import cpu_quota, memory_limit
 from .device import cuda_aware
 from .launch import announced_size
 from .segments import stale_segments
+from .shared import node_of
 
 #: Words in the version text of an MPI, and whose it is.
 VENDORS = {
@@ -161,6 +162,36 @@ def allreduce_seconds(comm: Any, values: int, repeats: int = 5) -> float:
                 f"Allreduce of {values} float32 on {comm.size} ranks gave a wrong sum"
             )
     return float(np.median(seconds[1:]))
+
+
+def ranks_of_nodes(comm: Any) -> list[list[int]]:
+    """Return the ranks of each node, which is where they share memory; the node of rank 0 first."""
+    if not comm:
+        return [[0]]
+    node = node_of(comm)
+    first = min(node.allgather(comm.rank))
+    node.Free()
+    nodes: dict[int, list[int]] = {}
+    for rank, of in enumerate(comm.allgather(first)):
+        nodes.setdefault(of, []).append(rank)
+    return list(nodes.values())
+
+
+def exchange_seconds(comm: Any, a: int, b: int, nbytes: int, repeats: int = 9) -> float:
+    """Return the median seconds in which ranks a and b send each other so many bytes, at the same
+    time, as they do in an Allreduce; the same on all ranks, the others of which wait.
+    """
+    seconds = []
+    if comm.rank in (a, b):
+        other = b if comm.rank == a else a
+        out, into = np.ones(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
+        empty = np.zeros(1, np.uint8)
+        for _ in range(repeats + 1):
+            comm.Sendrecv(empty, other, recvbuf=empty.copy(), source=other)  # begin together
+            start = time.perf_counter()
+            comm.Sendrecv(out, other, recvbuf=into, source=other)
+            seconds.append(time.perf_counter() - start)
+    return float(comm.bcast(np.median(seconds[1:]) if comm.rank == a else None, a))
 
 
 def _output(*command: str) -> str:

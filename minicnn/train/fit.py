@@ -231,7 +231,7 @@ class _Fit:
                     text += f", its batch is in {path}"
                 except OSError as failure:
                     text += f", its batch could not be written ({failure})"
-        return "".join(self.comm.allgather(text))
+        return "".join(agree(self.comm, value=text))
 
     def _remind(self, states: list[list[Any]]) -> None:
         """Give callbacks what they remembered, those of a kind in their order."""
@@ -287,7 +287,7 @@ class _Fit:
             mine = (0, 0)
             if dataset is not None and not isinstance(dataset, IterableData):
                 mine = (len(dataset), content_digest(dataset))
-            per_rank = self.comm.allgather(mine)
+            per_rank = agree(self.comm, value=mine)
             events, digest = (sum(values) for values in zip(*per_rank))
             facts[f"{name} events"] = f"{events} (digest {digest % 2**64:016x})"
         return facts
@@ -321,7 +321,7 @@ class _Fit:
             numbers = file_indices_of(train)[order]
             used = np.append(place.used, False)[np.minimum(numbers, len(place.used))]
             order = order[~used]
-            steps = max(self.comm.allgather(-(-len(order) // self._per_step)))
+            steps = max(agree(self.comm, value=-(-len(order) // self._per_step)))
         assert steps is not None
         self.order, rest = order, order[place.step * self._per_step :]
         left = (steps - place.step) * options.accumulate

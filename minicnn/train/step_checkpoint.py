@@ -27,6 +27,7 @@ from ..parallel import agree, everywhere, make_sync, ordered
 from ..parallel.collective import Notices, together
 from ..parallel.signals import Preempted, Signals
 from ..parallel.sync import CompressedSync
+from ..watch import waiting
 from .checkpoint import read_arrays, write_arrays
 from .identity import MAY_CHANGE, differences
 
@@ -106,7 +107,8 @@ class StepCheckpoint:
         asked, due = self.notices.exchange(self.signals.asked, int(late))
         if not (asked or due or always):
             return
-        where = save()
+        with waiting("the saving of a step"):
+            where = save()
         self.saved_at = time.monotonic()
         if asked:
             if self.comm.rank == 0:

@@ -185,6 +185,8 @@ def test_ranks_take_gpus_in_turn(monkeypatch):
         "OMPI_COMM_WORLD_LOCAL_RANK",
         "MV2_COMM_WORLD_LOCAL_RANK",
         "PALS_LOCAL_RANKID",
+        "FLUX_TASK_LOCAL_ID",
+        "PMI_LOCAL_RANK",
         "SLURM_LOCALID",
     ):
         monkeypatch.delenv(variable, raising=False)

@@ -17,6 +17,7 @@ from helpers import mpi, random_batch, small_model
 from minicnn.__main__ import main
 from minicnn.inspect import performance as perf
 from minicnn.inspect.calibrate import _of_events, _TimedStep, event_seconds
+from minicnn.inspect.extrapolation import Question, extrapolate
 from minicnn.inspect.performance import (
     ALGORITHMS,
     Calibration,
@@ -130,8 +131,8 @@ def test_limits():
         + 3 * (LINK.alpha + 8e6 * LINK.beta)
         + 6 * 1e6 * LINK.gamma
     )
-    n = 1e6  # Rabenseifner's: the large, far exchanges go over the shared link
-    messages = [(LINK, 2, n / 2), (LINK, 2, n / 4), (NODE, 1, n / 8)]
+    n = 1e6  # Rabenseifner's: the large, near exchanges stay on the node
+    messages = [(NODE, 1, n / 2), (LINK, 2, n / 4), (LINK, 2, n / 8)]
     by_hand = sum(
         2 * (link.alpha + share * m * link.beta) + m * link.gamma for link, share, m in messages
     )
@@ -140,17 +141,41 @@ def test_limits():
         allreduce("tree", 4, 1, LINK)
 
 
+def test_a_slow_node_does_not_slow_a_ring_of_single_ranks():
+    slow = Link(1e-3, 1e-6)
+    assert allreduce("ring", 8, 1e6, LINK, slow, 1) == allreduce("ring", 8, 1e6, LINK)
+    assert allreduce("ring", 8, 1e6, LINK, slow, 2) > 100 * allreduce("ring", 8, 1e6, LINK)
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.floats(1e-7, 1e-3), st.floats(1e-11, 1e-8), st.sampled_from((2, 3, 4, 6, 64)))
-def test_the_fit_finds_the_link(alpha, beta, p):
-    points = [
-        (n, allreduce("rabenseifner", p, n, Link(alpha, beta, 1e-10)))
-        for n in (4, 4096, 1 << 16, 1 << 20, 1 << 24)
-    ]
-    found = perf.fit_link(points, p, 1e-10)
-    assert found.alpha == pytest.approx(alpha, rel=1e-3) and found.beta == pytest.approx(
-        beta, rel=1e-3
-    )
+@given(st.floats(1e-7, 1e-3), st.floats(1e-11, 1e-8))
+def test_the_link_of_exchanges(alpha, beta):
+    points = [(n, alpha + n * beta) for n in (4, 4096, 1 << 20, 5_000_000)]
+    found = perf.link_of(points, 5_000_000, 1e-10)
+    assert found.alpha == pytest.approx(alpha + 4 * beta) and found.gamma == 1e-10
+    assert found.beta == pytest.approx(beta, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_algorithm_is_known_by_its_time(name):
+    """Twelve ranks, three on each of four nodes: no two algorithms take equally long."""
+    setting = Setting(LINK, 3, inner=NODE)
+    points = [(n, 1.01 * allreduce(name, 12, n, LINK, NODE, 3)) for n in (4, 5_000_000)]
+    assert perf.like(points, 12, 5_000_000, setting) == name
+
+
+def test_where_a_measurement_was_made():
+    c = calibration(fabric_alpha=1e-4, fabric_beta=1e-8, nodes={2: [1, 1], 3: [3], 4: [2, 2]})
+    fabric = Link(1e-4, 1e-8, c.gamma)
+    assert (c.measured_setting(2).fabric, c.measured_setting(2).per_node) == (fabric, 1)
+    assert (c.measured_setting(3).fabric, c.measured_setting(3).per_node) == (c.inner, 3)
+    assert (c.measured_setting(4).fabric, c.measured_setting(4).per_node) == (fabric, 2)
+    answer = extrapolate(c, Question(most_ranks=4, global_batch=4))
+    assert answer.fabric == fabric and answer.per_node == 2
+    asked = extrapolate(c, Question(most_ranks=4, global_batch=4, bandwidth=10.0, per_node=4))
+    assert asked.fabric == Link(1e-4, 1e-10, c.gamma) and asked.per_node == 4
+    assert calibration().fabric is None
+    assert extrapolate(calibration(), Question(most_ranks=4)).fabric.alpha == 1.5e-6
 
 
 # --------------------------------------------------------------------------------------- stragglers

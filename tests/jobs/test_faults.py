@@ -159,3 +159,26 @@ def test_the_folder_of_a_start_is_the_users_own(tmp_path, monkeypatch):
     folder.symlink_to(tmp_path / "other")
     with pytest.raises(RuntimeError, match="belongs to another user: set TMPDIR"):
         watch.start_folder()
+
+
+def test_the_node_whose_network_is_cut_is_named(tmp_path):
+    """Four nodes; each says which of its two neighbours do not answer."""
+
+    def said(silent, lost=()):
+        rows = {
+            rank: {
+                **{"host": f"node{rank}", "where": "allreduce", "since": 1.0, "time": 1.0},
+                **{"beaten": 1.0, "step": 3, "silent": silent.get(rank, [])},
+                "lost": ["eth0"] if rank in lost else [],
+            }
+            for rank in range(4)
+        }
+        return watch.Watch(tmp_path, 0, 4, 1.0)._report(rows, [0, 1, 2, 3])
+
+    text = said({1: ["node2"], 2: ["node1", "node3"], 3: ["node2"]})
+    assert "missing in allreduce: rank 2 (the network of node2 is cut)" in text
+    assert "rank 2 on node2: 3 steps; waits in allreduce" in text
+    assert "; no answer from node1, node3" in text
+    # A cable that is out says it all, also between two nodes that each find the other silent.
+    assert "rank 3 (the network of node3 is cut)" in said({2: ["node3"], 3: ["node2"]}, lost={3})
+    assert "rank none: all wait in it, and the nodes reach each other" in said({})

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from helpers import FAILURE_CASES, GRAPH_CASES, MPI_CASES, ROOT, STORE_CASES, mpi
+from minicnn.watch import LAUNCHERS, launched_by
 
 pytestmark = pytest.mark.mpi
 
@@ -95,19 +96,50 @@ def test_agreed_errors_end_in_order(file, case, message):
     assert done.returncode != 0 and message in done.stderr, done.stderr
 
 
+VARIABLES = {
+    "MPICH's mpiexec": {"PMI_RANK": "1", "PMI_SIZE": "4", "MPI_LOCALNRANKS": "2"},
+    # Hydra in a job of Slurm starts a proxy per node by srun, whose variables the ranks inherit.
+    "MPICH's mpiexec in Slurm": {
+        **{"PMI_RANK": "1", "PMI_SIZE": "4", "MPI_LOCALNRANKS": "2"},
+        **{"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"},
+    },
+    "Open MPI's mpiexec": {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4"},
+    "srun": {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1"},
+    "srun --mpi=pmi2": {
+        **{"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"},
+        **{"PMI_RANK": "1", "PMI_SIZE": "4"},
+    },
+    "flux run": {"FLUX_TASK_RANK": "1", "FLUX_JOB_SIZE": "4", "FLUX_TASK_LOCAL_ID": "1"},
+    "PALS's mpiexec": {"PALS_RANKID": "1", "PMI_RANK": "1", "PMI_SIZE": "4"},
+    "a launcher that speaks PMI": {"PMI_RANK": "1", "PMI_SIZE": "4"},
+}
+
+
+@pytest.mark.parametrize("launcher", VARIABLES)
+def test_launchers_are_known_by_their_variables(launcher, monkeypatch):
+    for row in LAUNCHERS:
+        for variable in filter(None, row[:3]):
+            monkeypatch.delenv(variable, raising=False)
+    assert launched_by() == (0, 1, "")
+    for variable, value in VARIABLES[launcher].items():
+        monkeypatch.setenv(variable, value)
+    rank, ranks, name = launched_by()
+    assert (rank, ranks) == (1, 4) and launcher.startswith(name)
+
+
+def test_pmix_tells_the_rank_alone(monkeypatch):
+    for variable, value in (("PMIX_RANK", "2"), ("PMIX_NAMESPACE", "prterun-1")):
+        monkeypatch.setenv(variable, value)
+    assert launched_by() == (2, 3, "a launcher that speaks PMIx")
+
+
 def test_a_wrong_launcher_is_refused():
-    for variable, launcher in (
-        ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpiexec"),
-        ("SLURM_STEP_NUM_TASKS", "srun"),
-    ):
-        done = subprocess.run(
-            [sys.executable, MPI_CASES, "collectives"],
-            env={**os.environ, variable: "2", "PYTHONPATH": str(ROOT / "tests")},
-            capture_output=True,
-            text=True,
-        )
-        assert (
-            done.returncode != 0
-            and f"{launcher} started 2 processes" in done.stderr
-            and "sees only one" in done.stderr
-        )
+    variables = {**VARIABLES["srun"], "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(
+        [sys.executable, MPI_CASES, "collectives"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and "srun started 4 processes" in done.stderr, done.stderr
+    assert "sees only one" in done.stderr

@@ -120,7 +120,7 @@ def binding(ranks: Ranks) -> list[Finding]:
                 )
             )
         else:
-            bound = len(set(sets)) > 1
+            bound = len(set(sets)) > 1 or len(sets[0]) < local_ranks[0]["present"]
             findings.append(
                 Finding(
                     OK,

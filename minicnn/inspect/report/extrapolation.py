@@ -6,7 +6,7 @@ import numpy as np
 
 from ...text import counted, seconds_text
 from ..extrapolation import Extrapolation
-from ..performance import ScalingModel, Step, efficiency, epoch_seconds
+from ..performance import Link, ScalingModel, Step, efficiency, epoch_seconds
 
 WIDTH = 138  # of the paragraphs
 
@@ -21,7 +21,8 @@ def extrapolation_text(answer: Extrapolation) -> str:
             _reductions(answer),
             _scaling_table(
                 f"Weak scaling, {question.batch} events per rank and step, {answer.per_node} ranks "
-                f"per node, fabric {question.latency:g} us and {question.bandwidth:g} GB/s",
+                f"per node, fabric {1e6 * answer.fabric.alpha:.3g} us and "
+                f"{1e-9 / answer.fabric.beta:.3g} GB/s",
                 answer.weak,
                 question.training_events,
             ),
@@ -59,7 +60,8 @@ def _calibration(answer: Extrapolation) -> str:
             f"{1 / max(c.load, 1e-9):.0f} events/s",
             f"  memory           {1e-9 * c.memory_bandwidth:9.2f} GB/s copied; adding gradients "
             f"{1e-9 / c.gamma:.2f} GB/s; computing slows down by {slower or 'not measured'}",
-            f"  Allreduce here   {1e6 * c.alpha:9.2f} us a message, {1e-9 / c.beta:.2f} GB/s",
+            f"  within a node    {_link_text(c.inner)}",
+            f"  between nodes    {_link_text(c.fabric)}",
         ]
     )
 
@@ -69,11 +71,18 @@ def _told(answer: Extrapolation) -> str:
     c = answer.calibration
     if c.unexplained is None:
         return "what a batch costs but for: not measured"
-    return f"what a batch of {c.batch} costs but for {100 * _uneven(answer, c.batch):.2f} % (one deviation)"
+    part = 100 * _uneven(answer, c.batch)
+    return f"what a batch of {c.batch} costs but for {part:.2f} % (one deviation)"
 
 
 def _uneven(answer: Extrapolation, batch: float) -> float:
     return ScalingModel(answer.calibration).uneven(round(batch))
+
+
+def _link_text(link: Link | None) -> str:
+    if link is None:
+        return f"{'not measured':>12}"
+    return f"{1e6 * link.alpha:9.2f} us a message, {1e-9 / link.beta:.3g} GB/s each way"
 
 
 def _beside_measured(answer: Extrapolation) -> str:
@@ -98,16 +107,22 @@ def _beside_measured(answer: Extrapolation) -> str:
             for (ours, theirs), width in zip(pairs, columns.values())
         )
         error = 100 * (predicted.total / measured["step"] - 1)
-        note = "   more threads than cores" if ranks * c.threads > c.cores else ""
+        crowded = max(c.nodes.get(ranks, [ranks])) * c.threads > c.cores
+        note = "   more threads than cores" if crowded else ""
         lines.append(f"{ranks:>7}{cells}{error:>+8.1f} %{note}")
     return "\n".join(lines)
 
 
 def _reductions(answer: Extrapolation) -> str:
-    """Return the Allreduces that were measured, beside the fit of latency and bandwidth."""
+    """Return the Allreduces that were measured, beside what latency and bandwidth predict."""
     if not answer.reductions:
         return "Allreduce: not measured on one rank"
-    lines = ["Allreduce, predicted | measured, ms (one fit of two numbers for all)"]
+    c = answer.calibration
+    nodes = max((len(sizes) for sizes in c.nodes.values()), default=1)
+    lines = [
+        f"Allreduce, predicted by {c.algorithm} | measured, ms; links from exchanges of two ranks, "
+        f"{nodes} node{'s' * (nodes > 1)}"
+    ]
     for ranks, points in sorted(answer.reductions.items()):
         cells = [
             f"{_message_size(n)} {1e3 * predicted:.3f} | {1e3 * measured:.3f}"
@@ -260,6 +275,7 @@ small node are for judging orders of magnitude and causes, not for promises.
 
 `--latency`, `--bandwidth` (of the fabric), `--per-node`, `--batch-size`, `--global-batch` and
 `--to` change the question; `--calibration FILE` asks it of an earlier measurement. On a cluster,
-`mpiexec -n 64 python -m minicnn model --save cluster.json` measures with these ranks, and its
-Allreduce then holds the fabric that they use.
+`mpiexec -n 64 python -m minicnn model --save cluster.json` measures with these ranks: which of them
+share a node, and what messages take within a node and between two; the fabric is then the measured
+one.
 """

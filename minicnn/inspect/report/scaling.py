@@ -17,7 +17,11 @@ def draw_scaling(path: StrPath, answer: Extrapolation) -> StrPath:
 
     counts, weak, strong, measured = answer.counts, answer.weak, answer.strong, answer.measured
     batch, costs = answer.question.batch, answer.costs
-    threads, cores = answer.calibration.threads, answer.calibration.cores
+    calibration = answer.calibration
+    crowded = {
+        ranks: max(calibration.nodes.get(ranks, [ranks])) * calibration.threads > calibration.cores
+        for ranks in measured
+    }
     figure = Figure(figsize=(12, 8.6), dpi=110, layout="constrained")
     (a, b), (c, d) = figure.subplots(2, 2)
     styles = {
@@ -36,9 +40,9 @@ def draw_scaling(path: StrPath, answer: Extrapolation) -> StrPath:
             100 * rate,
             "o",
             color="k",
-            fillstyle="full" if r * threads <= cores else "none",
+            fillstyle="none" if crowded[r] else "full",
             label={first: "measured"}.get(
-                r, "measured, more threads than cores" if r * threads > cores else None
+                r, "measured, more threads than cores" if crowded[r] else None
             ),
         )
     a.set(title=f"weak scaling, {batch} events per rank", ylabel="efficiency, %", ylim=(0, 105))

@@ -1,0 +1,235 @@
+"""Every sync mode in training steps on the nodes of a cluster, at several rates and batches, with
+steps that exchange nothing as the floor.
+
+    python benchmarks/cluster/modes.py [--nodes 2] [--rates 1gbit 100mbit] [--batches 4 32]
+        [--json FILE]
+    python benchmarks/cluster/modes.py --paced 30 --nodes 4 8 16 --rates 100mbit
+
+It makes the nodes (cluster.py), so it needs root. Modes take turns on the same events, the same on
+all ranks, so that nobody waits for a brighter one. "step" is the median over turns; "efficiency"
+is the step without exchange over the step; "exposed" is what the main thread spends in
+communication and "packing" in half precision, by the ledger; "sent" is what a node's cable carried.
+"predicted" is the performance model's step: the floor, and the exchange through the link that two
+ranks have measured just before.
+With --paced MS each event takes so long *asleep* instead of computing: a rank then needs no core of
+its own, and more nodes than cores show what the exchange takes.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import minicnn as mc
+from minicnn.inspect.performance import link_of, rabenseifner, ring
+from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
+from minicnn.jobs.recipe import FULL_SIZE, Recipe
+from minicnn.parallel import make_sync, ordered, world
+from minicnn.parallel.machine import exchange_seconds
+from minicnn.parallel.sync.gradients import GradientSync
+from minicnn.train.step import flush, train_step
+
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE), str(HERE.parent)]
+
+from common import record  # noqa: E402
+
+FLOOR = "none"
+MODES = (FLOOR, "gradients", "overlap", "delayed", "fp16", "bf16")
+
+
+class NoExchange(GradientSync):
+    """The floor: every rank steps by itself."""
+
+    def allreduce(self, buffer, kernels=None):
+        pass
+
+
+# ------------------------------------------------------------------------------------ on every rank
+def turn(comm, model, optimizer, sync, batches):
+    """Return {figure: seconds or bytes per step} of a turn, means over ranks."""
+    ledger = Ledger(detail=True, keep=0)
+    ledger.align(comm)
+    comm.Barrier()
+    before = sent()
+    with ledger:
+        for number, batch in enumerate(batches, 1):
+            train_step(model, *batch, optimizer, sync, 0, ledger)
+            if number == len(batches):
+                flush(model, optimizer, sync, ledger)
+            ledger.step()
+    carried = sent() - before
+    ledger.close(comm)
+    summary = ledger.summaries[-1]
+
+    def of(*names):
+        return sum(seconds for (part, _), seconds in summary.mean.items() if part in names)
+
+    return {
+        "step": summary.wall,
+        "exposed": of(*COMMUNICATION),
+        "packing": of("pack"),
+        "waiting": of(WAIT),
+        "sent": statistics.fmean(comm.allgather(carried)) / len(batches),
+    }
+
+
+def sent():
+    """Return the bytes that this node has sent."""
+    return int(Path("/sys/class/net/eth0/statistics/tx_bytes").read_text())
+
+
+def worker(comm, args):
+    """Measure all modes in turns; rank 0 writes the rows."""
+    if args.paced:
+        from paced import paced_model
+
+        model, optimizer = paced_model(args.paced / 1e3)
+        batches = [(range(args.batch_size), np.zeros(args.batch_size, np.int64))] * args.steps
+    else:
+        model, optimizer = Recipe(size=args.size).build_model(device="cpu"), mc.SGD(1e-4, 0.9)
+        model.kernels.set_threads(1)
+        shape = (args.size, args.size, 1)
+        simulator, batches = mc.data.Simulator(0, shape, sample="isotropic"), []
+        for step in range(args.steps):
+            numbers = range(step * args.batch_size, (step + 1) * args.batch_size)
+            events = [simulator.read(number) for number in numbers]
+            batches.append(([e.image for e in events], np.array([e.label for e in events])))
+    syncs = {
+        mode: NoExchange(comm) if mode == FLOOR else make_sync(mode, comm) for mode in args.modes
+    }
+    if not args.paced:
+        make_sync("gradients", comm).broadcast(model, optimizer)
+    turns = {mode: [] for mode in args.modes}
+    for number in range(-1, args.rounds):
+        for mode, sync in syncs.items():
+            done = turn(comm, model, optimizer, sync, batches[: None if number >= 0 else 1])
+            if number >= 0:
+                turns[mode].append(done)
+    rows = [
+        {
+            "mode": mode,
+            **{key: statistics.median(one[key] for one in done) for key in done[0]},
+            "least": min(one["step"] for one in done),
+            "most": max(one["step"] for one in done),
+        }
+        for mode, done in turns.items()
+    ]
+    nbytes = model.gradients.nbytes
+    points = [(n, exchange_seconds(comm, 0, 1, n)) for n in (4, nbytes)]
+    link = link_of(points, nbytes, 0.0)
+    predict(rows, comm.size, nbytes, link)
+    found = {"rows": rows, "latency": link.alpha, "bandwidth": 1 / link.beta}
+    ordered(comm, lambda: args.worker.write_text(json.dumps(found)))
+
+
+def predict(rows, ranks, nbytes, link):
+    """Add to each row what the model says of its step: MPICH sums buffers of this size by
+    Rabenseifner's algorithm; half precision goes around as 2 bytes, after packing. None for modes
+    that hide a part, which depends on how often MPI is called.
+    """
+    floor = next((row["step"] for row in rows if row["mode"] == FLOOR), None)
+    exchange = {FLOOR: 0.0, "gradients": rabenseifner(ranks, nbytes, link)}
+    exchange |= dict.fromkeys(("fp16", "bf16"), ring(ranks, nbytes / 2, link))
+    for row in rows:
+        known = floor is not None and row["mode"] in exchange
+        row["predicted"] = floor + exchange[row["mode"]] + row["packing"] if known else None
+
+
+# -------------------------------------------------------------------------------------- the command
+def cluster(*words):
+    """Run a command of cluster.py; SystemExit with what it says where it fails."""
+    command = [sys.executable, HERE / "cluster.py", *words]
+    if subprocess.run([*map(str, command)]).returncode:
+        raise SystemExit(f"cluster.py {' '.join(map(str, words[:3]))} failed")
+
+
+def measured(args, batch):
+    """Return what one setting gives, measured on the nodes that are up."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rows.json"
+        options = ["--worker", out, "--batch-size", batch, "--rounds", args.rounds]
+        options += ["--steps", args.steps, "--size", args.size, "--modes", *args.modes]
+        options += ["--paced", args.paced] if args.paced else []
+        cluster("mpi", 1, sys.executable, __file__, *options)
+        return json.loads(out.read_text())
+
+
+def table(rows, title):
+    """Print the rows of one setting."""
+    print(f"\n{title}\nms; MB that a node has sent in a step")
+    names = ("step", "least", "most", "over", "exposed", "packing", "waiting")
+    heads = "".join(f"{name:>9}" for name in names)
+    print(f"{'mode':<11}{heads}  efficiency     sent   predicted")
+    floor = next((row["step"] for row in rows if row["mode"] == FLOOR), None)
+    for row in rows:
+        row["over"] = row["step"] - floor if floor else float("nan")
+        row["efficiency"] = floor / row["step"] if floor else float("nan")
+        cells = "".join(f"{1e3 * row[name]:>9.1f}" for name in names)
+        text = (
+            f"{row['mode']:<11}{cells}{100 * row['efficiency']:>10.1f} %{row['sent'] / 1e6:>9.2f}"
+        )
+        if row["predicted"] and row["mode"] != FLOOR:
+            error = row["predicted"] / row["step"] - 1
+            text += f"{1e3 * row['predicted']:>9.1f} ({100 * error:+.1f} %)"
+        print(text, flush=True)
+
+
+def main(args):
+    os.environ["CLUSTER"] = f"modes-{os.getpid()}"
+    os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1" if args.paced else "1000")
+    results = []
+    for nodes in args.nodes:
+        try:
+            # A paced rank is on no core most of the time; a computing one has a core of its own.
+            cluster("up", nodes, "--rate", args.rates[0], *([] if args.paced else ["--pin"]))
+            for rate in args.rates:
+                cluster("rate", rate)
+                for batch in args.batches:
+                    began = time.time()
+                    found = measured(args, batch)
+                    what = f"paced {args.paced:g} ms an event" if args.paced else "real steps"
+                    link = f"{1e6 * found['latency']:.0f} us, {found['bandwidth'] / 1e6:.1f} MB/s"
+                    title = f"{nodes} nodes x 1 rank, {rate} ({link}), batch {batch}, {what}"
+                    table(found["rows"], title)
+                    seconds = time.time() - began
+                    setting = {"nodes": nodes, "rate": rate, "batch": batch, "seconds": seconds}
+                    results.append({**setting, "paced": args.paced, **found})
+        finally:
+            cluster("down")
+    record(args.json, {"size": args.size, "cores": os.cpu_count(), "settings": results})
+
+
+def parser():
+    made = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = made.add_argument
+    add("--nodes", type=int, nargs="+", default=[2])
+    add("--rates", nargs="+", default=["1gbit", "100mbit"], help="of each cable and direction")
+    add("--batches", type=int, nargs="+", default=[4, 32], help="events per step and rank")
+    add("--modes", nargs="+", default=MODES)
+    add("--steps", type=int, default=4, help="steps of a turn")
+    add("--rounds", type=int, default=5, help="turns of each mode")
+    add("--size", type=int, default=FULL_SIZE, help="rows and columns of the images, in pixels")
+    add("--paced", type=float, metavar="MS", help="each event takes so long asleep")
+    add("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    add("--worker", type=Path, help=argparse.SUPPRESS)
+    add("--batch-size", type=int, help=argparse.SUPPRESS)
+    return made
+
+
+if __name__ == "__main__":
+    arguments = parser().parse_args()
+    if arguments.worker:
+        with world() as communicator:
+            worker(communicator, arguments)
+    else:
+        main(arguments)
