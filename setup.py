@@ -57,6 +57,11 @@ setup(
         ],
         "tensorboard": ["tensorboardX>=2.6"],  # mc.callbacks.TensorBoard
         "root": ["uproot>=5"],  # larcv2 ROOT files
+        # What networks are exported to, and how the result is checked (docs/exchange.md); Keras
+        # runs on the torch of the next line where there is no TensorFlow
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
+        "keras": ["keras>=3.4", "torch>=2.6"],
+        "torch": ["torch>=2.6"],
         "peers": [
             "torch>=2.6",
             "keras>=3.10",

@@ -7,7 +7,7 @@ Importing it loads neither numba, cupy nor mpi4py: backends and MPI load when th
 from . import watch  # noqa: F401
 
 # isort: split
-from . import data, kernels, parallel
+from . import data, exchange, kernels, parallel
 from .engine.model import Model, Sequential
 from .inspect import trace
 from .nn import initializers, layers, losses
@@ -45,6 +45,7 @@ __all__ = [
     "check_gradients",
     "data",
     "evaluate",
+    "exchange",
     "fit",
     "initializers",
     "kernels",

@@ -25,6 +25,8 @@ COMMANDS = {
     "report": "make the page of a run anew, report.html",
     "display": "draw an event to a picture",
     "lit": "draw what of every feature map is at rest and what is lit",
+    "export": "write a trained model for ONNX, Keras, PyTorch or C++ (TorchScript)",
+    "import": "read a network from a Keras file, or weights from Keras or PyTorch",
     "doctor": "check MPI, cores, memory, GPU and a data set before training, and say what to do",
     "model": "predict step and epoch times for thousands of ranks from measurements here",
     "validate": "compare the simulation with tables, theory and data, and write the page of it",

@@ -8,7 +8,7 @@ import pytest
 
 from helpers import ROOT
 
-PAGES = ["README.md", "docs/networks.md"]
+PAGES = ["README.md", "docs/networks.md", "docs/exchange.md"]
 
 
 def blocks(page):
