@@ -275,6 +275,9 @@ class TrainingJob:
                 f"events have --size {self.recipe.size}, {planes} and {len(names)} classes"
             )
         if model.class_names != names:
+            known = ", ".join(model.class_names) or "no names"
+            if not self.rank:
+                print(f"{weights} has the classes {known}; from here on {', '.join(names)}")
             model = load_model(weights, optimizer=optimizer, class_names=names, **where)
         # Not the updates that led to them.
         model.updates, optimizer.steps, optimizer.state = 0, 0, {}
