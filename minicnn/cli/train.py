@@ -198,10 +198,14 @@ def _run_arguments(group: Any) -> None:
 
 
 def recipe_and_options(args: argparse.Namespace) -> tuple[Recipe, TrainOptions]:
-    """Return what the command line asks for; ValueError where recipe or sample do not allow it."""
+    """Return what the command line asks for; ValueError where recipe or sample do not allow it, and
+    where there is no file of --weights: before any event is simulated or loaded.
+    """
     values = vars(args) | {"sample": sample_of(args)}
     recipe = Recipe(**{field.name: values[field.name] for field in fields(Recipe)})
     options = TrainOptions(**{field.name: values[field.name] for field in fields(TrainOptions)})
+    if options.weights and not options.weights.is_file():
+        raise ValueError(f"--weights {options.weights}: there is no such file")
     return recipe, options
 
 

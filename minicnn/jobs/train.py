@@ -248,6 +248,9 @@ class TrainingJob:
                 f"{len(names)} classes"
             )
         if model.class_names != names:
+            known = ", ".join(model.class_names or ()) or "no names"
+            if not self.rank:
+                print(f"{weights} has the classes {known}; from here on {', '.join(names)}")
             model = load_model(weights, optimizer=optimizer, class_names=names, **where)
         # Not the updates that led to them.
         model.updates, optimizer.steps, optimizer.state = 0, 0, {}

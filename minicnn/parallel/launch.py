@@ -170,7 +170,7 @@ def _communicator() -> Any:
 
 def threads_per_rank(comm: Any) -> int:
     """Return how many threads this rank may use: the cores of its node shared between the node's
-    ranks, at least 1.
+    ranks, at least 1, and no more than NUMBA_NUM_THREADS, where it is set.
 
     A rank that the launcher bound to cores of its own uses just these.
     """
@@ -179,12 +179,14 @@ def threads_per_rank(comm: Any) -> int:
         if hasattr(os, "sched_getaffinity")
         else frozenset(range(os.cpu_count() or 1))
     )
+    variable = os.environ.get("NUMBA_NUM_THREADS", "")
+    most = max(1, int(variable)) if variable.isdecimal() else len(mine)
     if not comm:
-        return len(mine)
+        return min(len(mine), most)
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     cores = node.allgather(mine)
     node.Free()
     sharing = sum(bool(other & mine) for other in cores)
-    return max(1, len(mine) // sharing)
+    return max(1, min(len(mine) // sharing, most))

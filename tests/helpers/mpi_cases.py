@@ -268,7 +268,9 @@ def case_collectives(comm):
 
 
 def case_threads(comm):
-    assert threads_per_rank(comm) == max(1, len(os.sched_getaffinity(0)) // comm.size)
+    most = int(os.environ["NUMBA_NUM_THREADS"])
+    cores = len(os.sched_getaffinity(0))
+    assert threads_per_rank(comm) == max(1, min(cores // comm.size, most))
 
 
 def case_cold_cache(comm):
@@ -291,61 +293,6 @@ def case_cold_cache(comm):
         list(map(len, ranks)),
         files,
     )
-
-
-def case_clock(comm):
-    """Clocks an hour apart, one of them fast, are found to be so."""
-    ledger = mc.trace.Ledger(
-        True, clock=lambda: (time.perf_counter() + 3600 * comm.rank) * (1 + 1e-4 * (comm.rank == 1))
-    )
-    truth = []
-    for _ in range(2):
-        ledger.align(comm)
-        truth.append((ledger.clock(), time.perf_counter()))
-        time.sleep(0.2)
-    for mine, true in truth:
-        assert abs(ledger.aligned(mine) - true) < 0.02, (comm.rank, ledger.aligned(mine) - true)
-    assert ledger.uncertainty < 0.02
-
-
-def case_ledger(comm):
-    """Waiting for a rank that is late is told from reducing, with clocks that differ; every rank
-    gets the same summary.
-    """
-    late = comm.size - 1
-    ledger = mc.trace.Ledger(True, clock=lambda: time.perf_counter() + 1000 * comm.rank)
-    sync = make_sync("gradients", comm)
-    ledger.align(comm)
-    with ledger:
-        for _ in range(3):
-            with ledger.span("forward"):
-                time.sleep(0.1 if comm.rank == late else 0.0)
-            sync.allreduce(np.ones(1000, np.float32))
-            ledger.step()
-    books = ledger.epoch.seconds
-    logs = ledger.close(comm)
-    waited = books.get((mc.trace.WAIT, ""), 0.0)
-    assert (waited > 0.25) if comm.rank != late else (waited < 0.15), (comm.rank, books)
-    assert abs(sum(books.values()) - 3 * ledger.summaries[0].wall) < 0.1 and all(
-        s >= 0 for s in books.values()
-    )
-    summary = ledger.summaries[0]
-    assert (
-        summary.slowest == late
-        and summary.ranks == comm.size
-        and len(set(comm.allgather(repr(sorted(logs.items()))))) == 1
-    )
-    found, traffic = summary.straggler, summary.exchanges["allreduce", "allreduce"]
-    assert (found.rank, found.part, found.last, found.arrivals) == (late, ("forward", ""), 3, 3)
-    assert found.excess > 0.08 and (traffic.calls, traffic.bytes) == (3, 12000)
-    assert 0 < traffic.seconds < 0.15, "waiting is among the seconds of the exchange"
-    waits = [p for p in ledger.timeline if p.name == mc.trace.WAIT]
-    assert len(waits) == (3 if comm.rank != late else len(waits))
-    steps = comm.allgather([(p.start, p.end) for p in ledger.timeline if p.name == "step"])
-    for ends in zip(*steps):
-        assert max(e for _, e in ends) - min(e for _, e in ends) < 0.09, (
-            ends
-        )  # the late rank's 0.1 s are the same 0.1 s for all
 
 
 def two_nodes(comm):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minicnn as mc
-from helpers import MPI_CASES, mpi, random_batch, small_model
+from helpers import LEDGER_CASES, mpi, random_batch, small_model
 from helpers.ledger import check_timeline
 from minicnn import trace
 from minicnn.inspect import report
@@ -259,6 +259,6 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_history(tmp_path, cap
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", (2, 4))
 def test_ranks(ranks):
-    done = mpi(ranks, MPI_CASES, "clock", "ledger")
+    done = mpi(ranks, LEDGER_CASES, "clock", "ledger")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == ["ok clock", "ok ledger"], done.stdout + done.stderr

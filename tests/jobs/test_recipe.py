@@ -1,6 +1,7 @@
 """The recipe has the main job's numbers, and builds what they say."""
 
 import argparse
+import os
 from dataclasses import asdict, fields, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from minicnn.jobs.predict import PredictOptions, names_of_classes, predict
 from minicnn.jobs.recipe import FULL_SIZE, FULL_SIZE_PARAMETERS, Recipe
 from minicnn.jobs.run_folder import RunFolder, read_record
 from minicnn.jobs.train import TrainingJob, TrainOptions, train
+from minicnn.parallel import threads_per_rank
 
 
 def rate_at(optimizer, step):
@@ -29,6 +31,21 @@ def test_defaults_of_the_command_line_are_those_of_the_recipe():
     recipe, options = recipe_and_options(parser.parse_args(text.split()))
     assert recipe == Recipe(epochs=7, shared_epochs=2, events_of_rate=64, augment=False)
     assert options == TrainOptions(codec="lz4:3", sync_every=2)
+
+
+def test_weights_that_are_not_there_are_refused_at_once(tmp_path):
+    parser = argparse.ArgumentParser()
+    arguments(parser)
+    args = parser.parse_args(["--weights", str(tmp_path / "modell.safetensors")])
+    with pytest.raises(ValueError, match=r"modell\.safetensors: there is no such file"):
+        recipe_and_options(args)
+
+
+def test_threads_are_no_more_than_numba_has(monkeypatch):
+    cores = len(os.sched_getaffinity(0))
+    for value, threads in (("1", 1), ("1000", cores), ("", cores), ("many", cores)):
+        monkeypatch.setenv("NUMBA_NUM_THREADS", value)
+        assert threads_per_rank(None) == threads
 
 
 def test_every_field_can_be_set_from_the_command_line():
