@@ -6,7 +6,8 @@
 Ranks get steps of equal cost (docs/parallel.md), so what costs leave unexplained is what ranks wait
 for in the end. Batches are made of similar events, from the cheapest to the most expensive, of
 random ones, and of equal cost; each is timed in several passes, in turns, and the shortest time
-counts, because whatever else the machine does only adds. Printed is how much of the variance of
+counts, because whatever else the machine does only adds. Time is that of the processor where one
+thread computes, else that of the clock. Printed is how much of the variance of
 step times a straight line explains (R^2), and how far steps are from it: through their lit pixels,
 through the costs that events are dealt by (minicnn/data/balance.py), and through the lit cells of
 all scales, each with a factor of its own, which is the most that these can tell.
@@ -25,16 +26,16 @@ from minicnn.jobs.recipe import Recipe
 from minicnn.train.step import train_step
 
 
-def times(model, store, steps, passes):
+def times(model, store, steps, passes, clock):
     """Return float64 (passes, steps): the seconds of each step."""
     batches = [store.batch(step) for step in steps]
     train_step(model, *batches[0], model.optimizer)  # compiles
     found = np.zeros((passes, len(steps)))
     for row in found:
         for k, batch in enumerate(batches):
-            start = time.perf_counter()
+            start = clock()
             train_step(model, *batch, model.optimizer)
-            row[k] = time.perf_counter() - start
+            row[k] = clock() - start
     return found
 
 
@@ -74,7 +75,8 @@ def main():
     model = Recipe(size=args.size).build_model(mc.SGD(1e-5, 0.9), device="cpu")
     model.kernels.set_threads(args.threads)
     steps = np.concatenate(list(kinds.values()))
-    measured = times(model, store, steps, args.passes)
+    clock = time.thread_time if args.threads == 1 else time.perf_counter
+    measured = times(model, store, steps, args.passes, clock)
     seconds, kind_of = measured.min(0), np.repeat(list(kinds), [len(s) for s in kinds.values()])
     of_steps = [cells[steps, 0].sum(1)], [costs[steps].sum(1)], list(cells[steps].sum(1).T)
     print(
