@@ -1,15 +1,16 @@
-"""How well lit pixels tell what an event costs: step times of one rank against them.
+"""How well the cost of an event is known before it is drawn: step times of one rank against it.
 
     python benchmarks/event_cost.py [--events FILE] [--number 2048] [--batch-size 32] [--passes 5]
     [--json FILE]
 
-Ranks get events of equal cost by their lit pixels (docs/parallel.md), so what these leave
-unexplained is what ranks wait for in the end. Batches are made of similar events, from the darkest
-to the brightest, and of random ones; each is timed in several passes, in turns, and the shortest
-time counts, because whatever else the machine does only adds. Printed is how much of the variance
-of step times a line through the lit pixels explains (R^2), and how far a step is from it; beside
-it what a count of the lit cells of 25 x 25 pixels, inputs of block 3, would add. For equal batches
-that is the last column: the scatter of steps that have been dealt to be equal.
+Ranks get steps of equal cost (docs/parallel.md), so what costs leave unexplained is what ranks wait
+for in the end. Batches are made of similar events, from the cheapest to the most expensive, of
+random ones, and of equal cost; each is timed in several passes, in turns, and the shortest time
+counts, because whatever else the machine does only adds. Time is that of the processor where one
+thread computes, else that of the clock. Printed is how much of the variance of
+step times a straight line explains (R^2), and how far steps are from it: through their lit pixels,
+through the costs that events are dealt by (minicnn/data/balance.py), and through the lit cells of
+all scales, each with a factor of its own, which is the most that these can tell.
 """
 
 import os
@@ -24,25 +25,17 @@ from minicnn.data.balance import equal_batches
 from minicnn.jobs.recipe import Recipe
 from minicnn.train.step import train_step
 
-CELL = 25  # pixels: what block 3 of the talk's network sees as one
 
-
-def cells(image):
-    """Return how many cells of CELL x CELL pixels hold a lit pixel."""
-    row, column = (image.coords // CELL).T.astype(np.int64)
-    return len(np.unique(row * image.shape[1] + column))
-
-
-def times(model, store, steps, passes):
+def times(model, store, steps, passes, clock):
     """Return float64 (passes, steps): the seconds of each step."""
     batches = [store.batch(step) for step in steps]
     train_step(model, *batches[0], model.optimizer)  # compiles
     found = np.zeros((passes, len(steps)))
     for row in found:
         for k, batch in enumerate(batches):
-            start = time.perf_counter()
+            start = clock()
             train_step(model, *batch, model.optimizer)
-            row[k] = time.perf_counter() - start
+            row[k] = clock() - start
     return found
 
 
@@ -70,40 +63,41 @@ def main():
             mc.data.generate(path, args.number, simulator)
         with mc.data.open_events(path, size=args.size) as source:
             store = mc.data.EventStore().load(source, range(args.number))
-    lit = store.costs
-    coarse = np.array([cells(store.image(i)) for i in range(len(store))], np.float64)
+    costs, cells = store.costs, store.cells.astype(np.float64)
     generator, size = np.random.default_rng(0), args.batch_size
     whole = len(store) // size * size
     kinds = {
-        "similar events": np.argsort(lit)[:whole].reshape(-1, size),
+        "similar cost": np.argsort(costs)[:whole].reshape(-1, size),
         "random events": generator.permutation(len(store))[:whole].reshape(-1, size),
-        "equal work": equal_batches(lit, size, generator)[:whole].reshape(-1, size),
+        "equal cost": equal_batches(costs, size, generator)[:whole].reshape(-1, size),
     }
     kinds = {kind: steps[:: max(1, 2 * len(steps) // 64)] for kind, steps in kinds.items()}
     model = Recipe(size=args.size).build_model(mc.SGD(1e-5, 0.9), device="cpu")
     model.kernels.set_threads(args.threads)
     steps = np.concatenate(list(kinds.values()))
-    measured = times(model, store, steps, args.passes)
+    clock = time.thread_time if args.threads == 1 else time.perf_counter
+    measured = times(model, store, steps, args.passes, clock)
     seconds, kind_of = measured.min(0), np.repeat(list(kinds), [len(s) for s in kinds.values()])
-    pixels, blocks = lit[steps].sum(1), coarse[steps].sum(1)
+    of_steps = [cells[steps, 0].sum(1)], [costs[steps].sum(1)], list(cells[steps].sum(1).T)
     print(
         f"{len(store)} events, {len(steps)} steps of {size} at {args.size} x {args.size}, "
-        f"{args.threads} thread(s), best of {args.passes} passes; a single pass is "
-        f"{100 * np.median(measured / seconds - 1):.1f} % longer (median)"
+        f"{args.threads} thread(s), best of {args.passes} passes; a single pass takes "
+        f"{100 * np.median(measured / seconds - 1):.1f} % more (median)"
     )
+    heads = ("lit pixels", "cost", "all scales")
     print(
-        f"{'batches of':<16}{'steps':>6}{'mean ms':>9}{'scatter':>9}{'R^2 lit':>9}{'left':>8}"
-        f"{'R^2 lit + cells':>17}{'left':>8}"
+        f"{'batches of':<16}{'steps':>6}{'mean ms':>9}{'scatter':>9}"
+        + "".join(f"{'R^2 ' + head:>16}{'left':>8}" for head in heads)
     )
     rows = []
     for kind in (*kinds, "all"):
         here = kind_of == kind if kind != "all" else np.ones(len(steps), bool)
         mean, spread = seconds[here].mean(), seconds[here].std() / seconds[here].mean()
-        one, both = (fit(seconds[here], *f) for f in ([pixels[here]], [pixels[here], blocks[here]]))
-        rows.append({"kind": kind, "mean": mean, "scatter": spread, "lit": one, "cells": both})
+        fits = [fit(seconds[here], *(f[here] for f in features)) for features in of_steps]
+        rows.append({"kind": kind, "mean": mean, "scatter": spread} | dict(zip(heads, fits)))
         print(
-            f"{kind:<16}{here.sum():>6}{1e3 * mean:>9.2f}{100 * spread:>7.2f} %{one[0]:>9.3f}"
-            f"{100 * one[1]:>6.2f} %{both[0]:>17.3f}{100 * both[1]:>6.2f} %"
+            f"{kind:<16}{here.sum():>6}{1e3 * mean:>9.2f}{100 * spread:>7.2f} %"
+            + "".join(f"{r2:>16.3f}{100 * left:>6.2f} %" for r2, left in fits)
         )
     record(args.json, {"events": len(store), "batch": size, "size": args.size, "rows": rows})
 

@@ -12,8 +12,8 @@ work is spread.
     shared            every rank loads its part into memory of the node, and reads all of it
 
 Memory is what the node's ranks gained together, pages that several of them hold counted once (Pss,
-Linux). Imbalance is how many lit pixels the rank with the most of them has in a step above the mean
-of the ranks, averaged over an epoch: the others wait for that one. First all stores are compared
+Linux). Imbalance is how much more the events of a step cost (minicnn/data/balance.py) on the rank
+with the most work than in the mean of the ranks, averaged over an epoch: the others wait for it. First all stores are compared
 with the file, event by event, on as many events as --check says.
 """
 
@@ -67,13 +67,15 @@ def compare(store, source, number):
 
 
 def imbalance(comm, store, batch_size, balance):
-    """Return the mean over an epoch's steps of (most lit pixels of a rank) / (mean of the ranks) -
-    1, and the largest.
+    """Return the mean over an epoch's steps of (cost on the rank with the most) / (mean of the
+    ranks) - 1, and the largest.
     """
-    pixels = np.array([store.events[i].pixels for i in range(len(store.events))])
+    own = store.cells[: len(store)].astype(np.float64)
+    mean = comm.allreduce(own.sum(0)) / comm.allreduce(len(own))
+    costs = (store.cells / mean).mean(1)  # of all ranks' events in one unit
     order = epoch_order(store, 0, 0, comm.rank, batch_size, balance)
     steps = min(comm.allgather(len(order) // batch_size))
-    mine = pixels[order[: steps * batch_size]].reshape(steps, batch_size).sum(1)
+    mine = costs[order[: steps * batch_size]].reshape(steps, batch_size).sum(1)
     everyone = np.array(comm.allgather(mine))
     above = everyone.max(0) / everyone.mean(0) - 1
     return float(above.mean()), float(above.max())

@@ -49,6 +49,16 @@ def test_kernels(tmp_path):
     assert len(rows) == 20 and all(0 < r["min"] <= r["seconds"] <= r["max"] for r in rows)
 
 
+def test_event_cost(tmp_path):
+    text = run(
+        "event_cost", "--size", 100, "--number", 64, "--batch-size", 4, "--passes", 1,
+        "--json", tmp_path / "out.json",
+    )  # fmt: skip
+    assert "R^2 lit pixels" in text
+    kinds = [row["kind"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]]
+    assert kinds == ["similar cost", "random events", "equal cost", "all"]
+
+
 def test_step(tmp_path):
     text = run(
         "step", "--size", 100, "--batch-size", 1, 2, "--repeats", 1, "--json", tmp_path / "out.json"
@@ -289,12 +299,17 @@ def test_crossover_is_where_the_costs_cross():
         (
             "weak_scaling",
             ("--batch-size", 2, "--steps", 2, "--rounds", 1),
-            ("alone", "side by side", "together", "apart from waiting"),
+            ("alone", "side by side", "together", "apart from waiting", "steps of equal work"),
         ),
         (
             "shared_store",
             ("--number", 12, "--check", 3, "--batch-size", 2),
-            ("private shards", "private copies", "sample of 3 events equals the file"),
+            (
+                "random shards",
+                "private shards",
+                "private copies",
+                "sample of 3 events equals the file",
+            ),
         ),
     ],
 )

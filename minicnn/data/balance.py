@@ -1,9 +1,9 @@
 """Equal work for all: events dealt so that nobody waits for the rank with the bright ones.
 
-A step ends when its last rank does. What an event costs is known before it is drawn: mostly, how
-many of its pixels are lit. So a file is dealt to ranks, and a rank's events to the batches of an
-epoch, such that all have about the same cost, which needs no word between ranks: each does it for
-itself, by the seed and its own events, and all come to the same cost because their shares have it.
+A step ends when its last rank does. What an event costs is known before it is drawn (``lit_cells``,
+``relative_costs``). So a file is dealt to ranks, and a rank's events to the batches of an epoch,
+such that all have about the same cost, which needs no word between ranks: each does it for itself,
+by the seed and its own events, and all come to the same cost because their shares have it.
 
 Gradients stay unbiased. Before anything is balanced the events are in random order, and what then
 happens looks at costs alone, never at the number of a rank or of a batch: batches can be renamed,
@@ -19,10 +19,50 @@ from __future__ import annotations
 
 import numpy as np
 
+from .sparse import SparseImage
+
+#: Windows and pools of the talk's network, whose blocks work on cells of 1, 5, 25 and 125 pixels.
+FACTOR, REACH, SCALES = 5, 2, 4
 #: Most events of a batch that are tried for a swap.
 TRIED = 32
 #: Largest distance of a batch from the mean cost that is left alone, and most rounds of swaps.
 EVEN_ENOUGH, ROUNDS = 5e-4, 24
+
+
+def lit_cells(image: SparseImage) -> np.ndarray:
+    """Return int32 (SCALES,): how many cells of 1, 5, 25 and 125 pixels a side are lit as the maps
+    of a network of convolutions of 5 x 5 and pools of 5 are: of the 5 x 5 cells around a lit one
+    all are lit on the next scale, before these are pooled.
+    """
+    (rows, columns), sides = image.coords.T, np.array(image.shape[:2])
+    counts = [len(rows)]
+    for _ in range(SCALES - 1):
+        pooled = -(-sides // FACTOR)
+        lit = np.zeros(pooled, bool)
+        # Five rows lie in one or two cells: those of the first and of the last of them.
+        near = [
+            [np.clip(at + reach, 0, side - 1) // FACTOR for reach in (-REACH, REACH)]
+            for at, side in zip((rows, columns), sides)
+        ]
+        for of_row in near[0]:
+            for of_column in near[1]:
+                lit[of_row, of_column] = True
+        (rows, columns), sides = np.nonzero(lit), pooled
+        counts.append(len(rows))
+    return np.array(counts, np.int32)
+
+
+def relative_costs(cells: np.ndarray) -> np.ndarray:
+    """Return float64 (n,): what events with these ``lit_cells`` (n, SCALES) cost, 1 in the mean.
+
+    It is the mean over scales of lit cells in relation to their mean, since a network spends about
+    as much on each of its scales: fewer cells, more channels. benchmarks/event_cost.py says how
+    well that, and the lit pixels alone, tell a step's time.
+    """
+    cells = np.asarray(cells, np.float64).reshape(-1, SCALES)
+    if not len(cells):
+        return np.zeros(0)
+    return (cells / np.maximum(cells.mean(0), 1e-9)).mean(1)
 
 
 def equal_shares(costs: np.ndarray, parts: int, generator: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..parallel import agree
 from ..parallel.shared import NodeMemory
-from .balance import equal_batches, equal_shares
+from .balance import SCALES, equal_batches, equal_shares, relative_costs
 from .event import EventError
 from .store import CompressedEvent, EventStore, no_targets
 
@@ -24,6 +24,7 @@ ENTRY = np.dtype(
         ("source", "i4"),
         ("number", "i8"),
         ("label", "i8"),
+        ("cells", "i4", (SCALES,)),
     ]
 )
 
@@ -40,7 +41,7 @@ class SharedEvents:
         return len(self.table)
 
     def __getitem__(self, i: int) -> CompressedEvent:
-        rank, start, size, digest, pixels, background, source, number, _ = self.table[i].item()
+        rank, start, size, digest, pixels, background, source, number, *_ = self.table[i].item()
         return CompressedEvent(
             self.pieces[rank][start : start + size],
             digest,
@@ -88,6 +89,7 @@ class NodeStore(EventStore):
                 sources.setdefault(packed.source, len(sources)),
                 packed.number,
                 store.labels[i],
+                store.cells[i],
             )
             offset += size
         self.memory.seal()
@@ -101,6 +103,7 @@ class NodeStore(EventStore):
         table = np.concatenate([p[0] for p in ordered])
         self.events = SharedEvents(self.memory.pieces, table, [p[1] for p in parts])
         self.labels, self.file_indices = table["label"], table["number"]
+        self.cells = table["cells"]
         self.kind, self.targets = _joined_targets(ordered, comm)
         if self.weights is not None:
             self.weights = np.concatenate([p[5] for p in ordered])
@@ -110,8 +113,8 @@ class NodeStore(EventStore):
 
     @property
     def costs(self) -> np.ndarray:
-        """The lit pixels of this rank's own events, float64 (n,)."""
-        return self.events.table["pixels"][: self.own].astype(np.float64)
+        """What each event in reach costs, 1 in the mean of the node: float64 (node_events,)."""
+        return relative_costs(self.cells)
 
     @property
     def node_events(self) -> int:
@@ -139,7 +142,7 @@ class NodeStore(EventStore):
         takes one for each rank, and the last step's events are shared evenly.
         """
         # In the node's numbering, which is the same on all of its ranks: rank 0's events first.
-        costs = np.roll(self.events.table["pixels"], self.first).astype(np.float64)
+        costs = np.roll(self.costs, self.first)
         generator = np.random.default_rng([seed, epoch, self.number])
         left = len(costs) % (batch_size * self.ranks)
         dealt = equal_batches(costs, batch_size, generator, left)

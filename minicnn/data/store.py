@@ -17,6 +17,7 @@ import numpy as np
 
 from ..inspect import trace
 from ..kernels.types import Shape
+from .balance import SCALES, lit_cells, relative_costs
 from .event import IGNORED, Event, EventError
 from .memory import check_memory
 from .prefetch import ordered_map
@@ -62,7 +63,7 @@ class EventStore:
 
     labels int64 (n,): the classes, -1 where unknown, whatever the target is. targets: int64 (n,) or
     float32 (n, D), None for labels of pixels. file_indices int64 (n,): each event's number in its
-    file. kind: "class", "vector", "pixels", or None where the first event will decide.
+    file. cells int32 (n, 4): lit cells of each, see balance.lit_cells. kind: "class", "vector", "pixels", or None where the first event will decide.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class EventStore:
         self.targets: np.ndarray | None = no_targets(self.kind)
         self.weights = None if weights is None else np.zeros(0, np.float32)
         self.file_indices = np.zeros(0, np.int64)
+        self.cells = np.zeros((0, SCALES), np.int32)
         self.image_shape: Shape | None = None
         self.class_names: tuple[str, ...] = ()
         self.seconds, self.dense_bytes = 0.0, 0
@@ -106,10 +108,10 @@ class EventStore:
 
     @property
     def costs(self) -> np.ndarray:
-        """What each of this rank's events costs, for steps of equal work: its lit pixels, float64
-        (n,). benchmarks/event_cost.py says how well they tell it.
+        """What each of this rank's events costs, 1 in the mean, for steps of equal work: float64
+        (n,), see balance.relative_costs.
         """
-        return np.array([self.events[i].pixels for i in range(len(self))], np.float64)
+        return relative_costs(self.cells)
 
     @property
     def numbers(self) -> np.ndarray:
@@ -149,17 +151,19 @@ class EventStore:
             found = self._read_all(source, indices, (progress, bad), threads)
             indices = indices[[entry is not None for entry in found]]
             read = [entry for entry in found if entry is not None]
-            kind, targets = self._joined([value for _, value, _, _ in read], source, indices)
+            kind, targets = self._joined([value for _, value, *_ in read], source, indices)
         except BaseException:
             self.image_shape, self.class_names = before
             raise
         first = len(self.events)
-        self.events.update({first + i: packed for i, (packed, _, _, _) in enumerate(read)})
+        self.events.update({first + i: packed for i, (packed, *_) in enumerate(read)})
         self.kind, self.targets = kind, targets
-        labels = np.array([label for _, _, label, _ in read], np.int64)
+        labels = np.array([label for _, _, label, *_ in read], np.int64)
         self.labels = np.concatenate([self.labels, labels])
+        cells = np.array([cells for *_, cells in read], np.int32).reshape(-1, SCALES)
+        self.cells = np.concatenate([self.cells, cells])
         if self.weights is not None:
-            weights = np.array([weight for _, _, _, weight in read], np.float32)
+            weights = np.array([weight for *_, weight, _ in read], np.float32)
             self.weights = np.concatenate([self.weights, weights])
         self.file_indices = np.concatenate([self.file_indices, indices.astype(np.int64)])
         self.dense_bytes += 4 * math.prod(shape) * len(indices)
@@ -167,8 +171,8 @@ class EventStore:
         return self
 
     def _read_all(self, source: Any, indices: np.ndarray, calls: Any, threads: int) -> list[Any]:
-        """Return [(CompressedEvent, (kind, target), label, weight)] of the given events, None for
-        those left out; ``calls``: (progress, bad) of ``load``.
+        """Return [(CompressedEvent, (kind, target), label, weight, lit cells)] of the given events,
+        None for those left out; ``calls``: (progress, bad) of ``load``.
         """
         progress, bad = calls
         order = np.argsort(indices, kind="stable")  # the file is read front to back
@@ -201,7 +205,7 @@ class EventStore:
         return found
 
     def _entry(self, event: Event, source: str, number: int) -> Any:
-        """Return (CompressedEvent, (kind, target), label, weight) of one event."""
+        """Return (CompressedEvent, (kind, target), label, weight, lit cells) of one event."""
         image, origin = event.image, f"{source}: event {number}"
         assert self.image_shape is not None
         kind, value = read_target(event, self.target, len(self.class_names), origin)
@@ -217,7 +221,8 @@ class EventStore:
                 raw, typesize=4, clevel=self.level, shuffle=blosc.SHUFFLE, cname=self.codec
             )
         packed = CompressedEvent(raw, zlib.crc32(raw), image.nnz, image.background, source, number)
-        return packed, (kind, None if kind == "pixels" else value), int(event.label), weight
+        target = kind, None if kind == "pixels" else value
+        return packed, target, int(event.label), weight, lit_cells(image)
 
     def _raw(self, image: SparseImage, labels: np.ndarray | None) -> bytes:
         """Return an image, and the labels of its pixels if there are any, as bytes."""

@@ -117,7 +117,7 @@ def _computing(
     _one_pass(comm, model, images, labels, steps[:1])  # compiles
     done = [_one_pass(comm, model, images, labels, steps) for _ in range(passes)]
     walls = np.array([[step.wall for step in of_pass] for of_pass in done])
-    events = [_of_events(of_pass, images, batch) for of_pass in done]
+    events = [_of_events(of_pass, store.costs, batch) for of_pass in done]
     all_steps = [step for of_pass in done for step in of_pass]
     mine = {
         "fixed": statistics.median(step.wall - sum(step.events) for step in all_steps),
@@ -127,36 +127,34 @@ def _computing(
     }
     per_rank = agree(comm, value=mine)
     means = {key: statistics.fmean(of_rank[key] for of_rank in per_rank) for key in mine}
-    unexplained = _unexplained(np.mean(agree(comm, value=walls.min(0)), 0), images, batch)
+    unexplained = _unexplained(np.mean(agree(comm, value=walls.min(0)), 0), store.costs, batch)
     return means | {"events": np.median(events, 0).tolist(), "unexplained": unexplained}
 
 
-def _unexplained(seconds: np.ndarray, images: list[Any], batch: int) -> float | None:
-    """Return the standard deviation of what lit pixels do not tell of an event's seconds, from the
+def _unexplained(seconds: np.ndarray, costs: np.ndarray, batch: int) -> float | None:
+    """Return the standard deviation of what the costs do not tell of an event's seconds, from the
     times of batches about the line through them; None of fewer than four batches.
     """
     if len(seconds) < 4:
         return None
-    lit = np.array([getattr(image, "nnz", 0) for image in images], np.float64)
-    pixels = lit.reshape(len(seconds), batch).sum(1)
-    design = np.stack([np.ones(len(seconds)), pixels], 1)
+    of_steps = costs.reshape(len(seconds), batch).sum(1)
+    design = np.stack([np.ones(len(seconds)), of_steps], 1)
     left = seconds - design @ np.linalg.lstsq(design, seconds, rcond=None)[0]
     return float(np.sqrt(left @ left / (len(seconds) - 2) / batch))
 
 
-def _of_events(steps: list[_TimedStep], images: list[Any], batch: int) -> np.ndarray:
+def _of_events(steps: list[_TimedStep], costs: np.ndarray, batch: int) -> np.ndarray:
     """Return the seconds of each event. Where the events of a step ran together, an event is taken
-    to cost a + b times its lit pixels, with a, b >= 0 fitted to the times of the steps.
+    to take a + b times its cost (data.balance), with a, b >= 0 fitted to the times of the steps.
     """
     if all(len(step.events) == batch for step in steps):
         return np.array([t for step in steps for t in step.events])
-    lit = np.array([getattr(image, "nnz", 0) for image in images], np.float64)
     seconds = np.array([sum(step.events) for step in steps])
-    pixels = lit.reshape(len(steps), batch).sum(1)
-    spread = pixels - pixels.mean()
-    slope = float(spread @ seconds / max(spread @ spread, 1.0))
-    slope = min(max(slope, 0.0), seconds.sum() / max(pixels.sum(), 1.0))
-    return (seconds.mean() - slope * pixels.mean()) / batch + slope * lit
+    of_steps = costs.reshape(len(steps), batch).sum(1)
+    spread = of_steps - of_steps.mean()
+    slope = float(spread @ seconds / max(spread @ spread, 1e-9))
+    slope = min(max(slope, 0.0), seconds.sum() / max(of_steps.sum(), 1e-9))
+    return (seconds.mean() - slope * of_steps.mean()) / batch + slope * costs
 
 
 class _TimedStep(NamedTuple):

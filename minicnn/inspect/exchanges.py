@@ -59,8 +59,8 @@ def added(per_rank: Sequence[Exchanges]) -> Exchanges:
 @dataclass(frozen=True)
 class Straggler:
     """The rank that works longest. excess: seconds per step that it works longer than the others do
-    in the mean, ``share`` of the step; part, layer: where most of that is, part_excess of it.
-    last: in how many of ``arrivals`` collectives it came last.
+    in the mean, ``share`` of the step; part: (part, layer) where it is behind the others most, by
+    part_excess seconds. last: in how many of ``arrivals`` collectives it came last.
     """
 
     rank: int
@@ -78,8 +78,8 @@ class Straggler:
         often = f"last to arrive in {self.last} of {self.arrivals} collectives"
         return (
             f"rank {self.rank} on {self.host} works longest: {1e3 * self.excess:.2f} ms "
-            f"({100 * self.share:.1f} % of the step) more than the others in the mean, "
-            f"{1e3 * self.part_excess:.2f} ms of it in {where}; {often}"
+            f"({100 * self.share:.1f} % of the step) more than the others in the mean, most of all "
+            f"in {where} ({1e3 * self.part_excess:+.2f} ms); {often}"
         )
 
 

@@ -7,7 +7,7 @@ is measured: events differ in how much is lit. All ranks wait for the last,
 
     step(N) = E[max over N ranks of S_r] + communication that nothing hides.
 
-Where events are dealt evenly (data.balance) the sums are the same on all ranks as far as lit pixels
+Where events are dealt evenly (data.balance) the sums are the same on all ranks as far as the costs
 tell: what is left of the spread of S_r is normal, sqrt(b) times what they do not tell of an event.
 
 Communication is Hockney's: a message of n bytes takes alpha + n * beta, adding n bytes gamma * n
@@ -205,7 +205,7 @@ class Calibration:
     measured: dict[int, dict[str, float]] = field(
         default_factory=dict
     )  # {ranks: {"step", "compute", "wait", "communication"}} of real training
-    #: Standard deviation of what lit pixels do not tell of an event's seconds; None: not measured.
+    #: Standard deviation of what its cost does not tell of an event's seconds; None: not measured.
     unexplained: float | None = None
 
     @property
@@ -341,11 +341,13 @@ class ScalingModel:
 
     def uneven(self, batch: int) -> float:
         """Return the standard deviation of a step's computation on a rank whose batches have equal
-        lit pixels, as a part of its mean; ValueError where it was not measured.
+        costs, as a part of its mean; ValueError where it was not measured.
         """
         c = self.calibration
         if c.unexplained is None:
-            raise ValueError("this calibration does not say what lit pixels leave unexplained")
+            raise ValueError(
+                "this calibration does not say what costs leave unexplained: measure it anew"
+            )
         return c.unexplained * batch**0.5 / (c.fixed + batch * float(np.mean(c.events)))
 
     def slowdown(self, ranks: float) -> float:

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minicnn as mc
-from minicnn.data.balance import equal_batches, equal_shares, unevenness
+from helpers import Source
+from minicnn.data import Planes
+from minicnn.data.balance import (
+    equal_batches,
+    equal_shares,
+    lit_cells,
+    relative_costs,
+    unevenness,
+)
 from minicnn.data.dataset import EQUAL_WORK, PERMUTATION, epoch_order, order_name
 from minicnn.train.identity import differences
 
@@ -84,21 +92,43 @@ def test_balanced_batches_scatter_less_where_gradients_go_with_brightness():
     assert even_cost < 0.5 * of_cost and abs(even_other / of_other - 1) < 0.05
 
 
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 99))
+@settings(max_examples=20)
+def test_lit_cells_are_those_of_dilated_and_pooled_maps(height, width, seed):
+    rng = np.random.default_rng(seed)
+    lit = rng.random((height, width)) < rng.choice([0.001, 0.02, 0.5])
+    found = lit_cells(mc.data.SparseImage(np.argwhere(lit), np.ones(lit.sum()), (*lit.shape, 1)))
+    expected = [lit.sum()]
+    for _ in range(3):
+        around = np.zeros_like(lit)
+        for row, column in np.argwhere(lit):
+            around[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = True
+        edge = [(0, -side % 5) for side in around.shape]
+        rows, columns = (side // 5 for side in np.pad(around, edge).shape)
+        lit = np.pad(around, edge).reshape(rows, 5, columns, 5).any((1, 3))
+        expected.append(lit.sum())
+    assert found.tolist() == expected
+
+
+def test_costs_are_relative_to_the_mean_on_every_scale():
+    cells = np.array([[10, 4, 2, 1], [30, 4, 6, 1]])
+    assert np.allclose(relative_costs(cells), [(0.5 + 1 + 0.5 + 1) / 4, (1.5 + 1 + 1.5 + 1) / 4])
+    assert relative_costs(np.zeros((2, 4))).tolist() == [0, 0] and not len(relative_costs([]))
+
+
 def test_orders_of_an_epoch():
-    x = [mc.data.SparseImage(np.argwhere(np.ones((1 + i, 3))), np.ones(3 + 3 * i), (9, 9, 1))
-         for i in range(8)]  # fmt: skip
-    events = [mc.data.Event(image, 0) for image in x]
-
-    class Source(list):
-        image_shape, class_names = (9, 9, 1), ("a", "b")
-        read = list.__getitem__
-
-    store = mc.data.EventStore().load(Source(events))
-    assert store.costs.tolist() == [3.0 * (i + 1) for i in range(8)]
+    images = [
+        mc.data.SparseImage(np.argwhere(np.ones((1 + 25 * i, 3))), np.ones(3 + 75 * i), (200, 3, 1))
+        for i in range(8)
+    ]
+    events = Source([mc.data.Event(image, 0) for image in images], (200, 3, 1))
+    store = mc.data.EventStore().load(events)
+    assert np.isclose(store.costs.mean(), 1) and (np.diff(store.costs) > 0).all()
+    assert np.array_equal(Planes(store).costs, store.costs)
     orders = [epoch_order(store, 7, epoch, 0, 4) for epoch in range(20)]
     for order in orders:
         assert sorted(order) == list(range(8))
-        assert store.costs[order].reshape(2, 4).sum(1).tolist() == [54, 54]
+        assert np.ptp(store.costs[order].reshape(2, 4).sum(1)) < 0.25
     assert len({tuple(sorted(order[:4])) for order in orders}) > 4, "epochs are alike"
     plain = epoch_order(store, 7, 0, 1, 4, balance=False)
     assert np.array_equal(plain, np.random.default_rng([7, 0, 1]).permutation(8))

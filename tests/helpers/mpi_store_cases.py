@@ -11,6 +11,7 @@ import numpy as np
 import minicnn as mc
 from helpers import Source, small_model
 from helpers.mpi_cases import failing, run, same_everywhere, two_nodes
+from minicnn.data.balance import lit_cells, relative_costs
 
 mc.data.sparse.CHECK_TRUSTED = True
 
@@ -57,8 +58,8 @@ def case_node_store(comm):
             event = source.read(number)
             same = image.to_dense() if store.form == "sparse" else image
             assert np.array_equal(same, event.image.to_dense()) and label == event.label
-        pixels = np.array([source.read(n).image.nnz for n in store.file_indices])
-        assert store.costs.tolist() == pixels[: len(store)].tolist()
+        cells = [lit_cells(source.read(n).image) for n in store.file_indices]
+        assert store.costs.tolist() == relative_costs(cells).tolist()
         for epoch in range(3):
             mine, work = store.order(5, epoch, 4), []
             assert sorted(store.memory.node.allreduce(list(store.file_indices[mine]))) == sorted(
@@ -73,15 +74,12 @@ def case_node_store(comm):
             )
             for step in range(steps):
                 lit = store.memory.node.allgather(
-                    [
-                        source.read(n).image.nnz
-                        for n in store.file_indices[mine[4 * step : 4 * step + 4]]
-                    ]
+                    store.costs[mine[4 * step : 4 * step + 4]].tolist()
                 )
                 assert max(map(len, lit)) - min(map(len, lit)) <= 1
                 work.append(list(map(sum, lit)))
             whole = np.array(work[: store.node_events // (4 * store.ranks)])
-            assert not whole.size or whole.std() < 0.5 * 2 * pixels.std()  # of 4 random events
+            assert not whole.size or whole.std() < 0.5 * 2 * store.costs.std()  # of 4 random ones
         assert comm.size == 1 or not np.array_equal(store.order(5, 0, 4), store.order(5, 1, 4))
         for forbidden in (
             lambda store=store: store.memory.pieces[0].__setitem__(0, 1),

@@ -32,7 +32,7 @@ def test_the_straggler_has_a_name_a_node_and_a_reason():
     assert math.isclose(found.excess, 0.05) and math.isclose(found.part_excess, 0.04)
     assert found.text() == (
         "rank 1 on n1 works longest: 50.00 ms (25.0 % of the step) more than the others in the "
-        "mean, 40.00 ms of it in backward a; last to arrive in 8 of 10 collectives"
+        "mean, most of all in backward a (+40.00 ms); last to arrive in 8 of 10 collectives"
     )
     assert find_straggler(ranks[:1], 0.2) is None
     assert find_straggler([OfRank("a", {}, 0, 0)] * 2, 0.0).part == ("nothing", "")

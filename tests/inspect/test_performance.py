@@ -5,7 +5,6 @@ small size.
 import json
 import re
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import minicnn as mc
 from helpers import mpi, random_batch, small_model
 from minicnn.__main__ import main
 from minicnn.inspect import performance as perf
-from minicnn.inspect.calibrate import _of_events, _TimedStep, event_seconds
+from minicnn.inspect.calibrate import _of_events, _TimedStep, _unexplained, event_seconds
 from minicnn.inspect.extrapolation import Question, extrapolate
 from minicnn.inspect.performance import (
     ALGORITHMS,
@@ -27,6 +26,7 @@ from minicnn.inspect.performance import (
     allreduce,
     expected_maximum,
 )
+from minicnn.inspect.report.extrapolation import extrapolation_text
 from minicnn.inspect.trace import Ledger
 from minicnn.train.fit import train_step
 
@@ -252,6 +252,38 @@ def test_weak_and_strong():
     assert large.wait / large.total < small.wait / small.total
 
 
+def test_events_that_are_dealt_evenly():
+    """Ranks wait for what lit pixels do not tell, whatever the spread of the events themselves."""
+    rng = np.random.default_rng(0)
+    c = calibration(events=list(rng.gamma(2, 0.005, 500)), unexplained=0.0005, slowdown={})
+    model = ScalingModel(c)
+    even, random = (model.step(4096, 32, Setting(LINK, 4, balanced=b)) for b in (True, False))
+    deviation = 0.0005 * 32**0.5
+    # the largest of 4,096 normal numbers lies 3.63 deviations above the mean
+    assert even.wait == pytest.approx(3.63 * deviation, rel=0.02) and even.wait < 0.2 * random.wait
+    assert even.compute == random.compute and even.exposed == random.exposed
+    two = model.step(2, 32, Setting(LINK, 4, balanced=True)).wait
+    assert two == pytest.approx(deviation / np.sqrt(np.pi), rel=0.02)
+    with pytest.raises(ValueError, match="does not say what costs leave unexplained"):
+        ScalingModel(calibration()).step(2, 1, Setting(LINK, 4, balanced=True))
+    texts = [
+        extrapolation_text(extrapolate(each, Question(batch=32, most_ranks=64, balanced=balanced)))
+        for each, balanced in ((c, True), (c, False), (calibration(), True))
+    ]
+    assert "Events are dealt evenly: what is left to wait for" in texts[0]
+    assert all("are dealt evenly" not in text for text in texts[1:])
+    assert "what a batch of" in texts[0] and "not measured" in texts[2]
+
+
+def test_what_costs_do_not_tell():
+    rng, batch = np.random.default_rng(1), 16
+    costs = rng.gamma(2, 0.5, 400 * batch)
+    seconds = 0.01 + 1e-3 * costs.reshape(-1, batch).sum(1)
+    seconds += 0.002 * batch**0.5 * rng.normal(size=400)
+    assert _unexplained(seconds, costs, batch) == pytest.approx(0.002, rel=0.1)
+    assert _unexplained(seconds[:3], costs, batch) is None
+
+
 def test_calibration_file(tmp_path):
     c = calibration(
         allreduce={2: [(4, 1e-6), (8, 2e-6)]},
@@ -310,20 +342,19 @@ def test_seconds_of_events():
 
 
 def test_seconds_of_events_that_ran_together():
-    """What an event costs follows from the times of whole steps and from its lit pixels."""
-    lit = [10, 30, 200, 0, 50, 70]
-    images = [SimpleNamespace(nnz=n) for n in lit]
-    of_step = [0.5 + 0.01 * n for n in lit]
+    """What an event costs follows from the times of whole steps and from its cost."""
+    costs = np.array([10.0, 30, 200, 0, 50, 70])
+    of_step = [0.5 + 0.01 * cost for cost in costs]
 
     def steps(seconds):
         return [_TimedStep([sum(seconds[i : i + 2])], 0.0, 0.0) for i in (0, 2, 4)]
 
-    assert _of_events(steps(of_step), images, 2) == pytest.approx(of_step)
-    # More pixels, less time: then they say nothing, and all events are alike.
-    falling = _of_events(steps([3.0, 3, 1, 1, 2, 2]), images, 2)
+    assert _of_events(steps(of_step), costs, 2) == pytest.approx(of_step)
+    # More cost, less time: then they say nothing, and all events are alike.
+    falling = _of_events(steps([3.0, 3, 1, 1, 2, 2]), costs, 2)
     assert falling == pytest.approx(np.full(6, 2.0))
     alone = [_TimedStep([1.0, 2.0], 0.0, 0.0), _TimedStep([3.0, 4.0], 0.0, 0.0)]
-    assert _of_events(alone, images[:4], 2).tolist() == [1, 2, 3, 4]
+    assert _of_events(alone, costs[:4], 2).tolist() == [1, 2, 3, 4]
 
 
 # -------------------------------------------------------------------------------------- the command

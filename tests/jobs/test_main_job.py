@@ -56,8 +56,19 @@ def test_outputs(run):
     assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["loss"]) < float(
         rows[0]["loss"]
     ) * 1.2
-    for picture in ("loss.png", "confusion.png", "events.png"):
-        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    pictures = ("loss", "confusion", "events", "roc", "cuts", "calibration", "accuracy")
+    for picture in (*pictures, "misclassified"):
+        assert (out / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    with open(out / "validation.csv") as file:
+        events = list(csv.DictReader(file))
+    assert len({row["event"] for row in events}) == 11  # of both ranks, each once
+    right = sum(max(CLASSES, key=lambda name: float(row[name])) == row["truth"] for row in events)
+    assert abs(right / 11 - json.loads((out / "run.json").read_text())["accuracy"]) < 1e-9
+    assert all(float(row["length in the image [cm]"]) > 0 for row in events)
+    html = (out / "report.html").read_text()
+    for words in ("mpiexec -n 2 python ", "ROC area", "block1_conv1", "numpy", "highest score"):
+        assert words in html, words
+    assert html.count("data:image/png;base64,") == len(pictures) + 1
     result = json.loads((out / "run.json").read_text())
     assert (
         result["ranks"] == 2 and result["arguments"]["train"] == 30 and len(result["epochs"]) == 2
@@ -213,8 +224,10 @@ def test_predict(run):
     slopes = [float(value) for r in rows for name, value in r.items() if "collection wires" in name]
     assert len(slopes) == len(rows) and 0 <= min(slopes) < 0.3 and 0.7 < max(slopes) <= 1
     assert all(
-        (folder / f"out/predicted-{what}.png").exists() for what in ("confusion", "accuracy")
+        (folder / f"out/predicted-{what}.png").exists()
+        for what in ("confusion", "accuracy", "roc", "cuts", "calibration")
     )
+    assert "ROC area" in done.stdout
     assert (folder / "out/run.json").exists()
 
 

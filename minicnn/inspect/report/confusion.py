@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ...files import StrPath, atomic_file
 from .figures import save_figure
+from .scores import binomial
 
 
 def talk_table(
@@ -146,9 +147,8 @@ def draw_accuracy(
 
     quantities: {name: values (N,)}, a panel each, two in a row; where a value is nan, its panel
     leaves the event out, and one that is never known has no panel. labels, predicted: (N,). Bins
-    hold equally many events of all classes together. Bars are sqrt(q (1 - q)
-    / n) for the n events of a class in a bin, with q = (correct + 1) / (n + 2), which is not 0 or 1
-    where n is small. Raises ValueError without events.
+    hold equally many events of all classes together. Bars are Wilson intervals of
+    68.3 %. Raises ValueError without events.
     """
     from matplotlib.figure import Figure
 
@@ -190,14 +190,14 @@ def _accuracy_against(axes, value, labels, right, class_names, bins):
             for chosen in (labels == k, (labels == k) & right)
         )
         some = n > 0
-        p, smooth = correct[some] / n[some], (correct[some] + 1) / (n[some] + 2)
+        p, low, high = binomial(correct[some], n[some])
         middle = (edges[1:] + edges[:-1])[some] / 2 + (k - len(class_names) / 2) * (
             edges[-1] - edges[0]
         ) / 400  # side by side
         axes.errorbar(
             middle,
             p,
-            np.sqrt(smooth * (1 - smooth) / n[some]),
+            np.maximum([p - low, high - p], 0),
             fmt="o-",
             markersize=4,
             capsize=2,

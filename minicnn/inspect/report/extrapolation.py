@@ -55,7 +55,7 @@ def _calibration(answer: Extrapolation) -> str:
             f"(50 %) to {high:.2f} (95 %); {len(events)} measured",
             f"  an update        {1e3 * c.fixed:9.3f} ms: packing, resting tables, checks, update; "
             f"the backward pass that can hide an exchange {1e3 * c.backward:.2f} ms",
-            f"  lit pixels tell  {_told(answer)}",
+            f"  lit cells tell   {_told(answer)}",
             f"  loading          {1e3 * c.load:9.3f} ms an event: "
             f"{1 / max(c.load, 1e-9):.0f} events/s",
             f"  memory           {1e-9 * c.memory_bandwidth:9.2f} GB/s copied; adding gradients "
@@ -67,7 +67,7 @@ def _calibration(answer: Extrapolation) -> str:
 
 
 def _told(answer: Extrapolation) -> str:
-    """Return how well lit pixels predict what a batch costs."""
+    """Return how well lit cells predict what a batch costs."""
     c = answer.calibration
     if c.unexplained is None:
         return "what a batch costs but for: not measured"
@@ -197,7 +197,7 @@ def _limit_of_weak_scaling(answer: Extrapolation) -> str:
     come = answer.as_they_come
     if answer.balanced:
         text += (
-            f" Events are dealt evenly: what is left to wait for is what lit pixels do not tell, "
+            f" Events are dealt evenly: what is left to wait for is what lit cells do not tell, "
             f"{100 * _uneven(answer, last.batch):.2f} % of a rank's step (one deviation); as they come it would be "
             f"{100 * come.wait / come.total:.1f} % of the step."
         )
@@ -254,7 +254,7 @@ A step of N ranks takes what the slowest of them computes, and the communication
     step(N) = E[max over N ranks of slowdown * (fixed + t_1 + ... + t_b)] + exposed communication
 
 Where events are dealt evenly, as training does (docs/parallel.md), the ranks' sums differ by what
-lit pixels do not tell of an event's time, a normal distribution whose width is measured; events as
+lit cells do not tell of an event's time, a normal distribution whose width is measured; events as
 they come (--as-they-come) differ by all of it. The times t of events are drawn from those measured (events differ in how much is lit), the expected
 maximum of N sums is that of their empirical distribution. An Allreduce costs what its messages
 cost, alpha + n beta each, and gamma n for sums: ring, recursive doubling, Rabenseifner's, and

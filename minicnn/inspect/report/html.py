@@ -25,6 +25,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .75rem .25rem 0; text-align: left;
          vertical-align: top; }
 td { overflow-wrap: anywhere; }
+thead ~ tbody td { white-space: nowrap; }
 """
 
 
