@@ -134,6 +134,10 @@ def draw_confusion(
     return save_figure(figure, path)
 
 
+#: Events that a point of ``draw_accuracy`` needs, to say anything.
+FEWEST = 5
+
+
 def draw_accuracy(
     path: StrPath,
     quantities: Mapping[str, ArrayLike],
@@ -146,9 +150,10 @@ def draw_accuracy(
     returns ``path``.
 
     quantities: {name: values (N,)}, a panel each, two in a row; where a value is nan, its panel
-    leaves the event out, and one that is never known has no panel. labels, predicted: (N,). Bins
-    hold equally many events of all classes together. Bars are Wilson intervals of
-    68.3 %. Raises ValueError without events.
+    leaves the event out; one that is never known, or the same for all, has no panel. labels,
+    predicted: (N,). Bins hold equally many events of all classes together; where a class has fewer
+    than FEWEST of them, it has no point if it has others. Bars are Wilson intervals of 68.3 %.
+    Raises ValueError without events.
     """
     from matplotlib.figure import Figure
 
@@ -159,6 +164,8 @@ def draw_accuracy(
     )
     known = np.isfinite(values)
     drawn = {name: k for k, name in enumerate(quantities) if known[k].any()}
+    varied = {name: k for name, k in drawn.items() if _varies(values[k, known[k]])}
+    drawn = varied or drawn
     if not drawn:
         raise ValueError(f"{path}: no events of known {' and '.join(quantities)} to draw")
     columns = min(len(drawn), 2)
@@ -181,6 +188,11 @@ def draw_accuracy(
     return save_figure(figure, path)
 
 
+def _varies(value):
+    """Tell whether values differ by more than rounding: a beam has one momentum."""
+    return np.ptp(value) > 1e-3 * np.abs(value).max()
+
+
 def _accuracy_against(axes, value, labels, right, class_names, bins):
     edges = np.quantile(value, np.linspace(0, 1, bins + 1))
     place = np.clip(np.searchsorted(edges, value, "right") - 1, 0, bins - 1)
@@ -189,7 +201,7 @@ def _accuracy_against(axes, value, labels, right, class_names, bins):
             np.bincount(place[chosen], minlength=bins)
             for chosen in (labels == k, (labels == k) & right)
         )
-        some = n > 0
+        some = n >= max(min(FEWEST, n.max()), 1)
         p, low, high = binomial(correct[some], n[some])
         middle = (edges[1:] + edges[:-1])[some] / 2 + (k - len(class_names) / 2) * (
             edges[-1] - edges[0]
