@@ -248,7 +248,7 @@ class TrainingJob:
                 f"{len(names)} classes"
             )
         if model.class_names != names:
-            known = ", ".join(model.class_names or ()) or "no names"
+            known = ", ".join(model.class_names or ("without names",))
             if not self.rank:
                 print(f"{weights} has the classes {known}; from here on {', '.join(names)}")
             model = load_model(weights, optimizer=optimizer, class_names=names, **where)

@@ -30,7 +30,7 @@ from helpers.cli import make_events
 from minicnn.files import describe_machine, write_json
 from minicnn.train.checkpoint import load_model
 
-SIZE, EVENTS, STALL_LIMIT = 40, 36, 0.5  # pixels, events, minutes
+SIZE, EVENTS = 40, 36
 SMALL_FILE = 20_000  # bytes: a checkpoint does not fit
 #: Columns of the history that must be the same.
 COMPARED = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
@@ -71,7 +71,7 @@ def stall(rank, launcher, rng):
 def stop(rank, launcher, rng):
     """For ever: the others say so after the stall limit, and all end."""
     rank.send_signal(signal.SIGSTOP)
-    psutil.wait_procs([rank], timeout=10 * 60 * STALL_LIMIT)
+    psutil.wait_procs([rank], timeout=GIVES_UP)
 
 
 def full_disk(rank, launcher, rng):
@@ -97,7 +97,7 @@ def command(options, events, out, resume):
     launcher = ["launch", "-n", options.ranks, "--restarts", 1000, "--min-ranks", options.ranks]
     training = ["train", "--events", events, "--out", out, "--size", SIZE, "--device", "cpu"]
     training += ["--epochs", options.epochs, "--batch-size", 2, "--threads", 1, "--seed", 3]
-    training += ["--save-every", 0.05, "--stall-limit", STALL_LIMIT, "--sync", "fp16"]
+    training += ["--save-every", 0.05, "--stall-limit", options.stall_limit, "--sync", "fp16"]
     words = [*launcher, "--", *training, *["--resume"] * resume]
     return [sys.executable, "-m", "minicnn", *map(str, words)]
 
@@ -187,6 +187,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=60, help="of every job")
     parser.add_argument("--every", type=float, default=8.0, help="most seconds between two faults")
+    parser.add_argument("--stall-limit", type=float, default=0.5, help="of the job, in minutes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()

@@ -109,7 +109,7 @@ def test_bad_events_stop_the_job_or_are_left_out_by_all_ranks(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("left out 2 bad events: ") == 2  # when it is known, and at the end
     record = json.loads((out / "run.json").read_text())["bad_events"]
-    rows = list(csv.DictReader((out / "bad-events.csv").open()))
+    rows = list(csv.DictReader((out / "bad-events.csv").read_text().splitlines()))
     assert sorted(int(row["event"]) for row in rows) == [3, 7]
     assert [row["reason"] for row in rows] == [one["reason"] for one in record["left_out"]]
     reasons = " ".join(row["reason"] for row in rows)
@@ -120,7 +120,7 @@ def test_bad_events_stop_the_job_or_are_left_out_by_all_ranks(tmp_path):
     assert done.returncode != 0 and "--bad-events skip" in done.stderr, done.stdout
     done = job(*scored, "--bad-events", "skip", timeout=300)
     assert done.returncode == 0 and "left out 1 bad event: 3; reasons in" in done.stdout
-    predicted = list(csv.DictReader((out / "predictions.csv").open()))
+    predicted = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
     assert [int(row["event"]) for row in predicted] == [0, 1, 2, *range(4, 12)]
 
 
