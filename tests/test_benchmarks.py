@@ -59,6 +59,13 @@ def test_event_cost(tmp_path):
     assert kinds == ["similar cost", "random events", "equal cost", "all"]
 
 
+def test_uneven_steps(tmp_path):
+    out = tmp_path / "out.json"
+    run("uneven_steps", "--size", 400, "--number", 60, "--ranks", 2, 8, "--steps", 4, "--json", out)
+    for row in json.loads(out.read_text())["rows"]:
+        assert 0 <= row["cost"] < row["random"] < 0.5
+
+
 def test_step(tmp_path):
     text = run(
         "step", "--size", 100, "--batch-size", 1, 2, "--repeats", 1, "--json", tmp_path / "out.json"

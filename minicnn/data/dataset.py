@@ -19,7 +19,7 @@ class Dataset(Protocol):
 
     - ``epoch``: set before each epoch, where what is drawn for an event depends on it
       (begin_epoch).
-    - ``costs`` (n,): what each event of this rank costs, in any unit: batches are then dealt evenly
+    - ``costs`` (node_events,): what each event costs, in any unit: batches are then dealt evenly
       (epoch_order).
     - ``order(seed, epoch, events per step)``: the indices of an epoch, where the data set deals the
       events itself (epoch_order); ``order_name``: what it does, in a few words for checkpoints.

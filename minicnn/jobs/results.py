@@ -77,11 +77,13 @@ def write_report(folder: RunFolder, record: dict[str, Any]) -> None:
     epochs, last = record["epochs"], (record["epochs"] or [{}])[-1]
     accuracy = record.get("accuracy")
     result = "no validation events" if accuracy is None else f"accuracy {100 * accuracy:.1f} %"
-    summary = (
-        f"{result} after {counted(len(epochs), 'epoch')} on {counted(record['ranks'], 'rank')}, "
-        f"{seconds_text(record['seconds'])} in all, peak memory of a rank "
-        f"{record['peak_memory_mb']:.0f} MB"
-    )
+    summary = f"{result} after {counted(len(epochs), 'epoch')}"
+    if "ranks" in record:
+        summary += f" on {counted(record['ranks'], 'rank')}"
+    if "seconds" in record:
+        summary += f", {seconds_text(record['seconds'])} in all"
+    if "peak_memory_mb" in record:
+        summary += f", peak memory of a rank {record['peak_memory_mb']:.0f} MB"
     columns = [name for name in last if ": " not in name]
     rows = [[_number(row.get(name)) for name in columns] for row in epochs]
     pictures = [html.picture_block(folder.figure(name), text) for name, text in FIGURES.items()]

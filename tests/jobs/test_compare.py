@@ -94,6 +94,11 @@ def test_what_cannot_be_compared(tmp_path, capsys):
     assert status == 2 and "not the record of a run" in err
     status, _, err = run(capsys, "report", tmp_path)
     assert status == 2 and "no complete run is here" in err
+    (a / "run.json").write_text('{"epochs": [], "arguments": {}}')  # the least that is a record
+    assert (
+        run(capsys, "report", a)[0] == 0
+        and "no validation events after 0 epochs" in (a / "report.html").read_text()
+    )
 
 
 def test_the_page_of_a_run_stands_alone(tmp_path, capsys):
