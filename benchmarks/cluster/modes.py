@@ -123,8 +123,8 @@ def worker(comm, args):
         for mode, done in turns.items()
     ]
     nbytes = model.gradients.nbytes
-    points = [(n, exchange_seconds(comm, 0, 1, n)) for n in (4, nbytes)]
-    link = link_of(points, nbytes, 0.0)
+    half = nbytes // 2  # the largest message of Rabenseifner's Allreduce
+    link = link_of([(n, exchange_seconds(comm, 0, 1, n)) for n in (4, half)], half, 0.0)
     predict(rows, comm.size, nbytes, link)
     found = {"rows": rows, "latency": link.alpha, "bandwidth": 1 / link.beta}
     ordered(comm, lambda: args.worker.write_text(json.dumps(found)))

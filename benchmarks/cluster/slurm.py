@@ -26,7 +26,7 @@ ClusterName=minicnn
 SlurmctldHost=head({head})
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 MpiDefault={mpi}
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/affinity

@@ -94,7 +94,7 @@ def whole(send):
 
 def signal(send):
     """What --signal=USR1@120 sends two minutes before the time is up."""
-    job = send("signal", 40)
+    job = send("signal", 25)
     job.until(lambda: job.epochs() >= 2)
     slurm("scancel", "--signal=USR1", job.number)
     job.until(job.ended)
@@ -102,8 +102,8 @@ def signal(send):
 
 
 def time_limit(send):
-    """The script's own --signal, 30 seconds before a limit of one minute."""
-    job = send("limit", 100_000, "--time=1", "--signal=USR1@30")
+    """The script's own --signal, a minute before a limit of three; Slurm may send it a minute early."""
+    job = send("limit", 100_000, "--time=3", "--signal=USR1@60")
     job.until(lambda: int(job.facts()["Restarts"]) >= 1)
     before = job.epochs()
     job.until(lambda: job.epochs() > before + 1)
@@ -114,7 +114,7 @@ def time_limit(send):
 
 def preemption(send):
     """A job of higher priority takes its nodes."""
-    job = send("preempted", 40, "--nodes=4")
+    job = send("preempted", 25, "--nodes=4")
     job.until(lambda: job.epochs() >= 2)
     urgent = send("urgent", 2, "--nodes=4", "--partition=urgent")
     urgent.until(urgent.ended)
@@ -134,7 +134,7 @@ def killed_rank(send):
 
 def lost_node(send):
     """The cable of one of its nodes is pulled: Slurm starts the job again on others."""
-    job = send("lost", 60)
+    job = send("lost", 40)
     job.until(lambda: job.epochs() >= 2)
     node = job.facts()["NodeList"].strip("node[]").split("-")[-1].split(",")[-1]
     cluster("link", node, "down")

@@ -242,7 +242,7 @@ def _links(comm: Any, gradient_bytes: int) -> dict[str, Any]:
     between two ranks of a node and of two nodes, empty where there are none}.
     """
     nodes = ranks_of_nodes(comm)
-    sizes = sorted({*MESSAGES, gradient_bytes})
+    sizes = sorted({*MESSAGES, gradient_bytes // 2})  # half: the largest of an Allreduce's messages
     shared = next((ranks[:2] for ranks in nodes if len(ranks) > 1), None)
     apart = [ranks[0] for ranks in nodes[:2]] if len(nodes) > 1 else None
     found: dict[str, Any] = {"nodes": [len(ranks) for ranks in nodes]}
@@ -328,10 +328,10 @@ def calibrate(results: dict[int, Any], options: MeasureOptions) -> Calibration:
         chosen = max(with_cores or [min(several)])
         figures = results[chosen]["calibration"]
         if figures["within"]:
-            link = link_of(figures["within"], found.bytes, found.gamma)
+            link = link_of(figures["within"], found.bytes // 2, found.gamma)
             found.alpha, found.beta = link.alpha, link.beta
         if figures["between"]:
-            link = link_of(figures["between"], found.bytes, found.gamma)
+            link = link_of(figures["between"], found.bytes // 2, found.gamma)
             found.fabric_alpha, found.fabric_beta = link.alpha, link.beta
         setting = found.measured_setting(chosen)
         found.algorithm = like(found.allreduce[chosen], chosen, found.bytes, setting)
