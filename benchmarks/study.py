@@ -38,7 +38,7 @@ class Variant(NamedTuple):
 
 
 def steps(args):
-    """Steps of 16 to 512 events; beyond 32, also with weights and biases moved as they are."""
+    """Steps of 16 to 512 events; with --plain also with weights and biases moved as they are."""
     found = []
     for events in args.steps:
         batch = min(events // args.ranks, LARGEST_BATCH)
@@ -48,7 +48,7 @@ def steps(args):
         options = ["--batch-size", batch, "--accumulate", accumulate]
         options += ["--learning-rate", f"{rate:.6f}", "--warmup", min(50, max(updates // 4, 1))]
         found.append(Variant(f"{events}", options))
-        if events > LARGEST_BATCH:
+        if args.plain:
             found.append(Variant(f"{events}-plain", [*options, "--no-keep-rest"]))
     return found
 
@@ -76,6 +76,7 @@ def arguments():
     p.add_argument("--epochs", type=int, default=4)
     p.add_argument("--ranks", type=int, default=2)
     p.add_argument("--steps", type=int, nargs="+", default=[16, 64, 256, 512], help="events")
+    p.add_argument("--plain", action="store_true", help="steps also with --no-keep-rest")
     p.add_argument("--sizes", type=int, nargs="+", default=[3600, 1800, 900, 600], help="pixels")
     p.add_argument("--out", type=Path, default=Path("runs/study"))
     return p

@@ -200,8 +200,9 @@ def test_study_trains_what_is_missing(tmp_path):
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     text = run("study", *options)
     assert "resolution: 36" not in text and f"{row['val_loss'][0]:.4f}" in text
-    names = [v.name for v in module("study").steps(Namespace(steps=[16, 64], ranks=2, train=100))]
-    assert names == ["16", "64", "64-plain"]
+    chosen = Namespace(steps=[16, 64], ranks=2, train=100, plain=True)
+    names = [variant.name for variant in module("study").steps(chosen)]
+    assert names == ["16", "16-plain", "64", "64-plain"]
 
 
 def test_store(tmp_path):
