@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common import mpiexec, parser, record
-from scaling_report import PAGE, draw, tables
+from scaling_report import draw, page, tables
 
 import minicnn as mc
 from minicnn.files import atomic_write, read_json, write_json
@@ -98,7 +98,12 @@ def main():
                 write_json(args.worker[1], result)
         return
     results = read_json(args.results) if args.results.exists() else {}
+    sample = results.get("sample", "isotropic" if results else args.sample)
+    if args.parts != [] and sample != args.sample:
+        print(f"{args.results} has figures of the sample {sample}: all are measured anew")
+        results, sample = {}, args.sample
     results |= {"cores": threads_per_rank(None), "size": args.size, "batch": args.batch_size}
+    results["sample"] = sample
     for part in PARTS if args.parts is None else args.parts:
         counts = args.scales if part == "loss" else args.ranks if part != "gpus" else on_gpus(args)
         done = results.setdefault(part, {}) if counts else {}
@@ -115,7 +120,7 @@ def main():
     text = tables(results, ScalingModel(Calibration.load_file(args.calibration)))
     print(text)
     draw(args.out / "scaling.png", results, ScalingModel(Calibration.load_file(args.calibration)))
-    atomic_write(args.out / "scaling.md", PAGE.format(text=text))
+    atomic_write(args.out / "scaling.md", page(text, results))
     print(f"wrote {args.out}/scaling.md and {args.out}/scaling.png")
 
 
@@ -258,6 +263,7 @@ def loss(args, scale):
         return {"batch": batch, "failed": str(problem)}
     return {
         "batch": batch,
+        "keep_rest": recipe.keep_rest,
         "updates": updates,
         "loss": history["loss"],
         "val_loss": history["val_loss"],

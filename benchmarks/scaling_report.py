@@ -2,6 +2,7 @@
 
 import math
 
+from minicnn.data.event import CLASSES
 from minicnn.inspect.performance import Setting
 from minicnn.inspect.report.figures import save_figure
 
@@ -196,11 +197,37 @@ again.
 
 More ranks than cores share them, and waiting ranks keep a core busy, which the model leaves out: it
 predicts more than was measured there. For larger machines see [model.md](model.md). The loss curves
-train the talk's network as the main job does (Adam, augmented events, one set of weights for all
-positions at first) on 3,000 simulated events at full resolution and validate on 600; the learning
-rate grows as the root of the batch (Malladi et al. 2022), so all curves see the same events and
-differ in the number of updates. Up to a batch of 32 they end alike; at 64, whose rate is 0.0028,
-training breaks down: the ELUs saturate and the loss stays at that of chance. One process computes
-them, because N ranks of b events compute what one rank of N x b does (a test). The talk's speed-up
-against GPUs joins the figures where the command finds GPUs; this page's machine has none.
+train the talk's network as the main job does on 3,000 simulated events of the sample {sample} at
+full resolution and validate on 600; the learning rate grows as the root of the batch (Malladi et al.
+2022), so all curves see the same events and differ in the number of updates.
+{verdict}
+One process computes them, because N ranks of b events compute what one rank of N x b does (a test).
+The talk's speed-up against GPUs joins the figures where the command finds GPUs; this page's machine
+has none.
 """
+
+
+def page(text, results):
+    """Return the page of these results."""
+    return PAGE.format(
+        text=text, sample=results.get("sample", "isotropic"), verdict=verdict(results)
+    )
+
+
+def verdict(results):
+    """Return in a sentence which loss curves have learned nothing: they end at that of chance."""
+    chance = math.log(len(CLASSES))
+    dead = [
+        str(one["batch"])
+        for one in results.get("loss", {}).values()
+        if "failed" in one or one["val_loss"][-1] > 0.98 * chance
+    ]
+    if not dead:
+        return "None of them stays at the loss of chance."
+    said = f"Those of {' and '.join(dead)} events end at the loss of chance, {chance:.2f}."
+    if any("keep_rest" in one for one in results["loss"].values()):
+        return said
+    return (
+        f"{said} They were trained before weights moved in coordinates of rest,\nwith which steps of "
+        "64 and 512 events learn ([results](results/README.md))."
+    )
