@@ -96,12 +96,7 @@ def worker(comm, args):
     else:
         model, optimizer = Recipe(size=args.size).build_model(device="cpu"), mc.SGD(1e-4, 0.9)
         model.kernels.set_threads(1)
-        shape = (args.size, args.size, 1)
-        simulator, batches = mc.data.Simulator(0, shape, sample="isotropic"), []
-        for step in range(args.steps):
-            numbers = range(step * args.batch_size, (step + 1) * args.batch_size)
-            events = [simulator.read(number) for number in numbers]
-            batches.append(([e.image for e in events], np.array([e.label for e in events])))
+        batches = real_batches(args)
     syncs = {
         mode: NoExchange(comm) if mode == FLOOR else make_sync(mode, comm) for mode in args.modes
     }
@@ -128,6 +123,19 @@ def worker(comm, args):
     predict(rows, comm.size, nbytes, link)
     found = {"rows": rows, "latency": link.alpha, "bandwidth": 1 / link.beta}
     ordered(comm, lambda: args.worker.write_text(json.dumps(found)))
+
+
+def real_batches(args):
+    """Return the batches of a turn, events of the file or simulated ones."""
+    if args.events:
+        source = mc.data.open_events(args.events, size=args.size)
+    else:
+        source = mc.data.Simulator(0, (args.size, args.size, 1), sample="isotropic")
+    batches = []
+    for first in range(0, args.steps * args.batch_size, args.batch_size):
+        events = [source.read(first + number) for number in range(args.batch_size)]
+        batches.append(([e.image for e in events], np.array([e.label for e in events])))
+    return batches
 
 
 def predict(rows, ranks, nbytes, link):
@@ -158,6 +166,7 @@ def measured(args, batch):
         options = ["--worker", out, "--batch-size", batch, "--rounds", args.rounds]
         options += ["--steps", args.steps, "--size", args.size, "--modes", *args.modes]
         options += ["--paced", args.paced] if args.paced else []
+        options += ["--events", args.events.resolve()] if args.events else []
         cluster("mpi", 1, sys.executable, __file__, *options)
         return json.loads(out.read_text())
 
@@ -202,9 +211,10 @@ def main(args):
                     seconds = time.time() - began
                     setting = {"nodes": nodes, "rate": rate, "batch": batch, "seconds": seconds}
                     results.append({**setting, "paced": args.paced, **found})
+                    whole = {"size": args.size, "cores": os.cpu_count(), "settings": results}
+                    record(args.json, whole)  # after each: what is interrupted keeps what it has
         finally:
             cluster("down")
-    record(args.json, {"size": args.size, "cores": os.cpu_count(), "settings": results})
 
 
 def parser():
@@ -219,6 +229,7 @@ def parser():
     add("--steps", type=int, default=4, help="steps of a turn")
     add("--rounds", type=int, default=5, help="turns of each mode")
     add("--size", type=int, default=FULL_SIZE, help="rows and columns of the images, in pixels")
+    add("--events", type=Path, help="take events from this file (default: simulate them)")
     add("--paced", type=float, metavar="MS", help="each event takes so long asleep")
     add("--json", type=Path, metavar="FILE", help="write the figures to this file")
     add("--worker", type=Path, help=argparse.SUPPRESS)

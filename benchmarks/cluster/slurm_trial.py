@@ -149,6 +149,7 @@ def array(send):
     folders = [Path(f"runs/array-{k}/run.json") for k in (1, 2)]
     job.until(lambda: all(folder.exists() for folder in folders))
     job.until(job.ended)
+    job.out = folders[0].parent
     return job
 
 
