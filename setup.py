@@ -65,6 +65,7 @@ setup(
             "keras>=3.10",
             "tensorflow-cpu>=2.18",
         ],  # what benchmarks/peers.py compares with
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],  # make docs
         "test": test,
         "dev": test + mpi,
     },

@@ -104,6 +104,11 @@ class EventStore:
         kind = type(self).__name__
         return f"{kind}({len(self):,} events{shape}, {packed}, target {name}{weighted})"
 
+    def _repr_html_(self) -> str:
+        from ..inspect.report.notebook import store_html
+
+        return store_html(self)
+
     @property
     def numbers(self) -> np.ndarray:
         """The former name of ``file_indices``."""

@@ -92,6 +92,11 @@ class History(Callback):
         shown = "  ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "epoch")
         return f"<History of {len(self.rows)} epochs{': ' + shown if shown else ''}>"
 
+    def _repr_html_(self) -> str:
+        from ..inspect.report.notebook import history_html
+
+        return history_html(self)
+
 
 class CSVLogger(Callback):
     """Writes the history to ``path`` after every epoch, whole or not at all, so that a job that is
@@ -233,8 +238,8 @@ class LayerStatistics(Callback):
     """Keeps, every ``every`` steps, the norm of each parameter and of its mean gradient, and every
     epoch a histogram of each parameter.
 
-    norms: {"<layer>/w": [(step, |w|, |gradient|), ...]}, steps counted through all epochs.
-    histograms: {"<layer>/w": [(counts, edges), ...]}, one pair per epoch, as numpy.histogram.
+    norms: ``{"<layer>/w": [(step, |w|, |gradient|), ...]}``, steps counted through all epochs.
+    histograms: ``{"<layer>/w": [(counts, edges), ...]}``, one pair per epoch, as numpy.histogram.
     Gradients are those of this step's reduced sum; with sync "weights" they are this rank's own.
     """
 
@@ -261,7 +266,7 @@ class LayerStatistics(Callback):
 
 
 class Progress(Callback):
-    """A live bar on a terminal, plain lines elsewhere; after each epoch one line with loss, figures
+    """A live bar on a terminal and in a notebook, plain lines elsewhere; after each epoch one line with loss, figures
     and rate. Rank 0 only.
 
     It says so when a network that had learned something is back at the loss of equal scores,
