@@ -2,6 +2,7 @@
 # make test         all tests, those on 2, 3 and 4 MPI ranks included
 # make lint         ruff: rules and format; mypy: types
 # make format       write all files in the format of the house
+# make docs         the documentation site into site/, every warning an error
 # make gpu-check    on a machine with a GPU: the parity tests on the device, and its figures into
 #                   benchmarks/results/ (docs/gpu.md)
 # make soak         30 minutes of faults on a training of 2 ranks (ARGS="--minutes 10")
@@ -13,7 +14,7 @@ PYTHON ?= python3
 RANKS  ?= 2
 BIN     = $(VENV)/bin
 
-.PHONY: microboone test lint format soak fuzz bench gpu-check install clean
+.PHONY: microboone test lint format docs soak fuzz bench gpu-check install clean
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.py pyproject.toml
@@ -46,6 +47,11 @@ soak: install
 fuzz: install
 	$(BIN)/python tests/faults/fuzz.py --json benchmarks/results/fuzz.json $(ARGS)
 
+# NO_MKDOCS_2_WARNING: mkdocs-material has a note on MkDocs' future that is no warning of ours
+docs: install
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: install
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/step.py
@@ -60,4 +66,4 @@ gpu-check: install
 	$(BIN)/python benchmarks/gpu.py --cpu --json benchmarks/results
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -36,10 +36,10 @@ setup(
         "numpy>=2",
         "numba>=0.61",
         "psutil>=5.9",
-        "h5py>=3.10",
+        "h5py>=3.11",
         "blosc>=1.11",
         "rich>=13",
-        "matplotlib>=3.8",
+        "matplotlib>=3.9",
         "safetensors>=0.4",
         "filelock>=3.12",
         "platformdirs>=4",
@@ -67,6 +67,7 @@ setup(
             "keras>=3.10",
             "tensorflow-cpu>=2.18",
         ],  # what benchmarks/peers.py compares with
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],  # make docs
         "test": test,
         "dev": test + mpi,
     },

@@ -1,5 +1,8 @@
-"""Long work shows where it is: a live bar on a terminal, now and then a plain line elsewhere."""
+"""Long work shows where it is: a live bar on a terminal and in a notebook, now and then a plain line
+elsewhere.
+"""
 
+import html
 import sys
 import time
 from types import TracebackType
@@ -17,8 +20,8 @@ def say(comm: Any, *words: Any) -> None:
 class Meter:
     """``with Meter("loading", total=200) as meter: ... meter.update(done, "text")``.
 
-    On a terminal a rich bar with elapsed and remaining time that vanishes at the end, also after an
-    exception or Ctrl-C; elsewhere a line at most every ``every`` seconds. ``silent`` (ranks other
+    On a terminal and in a notebook a bar with elapsed and remaining time that vanishes at the end,
+    also after an exception or Ctrl-C; elsewhere a line at most every ``every`` seconds. ``silent`` (ranks other
     than 0) does nothing. Without ``with``: ``open`` and, in a ``finally``, ``close``.
     """
 
@@ -41,9 +44,13 @@ class Meter:
     def open(self) -> "Meter":
         """Show the bar; returns the meter."""
         self.last = time.perf_counter()
-        if self.bar is None and not self.silent and self.file.isatty():
-            self.bar = _bar(self.title, self.file)
-            self.task = self.bar.add_task("", total=self.total)
+        if self.bar is None and not self.silent:
+            if self.file.isatty():
+                self.bar = TerminalBar(self.title, self.total, self.file)
+            elif in_notebook() and self.file is sys.stdout:
+                self.bar = NotebookBar(self.title, self.total)
+            else:
+                return self
             try:
                 self.bar.start()
             except BaseException:
@@ -60,7 +67,7 @@ class Meter:
         """Show that ``done`` of the total are finished, with a few words beside it."""
         beat()
         if self.bar:
-            self.bar.update(self.task, completed=done, description=text)
+            self.bar.update(done, text)
         elif self.due:
             self.last = time.perf_counter()
             print(f"{self.title} {done}/{self.total}  {text}".rstrip(), file=self.file, flush=True)
@@ -83,25 +90,76 @@ class Meter:
         self.close()
 
 
-def _bar(title: str, file: IO[str]) -> Any:
-    """Return rich's bar, not started: rich loads with the first one."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+class TerminalBar:
+    """A bar of rich, which loads with the first one: elapsed and remaining time, and a few words."""
 
-    return Progress(
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=Console(file=file),
-        transient=True,
-    )
+    def __init__(self, title: str, total: int, file: IO[str]) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.progress = Progress(
+            TextColumn(title),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=Console(file=file),
+            transient=True,
+        )
+        self.task = self.progress.add_task("", total=total)
+
+    def start(self) -> None:
+        self.progress.start()
+
+    def update(self, done: int, text: str) -> None:
+        self.progress.update(self.task, completed=done, description=text)
+
+    def stop(self) -> None:
+        self.progress.stop()
+
+
+class NotebookBar:
+    """A bar beneath the cell of a notebook, drawn a few times in a second; nothing of it stays."""
+
+    def __init__(self, title: str, total: int, every: float = 0.2) -> None:
+        from IPython.display import HTML, display
+
+        self.html, self.display = HTML, display
+        self.title, self.total, self.every = title, total, every
+        self.begin = self.last = time.perf_counter()
+        self.handle: Any = None
+
+    def start(self) -> None:
+        self.handle = self.display(self.html(self._text(0, "")), display_id=True)
+
+    def update(self, done: int, text: str) -> None:
+        now = time.perf_counter()
+        if now - self.last >= self.every:
+            self.last = now
+            self.handle.update(self.html(self._text(done, text)))
+
+    def stop(self) -> None:
+        if self.handle is not None:
+            self.handle.update(self.html(""))
+
+    def _text(self, done: int, text: str) -> str:
+        seconds = time.perf_counter() - self.begin
+        left = f", {seconds * (self.total - done) / done:.0f} s left" if done else ""
+        return (
+            f"{html.escape(self.title)} <progress max='{self.total}' value='{done}'></progress> "
+            f"{done}/{self.total}, {seconds:.0f} s{left} &nbsp; {html.escape(text)}"
+        )
+
+
+def in_notebook() -> bool:
+    """Return whether this is the kernel of a notebook: nothing is loaded to find out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None

@@ -1,14 +1,18 @@
 """What README and docs show runs: their Python blocks, one after the other in each page."""
 
+import argparse
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 from helpers import ROOT
+from minicnn.__main__ import COMMANDS
 
 PAGES = ["README.md", "docs/networks.md", "docs/exchange.md"]
+PAGES += ["docs/tutorial.md", "docs/recipes.md", "docs/keras-pytorch.md"]
 
 
 def blocks(page):
@@ -32,7 +36,92 @@ def test_the_python_of_a_page_runs(page, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+LINE = re.compile(r"^(?: {4}|```sh\n)(.*-m minicnn .*|.*(?:python|srun) \S+\.py.*)$", re.M)
+WORDS = re.compile(r"`([^`\n]*(?:-m minicnn \w|python \w+/\w+\.py)[^`\n]*)`")
+
+
+def commands():
+    """Yield (page, command line) of all pages: on lines of their own, and within the text."""
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        text = page.read_text().replace("\\\n", " ")
+        for line in [*LINE.findall(text), *WORDS.findall(text)]:
+            yield page.relative_to(ROOT).as_posix(), line.split("  #")[0].split(" # ")[0]
+
+
+@pytest.fixture(scope="module")
+def helps():
+    """Return {"train": its help, ...}, without the line breaks."""
+    found = {}
+    for command in COMMANDS:
+        parser = argparse.ArgumentParser()
+        import_module(f"minicnn.cli.{command}").arguments(parser)
+        found[command] = parser.format_help()
+    return found
+
+
+def test_commands_of_the_pages_exist_with_their_options(helps):
+    """Renamed commands, files and options are found; that the commands run is shown elsewhere."""
+    checked = 0
+    for page, line in commands():
+        words = line.replace("`", " ").replace("=", " ").split()
+        if "-m" in words and "minicnn" in words:
+            command = words[words.index("minicnn") + 1]
+            if command in ("COMMAND", "--help"):
+                continue
+            assert command in COMMANDS, f"{page}: {line}"
+            known, rest = helps[command], words[words.index("minicnn") + 2 :]
+        else:
+            script = next(word for word in words if word.endswith(".py"))
+            if not script.startswith(("examples/", "benchmarks/")):
+                continue
+            assert (ROOT / script).exists(), f"{page}: {line}"
+            known = "--help --json " + (ROOT / script).read_text()
+            known += helps["train"] if script == "examples/microboone.py" else ""
+            known += (ROOT / "benchmarks/common.py").read_text()
+            rest = words[words.index(script) + 1 :]
+        for option in (word for word in rest if re.fullmatch(r"--[a-z][a-z-]+", word)):
+            assert re.search(rf"{option}\b", known), f"{page}: {option} in {line}"
+            checked += 1
+    assert checked > 60
+
+
 def test_links_between_the_pages_exist():
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_page_is_in_the_site():
+    named = set(re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    assert named == there
+
+
+def test_the_reference_has_every_public_name():
+    import minicnn as mc
+
+    modules = re.findall(r"^::: (\S+)", (ROOT / "docs/reference.md").read_text(), re.M)
+    for room in (mc, mc.data, mc.parallel, mc.models, mc.losses, mc.optim, mc.callbacks):
+        for name in getattr(room, "__all__", ()):
+            home = getattr(getattr(room, name), "__module__", None)
+            if isinstance(home, str) and home.startswith("minicnn"):
+                assert any(home.startswith(module) for module in modules), f"{name} of {home}"
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason='pip install "minicnn[docs]"')
+    pytest.importorskip("mkdocstrings_handlers.python")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "reference.html").read_text()
+    for name in ("Conv2D", "EventStore", "export_model", "StepCheckpoint"):
+        assert name in page
+    for page in tmp_path.glob("*.html"):  # no network: neither fonts nor scripts from elsewhere
+        assert not re.findall(r'(?:src|stylesheet" href)="https?://', page.read_text()), page

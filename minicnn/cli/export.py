@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..exchange import FORMATS
+from ..text import bytes_text
 from .common import one_process, output
 
 
@@ -40,11 +41,15 @@ def run(args: argparse.Namespace) -> int:
         end = next(end for end, name in FORMATS.items() if name == args.to)
         raise ValueError(f"{args.out}: a file for {args.to} ends in {end}")
     model = load_model(args.model, "cpu")
-    out = output(args.out, args.overwrite)
-    if kind == "torch":
-        output(out.with_suffix(".safetensors"), args.overwrite)
+    out = args.out
+    files = [out] if kind != "torch" else [out, out.with_suffix(".safetensors")]
+    for file in files:
+        if file.resolve() == args.model.resolve():
+            raise ValueError(f"{out}: its weights would replace {file}, the model itself")
+        output(file, args.overwrite)
     difference = export_model(model, out, args.check)
-    print(f"{args.model} as {kind}: {out}, {out.stat().st_size / 1e6:.1f} MB")
+    written = ", ".join(f"{file} ({bytes_text(file.stat().st_size)})" for file in files)
+    print(f"{args.model} as {kind}: {written}")
     if difference is not None:
         print(f"  its predictions are the model's, to {difference:.0e} of the largest")
     return 0

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         model = import_keras(args.file, args.size, device="cpu", **options)
     model.save(out)
     model.summary()
-    predictions = ", ".join(str(loss) for loss in model.targets.losses)
-    print(f"{out}: {args.file} as a model of minicnn; pixels times {model.options.input_scale:g}, ")
-    print(f"loss {predictions}")
+    losses = ", ".join(type(loss).__name__ for loss in model.targets.losses)
+    print(f"{args.file} as a model of minicnn: {out}")
+    print(f"  pixels times {model.options.input_scale:g}, loss {losses}")
     return 0

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     folder = RunFolder(parser.parse_args(command[1:]).out)
     mpiexec = find_mpiexec()
     if mpiexec is None:
-        raise ValueError("there is no mpiexec: pip install minicnn[mpi]")
+        raise ValueError('there is no mpiexec: pip install "minicnn[mpi]"')
     program = [sys.executable, "-m", "minicnn", *command]
 
     def start(ranks: int, again: bool) -> list[str]:

@@ -89,6 +89,11 @@ class Event:
             text += f", pixels: {', '.join(named)}, {counts[IGNORED]:,} ignored"
         return text + ")"
 
+    def _repr_png_(self) -> bytes:
+        from ..inspect.report.notebook import event_png
+
+        return event_png(self)
+
 
 def check_pixel_labels(labels: np.ndarray, count: int) -> np.ndarray:
     """Return the labels of ``count`` pixels as uint8 (count,); ValueError for another number of

@@ -15,7 +15,8 @@ from ..locks import file_locked
 from ..parallel import ordered
 from ..parallel.comm import as_comm
 from .event import PIXEL_CLASSES, Event, EventError
-from .readers import EventFile, EventWriter
+from .readers import EventFile
+from .readers.event_writer import EventWriter
 
 #: Events that each rank makes between two gatherings.
 EVENTS_PER_GATHERING = 16

@@ -209,6 +209,11 @@ class SparseImage:
             text += f" ({self.nnz / (h * w):.3%}), {self.values.min():g} to {self.values.max():g}"
         return text + (f", background {self.background:g})" if self.background else ")")
 
+    def _repr_png_(self) -> bytes:
+        from ..inspect.report.notebook import event_png
+
+        return event_png(self)
+
 
 def as_float32(values: Any) -> np.ndarray:
     """Return real numbers of any type as float32; what float32 cannot hold becomes infinite (and is

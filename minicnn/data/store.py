@@ -106,6 +106,11 @@ class EventStore:
         kind = type(self).__name__
         return f"{kind}({len(self):,} events{shape}, {packed}, target {name}{weighted})"
 
+    def _repr_html_(self) -> str:
+        from ..inspect.report.notebook import store_html
+
+        return store_html(self)
+
     @property
     def costs(self) -> np.ndarray:
         """What each of this rank's events costs, 1 in the mean, for steps of equal work: float64

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 WIDTHS = 34, 28, 10
 
 
-def summary(model: Engine) -> str:
-    """Return the table of layers, output shapes and parameter counts, as Keras prints it; for a
-    graph that is no chain with the nodes that each is connected to.
+def summary_rows(model: Engine) -> list[tuple[str, str, str, str]]:
+    """Return the header and a row per layer: layer, output shape, parameters and, for a graph that
+    is no chain, the nodes that it is connected to.
     """
     graph = model.graph
     chain = graph.is_chain
@@ -31,6 +31,12 @@ def summary(model: Engine) -> str:
         counted.add(node.layer)
         frozen = "" if node.layer.trainable or not parameters else " frozen"
         rows.append((f"{name} ({kind})", shape, f"{count}{frozen}", sources))
+    return rows
+
+
+def summary(model: Engine) -> str:
+    """Return the table of layers, output shapes and parameter counts, as Keras prints it."""
+    rows = summary_rows(model)
     widths = [max(least, 2 + max(len(row[i]) for row in rows)) for i, least in enumerate(WIDTHS)]
     lines = [
         "".join(f"{cell:<{width}}" for cell, width in zip(row, (*widths, 0))).rstrip()

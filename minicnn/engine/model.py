@@ -38,7 +38,7 @@ class Model(Engine):
     def loss_and_gradients(
         self, x: Any, y: Any, sample_weights: Any = None
     ) -> tuple[float, dict[str, np.ndarray]]:
-        """Return (mean loss, {"<layer>/w": array, ...}) for a batch, gradients averaged over
+        """Return (mean loss, ``{"<layer>/w": array, ...}``) for a batch, gradients averaged over
         events; weights stay as they are. The pass evaluates: dropout drops nothing.
         """
         self.clear_gradients()
@@ -126,7 +126,7 @@ class Model(Engine):
 
     # ------------------------------------------------------------------------- weights, description
     def get_weights(self) -> dict[str, np.ndarray]:
-        """Return {"<layer>/w": copy, ...} as NumPy arrays, the states of layers among them."""
+        """Return ``{"<layer>/w": copy, ...}`` as NumPy arrays, the states of layers among them."""
         return {
             name: np.array(self.kernels.to_host(w))
             for name, w in (self.weights | self.states).items()
@@ -198,6 +198,11 @@ class Model(Engine):
             f"{' x '.join(map(str, self.output_shape))}, {self.parameters.size:,} parameters, "
             f"{self._plan.device}>"
         )
+
+    def _repr_html_(self) -> str:
+        from ..inspect.report.notebook import model_html
+
+        return model_html(self)
 
     # --------------------------------------------------------------------------- copies and pickles
     def __getstate__(self) -> dict[str, Any]:

@@ -285,3 +285,8 @@ class Plan:
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        from ..inspect.report.notebook import plan_html
+
+        return plan_html(self)

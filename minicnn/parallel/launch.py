@@ -154,7 +154,7 @@ def _communicator() -> Any:
         if size > 1:
             raise RuntimeError(
                 f"started as {size} ranks by {launcher}, but mpi4py cannot be imported "
-                f"({problem}): pip install minicnn[mpi]"
+                f'({problem}): pip install "minicnn[mpi]"'
             ) from None
         return ALONE
     comm = MPI.COMM_WORLD
@@ -163,7 +163,7 @@ def _communicator() -> Any:
         raise RuntimeError(
             f"{launcher} started {size} processes, but mpi4py's MPI ({library}) sees only one: "
             "this mpiexec belongs to another MPI. Use the mpiexec of the environment that mpi4py "
-            "is installed in, or build mpi4py against this MPI (pip install minicnn[mpi-system])"
+            'is installed in, or build mpi4py against this MPI (pip install "minicnn[mpi-system]")'
         )
     return comm if comm.size > 1 else ALONE
 

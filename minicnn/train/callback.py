@@ -75,3 +75,8 @@ class History(Callback):
         last = self.rows[-1] if self.rows else {}
         shown = "  ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "epoch")
         return f"<History of {len(self.rows)} epochs{': ' + shown if shown else ''}>"
+
+    def _repr_html_(self) -> str:
+        from ..inspect.report.notebook import history_html
+
+        return history_html(self)

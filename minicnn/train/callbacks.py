@@ -119,8 +119,8 @@ class LayerStatistics(Callback):
     """Keeps, every ``every`` steps, the norm of each parameter and of its mean gradient, and every
     epoch a histogram of each parameter.
 
-    norms: {"<layer>/w": [(step, |w|, |gradient|), ...]}, steps counted through all epochs.
-    histograms: {"<layer>/w": [(counts, edges), ...]}, one pair per epoch, as numpy.histogram.
+    norms: ``{"<layer>/w": [(step, |w|, |gradient|), ...]}``, steps counted through all epochs.
+    histograms: ``{"<layer>/w": [(counts, edges), ...]}``, one pair per epoch, as numpy.histogram.
     Gradients are those of this step's reduced sum; with sync "weights" they are this rank's own.
     """
 
@@ -147,7 +147,7 @@ class LayerStatistics(Callback):
 
 
 class Progress(Callback):
-    """A live bar on a terminal, plain lines elsewhere; after each epoch one line with loss, figures
+    """A live bar on a terminal and in a notebook, plain lines elsewhere; after each epoch one line with loss, figures
     and rate. Rank 0 only.
 
     It says so when a network that had learned something is back at the loss of equal scores,

@@ -281,6 +281,8 @@ def test_the_commands(tmp_path, capsys):
     assert status == 0 and "as torch" in out and (tmp_path / "net.safetensors").exists()
     status, _, error = run(capsys, "export", saved, tmp_path / "net.py", "--no-check")
     assert status == 2 and "exists already" in error
+    status, _, error = run(capsys, "export", saved, tmp_path / "model.py", "--overwrite")
+    assert status == 2 and "replace" in error and mc.load_model(saved, "reference")
     status, _, error = run(capsys, "export", saved, tmp_path / "other.py", "--to", "onnx")
     assert status == 2 and "ends in .onnx" in error
     back = tmp_path / "back.safetensors"

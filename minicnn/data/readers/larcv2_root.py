@@ -259,7 +259,7 @@ def _open(path):
     except ImportError as error:
         raise EventError(
             f"{path}: ROOT files are read through uproot, which is missing (pip install "
-            "minicnn[root])"
+            '"minicnn[root]")'
         ) from error
     try:
         return uproot.open(path)

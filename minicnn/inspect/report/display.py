@@ -270,10 +270,10 @@ def _label_axes(panel, axes):
         functions = (partial(_to_cm, axis), partial(_from_cm, axis))
         name = f"{axis.length} (cm)".strip()
         if edge == "top":
-            secondary = panel.secondary_xaxis(edge, functions)
+            secondary = panel.secondary_xaxis(edge, functions=functions)
             secondary.set_xlabel(name, fontsize=9, color="dimgrey")
         else:
-            secondary = panel.secondary_yaxis(edge, functions)
+            secondary = panel.secondary_yaxis(edge, functions=functions)
             secondary.set_ylabel(name, fontsize=9, color="dimgrey")
         secondary.tick_params(labelsize=8, colors="dimgrey")
 
