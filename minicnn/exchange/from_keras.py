@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..engine.model import Model
 
 MOST_LAYERS = 20_000
+#: The operations of a knee in files that minicnn wrote; Keras leaves out minicnn's description when
+#: it writes a model anew, so that they are what they were.
+PIXEL_OPERATIONS = {"Absolute", "Sign", "Log1p", "Divide", "TrueDivide", "Multiply"}
 #: What arrays begin with that a layer of Keras may do without, by the setting that says so.
 WITHOUT = {"b": ("use_bias", 0.0), "gamma": ("scale", 1.0), "beta": ("center", 0.0)}
 
@@ -99,6 +102,8 @@ class _Network:
     def __init__(self, file: KerasFile, size: int | None) -> None:
         assert file.network is not None
         self.file, self.size, self.network = file, size, file.network
+        self.about = file.about or {}
+        self.knee = self.about.get("input_knee")
         self.entries = _entries(self.network)
         if len(self.entries) > MOST_LAYERS:
             raise ExchangeError(f"it has more than {MOST_LAYERS:,} layers")
@@ -117,7 +122,9 @@ class _Network:
             outputs.append(node)
             found.append(loss)
         scale = {"input_scale": self.scales.pop()} if self.scales else {}
-        names = (self.file.about or {}).get("class_names")
+        if self.knee:
+            scale = {"input_scale": self.about["input_scale"], "input_knee": self.knee}
+        names = self.about.get("class_names")
         options = {"loss": found, "class_names": names, **scale, **options}
         inputs = [self.inputs[name] for name in _first(self.network, list(self.inputs))]
         graph = Graph(inputs, outputs)
@@ -156,6 +163,11 @@ class _Network:
             return self.inputs[name]
         if kind == "Rescaling":
             self._rescale(config, sources[0])
+            return sources[0]
+        if not _is_layer(entry):
+            inputs = set(self.inputs.values())
+            if not self.knee or kind not in PIXEL_OPERATIONS or not inputs.issuperset(sources):
+                raise ExchangeError(f"{name}: there is no rule for keras.ops' {kind}")
             return sources[0]
         if name not in self.made:
             self.made[name] = _layers(entry, axes=len(sources[0].shape) + 1)
@@ -270,14 +282,10 @@ def _calls(entry: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
     calls = []
     for call in entry["inbound_nodes"]:
         if isinstance(call, dict):  # Keras 3
-            tensors = call["args"][0]
-            tensors = tensors if isinstance(tensors, list) else [tensors]
-            if not _is_layer(entry) or not all(isinstance(t, dict) for t in tensors):
-                kind = entry["class_name"]
-                raise ExchangeError(
-                    f"{entry['config']['name']}: there is no rule for keras.ops' {kind}"
-                )
-            calls.append([tuple(t["config"]["keras_history"][:2]) for t in tensors])
+            given = call["args"]
+            tensors = given[0] if isinstance(given[0], list) else given
+            histories = [t["config"]["keras_history"] for t in tensors if isinstance(t, dict)]
+            calls.append([(name, number) for name, number, *_ in histories])
         else:
             calls.append([(name, number) for name, number, *_ in call])
     return calls

@@ -9,7 +9,7 @@ import pytest
 
 import minicnn as mc
 from helpers.cli import run
-from helpers.exchange import NAMES, NETWORKS, made, pixels, same, several, talk
+from helpers.exchange import NAMES, NETWORKS, made, same, talk
 from minicnn import exchange
 from minicnn.exchange.steps import sample_events
 
@@ -56,12 +56,13 @@ def test_all_layers_and_graphs_give_the_models_scores(end, tmp_path):
             )
             same(other.get_weights(), model.get_weights())
     if end == ".keras":
-        for network in (talk, pixels, several):
+        for network in NETWORKS:
             model = made(network)
             other = exchange.import_keras(
                 tmp_path / f"{network.__name__}.keras", device="reference"
             )
             assert other.options.class_names == model.options.class_names
+            assert other.options.input_knee == model.options.input_knee
             assert [repr(loss) for loss in other.targets.losses] == [
                 repr(loss) for loss in model.targets.losses
             ]
