@@ -20,6 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 
@@ -335,9 +336,9 @@ class ScalingModel:
 
     @cached_property
     def normal(self) -> np.ndarray:
-        """(draws,) numbers of a normal distribution, in pairs of opposite sign."""
-        half = np.random.default_rng(self.seed).standard_normal(self.draws // 2)
-        return np.concatenate([half, -half])
+        """(draws,) numbers of a normal distribution, at equal distances of probability."""
+        at = (np.arange(self.draws) + 0.5) / self.draws
+        return np.array([NormalDist().inv_cdf(p) for p in at.tolist()])
 
     def uneven(self, batch: int) -> float:
         """Return the standard deviation of a step's computation on a rank whose batches have equal
