@@ -52,8 +52,8 @@ def step(number: int) -> None:
 
 
 class waiting:
-    """``with waiting("allreduce"): ...`` says that this rank waits there for the others. Written for
-    speed.
+    """``with waiting("allreduce"): ...`` says that this rank waits there for the others. Written
+    for speed.
     """
 
     __slots__ = ("before", "name")
