@@ -66,7 +66,7 @@ def steps(model, optimizer, sync, batches, comm=None):
     ledger.align(comm)
     with ledger:
         for batch in batches:
-            train_step(model, *batch, optimizer, sync, 0, ledger)
+            train_step(model, [batch], optimizer, sync, ledger)
             ledger.step()
     ledger.close(comm)
     flush(model, optimizer, sync, Ledger())
