@@ -219,7 +219,9 @@ def best_crossover(rows):
 
 
 def inputs_of(row, block):
-    """Return the fraction of a block's inputs that are lit: pixels, or cells of the block before."""
+    """Return the fraction of a block's inputs that are lit: pixels, or cells of the block
+    before.
+    """
     return row["cells"][block - 1] if block else row["lit"]
 
 
@@ -350,8 +352,8 @@ def main(argv=None):
         + ", ".join(f"{c:g}: {r:.3f}" for c, r in all_.items())
     )
     print(
-        f"PIXEL_CROSSOVER = {crossover:g}    (now {PIXEL_CROSSOVER:g}; costs {100 * (relative - 1):.1f} % "
-        "more than the best choice)"
+        f"PIXEL_CROSSOVER = {crossover:g}    (now {PIXEL_CROSSOVER:g}; costs "
+        f"{100 * (relative - 1):.1f} % more than the best choice)"
     )
     record(
         args.json,

@@ -136,9 +136,8 @@ def in_steps(comm, model, batches, cases, args):
             comm.Barrier()
             with ledger:
                 for step in range(args.steps if turn >= 0 else 1):
-                    train_step(
-                        model, *batches[step % len(batches)], optimizer, sync, comm.rank, ledger
-                    )
+                    batch = batches[step % len(batches)]
+                    train_step(model, [batch], optimizer, sync, ledger)
                     if step == args.steps - 1:
                         flush(model, optimizer, sync, ledger)
                     ledger.step()

@@ -67,7 +67,7 @@ class Minicnn:
     """A rank of minicnn; its events are compressed in memory and fetched within the step."""
 
     def __init__(self, args, comm, weights):
-        self.rank, self.comm, self.size = comm.rank, comm, args.batch_size
+        self.comm, self.size = comm, args.batch_size
         self.model = mc.models.microboone(
             args.size, device="cpu", input_scale=compared_scale(args.size)
         )
@@ -86,13 +86,8 @@ class Minicnn:
 
     def step(self, i):
         """Make step i and return its mean loss over all ranks."""
-        tail = train_step(
-            self.model,
-            *self.store.batch(range(i * self.size, (i + 1) * self.size)),
-            self.optimizer,
-            self.sync,
-            self.rank,
-        )
+        batch = self.store.batch(range(i * self.size, (i + 1) * self.size))
+        tail = train_step(self.model, [batch], self.optimizer, self.sync)
         return tail["loss"] / tail["events"]
 
     def barrier(self):

@@ -29,12 +29,12 @@ from minicnn.train.step import train_step
 def times(model, store, steps, passes, clock):
     """Return float64 (passes, steps): the seconds of each step."""
     batches = [store.batch(step) for step in steps]
-    train_step(model, *batches[0], model.optimizer)  # compiles
+    train_step(model, batches[:1], model.optimizer)  # compiles
     found = np.zeros((passes, len(steps)))
     for row in found:
         for k, batch in enumerate(batches):
             start = clock()
-            train_step(model, *batch, model.optimizer)
+            train_step(model, [batch], model.optimizer)
             row[k] = clock() - start
     return found
 

@@ -19,6 +19,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from common import MOMENTUM, RATE, compared_scale, parser, record
@@ -27,6 +28,7 @@ from gpu_torch import steps_of_torch
 import minicnn as mc
 from minicnn.engine.plan import resolve_device
 from minicnn.files import cpu_model
+from minicnn.kernels.arguments import Wanted
 
 
 class Clock:
@@ -82,15 +84,16 @@ def rows_of_kernels(clock, size, batch):
         w, b = (k.asarray(model.weights[f"{block.name}/{key}"]) for key in "wb")
         kh, kw, ci, co = w.shape
         x = k.asarray(rng.standard_normal((batch, *shape), np.float32))
-        y, argmax = k.conv2d_block(x, w, b, block.pool)
+        pooled = k.conv2d_block(x, w, b, block.block)
+        y = pooled.y
         cells, positions, taps = (
             math.prod(y.shape[:3]),
             math.prod(block.pool),
             2 * kh * kw * ci * co,
         )
         forward, backward = (
-            partial(k.conv2d_block, x, w, b, block.pool),
-            partial(k.conv2d_block_backward, y, x, w, y, argmax, block.pool),
+            partial(k.conv2d_block, x, w, b, block.block),
+            partial(k.conv2d_block_backward, y, pooled, w, block.block),
         )
         yield {
             "kernel": f"block {i + 1} forward",
@@ -100,7 +103,7 @@ def rows_of_kernels(clock, size, batch):
         }
         yield {
             "kernel": f"block {i + 1} dw",
-            "seconds": clock(partial(backward, need_dx=False)),
+            "seconds": clock(partial(backward, wanted=Wanted(dx=False))),
             "flop": cells * taps,
             "bytes": x.nbytes + 2.25 * y.nbytes,
         }
@@ -131,8 +134,19 @@ def peak_memory(k, reset=False):
     return pool.total_bytes()
 
 
-def step_of_minicnn(k, device, size, batch, mode, events, repeats, precision="float32"):
+class Case(NamedTuple):
+    """Which training step is timed."""
+
+    device: str
+    size: int
+    batch: int
+    mode: str  # of zero suppression
+    precision: str = "float32"
+
+
+def step_of_minicnn(k, case, events, repeats):
     """Return the row of one training step: transfer, compression, update and all."""
+    device, size, batch, mode, precision = case
     peak_memory(k, reset=True)
     model = mc.models.microboone(
         size,
@@ -274,14 +288,16 @@ def main(argv=None):
     steps = []
     for batch in args.batch_size:
         rows = [
-            step_of_minicnn(k, args.device, args.size, batch, mode, events, args.repeats, precision)
+            step_of_minicnn(
+                k, Case(args.device, args.size, batch, mode, precision), events, args.repeats
+            )
             for mode in ("never", "auto")
             for precision in ("float32", *(["tf32"] if k.runtime.has_tf32 else []))
         ]
         if args.cpu and batch == max(args.batch_size):
             cpu = mc.kernels.get_backend("cpu")
             rows.append(
-                step_of_minicnn(cpu, "cpu", args.size, batch, "auto", events, 3)
+                step_of_minicnn(cpu, Case("cpu", args.size, batch, "auto"), events, 3)
                 | {"engine": "minicnn zero-suppressed, CPU"}
             )
         for r in (

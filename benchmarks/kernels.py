@@ -29,10 +29,13 @@ from rich.table import Table
 from minicnn.files import cpu_model
 from minicnn.jobs.recipe import FULL_SIZE_PARAMETERS
 from minicnn.kernels import cpu, reference
+from minicnn.kernels.arguments import Pooled, SGDStep, Wanted
 from minicnn.kernels.cpu.tile import LANES, Emit
+from minicnn.kernels.shapes import Block
 from minicnn.kernels.workspace import Workspace
 
 CHANNELS, STEPS = (1, 10, 64, 128, 256), 400_000
+BLOCK = Block(5)
 CHAINS = (
     16 if LANES == 16 else 12
 )  # enough to hide the latency, few enough for the registers (32; AVX2 and SSE have 16)
@@ -119,14 +122,16 @@ def check():
             cpu.conv2d_backward(z, x, w), reference.conv2d_backward(z.astype(float), x64, w64)
         ):
             near(got, want, "conv2d_backward")
-        y, argmax = cpu.conv2d_block(x, w, b, 5)
+        pooled = cpu.conv2d_block(x, w, b, BLOCK)
+        y = pooled.y
         assert np.array_equal(y, cpu.maxpool2d(cpu.elu(z), 5)[0]), (
             "conv2d_block is not the three ops"
         )
-        near(y, reference.conv2d_block(x64, w64, b64, 5)[0], "conv2d_block")
-        got = cpu.conv2d_block_backward(y, x, w, y, argmax, 5)
+        near(y, reference.conv2d_block(x64, w64, b64, BLOCK).y, "conv2d_block")
+        got = cpu.conv2d_block_backward(y, pooled, w, BLOCK)
         y64 = y.astype(float)
-        for g, want in zip(got, reference.conv2d_block_backward(y64, x64, w64, y64, argmax, 5)):
+        pooled64 = Pooled(x64, y64, pooled.argmax)
+        for g, want in zip(got, reference.conv2d_block_backward(y64, pooled64, w64, BLOCK)):
             near(g, want, "conv2d_block_backward")
     x, (w, b) = noise(1, 6400), (noise(6400, 32, seed=2), noise(32))
     near(cpu.dense(x, w, b), reference.dense(x.astype(float), w, b), "dense")
@@ -142,14 +147,15 @@ def kernels(size):
     state = []
     x = noise(1, size, size, 1)
     for k, (ci, co) in enumerate(pairwise(CHANNELS)):
-        (w, b), work = weights(ci, co), Workspace()
+        (w, b), workspace = weights(ci, co), Workspace()
         cells = sizes[k + 1] ** 2
-        y, argmax = cpu.conv2d_block(x, w, b, 5, work=work)
+        pooled = cpu.conv2d_block(x, w, b, BLOCK, workspace)
+        y = pooled.y
         shape = f"{sizes[k]}² x {ci} → {sizes[k + 1]}² x {co}"
         yield (
             f"block {k + 1} forward",
             shape,
-            partial(cpu.conv2d_block, x, w, b, 5, work=work),
+            partial(cpu.conv2d_block, x, w, b, BLOCK, workspace),
             2 * 625 * cells * ci * co,
             None,
         )
@@ -157,11 +163,11 @@ def kernels(size):
         yield (
             f"block {k + 1} backward",
             shape,
-            partial(back, dy, x, w, y, argmax, 5, need_dx=k > 0, work=work),
+            partial(back, dy, pooled, w, BLOCK, Wanted(dx=k > 0), workspace),
             (4 if k else 2) * 25 * cells * ci * co,
             None,
         )
-        state.append((w, b, work, x))
+        state.append((w, b, workspace, x))
         x = y
     for k in (2, 3):
         w, b, _, xk = state[k]
@@ -170,12 +176,12 @@ def kernels(size):
             f"{sizes[k]}² x {CHANNELS[k]} → {CHANNELS[k + 1]}",
             Workspace(),
         )
-        z = cpu.conv2d(xk, w, b, work=own)
-        yield f"conv2d {k + 1}", shape, partial(cpu.conv2d, xk, w, b, work=own), flop, None
+        z = cpu.conv2d(xk, w, b, workspace=own)
+        yield f"conv2d {k + 1}", shape, partial(cpu.conv2d, xk, w, b, workspace=own), flop, None
         yield (
             f"conv2d {k + 1} backward",
             shape,
-            partial(cpu.conv2d_backward, z, xk, w, work=own),
+            partial(cpu.conv2d_backward, z, xk, w, workspace=own),
             2 * flop,
             None,
         )
@@ -198,7 +204,7 @@ def kernels(size):
     yield (
         "dense backward",
         f"{flat.size} → 32",
-        partial(cpu.dense_backward, b[None], flat, w, dw=dw),
+        partial(cpu.dense_backward, b[None], flat, w, Wanted(into=(dw, None))),
         None,
         3 * w.nbytes,
     )
@@ -206,7 +212,7 @@ def kernels(size):
     yield (
         "sgd",
         f"{FULL_SIZE_PARAMETERS:,}",
-        partial(cpu.sgd, *v, 0.01, 0.9, out=(v[0], v[2])),
+        partial(cpu.sgd, *v, SGDStep(0.01, 0.9), out=(v[0], v[2])),
         None,
         5 * v[0].nbytes,
     )
@@ -231,20 +237,20 @@ def training_step(blocks, image, w1, b1):
 
     def step():
         x, kept = image, []
-        for w, b, work in blocks:
-            y, argmax = cpu.conv2d_block(x, w, b, 5, work=work)
-            kept.append((x, w, y, argmax, work))
-            x = y
+        for w, b, workspace in blocks:
+            pooled = cpu.conv2d_block(x, w, b, BLOCK, workspace)
+            kept.append((pooled, w, workspace))
+            x = pooled.y
         hidden = cpu.elu(cpu.dense(x.reshape(1, -1), w1, b1))
         d = cpu.softmax_cross_entropy_backward(
             cpu.softmax_cross_entropy(cpu.dense(hidden, w2, b2), label)[1], label
         )
         d = cpu.elu_backward(cpu.dense_backward(d, hidden, w2)[0], hidden)
         d = cpu.dense_backward(d, x.reshape(1, -1), w1)[0].reshape(x.shape)
-        for k, (x, w, y, argmax, work) in reversed(list(enumerate(kept))):
-            d = cpu.conv2d_block_backward(d, x, w, y, argmax, 5, need_dx=k > 0, work=work)[0]
-            work.expire()
-        cpu.sgd(flat, gradient, velocity, 0.01, 0.9, out=(flat, velocity))
+        for k, (pooled, w, workspace) in reversed(list(enumerate(kept))):
+            d = cpu.conv2d_block_backward(d, pooled, w, BLOCK, Wanted(dx=k > 0), workspace)[0]
+            workspace.expire()
+        cpu.sgd(flat, gradient, velocity, SGDStep(0.01, 0.9), out=(flat, velocity))
 
     return step
 

@@ -39,7 +39,7 @@ def cost_of_a_span(ledger=None, repeats=20_000):
 def spans_per_step(model, batch):
     """Return how many spans a step opens."""
     with trace.Ledger(detail=True) as ledger:
-        train_step(model, *batch, model.optimizer, ledger=ledger)
+        train_step(model, [batch], model.optimizer, ledger=ledger)
         return len(ledger.epoch.pieces)
 
 
@@ -56,7 +56,8 @@ def measure(model, batches, steps):
             ledger = trace.Ledger(detail)
             start = time.perf_counter()
             with ledger:
-                train_step(model, *batches[step % len(batches)], model.optimizer, ledger=ledger)
+                batch = batches[step % len(batches)]
+                train_step(model, [batch], model.optimizer, ledger=ledger)
                 ledger.step()
             seconds[detail].append(time.perf_counter() - start)
             named.append(sum(ledger.epoch.seconds.values()) / seconds[detail][-1])
@@ -86,7 +87,7 @@ def main():
     tails = []
     for model, detail in zip(models, (False, True)):
         with trace.Ledger(detail) as ledger:
-            tails.append(train_step(model, *batches[0], model.optimizer, ledger=ledger))
+            tails.append(train_step(model, batches[:1], model.optimizer, ledger=ledger))
     if tails[0] != tails[1]:
         raise SystemExit(f"the ledger changes the numbers: {tails}")
     off, on = measure(models[0], batches, args.steps)

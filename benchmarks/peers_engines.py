@@ -1,5 +1,5 @@
-"""The engines that peers.py and ddp.py compare, with the same methods; peers_spconv.py has one more,
-peers_workers.py the process that each of them gets.
+"""The engines that peers.py and ddp.py compare, with the same methods; peers_spconv.py has one
+more, peers_workers.py the process that each of them gets.
 
 An engine is made of (size of the images, weights {name: array}, threads). ``batch(images, labels)``
 makes x and y of events; ``step(x, y)`` trains and returns the loss, ``gradients(x, y)`` returns
@@ -214,7 +214,8 @@ class Kind:
 
 BF16 = "bf16: another rounding"
 SUBMANIFOLD = "another function: lit positions alone"
-#: TensorFlow without XLA, which is many times slower here. On three planes the fastest of each peer.
+#: TensorFlow without XLA, which is many times slower here. On three planes the fastest of each
+#: peer.
 ENGINES = {
     "minicnn dense": Kind(Minicnn, {"mode": "never"}, lit=True, planes=True),
     "minicnn zero-suppressed": Kind(Minicnn, {"mode": "auto"}, lit=True, planes=True),

@@ -141,7 +141,9 @@ def spconv_layer(layer, threads):
 
 
 def lit_layer(layer, threads):
-    """minicnn's convolution on a LitMap: its lists, its rest and its changes, as after an update."""
+    """minicnn's convolution on a LitMap: its lists, its rest and its changes, as after an
+    update.
+    """
     backend = get_backend("cpu")
     backend.set_threads(threads)
     weights = {"w": layer.w, "b": layer.bias}

@@ -43,7 +43,8 @@ def print_table(rows, sets):
     for events, (images, _) in sets.items():
         peer = fastest_peer(rows, events)
         print(
-            f"\n{events}: {len(images)} events, {100 * lit_fraction(images):.3g} % of the pixels lit"
+            f"\n{events}: {len(images)} events, {100 * lit_fraction(images):.3g} % of the pixels "
+            "lit"
         )
         print(
             f"{'engine':<26}{'batch':>6}{'ms per event':>14}{'min':>9}{'max':>9}{'peak MB':>9}"

@@ -1,4 +1,6 @@
-"""The processes of peers.py: each engine gets one of its own, and the parent asks it by commands."""
+"""The processes of peers.py: each engine gets one of its own, and the parent asks it by
+commands.
+"""
 
 import multiprocessing
 import os

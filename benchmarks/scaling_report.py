@@ -198,8 +198,8 @@ again.
 More ranks than cores share them, and waiting ranks keep a core busy, which the model leaves out: it
 predicts more than was measured there. For larger machines see [model.md](model.md). The loss curves
 train the talk's network as the main job does on 3,000 simulated events of the sample {sample} at
-full resolution and validate on 600; the learning rate grows as the root of the batch (Malladi et al.
-2022), so all curves see the same events and differ in the number of updates.
+full resolution and validate on 600; the learning rate grows as the root of the batch (Malladi et
+al. 2022), so all curves see the same events and differ in the number of updates.
 {verdict}
 One process computes them, because N ranks of b events compute what one rank of N x b does (a test).
 The talk's speed-up against GPUs joins the figures where the command finds GPUs; this page's machine
@@ -228,6 +228,6 @@ def verdict(results):
     if any("keep_rest" in one for one in results["loss"].values()):
         return said
     return (
-        f"{said} They were trained before weights moved in coordinates of rest,\nwith which steps of "
-        "64 and 512 events learn ([results](results/README.md))."
+        f"{said} They were trained before weights moved in coordinates of rest,\nwith which steps "
+        "of 64 and 512 events learn ([results](results/README.md))."
     )

@@ -13,8 +13,8 @@ work is spread.
 
 Memory is what the node's ranks gained together, pages that several of them hold counted once (Pss,
 Linux). Imbalance is how much more the events of a step cost (minicnn/data/balance.py) on the rank
-with the most work than in the mean of the ranks, averaged over an epoch: the others wait for it. First all stores are compared
-with the file, event by event, on as many events as --check says.
+with the most work than in the mean of the ranks, averaged over an epoch: the others wait for it.
+First all stores are compared with the file, event by event, on as many events as --check says.
 """
 
 import ctypes

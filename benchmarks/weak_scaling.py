@@ -8,9 +8,9 @@ others sleep; "side by side", all work and none communicates, which shows what r
 take from each other (memory bandwidth, clock); "together", the training; "one rank", rank 0 does
 the whole step with as many threads as all ranks have. Efficiency is alone / together. Its loss has
 three parts, told apart by the ledger: brighter events on some rank (waiting for the slowest),
-communication, and the rest. --deal says how events come to ranks and steps: "own", as training does,
-each rank from its own store in steps of equal work; "node", from a NodeStore; "random", each from
-its own store in plain random order, as it was before there was balancing.
+communication, and the rest. --deal says how events come to ranks and steps: "own", as training
+does, each rank from its own store in steps of equal work; "node", from a NodeStore; "random", each
+from its own store in plain random order, as it was before there was balancing.
 """
 
 import os
@@ -73,7 +73,7 @@ def steps(model, optimizer, sync, batches, comm=None):
     ledger.align(comm)
     with ledger:
         for batch in batches:
-            train_step(model, *batch, optimizer, sync, 0, ledger)
+            train_step(model, [batch], optimizer, sync, ledger)
             ledger.step()
     ledger.close(comm)
     flush(model, optimizer, sync, Ledger())

@@ -3,8 +3,8 @@
     .venv/bin/python examples/unet.py
 
 The simulator knows what deposited the charge of each pixel. Writes pixels.png, truth beside
-prediction, into runs/unet. Everything runs on maps at rest and lit (docs/lit.md), the loss too: what
-it costs follows the event, not the image.
+prediction, into runs/unet. Everything runs on maps at rest and lit (docs/lit.md), the loss too:
+what it costs follows the event, not the image.
 """
 
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""Where compiled kernels are kept between runs, and the locks by which processes that start together
-compile each of them once. For numba's machine code (jit.py) and the emulator's (cuda/emulator.py).
+"""Where compiled kernels are kept between runs, and the locks by which processes that start
+together compile each of them once. For numba's machine code (jit.py) and the emulator's
+(cuda/emulator.py).
 
     MINICNN_CACHE      the folder of all of it; by default minicnn in the user's cache folder
     NUMBA_CACHE_DIR    numba's own variable: the folder of numba's part, if set

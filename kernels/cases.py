@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .shapes import conv_output, effective_kernel
+from .arguments import AdamStep, Moments, SGDStep
+from .shapes import Block, Geometry, effective_kernel
 
 Arguments = dict[str, Any]
 
@@ -54,17 +55,17 @@ def activation(rng: np.random.Generator) -> Arguments:
 
 
 def _geometry(rng, dilated=True):
-    """Draw x's shape, kernel, stride, padding, dilation that fit together."""
+    """Draw x's shape, kernel and Geometry that fit together."""
     shape, kernel = _image(rng), tuple(int(k) for k in rng.integers(1, 6, 2))
     stride, dilation = _pair(rng, 3), _pair(rng, 3) if dilated and rng.random() < 0.5 else 1
     reach = [effective_kernel(k, d) for k, d in zip(kernel, _two(dilation))]
     fits = reach[0] <= shape[1] and reach[1] <= shape[2]
     padding = "valid" if fits and rng.random() < 0.5 else "same"
-    return shape, kernel, stride, padding, dilation
+    return shape, kernel, Geometry(stride, padding, dilation)
 
 
 def conv2d(rng: np.random.Generator) -> Arguments:
-    shape, kernel, stride, padding, dilation = _geometry(rng)
+    shape, kernel, geometry = _geometry(rng)
     ci, co = shape[3], int(rng.choice([1, 2, 5, 8, 17, 33, 70]))
     if rng.random() < 0.3:
         ci = co = 16  # weights and turned weights of one size
@@ -72,34 +73,29 @@ def conv2d(rng: np.random.Generator) -> Arguments:
         "x": floats(rng, *shape[:3], ci),
         "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
         "b": floats(rng, co),
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
+        "geometry": geometry,
     }
 
 
 def depthwise(rng: np.random.Generator) -> Arguments:
-    shape, kernel, stride, padding, dilation = _geometry(rng)
+    shape, kernel, geometry = _geometry(rng)
     each = int(rng.choice([1, 1, 2, 3]))
     return {
         "x": floats(rng, *shape),
         "w": floats(rng, *kernel, shape[3], each, scale=(kernel[0] * kernel[1]) ** -0.5),
         "b": floats(rng, shape[3] * each),
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
+        "geometry": geometry,
     }
 
 
 def transpose(rng: np.random.Generator) -> Arguments:
-    shape, kernel, stride, _, _ = _geometry(rng, dilated=False)
+    shape, kernel, geometry = _geometry(rng, dilated=False)
     co = int(rng.choice([1, 2, 5, 17]))
     return {
         "x": floats(rng, *shape),
         "w": floats(rng, *kernel, co, shape[3], scale=shape[3] ** -0.5),
         "b": floats(rng, co),
-        "stride": stride,
-        "padding": str(rng.choice(["same", "valid"])),
+        "geometry": Geometry(geometry.stride, str(rng.choice(["same", "valid"]))),
     }
 
 
@@ -132,8 +128,11 @@ def rows(rng: np.random.Generator, least: int = 1, mean: float = 0.0) -> np.ndar
 
 
 def moments(a: Arguments) -> Arguments:
+    """Return the arguments with the moments of x, unless others were given."""
+    if "moments" in a and not a["moments"].of_batch:
+        return a
     flat = np.asarray(a["x"], np.float64).reshape(-1, a["x"].shape[-1])
-    return {**a, "mean": flat.mean(0), "variance": flat.var(0)}
+    return {**a, "moments": Moments(flat.mean(0), flat.var(0))}
 
 
 def channel_moments(rng: np.random.Generator) -> Arguments:
@@ -148,12 +147,11 @@ def normalize(rng: np.random.Generator) -> Arguments:
         "gamma": floats(rng, x.shape[-1]),
         "beta": floats(rng, x.shape[-1]),
         "epsilon": 1e-2,
-        "batch_statistics": batch,
     }
     if batch:
         return moments(a)
     c = x.shape[-1]
-    return {**a, "mean": rng.standard_normal(c), "variance": rng.random(c) + 0.1}
+    return {**a, "moments": Moments(rng.standard_normal(c), rng.random(c) + 0.1, of_batch=False)}
 
 
 def layer_norm(rng: np.random.Generator) -> Arguments:
@@ -163,16 +161,19 @@ def layer_norm(rng: np.random.Generator) -> Arguments:
 
 
 def block(rng: np.random.Generator) -> Arguments:
-    shape, kernel, _, padding, _ = _geometry(rng, dilated=False)
+    shape, kernel, geometry = _geometry(rng, dilated=False)
     ci, co = shape[3], int(rng.choice([1, 3, 10, 33, 64]))
-    size = conv_output(shape, (*kernel, ci, co), (1, 1), padding)[1:3]
+    padding = geometry.padding
+    size = Geometry(1, padding).output(shape, (*kernel, ci, co))[1:3]
     return {
         "x": floats(rng, *shape),
         "w": floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
         "b": floats(rng, co),
-        "pool": tuple(int(rng.integers(1, min(5, s) + 1)) for s in size),
-        "alpha": float(rng.choice([1.0, 0.5, 0.0])),
-        "padding": padding,
+        "block": Block(
+            (int(rng.integers(1, min(5, size[0]) + 1)), int(rng.integers(1, min(5, size[1]) + 1))),
+            float(rng.choice([1.0, 0.5, 0.0])),
+            padding,
+        ),
     }
 
 
@@ -197,11 +198,7 @@ def sgd(rng: np.random.Generator) -> Arguments:
     size = int(rng.integers(1, 20_000))
     return {
         **{name: floats(rng, size) for name in ("w", "dw", "velocity")},
-        "learning_rate": 0.1,
-        "momentum": 0.9,
-        "nesterov": bool(rng.random() < 0.5),
-        "weight_decay": float(rng.choice([0.0, 0.1])),
-        "scale": 0.25,
+        "step": SGDStep(0.1, 0.9, bool(rng.random() < 0.5), float(rng.choice([0.0, 0.1])), 0.25),
     }
 
 
@@ -210,11 +207,9 @@ def adam(rng: np.random.Generator) -> Arguments:
     return {
         **{name: floats(rng, size) for name in ("w", "dw", "mean")},
         "square": floats(rng, size) ** 2,
-        "step": int(rng.choice([1, 2, 1000])),
-        "learning_rate": 0.01,
-        "epsilon": 1e-3,
-        "weight_decay": 0.1,
-        "scale": 0.25,
+        "step": AdamStep(
+            int(rng.choice([1, 2, 1000])), 0.01, epsilon=1e-3, weight_decay=0.1, scale=0.25
+        ),
     }
 
 

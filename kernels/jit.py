@@ -251,8 +251,8 @@ class Threaded:
         _relu(tasks, x, y)        # ``tasks``: iterations of prange that are worth a thread
 
     To enter a parallel region takes 10 microseconds, and milliseconds where other processes want
-    the cores: all threads have to get one before the region can end. Both versions are made from the
-    same lines, without reordering of sums, and give the same bits.
+    the cores: all threads have to get one before the region can end. Both versions are made from
+    the same lines, without reordering of sums, and give the same bits.
     """
 
     def __init__(self, function: Callable):

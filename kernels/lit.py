@@ -36,15 +36,15 @@ class LitGeometry(NamedTuple):
     feeds: (H, KH, 2) and (W, KW, 2): the cell that an input feeds through a tap, and the position
         in the cell (of rows times PW).
     cells: (H, U) and (W, V): the different cells that an input feeds, ascending.
-    inputs: (OH, 2) the first input row that feeds a row of cells or a later one, and the end of those
-        that feed it or an earlier one: both ascend.
+    inputs: (OH, 2) the first input row that feeds a row of cells or a later one, and the end of
+        those that feed it or an earlier one: both ascend.
     positions: (OH * PH,) and (OW * PW,): the class of every output position.
     seen: (R, KH) and (S, KW): of a class of positions, the class of the input under each tap.
     pooled: (RC, PH) and (SC, PW): of a class of cells, the classes of its positions.
     cell_classes: (OH,) and (OW,): the class of every cell.
     input_pairs: how many classes of rows and of columns the inputs have, (R', S').
-    grid: (OH, OW). pool: (PH, PW). before: (top, left) of a convolution of stride and dilation 1: under
-        tap k, output i sees input i - before + k; None of any other.
+    grid: (OH, OW). pool: (PH, PW). before: (top, left) of a convolution of stride and dilation 1:
+        under tap k, output i sees input i - before + k; None of any other.
     """
 
     feeds: OfAxes
@@ -86,8 +86,8 @@ class LitLists(NamedTuple):
     counted on through the events (row i of event e is e * OH + i), and through which taps,
     ``feeds`` int32 (KH * KW, n). chunks: int64 (k, 4), pieces of the cells that have no output in
     common: first and end of the cells, first and end of the inputs that may feed them. pairs: on a
-    GPU alone. inputs, events: what the lists are of; where a backend has made them, a block that does
-    without needs no ``feeds``, and has none.
+    GPU alone. inputs, events: what the lists are of; where a backend has made them, a block that
+    does without needs no ``feeds``, and has none.
     """
 
     cells: Array

@@ -4,7 +4,7 @@ import numpy as np
 
 from .cases import Arguments, floats
 from .lit import LitBlock, LitLists, lit_geometry, seen_by_convolution, seen_by_transposed
-from .shapes import conv_output, conv_padding, conv_transpose_output, effective_kernel
+from .shapes import Geometry, effective_kernel
 from .types import Kernels
 
 
@@ -30,29 +30,30 @@ def lit_channelwise(rng: np.random.Generator) -> Arguments:
 
 def _seen(rng, size):
     """Draw a convolution of images of ``size``, one in four transposed; returns (by axis the input
-    under each tap of each output, the options of conv2d or conv2d_transpose).
+    under each tap of each output, and {"kernel", "geometry", "transposed"}).
     """
     kernel, stride = (tuple(int(i) for i in rng.integers(1, most + 1, 2)) for most in (5, 3))
     stride = (1, 1) if rng.random() < 0.5 else stride
     dilation = tuple(int(i) for i in rng.integers(1, 4, 2)) if rng.random() < 0.5 else (1, 1)
     if rng.random() < 0.25:
-        outputs = conv_transpose_output((1, *size, 1), (*kernel, 1, 1), stride, "same")
-        pads = conv_padding(outputs, (*kernel, 1, 1), stride, "same")
+        geometry = Geometry(stride)
+        outputs = geometry.transposed_output((1, *size, 1), (*kernel, 1, 1))
+        pads = geometry.pads(outputs, (*kernel, 1, 1))
         seen = tuple(
             seen_by_transposed(size[a], kernel[a], stride[a], pads[a][0], outputs[1 + a])
             for a in (0, 1)
         )
-        return seen, {"kernel": kernel, "stride": stride, "transposed": True}
+        return seen, {"kernel": kernel, "geometry": geometry, "transposed": True}
     fits = all(effective_kernel(k, d) <= s for k, d, s in zip(kernel, dilation, size))
     padding = "valid" if fits and rng.random() < 0.4 else "same"
-    options = stride, padding, dilation
-    outputs = conv_output((1, *size, 1), (*kernel, 1, 1), *options)
-    pads = conv_padding((1, *size, 1), (*kernel, 1, 1), *options)
+    geometry = Geometry(stride, padding, dilation)
+    outputs = geometry.output((1, *size, 1), (*kernel, 1, 1))
+    pads = geometry.pads((1, *size, 1), (*kernel, 1, 1))
     seen = tuple(
         seen_by_convolution(size[a], kernel[a], stride[a], dilation[a], pads[a][0], outputs[1 + a])
         for a in (0, 1)
     )
-    return seen, {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    return seen, {"kernel": kernel, "geometry": geometry, "transposed": False}
 
 
 def _lit_classes(rng, size):

@@ -33,7 +33,8 @@ class Op(NamedTuple):
     else. Names that are not the forward function's are for the backward one. This one takes by name
     dy, arguments, outputs, and x_shape.
 
-    outputs: names of the results; of a NamedTuple the fields that backends have in common.
+    outputs: names of the results; of a NamedTuple the fields that backends have in common. A
+    backward function that takes the whole NamedTuple has it by the name ``result``.
     """
 
     room: str  # the module that has it, in every backend
@@ -47,6 +48,8 @@ class Op(NamedTuple):
     backward_room: str | None = None
     #: There is a backward function that does not fit these rules, and has tests of its own.
     other_gradients: bool = False
+    #: The name by which the backward function takes the forward function's NamedTuple.
+    result: str | None = None
     #: The backward function takes no dy: it is the gradient of the sum of the first output.
     of_sum: bool = False
     #: Recomputes arguments that follow from others, which change in a numerical derivative.
@@ -124,6 +127,7 @@ OPS = {
         MAXIMUM,
         gradients=XWB,
         backward_room="block_backward",
+        result="pooled",
         loose=("argmax",),
     ),
     # zero suppression

@@ -1,4 +1,4 @@
-"""Buffers that a kernel keeps between calls, owned by the caller and passed as ``work``."""
+"""Buffers that a kernel keeps between calls, owned by the caller and passed as ``workspace``."""
 
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext

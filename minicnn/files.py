@@ -34,8 +34,8 @@ def named(problem: BaseException, path: StrPath) -> BaseException:
 
 
 class Partial:
-    """The hidden file beside ``path`` in which it is made: ``commit`` gives it its name, ``discard``
-    removes it.
+    """The hidden file beside ``path`` in which it is made: ``commit`` gives it its name,
+    ``discard`` removes it.
 
     file: open for reading and writing bytes, without a buffer of its own. The name is new and
     nobody's: a link that somebody has put there is not followed. Raises OSError naming ``path``

@@ -1,5 +1,5 @@
-"""Long work shows where it is: a live bar on a terminal and in a notebook, now and then a plain line
-elsewhere.
+"""Long work shows where it is: a live bar on a terminal and in a notebook, now and then a plain
+line elsewhere.
 """
 
 import html
@@ -21,8 +21,8 @@ class Meter:
     """``with Meter("loading", total=200) as meter: ... meter.update(done, "text")``.
 
     On a terminal and in a notebook a bar with elapsed and remaining time that vanishes at the end,
-    also after an exception or Ctrl-C; elsewhere a line at most every ``every`` seconds. ``silent`` (ranks other
-    than 0) does nothing. Without ``with``: ``open`` and, in a ``finally``, ``close``.
+    also after an exception or Ctrl-C; elsewhere a line at most every ``every`` seconds. ``silent``
+    (ranks other than 0) does nothing. Without ``with``: ``open`` and, in a ``finally``, ``close``.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Meter:
 
 
 class TerminalBar:
-    """A bar of rich, which loads with the first one: elapsed and remaining time, and a few words."""
+    """A bar of rich, loaded with the first one: elapsed and remaining time, and a few words."""
 
     def __init__(self, title: str, total: int, file: IO[str]) -> None:
         from rich.console import Console

@@ -54,8 +54,8 @@ class _Marks:
 
 
 def end_by(abort: Any) -> None:
-    """Let ``abort(status)`` end all ranks: MPI's Abort once it has started, for a launcher waits for
-    nodes out of reach until it is told not to. None: each ends itself.
+    """Let ``abort(status)`` end all ranks: MPI's Abort once it has started, for a launcher waits
+    for nodes out of reach until it is told not to. None: each ends itself.
     """
     _Marks.abort = abort
 
@@ -71,8 +71,8 @@ def step(number: int) -> None:
 
 
 class waiting:
-    """``with waiting("allreduce"): ...`` says that this rank waits there for the others. Written for
-    speed.
+    """``with waiting("allreduce"): ...`` says that this rank waits there for the others. Written
+    for speed.
     """
 
     __slots__ = ("before", "name")
@@ -274,8 +274,8 @@ def _devices() -> set[str]:
 
 
 def _ask(host: str, answers: dict[str, bool]) -> None:
-    """Note whether a node answers, if only by refusing, for nothing listens there; nothing where its
-    name is no address here.
+    """Note whether a node answers, if only by refusing, for nothing listens there; nothing where
+    its name is no address here.
     """
     try:
         address = socket.gethostbyname(host)

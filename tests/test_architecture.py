@@ -168,3 +168,56 @@ def test_files_have_at_most_400_lines():
         for path in [*sources(room), *(ROOT / room).rglob("*.cu")]
     }
     assert not {name: lines for name, lines in long.items() if lines > 400}
+
+
+MOST_PARAMETERS = 6
+#: What may have more. The constructors are options objects themselves: their arguments, given by
+#: name, are what can be chosen of a file format or of the simulation. ``class_charges`` is a piece
+#: of the detector's simulation.
+MANY_PARAMETERS = {
+    "minicnn/data/readers/kevlar.py Kevlar.__init__",
+    "minicnn/data/readers/larcv2_root.py Larcv2Root.__init__",
+    "minicnn/data/readers/larcv3.py Larcv3.__init__",
+    "minicnn/data/readers/larnd_sim.py LarndSim.__init__",
+    "minicnn/data/readers/open_samples.py OpenSamples.__init__",
+    "minicnn/data/readers/pilarnet.py Pilarnet.__init__",
+    "minicnn/data/readers/waveforms.py Waveforms.__init__",
+    "minicnn/simulate/pixel_truth.py class_charges",
+    "minicnn/simulate/simulator.py Simulator.__init__",
+}
+
+
+def many_parameters(path):
+    """Yield the public functions of a file, and methods of its public classes, that take more than
+    MOST_PARAMETERS. Not counted: the object itself, which is ``kernels`` for the ops of the cuda
+    backend; and functions that are compiled into others, whose numbers come loose for speed.
+    """
+    file = path.relative_to(ROOT).as_posix()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ClassDef | ast.Module) or getattr(node, "name", "")[:1] == "_":
+            continue
+        owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        for function in node.body:
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            if function.name.startswith("_") and function.name != "__init__":
+                continue
+            if {ast.unparse(d).split("(")[0] for d in function.decorator_list} & COMPILED:
+                continue
+            arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            names = [a.arg for a in arguments]
+            if names[:1] in (["self"], ["cls"], ["kernels"]):
+                names = names[1:]
+            if len(names) > MOST_PARAMETERS:
+                yield f"{file} {owner}{function.name}"
+
+
+def test_public_functions_have_at_most_six_parameters():
+    """What belongs together is one NamedTuple: kernels/arguments.py, kernels/shapes.py."""
+    found = {
+        name
+        for room in ("kernels", "minicnn", "examples", "benchmarks")
+        for path in sources(room)
+        for name in many_parameters(path)
+    }
+    assert found == MANY_PARAMETERS

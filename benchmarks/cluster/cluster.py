@@ -64,7 +64,7 @@ def node_named(text, among):
     return node
 
 
-# ------------------------------------------------------------------------------------------- the net
+# ------------------------------------------------------------------------------------------ the net
 def limit(process, devices, rate):
     """Let tc keep a rate of what a network sends through devices; None: no limit."""
     lines = [f"qdisc delete dev {device} root" for device in devices]
@@ -189,7 +189,7 @@ def _host_file(head, names):
 
 
 def _answers(head, where):
-    """Tell whether a node's address can be reached from the head: nothing listens, so it refuses."""
+    """Tell whether a node's address can be reached from the head: nothing listens, it refuses."""
     code = (
         "import socket, sys\n"
         "try: socket.create_connection((sys.argv[1], 9), 3)\n"

@@ -61,7 +61,7 @@ def turn(comm, model, optimizer, sync, batches):
     before = sent()
     with ledger:
         for number, batch in enumerate(batches, 1):
-            train_step(model, *batch, optimizer, sync, 0, ledger)
+            train_step(model, [batch], optimizer, sync, ledger)
             if number == len(batches):
                 flush(model, optimizer, sync, ledger)
             ledger.step()

@@ -1,11 +1,11 @@
 """Nodes out of Linux namespaces: each has a network, host name, processes, shared memory and
 temporary files of its own, and the files of this machine.
 
-A node is a process that sleeps in these namespaces, its *keeper*. There is nothing else: no file, no
-name. It is found by its command line, others enter its namespaces, and when it is killed all that
-ran on the node is gone, and its network with it. The node "head" has the processes and the memory
-of the machine itself, so that what is started there can start processes on the others: it is where
-mpiexec runs, and the switch.
+A node is a process that sleeps in these namespaces, its *keeper*. There is nothing else: no file,
+no name. It is found by its command line, others enter its namespaces, and when it is killed all
+that ran on the node is gone, and its network with it. The node "head" has the processes and the
+memory of the machine itself, so that what is started there can start processes on the others: it is
+where mpiexec runs, and the switch.
 """
 
 import ctypes

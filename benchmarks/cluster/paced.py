@@ -1,5 +1,6 @@
 """The talk's network with events that take a set time asleep instead of computing: many nodes then
-fit on few cores, and what is measured is the exchange. Gradients are reported where the engine does.
+fit on few cores, and what is measured is the exchange. Gradients are reported where the engine
+does.
 """
 
 import time

@@ -1,5 +1,5 @@
-"""Try examples/slurm/cpu.sh in a Slurm of four nodes (cluster.py, slurm.py): a whole job, the signal
-before the end, a time limit, preemption, a killed rank, a lost node, an array.
+"""Try examples/slurm/cpu.sh in a Slurm of four nodes (cluster.py, slurm.py): a whole job, the
+signal before the end, a time limit, preemption, a killed rank, a lost node, an array.
 
     python benchmarks/cluster/slurm_trial.py [--only "lost node"] [--json FILE]
 
@@ -85,7 +85,7 @@ def rows(folder):
     return [row["epoch"] for row in csv.DictReader(path.open())] if path.exists() else []
 
 
-# --------------------------------------------------------------------------- what is done to the job
+# -------------------------------------------------------------------------- what is done to the job
 def whole(send):
     job = send("whole", 4)
     job.until(job.ended)
@@ -102,7 +102,9 @@ def signal(send):
 
 
 def time_limit(send):
-    """The script's own --signal, a minute before a limit of three; Slurm may send it a minute early."""
+    """The script's own --signal, a minute before a limit of three; Slurm may send it a minute
+    early.
+    """
     job = send("limit", 100_000, "--time=3", "--signal=USR1@60")
     job.until(lambda: int(job.facts()["Restarts"]) >= 1)
     before = job.epochs()

@@ -1,8 +1,9 @@
 """CPU backend: numba with hand-made vector tiles, threaded, float32.
 
-Same functions as the reference backend, one module per family of ops; kernels/ops.py lists them. Results do not depend on the number of
-threads; every function may be called with ``work=None``. Must not be entered from two Python
-threads at once (numba's default threading layer).
+Same functions as the reference backend, one module per family of ops; kernels/ops.py lists them.
+Results do not depend on the number of threads; every function may be called with
+``workspace=None``. Must not be entered from two Python threads at once (numba's default threading
+layer).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -54,8 +54,8 @@ def _dropout(x, keep, scale, y):
 
 
 def elu(x: Array, alpha: float = 1.0) -> Array:
-    """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha 0 is relu. float32, any
-    shape.
+    """y = x where x > 0, else alpha * (exp(x) - 1)  (Clevert et al. 2015, arXiv:1511.07289); alpha
+    0 is relu. float32, any shape.
     """
     x = check_float32("elu", x=x)
     y = np.empty_like(x)

@@ -7,8 +7,8 @@ One instruction multiplies pairs, and adds both products to a float32:
     one float32 of x     [x1|x0]      two neighbouring channels
     one float32 of w     [w1|w0]      the same channels, to one output channel
 
-so that an image of C channels becomes one of C / 2 pairs, which everything but the multiply-add of a
-tile takes for an image of float32. Sums are float32; the backward pass stays as it is.
+so that an image of C channels becomes one of C / 2 pairs, which everything but the multiply-add of
+a tile takes for an image of float32. Sums are float32; the backward pass stays as it is.
 """
 
 from types import SimpleNamespace
@@ -64,7 +64,7 @@ def _pair_rows(w, pairs):
                     to[c] = _rounded(low[c])
 
 
-def paired(x: Array, w: Array, work: Workspace | None) -> tuple[Array, Array]:
+def paired(x: Array, w: Array, workspace: Workspace | None) -> tuple[Array, Array]:
     """Return x (N, H, W, C_in) and w (KH, KW, C_in, C_out) rounded to bf16, neighbouring input
     channels in pairs: (N, H, W, ceil(C_in / 2)) and (KH, KW, ceil(C_in / 2), C_out), of which each
     float32 is two numbers; an odd last channel has 0 beside it.
@@ -73,16 +73,16 @@ def paired(x: Array, w: Array, work: Workspace | None) -> tuple[Array, Array]:
     many = -(-ci // 2)
 
     def weights():
-        pairs = buffer(work, "pairs of weights", (kh, kw, many, co))
+        pairs = buffer(workspace, "pairs of weights", (kh, kw, many, co))
         flat = pairs.view(np.uint32).reshape(-1, many, co)
         _pair_rows(len(flat), w.view(np.uint32).reshape(-1, ci, co), flat)
         return pairs
 
-    pairs = buffer(work, "pairs of channels", (*image, many))
+    pairs = buffer(workspace, "pairs of channels", (*image, many))
     rows = x.view(np.uint32).reshape(-1, ci)
     tasks = -(-len(rows) // ROWS)
     _pair_channels(tasks, tasks, rows, pairs.view(np.uint32).reshape(-1, many))
-    return pairs, cached_until_update(work, "pairs of weights", weights)
+    return pairs, cached_until_update(workspace, "pairs of weights", weights)
 
 
 def in_bf16() -> Any:

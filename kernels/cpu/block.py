@@ -8,8 +8,9 @@ window, and keeps the largest and its position. Both kernels run over a table of
 import numpy as np
 from numba import get_num_threads, prange
 
-from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Pair
+from ..arguments import Pooled
+from ..shapes import Block
+from ..types import Array
 from ..workspace import Workspace
 from .bf16 import paired
 from .block_backward import conv2d_block_backward
@@ -158,72 +159,47 @@ def _cells(windows, kernel, pack, b, alpha, pool, group, tasks, results):
 
 
 def conv2d_block(
-    x: Array,
-    w: Array,
-    b: Array,
-    pool: Pair,
-    alpha: float = 1.0,
-    padding: str = "same",
-    work: Workspace | None = None,
-) -> tuple[Array, Array]:
+    x: Array, w: Array, b: Array, block: Block, workspace: Workspace | None = None
+) -> Pooled:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
     conv2d(x, w, 0) + b).
 
-    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8),
-    both (N, OH // PH, OW // PW, C_out); argmax is the first maximum's position in the window, row
-    by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions. With ``work``, y
-    and argmax are its buffers: valid until the next call with the same work.
+    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> Pooled with y float32 and
+    argmax uint8, both (N, OH // PH, OW // PW, C_out). alpha 0 makes it a ReLU block. With
+    ``workspace``, y and argmax are its buffers: valid until the next call with the same one.
     """
-    return _block(x, w, b, pool, (alpha, padding), work, False)
+    return _block(x, w, b, block, workspace, False)
 
 
 def conv2d_block_bf16(
-    x: Array,
-    w: Array,
-    b: Array,
-    pool: Pair,
-    alpha: float = 1.0,
-    padding: str = "same",
-    work: Workspace | None = None,
-) -> tuple[Array, Array]:
+    x: Array, w: Array, b: Array, block: Block, workspace: Workspace | None = None
+) -> Pooled:
     """The same with x and w rounded to bf16, where there are channels to pair (bf16.py)."""
-    return _block(x, w, b, pool, (alpha, padding), work, True)
+    return _block(x, w, b, block, workspace, True)
 
 
-def _block(x, w, b, pool, options, work, bf16):
-    alpha, padding = options
+def _block(x, w, b, block, workspace, bf16):
     x, w, b = check_float32("conv2d_block", x=x, w=w, b=b)
-    pool = pair(pool, "pool size")
-    z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
-    shape = pool_output(z_shape, pool, pool)
+    shape, pads = block.output(x.shape, w.shape), block.geometry.pads(x.shape, w.shape)
     check_shape("conv2d_block", "b", b, shape[3:])
-    if pool[0] * pool[1] > 256:
-        raise ValueError(
-            f"conv2d_block keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; "
-            "use the three ops"
-        )
-    if alpha < 0:
-        raise ValueError(
-            f"conv2d_block needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops"
-        )
-    kh, kw, ci, co = w.shape
-    pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-    y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
+    (kh, kw, ci, co), pool = w.shape, block.pool
+    y, argmax = buffer(workspace, "y", shape), buffer(workspace, "argmax", shape, np.uint8)
     results = y.reshape(-1, co), argmax.reshape(-1, co)
     cells = len(results[0])
-    alpha = np.float32(alpha)  # what compiled code takes
+    alpha = np.float32(block.alpha)  # what compiled code takes
     bf16 &= ci > 1 and not few_channels(co)
+    image = x
     if bf16:
-        x, w = paired(x, w, work)
-    kernel = kh, kw, x.shape[3]
-    listed = windows(x, shape, pool, (kh, kw), pads, work)
+        image, w = paired(x, w, workspace)
+    kernel = kh, kw, image.shape[3]
+    listed = windows(image, shape, pool, (kh, kw), pads, workspace)
     if few_channels(co):
-        weights = packed(work, "cells", w, 1, CHANNELS)
+        weights = packed(workspace, "cells", w, 1, CHANNELS)
         group, tasks = split(pool[1], MAX_PIXELS - 1), min(256, -(-cells // LANES))
         _cells(listed, kernel, weights, b, alpha, pool, group, tasks, results)
     else:
-        weights = packed(work, "pairs" if bf16 else "channels", w, LANES, VECTORS)
+        weights = packed(workspace, "pairs" if bf16 else "channels", w, LANES, VECTORS)
         # Enough tasks for every thread.
         per_task = min(20, 1 + cells * len(weights.start) // (8 * get_num_threads()))
         _channels(listed, kernel, weights, b, alpha, pool, per_task, bf16, results)
-    return y, argmax
+    return Pooled(x, y, argmax)

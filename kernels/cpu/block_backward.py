@@ -10,16 +10,17 @@ are sums of patches with KH rows of KW * C_in floats, contiguous in NHWC:
 import numpy as np
 from numba import prange
 
-from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Pair
+from ..arguments import Pooled, Wanted
+from ..shapes import Block
+from ..types import Array
 from ..workspace import Workspace
-from .checks import buffer, cached_until_update, check_float32, check_shape, gradient_target
+from .checks import buffer, cached_until_update, check_float32, check_shape, gradient_targets
 from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
 from .patch_sums import SEGMENT, _sum_patches, padded, sort_by_argmax, sum_rows
 from .rows import MOST_ROWS, transpose
 from .tile import LANES
-from .windows import Windows, address, windows
+from .windows import address, windows
 
 CHUNK = 256  # cells summed in float32 before the sum goes to float64
 PIECE = (
@@ -264,34 +265,26 @@ def _turn(w, out):
                     to[i] = square[c, i]
 
 
-def turned_weights(w: Array, work: Workspace | None) -> Array:
-    """Return w as (C_out, KH, KW * C_in padded), once per weight update where there is a Workspace."""
+def turned_weights(w: Array, workspace: Workspace | None) -> Array:
+    """Return w as (C_out, KH, KW * C_in padded), once per weight update where there is a
+    Workspace.
+    """
     kh, kw, ci, co = w.shape
 
     def turn():
         # zeros behind each row: vectors may read over its end
-        out = buffer(work, "turned weights", (co, kh, padded(kw * ci)), fill=0)
+        out = buffer(workspace, "turned weights", (co, kh, padded(kw * ci)), fill=0)
         _turn(w.reshape(kh, kw * ci, co), out)
         return out
 
-    return cached_until_update(work, "turned", turn)
+    return cached_until_update(workspace, "turned", turn)
 
 
-def add_dw(
-    listed: Windows,
-    dy: Array,
-    y: Array,
-    argmax: Array,
-    alpha: float,
-    pool: tuple[int, int],
-    kernel: tuple[int, int, int],
-    dw: Array,
-    db: Array,
-) -> None:
-    """Add the weight gradients of the Windows ``listed``, for dy, y, argmax (cells, C_out) and
-    kernel (KH, KW, C_in).
+def _add_dw(listed, at_cells, pool, dw, db):
+    """Add the weight gradients of the Windows ``listed``; at_cells: dy, y, argmax (cells, C_out)
+    and alpha.
     """
-    (kh, kw, ci), (n, co) = kernel, dy.shape
+    (kh, kw, ci, co), n = dw.shape, len(at_cells[0])
     kc = kw * ci
     piece = (
         MOST_ROWS
@@ -299,70 +292,50 @@ def add_dw(
         else max(4, min(32, PIECE // (4 * (pool[0] + kh - 1) * (pool[1] + kw - 1) * ci) // 4 * 4))
     )
     if n <= CHUNK:
-        _dw_of_one_chunk(
-            listed, dy, y, argmax, alpha, *pool, ci, kh, kc, 16, piece, dw.reshape(kh * kc, co), db
-        )
+        flat = dw.reshape(kh * kc, co)
+        _dw_of_one_chunk(listed, *at_cells, *pool, ci, kh, kc, 16, piece, flat, db)
         return
     spans = max(
         1, min(-(-n // CHUNK), 64, (1 << 18) // dw.size)
     )  # from the shapes alone: bits must not follow the threads
     sums, db_sums = np.zeros((spans, co, kh, kc)), np.zeros((spans, co))
-    _dw(listed, dy, y, argmax, alpha, *pool, ci, kh, kc, spans, 16, piece, sums, db_sums)
+    _dw(listed, *at_cells, *pool, ci, kh, kc, spans, 16, piece, sums, db_sums)
     _add_sums(sums.reshape(spans, co, kh * kc), dw.reshape(kh * kc, co))
     db += np.add.reduce(db_sums, 0)
 
 
 def conv2d_block_backward(
     dy: Array,
-    x: Array,
+    pooled: Pooled,
     w: Array,
-    y: Array,
-    argmax: Array,
-    pool: Pair,
-    alpha: float = 1.0,
-    padding: str = "same",
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    need_dw: bool = True,
-    work: Workspace | None = None,
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of conv2d_block: (dx or None, dw, db) for dy, y, argmax (N, OH // PH, OW // PW,
-    C_out); dw and db are added to, unless need_dw=False.
+    block: Block,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of conv2d_block: (dx or None, dw, db) for dy (N, OH // PH, OW // PW, C_out).
 
-    All float32, argmax uint8 as conv2d_block returned it. Formulas above. With ``work``, dx is its
-    buffer: valid until the next call with the same work.
+    All float32. Formulas above. With ``workspace``, dx is its buffer: valid until the next call
+    with the same one.
     """
-    op = "conv2d_block_backward"
-    dy, x, w, y = check_float32(op, dy=dy, x=x, w=w, y=y)
-    pool = pair(pool, "pool size")
-    pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-    shape = pool_output(conv_output(x.shape, w.shape, (1, 1), padding), pool, pool)
-    for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
+    op, pool = "conv2d_block_backward", block.pool
+    dy, x, w, y = check_float32(op, dy=dy, x=pooled.x, w=w, y=pooled.y)
+    shape, pads = block.output(x.shape, w.shape), block.geometry.pads(x.shape, w.shape)
+    for name, a in (("dy", dy), ("y", y), ("argmax", pooled.argmax)):
         check_shape(op, name, a, shape)
-    kh, kw, ci, co = w.shape
+    dw, db = gradient_targets(op, wanted, dw=w.shape, db=w.shape[3:])
+    kh, kw, _, co = w.shape
     n = shape[0] * shape[1] * shape[2]
-    alpha = np.float32(alpha)  # type: ignore[assignment]  # what compiled code takes
     at_cells = (
         dy.reshape(n, co),
         y.reshape(n, co),
-        np.ascontiguousarray(argmax, np.uint8).reshape(n, co),
-        alpha,
+        np.ascontiguousarray(pooled.argmax, np.uint8).reshape(n, co),
+        np.float32(block.alpha),  # what compiled code takes
     )
-    if need_dw:
-        dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[3:])
-        add_dw(
-            windows(x, shape, pool, (kh, kw), pads, work),
-            *at_cells,
-            pool,
-            (kh, kw, ci),
-            dw,
-            db,
-        )
+    _add_dw(windows(x, shape, pool, (kh, kw), pads, workspace), at_cells, pool, dw, db)
     dx = None
-    if need_dx:
-        turned = turned_weights(w, work)
-        dx = buffer(work, "dx", x.shape)
+    if wanted.dx:
+        turned = turned_weights(w, workspace)
+        dx = buffer(workspace, "dx", x.shape)
         # About 24 tasks: tall ones, because patches that cross the border of two are begun in both;
         # flat images get narrow ones.
         high = pool[0] * max(2, -(-shape[1] // 24))

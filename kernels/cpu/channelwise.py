@@ -1,13 +1,14 @@
-"""Convolution channel by channel on feature maps that are lit in few places: what the changes of the
-lit inputs add. See kernels/lit.py for the lists.
+"""Convolution channel by channel on feature maps that are lit in few places: what the changes of
+the lit inputs add. See kernels/lit.py for the lists.
 """
 
 import numpy as np
 from numba import prange
 
+from ..arguments import Wanted
 from ..lit import LitLists
 from ..types import Array
-from .checks import check_float32, check_shape, gradient_target
+from .checks import check_float32, check_shape, gradient_target, gradient_targets
 from .depthwise import _add_dot_products, _add_products
 from .jit import POSITIVE, threaded
 
@@ -84,21 +85,20 @@ def lit_channelwise_backward(
     changes: Array,
     lists: LitLists,
     w: Array,
-    dw: Array | None = None,
-    need_dx: bool = True,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array]:
-    """Gradients of lit_channelwise with respect to changes and w: returns (dx (n, C) or None, dw),
-    the last added to ``dw`` where given.
+    """Gradients of lit_channelwise with respect to changes and w: returns (dx (n, C) or None,
+    dw).
     """
     op = "lit_channelwise_backward"
     dy, changes, w = check_float32(op, dy=dy, changes=changes, w=w)
     flat, feeds = _checked(op, dy, changes, lists, w)
-    dw = gradient_target(op, "dw", dw, w.shape)
+    (dw,) = gradient_targets(op, wanted, dw=w.shape)
     tasks = -(-len(changes) // TASK)
     parts = np.zeros((max(1, min(PARTS, tasks)), *flat.shape))
     _weight_gradients(tasks, dy, changes, feeds, w.shape[3], parts)
     dw += parts.sum(0).reshape(w.shape)
-    if not need_dx:
+    if not wanted.dx:
         return None, dw
     dx = np.zeros(changes.shape, np.float32)
     _input_gradients(tasks, tasks, dy, feeds, flat, w.shape[3], dx)

@@ -10,8 +10,12 @@ import numba
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..arguments import Moments, Wanted
 from ..types import Array, Shape
 from ..workspace import Workspace
+
+#: The object that arrays have for their type, all but a few: quicker to compare than by value.
+FLOAT32 = np.dtype(np.float32)
 
 
 def empty(shape: Shape, dtype: Any = np.float32) -> Array:
@@ -45,7 +49,8 @@ def set_threads(n: int) -> None:
     most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     if not isinstance(n, int | np.integer) or not 1 <= n <= most:
         raise ValueError(
-            f"set_threads needs an integer from 1 to {most} (the cores, or NUMBA_NUM_THREADS), got {n!r}"
+            f"set_threads needs an integer from 1 to {most} (the cores, or NUMBA_NUM_THREADS), "
+            f"got {n!r}"
         )
     numba.set_num_threads(int(n))
 
@@ -59,7 +64,8 @@ def check_float32(op: str, **arrays: Array) -> Any:
         if not isinstance(a, np.ndarray) or a.dtype != np.float32:
             got = f"{a.dtype} array" if isinstance(a, np.ndarray) else type(a).__name__
             raise TypeError(
-                f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the reference backend"
+                f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the "
+                "reference backend"
             )
         flags = a.flags
         out.append(a if flags.c_contiguous and flags.writeable else as_contiguous(a))
@@ -94,16 +100,28 @@ def gradient_target(op: str, name: str, a: Array | None, shape: Shape) -> Array:
     """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
     if a is None:
         return np.zeros(shape, np.float32)
-    if not isinstance(a, np.ndarray) or a.dtype != np.float32:
+    if not isinstance(a, np.ndarray) or (a.dtype is not FLOAT32 and a.dtype != FLOAT32):
         raise TypeError(
-            f"{op} on the cpu backend adds to a float32 array, but {name} is {getattr(a, 'dtype', type(a).__name__)}"
+            f"{op} on the cpu backend adds to a float32 array, but {name} is "
+            f"{getattr(a, 'dtype', type(a).__name__)}"
         )
-    check_shape(op, name, a, shape)
-    if not a.flags.c_contiguous or not a.flags.writeable:
+    if a.shape != shape:
+        check_shape(op, name, a, shape)
+    flags = a.flags
+    if not flags.c_contiguous or not flags.writeable:
         raise ValueError(
-            f"{op} adds to {name} in place, so it must be C-contiguous and writable, got strides {a.strides}"
+            f"{op} adds to {name} in place, so it must be C-contiguous and writable, got strides "
+            f"{a.strides}"
         )
     return a
+
+
+def gradient_targets(op: str, wanted: Wanted, **shapes: Shape) -> list[Array]:
+    """Return the arrays that the gradients named in ``shapes`` are added to, as gradient_target
+    does: those of ``wanted`` or new zeros.
+    """
+    given = wanted.targets(op, len(shapes))
+    return [gradient_target(op, name, a, shape) for (name, shape), a in zip(shapes.items(), given)]
 
 
 def aligned(shape: Shape, dtype: DTypeLike = np.float32, empty: bool = False) -> Array:
@@ -119,29 +137,29 @@ def aligned(shape: Shape, dtype: DTypeLike = np.float32, empty: bool = False) ->
 
 
 def buffer(
-    work: Workspace | None,
+    workspace: Workspace | None,
     name: str,
     shape: Shape,
     dtype: DTypeLike = np.float32,
     fill: float | None = None,
 ) -> Array:
-    """Return an array from the start of a cache line: the first part of work's buffer ``name``, or
-    a new one where there is no Workspace.
+    """Return an array from the start of a cache line: the first part of workspace's buffer
+    ``name``, or a new one where there is no Workspace.
 
     ``fill`` is None, or 0 for a buffer of exactly this shape that was zeros when it was made.
     """
-    if work is None:
+    if workspace is None:
         return aligned(shape, dtype, empty=fill is None)
     key, size = (name, shape) if fill == 0 else name, math.prod(shape) * np.dtype(dtype).itemsize
-    room = work.buffers.get(key)
+    room = workspace.buffers.get(key)
     if room is None or room.size < size:
-        room = work.buffers[key] = aligned((size,), np.uint8, empty=fill is None)
+        room = workspace.buffers[key] = aligned((size,), np.uint8, empty=fill is None)
     return room[:size].view(dtype).reshape(shape)
 
 
-def cached_until_update(work: Workspace | None, name: str, make: Callable[[], Any]) -> Any:
-    """Return ``make()``, from work if it was computed since the last weight update."""
-    return make() if work is None else work.once(name, make)
+def cached_until_update(workspace: Workspace | None, name: str, make: Callable[[], Any]) -> Any:
+    """Return ``make()``, from workspace if it was computed since the last weight update."""
+    return make() if workspace is None else workspace.once(name, make)
 
 
 def check_last_axis(op: str, name: str, a: np.ndarray, least: int) -> np.ndarray:
@@ -156,10 +174,11 @@ def check_last_axis(op: str, name: str, a: np.ndarray, least: int) -> np.ndarray
     return a.reshape(-1, a.shape[-1])
 
 
-def moments(op: str, x: np.ndarray, **arrays: np.ndarray) -> list[np.ndarray]:
+def check_moments(op: str, x: np.ndarray, moments: Moments) -> list[np.ndarray]:
     """Return mean and variance, checked to be float64 with one number for each channel of x (rows,
     C).
     """
+    arrays = {"mean": moments.mean, "variance": moments.variance}
     for name, a in arrays.items():
         if not isinstance(a, np.ndarray) or a.dtype != np.float64:
             raise TypeError(

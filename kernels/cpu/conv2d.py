@@ -3,10 +3,11 @@
 import numpy as np
 from numba import prange
 
-from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
-from ..types import Array, Pads, Pair
+from ..arguments import Wanted
+from ..shapes import Geometry
+from ..types import Array, Pads
 from ..workspace import Workspace
-from .checks import aligned, buffer, check_float32, check_shape, gradient_target
+from .checks import aligned, buffer, check_float32, check_shape, gradient_targets
 from .jit import parallel, tasks, threaded
 from .pack import packed, split
 from .tile import LANES, MAX_PIXELS, MAX_VECTORS, VECTORS, store_tile
@@ -26,20 +27,24 @@ def _copy_strided(x, out, top, left, sh, sw):
 
 
 def padded(
-    x: Array, pads: Pads, work: Workspace | None, name: str, spread: tuple[int, int] = (1, 1)
+    x: Array, pads: Pads, workspace: Workspace | None, name: str, spread: tuple[int, int] = (1, 1)
 ) -> Array:
     """Return x with a border of zeros; with ``spread`` (sh, sw) also sh - 1 zero rows and sw - 1
-    zero columns between its pixels (transposed convolution). The buffer is kept in ``work``: its
-    zeros are made once and never written.
+    zero columns between its pixels (transposed convolution). The buffer is kept in ``workspace``:
+    its zeros are made once and never written.
     """
     (top, bottom), (left, right) = pads
     if spread == (1, 1) and not any((top, bottom, left, right)):
         return x
     n, h, w, c = x.shape
     shape = (n, top + (h - 1) * spread[0] + 1 + bottom, left + (w - 1) * spread[1] + 1 + right, c)
-    out = buffer(work, f"{name} {pads} {spread}", shape, fill=0)
+    out = buffer(workspace, f"{name} {pads} {spread}", shape, fill=0)
     _copy_strided(tasks(x.size), x, out, top, left, *spread)
     return out
+
+
+# Compiled functions take what is in a tuple as scalars: inlined into one another, they are the
+# pieces of one loop, and the public functions are where values that belong together come apart.
 
 
 @parallel
@@ -130,12 +135,12 @@ def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
                 v += now
 
 
-def _whole_vectors(dy, work):
+def _whole_vectors(dy, workspace):
     """Return dy with channels padded to whole vectors."""
     co = dy.shape[3]
     if co % LANES == 0:
         return dy
-    out = buffer(work, "dy lanes", (*dy.shape[:3], -(-co // LANES) * LANES), fill=0)
+    out = buffer(workspace, "dy lanes", (*dy.shape[:3], -(-co // LANES) * LANES), fill=0)
     out[..., :co] = dy
     return out
 
@@ -157,34 +162,31 @@ def conv2d(
     x: Array,
     w: Array,
     b: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    workspace: Workspace | None = None,
 ) -> Array:
     """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky*d - top, j*s + kx*d - left, c] *
     w[ky, kx, c, o].
 
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) -> y (N, OH, OW, C_out), all float32.
-    Outside the image x is 0. ``dilation`` d is the distance of taps: the kernel reaches over (K -
-    1) * d + 1 pixels (Yu, Koltun 2016, arXiv:1511.07122). ``work`` keeps the padded input and the
-    packed weights (call work.expire() after a change of w).
+    Outside the image x is 0. s and d are the stride and the dilation of the ``geometry``: the
+    kernel reaches over (K - 1) * d + 1 pixels (Yu, Koltun 2016, arXiv:1511.07122). ``workspace``
+    keeps the padded input and the packed weights (call workspace.expire() after a change of w).
     """
     x, w, b = check_float32("conv2d", x=x, w=w, b=b)
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
+    shape, pads = geometry.output(x.shape, w.shape), geometry.pads(x.shape, w.shape)
     check_shape("conv2d", "b", b, shape[3:])
-    w = spread_taps(w, dilation)
-    return _convolve(x, w, b, stride, conv_padding(x.shape, w.shape, stride, padding), shape, work)
+    w = spread_taps(w, geometry.dilation)
+    return _convolve(x, w, b, geometry.stride, pads, shape, workspace)
 
 
-def _convolve(x, w, b, stride, pads, shape, work):
+def _convolve(x, w, b, stride, pads, shape, workspace):
     """Return conv2d of undilated w as an array of ``shape``."""
     y = np.empty(shape, np.float32)
     _conv2d(
-        padded(x, pads, work, "x"),
+        padded(x, pads, workspace, "x"),
         *w.shape[:2],
-        *packed(work, "conv2d", w, LANES, VECTORS),
+        *packed(workspace, "conv2d", w, LANES, VECTORS),
         b,
         *stride,
         split(shape[2], MAX_PIXELS),
@@ -197,13 +199,9 @@ def conv2d_backward(
     dy: Array,
     x: Array,
     w: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy (N, OH,
     OW, C_out), all float32.
@@ -211,29 +209,26 @@ def conv2d_backward(
     dx is the convolution of dy (its pixels ``stride`` apart) with the weights turned by 180
     degrees. dw and db are added to.
     """
-    dy, x, w = check_float32("conv2d_backward", dy=dy, x=x, w=w)
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
-    check_shape("conv2d_backward", "dy", dy, shape)
-    dw, db = (
-        gradient_target("conv2d_backward", "dw", dw, w.shape),
-        gradient_target("conv2d_backward", "db", db, w.shape[3:]),
-    )
+    op = "conv2d_backward"
+    dy, x, w = check_float32(op, dy=dy, x=x, w=w)
+    shape, pads = geometry.output(x.shape, w.shape), geometry.pads(x.shape, w.shape)
+    check_shape(op, "dy", dy, shape)
+    dw, db = gradient_targets(op, wanted, dw=w.shape, db=w.shape[3:])
+    stride, dilation = geometry.stride, geometry.dilation
     w = spread_taps(w, dilation)
-    pads = conv_padding(x.shape, w.shape, stride, padding)
-    sums = _weight_sums(dy, x, w.shape, stride, pads, work)
+    sums = _weight_sums(dy, x, w.shape, stride, pads, workspace)
     dw += sums[:: dilation[0], :: dilation[1]]
     db += channel_sums(dy.reshape(-1, shape[3]))
     zero = np.zeros(w.shape[2], np.float32)
-    dx = _input_gradient(dy, x.shape, w, zero, stride, pads, work) if need_dx else None
+    dx = _input_gradient(dy, x.shape, w, zero, stride, pads, workspace) if wanted.dx else None
     return dx, dw, db
 
 
-def _weight_sums(dy, x, w_shape, stride, pads, work):
+def _weight_sums(dy, x, w_shape, stride, pads, workspace):
     """Return the gradient (KH, KW, C_in, C_out), float64, of undilated weights."""
     (kh, kw, ci, co), (n, oh, ow, _) = w_shape, dy.shape
-    xp = padded(x, pads, work, "x")
-    wide = _whole_vectors(dy, work)
+    xp = padded(x, pads, workspace, "x")
+    wide = _whole_vectors(dy, workspace)
     columns = min(ow, CHUNK)
     rows = max(1, min(oh, CHUNK // columns))
     # Their number follows from the shapes alone: bits must not follow the threads.
@@ -242,7 +237,7 @@ def _weight_sums(dy, x, w_shape, stride, pads, work):
     return sums.sum(0).reshape(w_shape)
 
 
-def _input_gradient(dy, x_shape, w, b, stride, pads, work):
+def _input_gradient(dy, x_shape, w, b, stride, pads, workspace):
     """Return the input gradient (x_shape) of a convolution with undilated w, plus b (C_in,)."""
     (kh, kw, _ci, _co), (_n, oh, ow, _) = w.shape, dy.shape
     (top, _), (left, _) = pads
@@ -250,12 +245,12 @@ def _input_gradient(dy, x_shape, w, b, stride, pads, work):
     used = [(oh - 1) * stride[0] + 1, (ow - 1) * stride[1] + 1]
     turned = ((kh - 1 - top, h + top - used[0]), (kw - 1 - left, width + left - used[1]))
     turned = tuple((max(a, 0), max(b, 0)) for a, b in turned)
-    spread = padded(dy, turned, work, "dy", stride)
+    spread = padded(dy, turned, workspace, "dy", stride)
     spread = spread[:, max(0, top - kh + 1) :, max(0, left - kw + 1) :][
         :, : h + kh - 1, : width + kw - 1
     ]
     dx = np.empty(x_shape, np.float32)
-    back = packed(work, "conv2d turned", w[::-1, ::-1].transpose(0, 1, 3, 2), LANES, VECTORS)
+    back = packed(workspace, "conv2d turned", w[::-1, ::-1].transpose(0, 1, 3, 2), LANES, VECTORS)
     _conv2d(np.ascontiguousarray(spread), kh, kw, *back, b, 1, 1, split(width, MAX_PIXELS), dx)
     return dx
 
@@ -264,51 +259,46 @@ def conv2d_transpose(
     x: Array,
     w: Array,
     b: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    workspace: Workspace | None = None,
 ) -> Array:
     """y[n, i*s + ky - top, j*s + kx - left, o] += x[n, i, j, c] * w[ky, kx, o, c] for all (i, j, c)
     and taps, and + b[o]: the input gradient of conv2d as a layer of its own, which enlarges.
 
     x (N, H, W, C_in), w (KH, KW, C_out, C_in), b (C_out,) -> y (N, OH, OW, C_out), all float32,
     where OH = H * s for "same" and H * s + max(KH - s, 0) for "valid", as in Keras (Dumoulin, Visin
-    2016, arXiv:1603.07285, section 4).
+    2016, arXiv:1603.07285, section 4). The ``geometry`` has no dilation.
     """
     x, w, b = check_float32("conv2d_transpose", x=x, w=w, b=b)
-    stride = pair(stride, "stride")
-    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
+    shape = geometry.transposed_output(x.shape, w.shape)
     check_shape("conv2d_transpose", "b", b, shape[3:])
-    return _input_gradient(
-        x, shape, w, b, stride, conv_padding(shape, w.shape, stride, padding), work
-    )
+    pads = geometry.pads(shape, w.shape)
+    return _input_gradient(x, shape, w, b, geometry.stride, pads, workspace)
 
 
 def conv2d_transpose_backward(
     dy: Array,
     x: Array,
     w: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of conv2d_transpose: returns (dx or None, dw, db) with the shapes of x, w, b for dy
     (N, OH, OW, C_out), all float32. dx is conv2d of dy. dw and db are added to.
     """
     op = "conv2d_transpose_backward"
     dy, x, w = check_float32(op, dy=dy, x=x, w=w)
-    stride = pair(stride, "stride")
-    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
+    shape, stride = geometry.transposed_output(x.shape, w.shape), geometry.stride
     check_shape(op, "dy", dy, shape)
-    dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, w.shape[2:3])
-    pads = conv_padding(shape, w.shape, stride, padding)
-    dw += _weight_sums(x, dy, w.shape, stride, pads, work)  # x is the output of that convolution
+    dw, db = gradient_targets(op, wanted, dw=w.shape, db=w.shape[2:3])
+    pads = geometry.pads(shape, w.shape)
+    dw += _weight_sums(
+        x, dy, w.shape, stride, pads, workspace
+    )  # x is the output of that convolution
     db += channel_sums(dy.reshape(-1, shape[3]))
     zero = np.zeros(w.shape[3], np.float32)
-    dx = _convolve(dy, w, zero, stride, pads, x.shape, work) if need_dx else None
+    dx = _convolve(dy, w, zero, stride, pads, x.shape, workspace) if wanted.dx else None
     return dx, dw, db
 
 

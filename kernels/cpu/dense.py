@@ -5,9 +5,10 @@ the weights.
 import numpy as np
 from numba import prange
 
+from ..arguments import Wanted
 from ..types import Array
 from ..workspace import Workspace
-from .checks import check_float32, check_shape, gradient_target
+from .checks import check_float32, check_shape, gradient_targets
 from .jit import tasks, threaded
 
 CHUNK = 256  # inputs summed in float32 before the sum goes to float64
@@ -49,7 +50,7 @@ def _check(op, x, w):
         )
 
 
-def dense(x: Array, w: Array, b: Array, work: Workspace | None = None) -> Array:
+def dense(x: Array, w: Array, b: Array, workspace: Workspace | None = None) -> Array:
     """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32; sums of 256
     inputs are added in float64.
     """
@@ -65,22 +66,18 @@ def dense_backward(
     dy: Array,
     x: Array,
     w: Array,
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw
     and db are added to.
     """
-    dy, x, w = check_float32("dense_backward", dy=dy, x=x, w=w)
-    _check("dense_backward", x, w)
-    check_shape("dense_backward", "dy", dy, (x.shape[0], w.shape[1]))
-    dw, db = (
-        gradient_target("dense_backward", "dw", dw, w.shape),
-        gradient_target("dense_backward", "db", db, w.shape[1:]),
-    )
-    dx = np.empty(x.shape if need_dx else (0, 0), np.float32)
+    op = "dense_backward"
+    dy, x, w = check_float32(op, dy=dy, x=x, w=w)
+    _check(op, x, w)
+    check_shape(op, "dy", dy, (x.shape[0], w.shape[1]))
+    dw, db = gradient_targets(op, wanted, dw=w.shape, db=w.shape[1:])
+    dx = np.empty(x.shape if wanted.dx else (0, 0), np.float32)
     _dense_backward(tasks(len(x) * w.size), dy, x, w, dw, dx)
     db += dy.sum(0, dtype=np.float64)
-    return dx if need_dx else None, dw, db
+    return dx if wanted.dx else None, dw, db

@@ -5,10 +5,11 @@ innermost, and vectorized.
 import numpy as np
 from numba import prange
 
-from ..shapes import conv_padding, depthwise_output, pair
-from ..types import Array, Pair
+from ..arguments import Wanted
+from ..shapes import Geometry
+from ..types import Array
 from ..workspace import Workspace
-from .checks import check_float32, check_shape, gradient_target
+from .checks import check_float32, check_shape, gradient_targets
 from .conv2d import CHUNK, channel_sums
 from .jit import jit, tasks, threaded
 
@@ -112,10 +113,8 @@ def depthwise_conv2d(
     x: Array,
     w: Array,
     b: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    workspace: Workspace | None = None,
 ) -> Array:
     """y[n, i, j, c*M + m] = b[c*M + m] + sum over (ky, kx) of x[n, i*s + ky*d - top, j*s + kx*d -
     left, c] * w[ky, kx, c, m]: every channel is convolved by itself, with M kernels.
@@ -124,49 +123,48 @@ def depthwise_conv2d(
     image x is 0 (Chollet 2017, arXiv:1610.02357; the order of channels is Keras').
     """
     x, w, b = check_float32("depthwise_conv2d", x=x, w=w, b=b)
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = depthwise_output(x.shape, w.shape, stride, padding, dilation)
+    shape, flat, where = _as_compiled(geometry, x, w)
     check_shape("depthwise_conv2d", "b", b, shape[3:])
-    (top, _), (left, _) = conv_padding(x.shape, w.shape, stride, padding, dilation)
-    kh, kw, _, each = w.shape
     y = np.empty(shape, np.float32)
-    flat = w.reshape(kh, kw, shape[3])
-    _depthwise(tasks(y.size * kh * kw), x, flat, b, each, *stride, *dilation, top, left, y)
+    _depthwise(tasks(y.size * w.shape[0] * w.shape[1]), x, flat, b, *where, y)
     return y
+
+
+def _as_compiled(geometry, x, w):
+    """Return (shape of the output, w (KH, KW, C * M), and what compiled loops take: M, stride,
+    dilation, top, left).
+    """
+    shape = geometry.depthwise_output(x.shape, w.shape)
+    (top, _), (left, _) = geometry.pads(x.shape, w.shape)
+    where = w.shape[3], *geometry.stride, *geometry.dilation, top, left
+    return shape, w.reshape(*w.shape[:2], shape[3]), where
 
 
 def depthwise_conv2d_backward(
     dy: Array,
     x: Array,
     w: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of depthwise_conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy
     (N, OH, OW, C * M), all float32. dw and db are added to.
     """
     op = "depthwise_conv2d_backward"
     dy, x, w = check_float32(op, dy=dy, x=x, w=w)
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = n, oh, _, many = depthwise_output(x.shape, w.shape, stride, padding, dilation)
+    shape, flat, where = _as_compiled(geometry, x, w)
     check_shape(op, "dy", dy, shape)
-    dw, db = gradient_target(op, "dw", dw, w.shape), gradient_target(op, "db", db, (many,))
-    (top, _), (left, _) = conv_padding(x.shape, w.shape, stride, padding, dilation)
-    kh, kw, _, each = w.shape
-    geometry = each, *stride, *dilation, top, left
-    work_tasks = tasks(dy.size * kh * kw)
+    (n, oh, _, many), (kh, kw, _) = shape, flat.shape
+    dw, db = gradient_targets(op, wanted, dw=w.shape, db=(many,))
+    count = tasks(dy.size * kh * kw)
     # Their number follows from the shapes alone: bits must not follow the threads.
     sums = np.zeros((min(8, n * oh), kh, kw, many))
-    _depthwise_weights(work_tasks, x, dy, *geometry, sums)
+    _depthwise_weights(count, x, dy, *where, sums)
     dw += sums.sum(0).reshape(w.shape)
     db += channel_sums(dy.reshape(-1, many))
-    if not need_dx:
+    if not wanted.dx:
         return None, dw, db
     dx = np.empty(x.shape, np.float32)
-    _depthwise_inputs(work_tasks, dy, w.reshape(kh, kw, many), *geometry, dx)
+    _depthwise_inputs(count, dy, flat, *where, dx)
     return dx, dw, db

@@ -20,9 +20,9 @@ __all__ = [
 ]
 
 #: numba supports negative indices, so that for a[first + k] it has to test the sign of the index,
-#: which prevents vector code (4 to 16 times slower for the talk's weights). Inner loops slice first,
-#: ``to = a[first:]``, and use to[k]; computed indices are masked, ``a[k & POSITIVE]``, which proves
-#: to the compiler that they are not negative.
+#: which prevents vector code (4 to 16 times slower for the talk's weights). Inner loops slice
+#: first, ``to = a[first:]``, and use to[k]; computed indices are masked, ``a[k & POSITIVE]``, which
+#: proves to the compiler that they are not negative.
 POSITIVE = 2**62 - 1
 BLOCK = 8192  # elements per task: 32 kB, small enough for the nearest cache
 

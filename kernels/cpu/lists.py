@@ -87,7 +87,8 @@ def put_pixels(x: Array, at: Array, values: Array) -> Array:
     )
     if done < len(at):
         raise IndexError(
-            f"put_pixels: position {tuple(map(int, at[done]))} is outside an array of shape {x.shape}"
+            f"put_pixels: position {tuple(map(int, at[done]))} is outside an array of shape "
+            f"{x.shape}"
         )
     return x
 

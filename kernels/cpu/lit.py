@@ -2,8 +2,8 @@
 geometry, the reference the formulas.
 
 Forward, a task takes a chunk of the fed cells and a group of output channels. The sums of its
-positions stay in a near cache, and so do the weights of one tap at a time, which meet all lit inputs
-of the chunk, of all events:
+positions stay in a near cache, and so do the weights of one tap at a time, which meet all lit
+inputs of the chunk, of all events:
 
     sums of a chunk, one row per position       for every tap: rows of inputs that feed through it
         cell 0 [ rest ........ ] <-------------- d[a] w[tap]       six at a time, see lit_tile.py
@@ -43,8 +43,8 @@ GROUP = 64 // LANES
 
 @jit
 def _at_rest(cells, begin, sums, first, z):
-    """Set z (positions, channels from ``first`` on) to rest, beginning with the cell ``begin``; lanes
-    beyond the last channel hold anything.
+    """Set z (positions, channels from ``first`` on) to rest, beginning with the cell ``begin``;
+    lanes beyond the last channel hold anything.
     """
     _, _, ph, pw, rows, columns = cells
     real = min(z.shape[1], sums.shape[2] - first)
@@ -104,7 +104,9 @@ def _many_channels(d, feeds, chunk, w, first, lowest, z):
 
 @jit
 def _maxima(z, begin, size, first, b, activation, y, at):
-    """Write the channels from ``first`` on of the cells from ``begin`` on, of ``size`` positions."""
+    """Write the channels from ``first`` on of the cells from ``begin`` on, of ``size``
+    positions.
+    """
     width, where = z.shape[1], np.arange(size).astype(np.uint8)
     best, place = aligned_empty((width,)), np.empty(width, np.int32)
     real = min(width, b.size - first)
@@ -159,11 +161,11 @@ def lit_block(
     lists: LitLists,
     resting: Resting,
     block: LitBlock,
-    work: Workspace | None = None,
+    workspace: Workspace | None = None,
 ) -> Lit:
     """Return the block at the fed cells, for the changes (n, C_in) of the lit inputs from rest.
 
-    With ``work`` the arrays are its buffers, valid until the next call.
+    With ``workspace`` the arrays are its buffers, valid until the next call.
     """
     changes, w, b, sums = check_float32(
         "lit_block", changes=changes, w=block.w, b=block.b, sums=resting.sums
@@ -172,10 +174,10 @@ def lit_block(
     inputs = len(lists.inputs) if lists.feeds is None else lists.feeds.shape[1]
     check_shape("lit_block", "changes", changes, (inputs, w.shape[2]))
     shape = len(lists.cells), channels
-    y, argmax = buffer(work, "y", shape), buffer(work, "argmax", shape, np.uint8)
+    y, argmax = buffer(workspace, "y", shape), buffer(workspace, "argmax", shape, np.uint8)
     if lists.feeds is None:
         block = block._replace(w=w, b=b)
-        lit_windows.forward(changes, lists, resting, block, (y, argmax), work)
+        lit_windows.forward(changes, lists, resting, block, (y, argmax), workspace)
     elif len(lists.cells):
         taps, groups = w.reshape(-1, *w.shape[2:]), shares(channels, LANES, GROUP)
         cells, activation = compiled(block, lists.cells)

@@ -4,12 +4,12 @@ Of a cell each channel has its gradient at one position, that of its maximum. So
 a position meets only the channels that have their maximum there, a few of C_out:
 
     cell 7    position  0   1   2   ...          d[a] feeds position 2 through some tap:
-    channels           4 9  .  0 5 11              for c in (0, 5, 11):   dw[tap, :, c] += g[c] d[a]
-                                                                          dx[a]         += g[c] w[tap, :, c]
+    channels           4 9  .  0 5 11            for c in (0, 5, 11):   dw[tap, :, c] += g[c] d[a]
+                                                                        dx[a] += g[c] w[tap, :, c]
 
 Lanes are input channels, so that weights and their gradients are turned over, tap by tap. A task
-takes a piece of the input channels and a part of the inputs; parts, which depend on the lists alone,
-have gradients of their own, added in their order: same bits for any number of threads.
+takes a piece of the input channels and a part of the inputs; parts, which depend on the lists
+alone, have gradients of their own, added in their order: same bits for any number of threads.
 """
 
 from typing import NamedTuple
@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from ..arguments import Wanted
 from ..lit import Lit, LitBlock
 from ..types import Array
 from ..workspace import Workspace
 from . import lit_windows
-from .checks import buffer, check_float32, check_shape, gradient_target
+from .checks import buffer, check_float32, check_shape, gradient_targets
 from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
 from .lit_cells import alike, compiled, corner
@@ -70,7 +71,9 @@ def _sort_cells(first, end, size, gradient, activation, winners):
 
 @jit
 def _add_classes(first, end, cells, gradient, activation, sums, db):
-    """Add the channels first to end of all cells: to db, and to ``sums`` by class of the position."""
+    """Add the channels first to end of all cells: to db, and to ``sums`` by class of the
+    position.
+    """
     (_, _, _, pw, rows, columns), (dy, y, at) = cells, gradient
     total = np.zeros(end - first)
     for cell in range(dy.shape[0]):
@@ -199,12 +202,10 @@ def lit_block_backward(
     dy: Array,
     lit: Lit,
     block: LitBlock,
-    into: tuple[Array, Array] | None = None,
-    need_dx: bool = True,
-    work: Workspace | None = None,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array, Array]:
-    """Gradients of lit_block for dy (m, C_out): returns (dx, sums, dw, db), the last two added to
-    ``into`` where given.
+    """Gradients of lit_block for dy (m, C_out): returns (dx or None, sums, dw, db).
 
     dx (n, C_in): at the lit inputs, all of whose gradient comes from fed cells. sums (R, S, C_out)
     float64: the gradient of what the convolution gives, summed over the positions of a class. dw
@@ -214,44 +215,42 @@ def lit_block_backward(
     geometry, name = block.geometry, "lit_block_backward"
     dy, changes, w, y = check_float32(name, dy=dy, changes=changes, w=block.w, y=y)
     check_shape(name, "dy", dy, y.shape)
-    dw, db = into or (None, None)
-    dw = gradient_target(name, "dw", dw, w.shape)
-    db = gradient_target(name, "db", db, w.shape[3:])
+    dw, db = gradient_targets(name, wanted, dw=w.shape, db=w.shape[3:])
     (many, ci), co = changes.shape, w.shape[3]
     size, cells = geometry.pool[0] * geometry.pool[1], len(lists.cells)
     sums = np.zeros((*(len(seen) for seen in geometry.seen), co))
     room = -(-ci // LANES) * LANES
-    dx = buffer(work, "dx", (many, room)) if need_dx else np.empty((0, room), np.float32)
+    dx = buffer(workspace, "dx", (many, room)) if wanted.dx else np.empty((0, room), np.float32)
     dx[...] = 0
     if cells:
-        by_windows = lists.feeds is None and not need_dx
+        by_windows = lists.feeds is None and not wanted.dx
         listed = 0 if by_windows else cells
         winners = Winners(
-            buffer(work, "g", (listed * co,)),
-            buffer(work, "channels", (listed * co,), np.uint16),
-            buffer(work, "starts", (listed * size + 1,), np.int32),
+            buffer(workspace, "g", (listed * co,)),
+            buffer(workspace, "channels", (listed * co,), np.uint16),
+            buffer(workspace, "starts", (listed * size + 1,), np.int32),
         )
         winners.starts[-1] = listed * co
         where, activation = compiled(block, lists.cells)
         _sort_and_add(where, (dy, y, argmax), activation, winners, sums, db)
         if by_windows:
-            lit_windows.add_weight_gradient(dy, lit, block, dw, work)
+            lit_windows.add_weight_gradient(dy, lit, block, dw, workspace)
             return None, sums, dw, db
         feeds = lists.feeds
         if feeds is None:
             feeds = lit_lists(lists.inputs, lists.events, geometry).feeds
         d = changes
         if ci < room:
-            d = buffer(work, "d", (many, room))
+            d = buffer(workspace, "d", (many, room))
             d[:, :ci], d[:, ci:] = changes, 0
         weights, into_dw = (a.reshape(1, -1, ci, co) for a in (w, dw))
         parts = min(PARTS, -(-many // PART)) if w.nbytes <= SMALL else 1
         target = into_dw
         if parts > 1:
-            target = buffer(work, "parts", (parts, *weights.shape[1:]))
+            target = buffer(workspace, "parts", (parts, *weights.shape[1:]))
             target[...] = 0
         pieces = shares(ci, LANES, MAXIMA_VECTORS[-1])
-        _backward(d, feeds, weights[0], winners, pieces, parts, int(need_dx), target, dx)
+        _backward(d, feeds, weights[0], winners, pieces, parts, int(wanted.dx), target, dx)
         if parts > 1:
             _add_parts(target, into_dw[0])
-    return (dx[:, :ci] if need_dx else None), sums, dw, db
+    return (dx[:, :ci] if wanted.dx else None), sums, dw, db

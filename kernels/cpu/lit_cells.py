@@ -11,8 +11,9 @@ from .jit import POSITIVE, jit
 
 class Cells(NamedTuple):
     """The fed cells ``at`` (m, 2), rows counted on through the events, of which each has
-    ``rows_of_event``; positions of a cell, down and across; and of every row and column of positions
-    the class. Flat, because numba hands no tuple within a tuple to the threads of a prange.
+    ``rows_of_event``; positions of a cell, down and across; and of every row and column of
+    positions the class. Flat, because numba hands no tuple within a tuple to the threads of a
+    prange.
     """
 
     at: Array

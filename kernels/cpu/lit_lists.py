@@ -83,7 +83,9 @@ def _list(bits, lines, grid, starts, cells):
 
 @threaded
 def _feed(tasks, at, height, grid, size, fed, marks, starts, feeds):
-    """feeds[tap, a] = the output that input a feeds through the tap, or -1. fed: LitGeometry.feeds."""
+    """feeds[tap, a] = the output that input a feeds through the tap, or -1. fed:
+    LitGeometry.feeds.
+    """
     (rows, columns), (bits, before) = fed, marks
     many, down, across = at.shape[0], rows.shape[1], columns.shape[1]
     for task in prange(tasks):
@@ -122,30 +124,30 @@ def lit_lists(
     at: Array,
     events: int,
     geometry: LitGeometry,
-    work: Workspace | None = None,
     channels: tuple[int, int] | None = None,
+    workspace: Workspace | None = None,
 ) -> LitLists:
     """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
-    of event e is e * H + r. With ``work`` the arrays are its buffers. channels: (C_in, C_out) of a
-    block that they are for alone, which may do without ``feeds``.
+    of event e is e * H + r. With ``workspace`` the arrays are its buffers. channels: (C_in, C_out)
+    of a block that they are for alone, which may do without ``feeds``.
     """
     at = np.ascontiguousarray(at, np.int32)
     height, (oh, ow) = len(geometry.feeds[0]), geometry.grid
     starts = np.searchsorted(at[:, 0], np.arange(events + 1) * height)
     shape = events * oh, -(-ow // WORD)
-    bits = buffer(work, "bits", shape, np.uint64, 0)
-    before = buffer(work, "before", shape, np.int32)
+    bits = buffer(workspace, "bits", shape, np.uint64, 0)
+    before = buffer(workspace, "before", shape, np.int32)
     counts, lines = np.empty(events, np.int64), np.empty((events, 2), np.int64)
     grown = (1 if len(at) < TASK else events, at, starts, height)  # a few pixels need no threads
     _mark_and_count(*grown, geometry.cells, (bits, before), oh, counts, lines)
     first = np.zeros(events + 1, np.int64)
     np.cumsum(counts, out=first[1:])
     total, size = int(first[-1]), geometry.pool[0] * geometry.pool[1]
-    cells = buffer(work, "cells", (total, 2), np.int32)
+    cells = buffer(workspace, "cells", (total, 2), np.int32)
     _list(1 if total < TASK else events, bits, lines, oh, first, cells)
     feeds = None
     if not channels or not by_windows(channels, geometry, len(at), total):
-        feeds = buffer(work, "feeds", (geometry.taps, len(at)), np.int32)
+        feeds = buffer(workspace, "feeds", (geometry.taps, len(at)), np.int32)
         tasks = -(-len(at) // TASK)
         marks = bits, before
         _feed(tasks, tasks, at, height, oh, size, geometry.feeds, marks, first, feeds)

@@ -12,10 +12,11 @@ and backward the other way round.
 import numpy as np
 from numba import prange
 
+from ..arguments import Wanted
 from ..lit import LitBlock, Resting
 from ..types import Array
 from ..workspace import Workspace
-from .checks import buffer, check_float32, check_shape, gradient_target
+from .checks import buffer, check_float32, check_shape, gradient_targets
 from .elementary import activate, slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
 
@@ -71,14 +72,14 @@ def _cells(sums, pooled, b, alpha, linear, y, at):
                 to[c] = z if linear else activate(z, alpha)
 
 
-def lit_rest(rest: Array, block: LitBlock, work: Workspace | None = None) -> Resting:
+def lit_rest(rest: Array, block: LitBlock, workspace: Workspace | None = None) -> Resting:
     """Return the block at rest, for the inputs ``rest`` (R', S', C_in) by pairs of classes."""
     rest, w, b = check_float32("lit_rest", rest=rest, w=block.w, b=block.b)
     geometry, (ci, co) = block.geometry, w.shape[2:]
     check_shape("lit_rest", "rest", rest, (*geometry.input_pairs, ci))
     sums = np.empty((*(len(seen) for seen in geometry.seen), co), np.float32)
     x, taps = rest.reshape(-1, ci), w.reshape(-1, ci, co)
-    products = buffer(work, "products", (len(taps), len(x), co))
+    products = buffer(workspace, "products", (len(taps), len(x), co))
     _products(x, taps, products)
     _put_together(products, rest.shape[1], geometry.seen, sums)
     shape = (*(len(pooled) for pooled in geometry.pooled), co)
@@ -142,32 +143,29 @@ def lit_rest_backward(
     sums: Array,
     resting: Resting,
     block: LitBlock,
-    into: tuple[Array, Array] | None = None,
-    need_dx: bool = True,
-    work: Workspace | None = None,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
-    """Gradients of lit_rest: returns (dx, dw, db), the last two added to ``into`` where given.
+    """Gradients of lit_rest: returns (dx or None, dw, db).
 
     dy (RC, SC, C_out) float64: of the resting cells, summed over those of a class. sums (R, S,
-    C_out) float64: of what the convolution gives, summed over the positions of a class in lit cells;
-    the share of resting cells is added to it. dx (R', S', C_in) float64: summed over all inputs of
-    a class.
+    C_out) float64: of what the convolution gives, summed over the positions of a class in lit
+    cells; the share of resting cells is added to it. dx (R', S', C_in) float64: summed over all
+    inputs of a class.
     """
     name, geometry = "lit_rest_backward", block.geometry
     x, w, y = check_float32(name, x=resting.x, w=block.w, y=resting.y)
     check_shape(name, "dy", dy, y.shape)
     check_shape(name, "sums", sums, resting.sums.shape)
-    dw, db = into or (None, None)
-    dw = gradient_target(name, "dw", dw, w.shape)
-    db = gradient_target(name, "db", db, w.shape[3:])
+    dw, db = gradient_targets(name, wanted, dw=w.shape, db=w.shape[3:])
     alpha = np.float32(block.alpha or 0), block.alpha is None
     dy = np.ascontiguousarray(dy, np.float64)
     _add_cells(dy, y, resting.argmax, geometry.pooled, *alpha, sums, db)
     ci, co = w.shape[2:]
     weights, gradient = (a.reshape(-1, ci, co) for a in (w, dw))
     flat = x.reshape(-1, ci)
-    dx = np.empty((len(weights), *flat.shape) if need_dx else (0, 0, 0), np.float32)
+    dx = np.empty((len(weights), *flat.shape) if wanted.dx else (0, 0, 0), np.float32)
     _rest_backward(
-        flat, x.shape[1], weights, geometry.seen, w.shape[1], sums, need_dx, gradient, dx
+        flat, x.shape[1], weights, geometry.seen, w.shape[1], sums, wanted.dx, gradient, dx
     )
-    return (dx.sum(0, dtype=np.float64).reshape(x.shape) if need_dx else None), dw, db
+    return (dx.sum(0, dtype=np.float64).reshape(x.shape) if wanted.dx else None), dw, db

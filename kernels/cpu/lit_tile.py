@@ -1,5 +1,5 @@
-"""Vector code for maps that are lit in few places (lit.py): the tile that adds products to scattered
-sums, and the one that adds the gradients of a position's maxima.
+"""Vector code for maps that are lit in few places (lit.py): the tile that adds products to
+scattered sums, and the one that adds the gradients of a position's maxima.
 """
 
 from typing import Any

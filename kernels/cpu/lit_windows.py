@@ -1,14 +1,14 @@
 """Blocks of few channels on maps that are lit in few places, by the windows of the cells.
 
-lit.py adds the products of a lit input with the weights of a tap to the output that it feeds. Of one
-channel into ten that is one short vector per product, and most of the time goes into finding out
-where it belongs. Where the inputs lie close together, as those of a track do, it is faster to take
-the changes of everything that a cell sees, and to compute all of its sums:
+lit.py adds the products of a lit input with the weights of a tap to the output that it feeds. Of
+one channel into ten that is one short vector per product, and most of the time goes into finding
+out where it belongs. Where the inputs lie close together, as those of a track do, it is faster to
+take the changes of everything that a cell sees, and to compute all of its sums:
 
-    what a cell of 5 x 5 sees, 9 x 9:      . . . # . . . . .       lanes are 16 cells; then the tile of
-                                           . . # # . . . . .       dense images (block.py) has the maxima
-                                           . # # . . . . . .       of the changes' sums, and rest comes on
-                                           ...                     top, which is the same in a whole cell
+    what a cell of 5 x 5 sees, 9 x 9:   . . . # . . . . .    lanes are 16 cells; then the tile of
+                                        . . # # . . . . .    dense images (block.py) has the maxima
+                                        . # # . . . . . .    of the changes' sums, and rest comes on
+                                        ...                  top, the same in a whole cell
 
 but for cells with positions of several classes, at the border, which are computed one by one. The
 gradient of the weights is the sum of patches of the windows, as in block_backward.py.
@@ -216,10 +216,12 @@ def _backward(inputs, cells, kernel, gradient, activation, parts):
                 )
 
 
-def _inputs(changes: Array, lists: LitLists, block: LitBlock, work: Workspace | None) -> Inputs:
+def _inputs(
+    changes: Array, lists: LitLists, block: LitBlock, workspace: Workspace | None
+) -> Inputs:
     geometry, (kh, kw), (ph, pw) = block.geometry, block.w.shape[:2], block.geometry.pool
     height, before = len(geometry.feeds[0]), geometry.before
-    starts = buffer(work, "starts of rows", (lists.events * height + 1,), np.int64)
+    starts = buffer(workspace, "starts of rows", (lists.events * height + 1,), np.int64)
     tasks = -(-len(changes) // (1 << 14))
     _row_starts(tasks, tasks, lists.inputs, starts)
     assert before is not None
@@ -232,26 +234,26 @@ def forward(
     resting: Resting,
     block: LitBlock,
     results: tuple[Array, Array],
-    work: Workspace | None,
+    workspace: Workspace | None,
 ) -> None:
     """Write lit_block's ``results``, y and argmax."""
-    inputs = _inputs(changes, lists, block, work)
-    weights = packed(work, "cells", block.w, 1, CHANNELS)
+    inputs = _inputs(changes, lists, block, workspace)
+    weights = packed(workspace, "cells", block.w, 1, CHANNELS)
     group, rest = split(block.geometry.pool[1], MAX_PIXELS - 1), (resting.sums, block.b)
     cells, activation = compiled(block, lists.cells)
     _forward(inputs, cells, block.w, weights, group, rest, activation, results)
 
 
 def add_weight_gradient(
-    dy: Array, lit: Lit, block: LitBlock, dw: Array, work: Workspace | None
+    dy: Array, lit: Lit, block: LitBlock, dw: Array, workspace: Workspace | None
 ) -> None:
     """Add to dw the share of the changes, as lit_block_backward does."""
     changes, lists, y, argmax = lit
-    inputs = _inputs(changes, lists, block, work)
+    inputs = _inputs(changes, lists, block, workspace)
     kh, kw, ci, co = block.w.shape
     many = len(lists.cells)
     count = max(-(-many // CHUNK), min(PARTS, -(-many // TASK)))
-    parts = buffer(work, "parts of cells", (count, co, kh, padded(kw * ci)))
+    parts = buffer(workspace, "parts of cells", (count, co, kh, padded(kw * ci)))
     cells, activation = compiled(block, lists.cells)
     gradient = dy, y, argmax
     _backward(inputs, cells, (kh, kw, ci), gradient, activation, parts)

@@ -10,7 +10,8 @@ def _labels(op, labels, p):
     labels = np.asarray(labels)
     if p.ndim != 2 or labels.shape != p.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"{op} needs (N, classes) and N integer labels, got {p.shape} and {labels.dtype} {labels.shape}"
+            f"{op} needs (N, classes) and N integer labels, got {p.shape} and {labels.dtype} "
+            f"{labels.shape}"
         )
     if labels.size and not 0 <= labels.min() <= labels.max() < p.shape[1]:
         raise ValueError(

@@ -5,8 +5,9 @@ the mean, so that a mean much larger than the deviation costs no digits.
 import numpy as np
 from numba import prange
 
+from ..arguments import Moments, Wanted
 from ..types import Array
-from .checks import check_float32, check_last_axis, check_shape, gradient_target, moments
+from .checks import check_float32, check_last_axis, check_moments, check_shape, gradient_targets
 from .jit import BLOCK, threaded
 
 
@@ -105,10 +106,8 @@ def _layer_norm_backward(dy, x, means, inverses, gamma, rows, sums, dx):
                     to[c] = inverse * (g[c] * gamma[c] - shift - hat * slope)
 
 
-def channel_moments(x: Array) -> tuple[Array, Array]:
-    """mean[c] and variance[c] (biased: divided by the number of positions) of x (..., C) float32
-    over all axes but the last. Returns (mean (C,), variance (C,)), both float64.
-    """
+def channel_moments(x: Array) -> Moments:
+    """mean[c] and variance[c] of x (..., C) float32 over all axes but the last."""
     flat = check_last_axis("channel_moments", "x", check_float32("channel_moments", x=x), least=2)
     if not flat.size:
         raise ValueError(f"channel_moments needs at least one number, got shape {x.shape}")
@@ -120,21 +119,19 @@ def channel_moments(x: Array) -> tuple[Array, Array]:
         return np.add.reduce(sums, 0) / len(flat)
 
     mean = mean_of(np.zeros(flat.shape[1]), False)
-    return mean, mean_of(mean, True)
+    return Moments(mean, mean_of(mean, True))
 
 
-def normalize(
-    x: Array, mean: Array, variance: Array, gamma: Array, beta: Array, epsilon: float
-) -> Array:
+def normalize(x: Array, moments: Moments, gamma: Array, beta: Array, epsilon: float) -> Array:
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta per channel, for x (..., C) float32,
-    mean and variance (C,) float64, gamma and beta (C,) float32.
+    gamma and beta (C,) float32.
 
     With the moments of x itself this is batch normalisation (Ioffe, Szegedy 2015,
     arXiv:1502.03167).
     """
     x, gamma, beta = check_float32("normalize", x=x, gamma=gamma, beta=beta)
     flat = check_last_axis("normalize", "x", x, least=2)
-    mean, variance = moments("normalize", flat, mean=mean, variance=variance)
+    mean, variance = check_moments("normalize", flat, moments)
     check_shape("normalize", "gamma", gamma, mean.shape)
     check_shape("normalize", "beta", beta, mean.shape)
     rows, count = _rows(flat)
@@ -147,14 +144,10 @@ def normalize(
 def normalize_backward(
     dy: Array,
     x: Array,
-    mean: Array,
-    variance: Array,
+    moments: Moments,
     gamma: Array,
     epsilon: float,
-    batch_statistics: bool = True,
-    need_dx: bool = True,
-    dgamma: Array | None = None,
-    dbeta: Array | None = None,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of normalize: returns (dx or None, dgamma, dbeta), with x^ = (x - mean) /
     sqrt(variance + epsilon) and P positions:
@@ -162,19 +155,16 @@ def normalize_backward(
         dgamma += sum of dy * x^        dbeta += sum of dy
         dx = gamma / sqrt(variance + epsilon) * (dy - (sum of dy + x^ * sum of dy * x^) / P)
 
-    With ``batch_statistics`` mean and variance are those of x, and the sums in dx are what changes
-    by way of them; else they are constants, and dx has no such sums.
+    With moments ``of_batch`` the sums in dx are what changes by way of them; else these are
+    constants, and dx has no such sums.
     """
     op = "normalize_backward"
     dy, x, gamma = check_float32(op, dy=dy, x=x, gamma=gamma)
     flat = check_last_axis(op, "x", x, least=2)
-    mean, variance = moments(op, flat, mean=mean, variance=variance)
+    mean, variance = check_moments(op, flat, moments)
     check_shape(op, "dy", dy, x.shape)
     check_shape(op, "gamma", gamma, mean.shape)
-    dgamma, dbeta = (
-        gradient_target(op, "dgamma", dgamma, gamma.shape),
-        gradient_target(op, "dbeta", dbeta, gamma.shape),
-    )
+    dgamma, dbeta = gradient_targets(op, wanted, dgamma=gamma.shape, dbeta=gamma.shape)
     inverse, g = 1 / np.sqrt(variance + epsilon), dy.reshape(flat.shape)
     rows, count = _rows(flat)
     sums = np.zeros((count, 2, flat.shape[1]))
@@ -182,9 +172,9 @@ def normalize_backward(
     sum_dy, sum_dy_hat = np.add.reduce(sums, 0)
     dgamma += sum_dy_hat
     dbeta += sum_dy
-    if not need_dx:
+    if not wanted.dx:
         return None, dgamma, dbeta
-    positions = max(1, len(flat)) if batch_statistics else np.inf
+    positions = max(1, len(flat)) if moments.of_batch else np.inf
     dx = np.empty_like(x)
     shift, slope = sum_dy / positions, sum_dy_hat / positions
     _normalize_backward(
@@ -236,9 +226,7 @@ def layer_norm_backward(
     mean: Array,
     inverse_deviation: Array,
     gamma: Array,
-    need_dx: bool = True,
-    dgamma: Array | None = None,
-    dbeta: Array | None = None,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of layer_norm: returns (dx or None, dgamma, dbeta), all float32, with x^ = (x -
     mean) * inverse_deviation, g = dy * gamma, and means over a position's channels:
@@ -255,13 +243,10 @@ def layer_norm_backward(
     check_shape(op, "mean", mean, (*x.shape[:-1], 1))
     check_shape(op, "inverse_deviation", inverse_deviation, mean.shape)
     check_shape(op, "gamma", gamma, flat.shape[1:])
-    dgamma, dbeta = (
-        gradient_target(op, "dgamma", dgamma, gamma.shape),
-        gradient_target(op, "dbeta", dbeta, gamma.shape),
-    )
+    dgamma, dbeta = gradient_targets(op, wanted, dgamma=gamma.shape, dbeta=gamma.shape)
     rows, count = _rows(flat)
     sums = np.zeros((count, 2, flat.shape[1]))
-    dx = np.empty(x.shape if need_dx else 0, np.float32)
+    dx = np.empty(x.shape if wanted.dx else 0, np.float32)
     _layer_norm_backward(
         count,
         dy.reshape(flat.shape),
@@ -271,9 +256,9 @@ def layer_norm_backward(
         gamma,
         rows,
         sums,
-        dx.reshape(flat.shape if need_dx else (0, 0)),
+        dx.reshape(flat.shape if wanted.dx else (0, 0)),
     )
     sum_dy, sum_dy_hat = np.add.reduce(sums, 0)
     dgamma += sum_dy_hat
     dbeta += sum_dy
-    return dx if need_dx else None, dgamma, dbeta
+    return dx if wanted.dx else None, dgamma, dbeta

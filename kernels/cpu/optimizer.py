@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import prange
 
+from ..arguments import AdamStep, SGDStep
 from ..types import Array
 from .checks import check_float32, check_shape
 from .elementary import bits
@@ -29,11 +30,7 @@ def sgd(
     w: Array,
     dw: Array,
     velocity: Array,
-    learning_rate: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
-    scale: float = 1.0,
+    step: SGDStep,
     out: tuple[Array, ...] | None = None,
 ) -> tuple[Array, ...]:
     """One step of SGD on flat float32 vectors: g = scale * dw + weight_decay * w; v = momentum * v
@@ -49,11 +46,11 @@ def sgd(
         w,
         dw,
         velocity,
-        f(learning_rate),
-        f(momentum),
-        bool(nesterov),
-        f(weight_decay),
-        f(scale),
+        f(step.learning_rate),
+        f(step.momentum),
+        bool(step.nesterov),
+        f(step.weight_decay),
+        f(step.scale),
     )
     return out
 
@@ -117,26 +114,21 @@ def adam(
     dw: Array,
     mean: Array,
     square: Array,
-    step: int,
-    learning_rate: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-08,
-    weight_decay: float = 0.0,
-    scale: float = 1.0,
+    step: AdamStep,
     out: tuple[Array, ...] | None = None,
 ) -> tuple[Array, ...]:
-    """Step number ``step`` (1, 2, ...) of Adam on flat float32 vectors: g = scale * dw; m = beta1 m
-    + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr * (m' / (sqrt(v') + epsilon) +
-    weight_decay * w), m' = m / (1 - beta1^step), v' alike.
+    """One step of Adam, its number t, on flat float32 vectors: g = scale * dw; m = beta1 m + (1 -
+    beta1) g; v = beta2 v + (1 - beta2) g^2; w -= learning_rate * (m' / (sqrt(v') + epsilon) +
+    weight_decay * w), m' = m / (1 - beta1^t), v' alike.
 
     Returns (w, mean, square), written into ``out`` when given (they may be the inputs). Kingma, Ba
     2015, arXiv:1412.6980; weight decay apart from the gradient (Loshchilov, Hutter 2019).
     """
     out, dw = _in_place("adam", dw, {"w": w, "mean": mean, "square": square}, out)
-    # m' / (sqrt(v') + e) * rate = m / (sqrt(v) * unbias + e * c1) * rate with c1 = 1 - beta1^step:
+    t, rate, beta1, beta2, epsilon, weight_decay, scale = step
+    # m' / (sqrt(v') + e) * rate = m / (sqrt(v) * unbias + e * c1) * rate with c1 = 1 - beta1^t:
     # one division per weight.
-    c1, c2 = 1 - beta1**step, 1 - beta2**step
+    c1, c2 = 1 - beta1**t, 1 - beta2**t
     f, (w, mean, square) = np.float32, (a.reshape(-1) for a in out)
     _adam(
         tasks(w.size),
@@ -144,7 +136,7 @@ def adam(
         dw,
         mean,
         square,
-        f(learning_rate),
+        f(rate),
         f(beta1),
         f(1 - beta1),
         f(beta2),

@@ -49,11 +49,12 @@ class PackedWeights(NamedTuple):
 
 
 def pack(
-    w: Array, unit: int, sizes: Array, work: Workspace | None = None, name: str = "weights"
+    w: Array, unit: int, sizes: Array, workspace: Workspace | None = None, name: str = "weights"
 ) -> PackedWeights:
     """Pack w (KH, KW, C_in, C_out) for tiles whose columns, a number in ``sizes``, are ``unit``
-    channels each (LANES or 1). ``name`` is that of the buffer in ``work``: each packing that is kept
-    has its own, also where several have the same size (the weights of C channels to C, and turned).
+    channels each (LANES or 1). ``name`` is that of the buffer in ``workspace``: each packing that
+    is kept has its own, also where several have the same size (the weights of C channels to C, and
+    turned).
     """
     rows, co = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
     columns, left = [], -(-co // unit)
@@ -63,7 +64,7 @@ def pack(
     width = np.array(columns, np.int64) * unit
     start = np.cumsum(width) - width
     # Zero-filled, because a group's width is rounded up beyond the last real channel.
-    out = buffer(work, f"packed: {name}", (rows * int(width.sum()),), fill=0)
+    out = buffer(workspace, f"packed: {name}", (rows * int(width.sum()),), fill=0)
     _pack(tasks(w.size), np.ascontiguousarray(w).reshape(rows, co), start, width, out)
     return PackedWeights(out, start, width)
 
@@ -79,6 +80,8 @@ def _pack(w, start, width, out):
                     to[c] = line[c]
 
 
-def packed(work: Workspace | None, name: str, w: Array, unit: int, sizes: Array) -> PackedWeights:
+def packed(
+    workspace: Workspace | None, name: str, w: Array, unit: int, sizes: Array
+) -> PackedWeights:
     """Return pack(w, unit, sizes), once per weight update where there is a Workspace."""
-    return cached_until_update(work, name, lambda: pack(w, unit, sizes, work, name))
+    return cached_until_update(workspace, name, lambda: pack(w, unit, sizes, workspace, name))

@@ -42,8 +42,8 @@ def _sum_patches(kh, kc, count, g, address, row, out, out_row):
 
 @jit
 def sum_rows(count, g, address, row, first, rows, offset, floats, out, out_row):
-    """out[r, k] += sum over i < count of g[i] * patch i at (first + r, offset + k), for r < rows and
-    k < floats.
+    """out[r, k] += sum over i < count of g[i] * patch i at (first + r, offset + k), for r < rows
+    and k < floats.
 
     address[i] is the byte address of patch i, row[i] its row stride in floats; ``out`` is a byte
     address, out_row its row stride in floats. Writes whole vectors: up to LANES - 1 floats beyond

@@ -1,7 +1,8 @@
 """Vector code around the tiles (tile.py): sums of patches and of rows, for gradients, and what
 brings numbers into lanes.
 
-patches, add_rows          sums of a gradient times a piece of an image or of weights: short rows in registers, long ones in memory
+patches, add_rows          sums of a gradient times a piece of an image or of weights: short rows in
+                           registers, long ones in memory
 transpose, deinterleave    windows side by side, one to a lane
 prefetch_for_write         memory that will soon be written
 """
@@ -35,8 +36,8 @@ def make_patches(max_rows: int, quads: list[int], lanes: int) -> Any:
     out[r * out_row + k] += sum over i < count of g[i] * (the float at address[i])[(first + r) *
     row[i] + k], k < 4 Q. All but counts and offsets are addresses: g of float32, address and row of
     int64. The sum is accumulated in registers and added to ``out`` once: consecutive patches
-    overlap in memory, and adding each at once would wait for the store of the one before. Vectors that are wider than what
-    is left of a row read and write up to 15 floats more.
+    overlap in memory, and adding each at once would wait for the store of the one before. Vectors
+    that are wider than what is left of a row read and write up to 15 floats more.
     """
     shapes = [(r, q) for r in range(1, max_rows + 1) for q in quads]
 
@@ -141,7 +142,9 @@ def make_transpose(lanes: int) -> Any:
     """Return an intrinsic that exchanges windows and lanes: transpose(address, row, r, k, count,
     out), all integers, writes
 
-        out[j * lanes + lane] = the float at address[lane], [r * row[lane] + k + j]        for j < count <= lanes
+        out[j * lanes + lane] = the float at address[lane], [r * row[lane] + k + j]
+
+    for j < count <= lanes.
 
     It reads ``lanes`` floats at each address. Interleaving register i with register i + lanes / 2
     doubles the run of lanes that sit together: after log2(lanes) rounds the square is transposed.
@@ -186,7 +189,9 @@ def make_deinterleave(strides: tuple[int, ...], lanes: int) -> Any:
     """Return an intrinsic for windows ``stride`` floats apart, one of ``strides``:
     deinterleave(stride, address, count, out) writes
 
-        out[k * lanes + lane] = (the float at address)[lane * stride + k]        for k < count, stride <= count <= stride + NEIGHBOURS
+        out[k * lanes + lane] = (the float at address)[lane * stride + k]
+
+    for k < count, stride <= count <= stride + NEIGHBOURS.
 
     The first ``stride`` columns are picked out of the ``stride`` vectors that hold them; the others
     are seen again one window further on: column k is column k - stride moved by a lane. Reads

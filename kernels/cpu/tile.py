@@ -5,7 +5,8 @@ A convolution is a sum of products x * w. The fastest code keeps many such sums 
 at once, loads each x and w once and uses it for several of them. One tile is a small rectangle of
 sums:
 
-                    Q columns, each a vector register of LANES floats           LANES = 16 with AVX-512, 8 with AVX2, else 4
+                    Q columns, each a vector register of LANES floats: 16 with AVX-512, 8 with AVX2,
+                                                          else 4
                       w0      w1      w2      w3          loaded: Q vectors
         pixel 0  x0  [acc]   [acc]   [acc]   [acc]
         pixel 1  x1  [acc]   [acc]   [acc]   [acc]        acc[p][q] = fma(x[p], w[q], acc[p][q])
@@ -25,8 +26,10 @@ there are fewer channels than lanes, different pooling cells (x are vectors, w i
 same picture with the roles of x and w exchanged. At their end:
 
     "channels", pixels at equal distances     out[p][q] = acc[p][q]
-    "listed", channels too, pixels anywhere   the same; ``max_of_rows`` then takes the maximum over the positions of a cell
-    "cells"                                   best[q], where[q] = the larger of it and acc[p][q], and its position (first of equals)
+    "listed", channels too, pixels anywhere   the same; ``max_of_rows`` then takes the maximum over
+                                              the positions of a cell
+    "cells"                                   best[q], where[q] = the larger of it and acc[p][q],
+                                              and its position (first of equals)
 
 Each sum is one chain of fused multiply-adds that starts at +0 and runs in the order of the steps:
 every tile of every width gives the same bits. What moves numbers into lanes, finds maxima and

@@ -109,7 +109,7 @@ def windows(
     pool: tuple[int, int],
     kernel: tuple[int, int],
     pads: Pads,
-    work: Workspace | None,
+    workspace: Workspace | None,
 ) -> Windows:
     """Return the Windows of all cells of a grid (N, OH, OW, ...) of x (N, H, W, C)."""
     (top, _), (left, _) = pads
@@ -122,8 +122,8 @@ def windows(
         return table, edges[:copied].copy()
 
     key = (x.shape, grid[:3], pool, kernel, pads)
-    table, edges = listed() if work is None else work.keep("windows", key, listed)
-    copies = buffer(work, "copied windows", (len(edges), wh, ww * x.shape[3] + SLACK))
+    table, edges = listed() if workspace is None else workspace.keep("windows", key, listed)
+    copies = buffer(workspace, "copied windows", (len(edges), wh, ww * x.shape[3] + SLACK))
     if len(edges):
         _copy(x, edges, ww, copies)
     return Windows(table, x, copies)

@@ -1,8 +1,9 @@
 """The ops of the cuda backend as one namespace over a runtime: a GPU (gpu.py) or the emulator
 (emulator.py).
 
-An op is a function of a module here, with the backend, ``kernels``, before the arguments that it has in the
-reference. It checks shapes, allocates, and launches kernels; it does not know which runtime it has.
+An op is a function of a module here, with the backend, ``kernels``, before the arguments that it
+has in the reference. It checks shapes, allocates, and launches kernels; it does not know which
+runtime it has.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,8 @@ class Backend:
         """
         if not self.runtime.has_tf32:
             raise RuntimeError(
-                f"{self.runtime.describe()} has no tensor cores for TF32, which came with compute capability 8.0"
+                f"{self.runtime.describe()} has no tensor cores for TF32, which came with compute "
+                "capability 8.0"
             )
         return Backend(self.runtime, tf32=True)
 
@@ -105,26 +107,27 @@ class Backend:
         self,
         file: str,
         kernel: str,
-        grid: Any,
-        block: Any,
+        threads: tuple[Any, Any],
         args: tuple,
         defines: dict[str, Any] | None = None,
         shared: int = 0,
     ) -> None:
-        """Run ``kernel`` of ``file`` on ``grid`` x ``block`` threads with ``shared`` bytes of
-        dynamic shared memory.
+        """Run ``kernel`` of ``file`` on ``threads`` = (grid, block) of them with ``shared`` bytes
+        of dynamic shared memory.
 
         args: device arrays, None for no array, and numbers (an int is a C int, a float a C float).
         defines: constants of the source. A grid of nothing is no launch.
         """
+        grid, _ = threads
         if 0 not in (grid if isinstance(grid, tuple) else (grid,)):
-            self.runtime.launch(file, kernel, grid, block, args, defines or {}, shared)
+            self.runtime.launch(file, kernel, threads, args, defines or {}, shared)
 
     def each(self, file: str, kernel: str, n: int, *args: Any, **defines: Any) -> None:
         """Run ``kernel`` with one thread for each of ``n`` elements; its last argument is n, a C
         long long.
         """
-        self.launch(file, kernel, -(-n // THREADS), THREADS, (*args, np.int64(n)), defines)
+        threads = -(-n // THREADS), THREADS
+        self.launch(file, kernel, threads, (*args, np.int64(n)), defines)
 
     if TYPE_CHECKING:
 

@@ -6,8 +6,9 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Kernels, Pads, Pair, Shape
+from ..arguments import Pooled
+from ..shapes import Block
+from ..types import Array, Kernels
 from ..workspace import Workspace
 from .checks import cached_until_update, check_float32, check_shape
 
@@ -64,7 +65,9 @@ def tile(
 
 @lru_cache(maxsize=256)
 def _tiles(shared_memory, kernel, pool, ci, co):
-    """Return the constants for many and for few cells; None where shared memory does not suffice."""
+    """Return the constants for many and for few cells; None where shared memory does not
+    suffice.
+    """
     channels = 5 if ci == 1 and co % 5 == 0 and co % 4 else 4
     group = min(-(-co // channels), 64)
     columns = largest_divisor(pool[1], POSITIONS)
@@ -97,7 +100,7 @@ def _tiles(shared_memory, kernel, pool, ci, co):
     ) if room else None
 
 
-def packed(kernels: Kernels, w: Array, channels: int, work: Workspace | None) -> Array:
+def padded_weights(kernels: Kernels, w: Array, channels: int, workspace: Workspace | None) -> Array:
     """Return w with its output channels padded to a multiple of ``channels`` by zeros, from an
     address that float4 can load.
     """
@@ -110,34 +113,12 @@ def packed(kernels: Kernels, w: Array, channels: int, work: Workspace | None) ->
         padded[..., :co] = w
         return padded
 
-    return cached_until_update(work, f"packed {channels}", make)
+    return cached_until_update(workspace, f"packed {channels}", make)
 
 
 def aligned(kernels: Kernels, x: Array) -> Array:
     """Return x, or a copy of it where it does not begin at an address that float4 can load."""
     return x if kernels.runtime.address(x) % 16 == 0 else x.copy()
-
-
-def check(
-    kernels: Kernels, op: str, x: Array, w: Array, b: Array, pool: Pair, alpha: float, padding: str
-) -> tuple[Array, Array, Array, tuple[int, int], Shape]:
-    """Check the arguments of the block; returns (x, w, b, pool, shape of y, shape of the
-    convolution).
-    """
-    x, w, b = check_float32(kernels, op, x=x, w=w, b=b)
-    pool = pair(pool, "pool size")
-    z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
-    shape = pool_output(z_shape, pool, pool)
-    check_shape(op, "b", b, shape[3:])
-    if pool[0] * pool[1] > 256:
-        raise ValueError(
-            f"{op} keeps positions in 8 bits: at most 256 per window, got {pool[0]} x {pool[1]}; use the three ops"
-        )
-    if alpha < 0:
-        raise ValueError(
-            f"{op} needs an increasing activation, alpha >= 0, got {alpha!r}: use the three ops"
-        )
-    return x, w, b, pool, shape
 
 
 def tensor_cores(kernels: Kernels, kernel: tuple[int, int], pool: tuple[int, int], ci: int) -> bool:
@@ -154,21 +135,16 @@ def tensor_cores(kernels: Kernels, kernel: tuple[int, int], pool: tuple[int, int
     )
 
 
-def run_tensor_cores(
-    kernels: Kernels,
-    x: Array,
-    grid: Shape,
-    w: Array,
-    b: Array,
-    pool: tuple[int, int],
-    alpha: float,
-    pads: Pads,
-    y: Array,
-    argmax: Array,
-    work: Workspace | None,
-) -> None:
-    """Run block_tf32.cu, as run_block does block.cu."""
-    kh, kw, ci, co = w.shape
+def _where(pooled, w, block):
+    """Return the integers that the kernels of a block take: H, W, top, left, OH, OW, cells."""
+    x, y, _ = pooled
+    (top, _), (left, _) = block.geometry.pads(x.shape, w.shape)
+    return *x.shape[1:3], top, left, *y.shape[1:3], math.prod(y.shape[:-1])
+
+
+def _run_tensor_cores(kernels, pooled, w, b, block, workspace):
+    """Run block_tf32.cu, as _run does block.cu."""
+    (x, y, argmax), (kh, kw, ci, co), pool = pooled, w.shape, block.pool
     chunks, groups = -(-ci // 8), -(-co // 8)
 
     def fragments():
@@ -185,19 +161,14 @@ def run_tensor_cores(
     kernels.launch(
         "block_tf32.cu",
         "conv2d_block_tf32",
-        (-(-n // 16), -(-groups // warps)),
-        32 * warps,
+        ((-(-n // 16), -(-groups // warps)), 32 * warps),
         (
             x,
-            *x.shape[1:3],
-            pads[0][0],
-            pads[1][0],
-            *grid,
-            n,
-            cached_until_update(work, "fragments", fragments),
+            *_where(pooled, w, block),
+            cached_until_update(workspace, "fragments", fragments),
             b,
             co,
-            float(alpha),
+            block.alpha,
             y,
             argmax,
         ),
@@ -206,26 +177,10 @@ def run_tensor_cores(
     )
 
 
-def run_block(
-    kernels: Kernels,
-    constants: dict[str, Any],
-    x: Array,
-    grid: Shape,
-    w: Array,
-    b: Array,
-    pool: tuple[int, int],
-    alpha: float,
-    padding: str,
-    y: Array,
-    argmax: Array,
-    work: Workspace | None,
-) -> None:
-    """Run block.cu for all cells of ``grid`` (OH, OW) into y and argmax."""
-    if tensor_cores(kernels, w.shape[:2], pool, w.shape[2]):
-        pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-        return run_tensor_cores(kernels, x, grid, w, b, pool, alpha, pads, y, argmax, work)
-    (top, _), (left, _) = conv_padding(x.shape, w.shape, (1, 1), padding)
-    n, co = math.prod(y.shape[:-1]), w.shape[3]
+def _run(kernels, constants, pooled, w, b, block, workspace):
+    """Run block.cu for all cells, into y and argmax of ``pooled``."""
+    (x, y, argmax), co = pooled, w.shape[3]
+    n = math.prod(y.shape[:-1])
     blocks = (
         -(-n // constants["CELLS"]),
         -(-constants["CO"] // (constants["GROUP"] * constants["CHANNELS"])),
@@ -233,24 +188,19 @@ def run_block(
     kernels.launch(
         "block.cu",
         "conv2d_block",
-        blocks,
-        constants["THREADS"],
+        (blocks, constants["THREADS"]),
         (
             aligned(kernels, x),
-            *x.shape[1:3],
-            top,
-            left,
-            *grid,
-            n,
-            packed(kernels, w, constants["CHANNELS"], work),
+            *_where(pooled, w, block),
+            padded_weights(kernels, w, constants["CHANNELS"], workspace),
             b,
             co,
-            float(alpha),
+            block.alpha,
             y,
             argmax,
         ),
         constants,
-        constants["CELLS"] * window_bytes(w.shape[:2], pool, w.shape[2]),
+        constants["CELLS"] * window_bytes(w.shape[:2], block.pool, w.shape[2]),
     )
 
 
@@ -259,23 +209,26 @@ def conv2d_block(
     x: Array,
     w: Array,
     b: Array,
-    pool: Pair,
-    alpha: float = 1.0,
-    padding: str = "same",
-    work: Workspace | None = None,
-) -> tuple[Array, Array]:
+    block: Block,
+    workspace: Workspace | None = None,
+) -> Pooled:
     """Conv2D (stride 1) -> ELU -> MaxPooling2D (stride = pool): y = elu(max over the window of
     conv2d(x, w, 0) + b).
 
-    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> (y float32, argmax uint8),
-    both (N, OH // PH, OW // PW, C_out); argmax is the first maximum's position in the window, row
-    by row. alpha 0 makes it a ReLU block. Windows have at most 256 positions. Where a window of x
-    is too large for shared memory, the three ops run, with the same bits in y.
+    x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> Pooled with y float32 and
+    argmax uint8, both (N, OH // PH, OW // PW, C_out). alpha 0 makes it a ReLU block. Where a window
+    of x is too large for shared memory, the three ops run, with the same bits in y.
     """
-    x, w, b, pool, shape = check(kernels, "conv2d_block", x, w, b, pool, alpha, padding)
-    constants = tile(kernels, w.shape[:2], pool, w.shape[2], w.shape[3], math.prod(shape[:3]))
+    x, w, b = check_float32(kernels, "conv2d_block", x=x, w=w, b=b)
+    shape, (*kernel, ci, co) = block.output(x.shape, w.shape), w.shape
+    check_shape("conv2d_block", "b", b, shape[3:])
+    constants = tile(kernels, tuple(kernel), block.pool, ci, co, math.prod(shape[:3]))
     if constants is None:
-        return kernels.maxpool2d(kernels.elu(kernels.conv2d(x, w, b, 1, padding), alpha), pool)
-    y, argmax = kernels.empty(shape), kernels.empty(shape, "uint8")
-    run_block(kernels, constants, x, shape[1:3], w, b, pool, alpha, padding, y, argmax, work)
-    return y, argmax
+        z = kernels.conv2d(x, w, b, block.geometry)
+        return Pooled(x, *kernels.maxpool2d(kernels.elu(z, block.alpha), block.pool))
+    pooled = Pooled(x, kernels.empty(shape), kernels.empty(shape, "uint8"))
+    if tensor_cores(kernels, tuple(kernel), block.pool, ci):
+        _run_tensor_cores(kernels, pooled, w, b, block, workspace)
+    else:
+        _run(kernels, constants, pooled, w, b, block, workspace)
+    return pooled

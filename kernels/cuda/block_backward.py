@@ -4,11 +4,12 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from ..shapes import conv_output, conv_padding, pair, pool_output
-from ..types import Array, Kernels, Pads, Pair, Shape
+from ..arguments import Pooled, Wanted
+from ..shapes import Block
+from ..types import Array, Kernels
 from ..workspace import Workspace
 from .block import RESERVE, aligned, largest_divisor, window_bytes, window_constants
-from .checks import cached_until_update, check_float32, check_shape, contiguous, gradient_target
+from .checks import cached_until_update, check_float32, check_shape, contiguous, gradient_targets
 from .conv2d import add_parts
 
 #: Floats of a patch that a lane of block_dw adds up in registers, for one channel.
@@ -62,21 +63,11 @@ def dw_constants(
     return constants, -(-co // (channels * warps)), tiles, stage * window + 4 * pad
 
 
-def add_dw(
-    kernels: Kernels,
-    how: tuple[dict[str, Any], int, int, int],
-    dy: Array,
-    x: Array,
-    grid: Shape,
-    y: Array,
-    argmax: Array,
-    pads: Pads,
-    alpha: float,
-    dw: Array,
-    db: Array,
-) -> None:
-    """dw += and db += the sums over cells; dy, y, argmax (n, C_out) of all cells."""
-    constants, groups, tiles, shared = how
+def _add_dw(kernels, launch_plan, gradient, x, where, alpha, into):
+    """dw += and db += the sums over cells. launch_plan: as dw_constants has it. gradient: dy, y,
+    argmax (n, C_out) of all cells. where: H, W, top, left, OH, OW. into: (dw, db).
+    """
+    (constants, groups, tiles, shared), (dy, y, argmax), (dw, db) = launch_plan, gradient, into
     n, co = y.shape
     chunk = min(
         CHUNK, max(8, -(-n // CHUNKS))
@@ -85,17 +76,13 @@ def add_dw(
     kernels.launch(
         "block_dw.cu",
         "block_dw",
-        (len(parts), groups, tiles),
-        32 * constants["WARPS"],
+        ((len(parts), groups, tiles), 32 * constants["WARPS"]),
         (
             dy,
             aligned(kernels, x),
             y,
             argmax,
-            *x.shape[1:3],
-            pads[0][0],
-            pads[1][0],
-            *grid,
+            *where,
             n,
             chunk,
             co,
@@ -124,24 +111,15 @@ def slice_constants(
     }, warps * size * window
 
 
-def window_gradients(
-    kernels: Kernels,
-    dy: Array,
-    y: Array,
-    argmax: Array,
-    w: Array,
-    pool: tuple[int, int],
-    alpha: float,
-    work: Workspace | None,
-) -> tuple[Array, dict[str, Any]]:
-    """Return (dwindow (n, window), constants) for dy, y, argmax (n, C_out): the gradient of the
-    input window of every cell.
+def _window_gradients(kernels, gradient, w, block, workspace):
+    """Return (dwindow (n, window), constants) for gradient = dy, y, argmax (n, C_out): the gradient
+    of the input window of every cell.
     """
-    kh, kw, ci, co = w.shape
+    (dy, y, argmax), (kh, kw, ci, co), pool = gradient, w.shape, block.pool
     constants, shared = slice_constants((kh, kw), pool, ci, co)
     size = constants["SLICE"]
     turned = cached_until_update(
-        work,
+        workspace,
         "turned",
         lambda: (
             w.transpose(2, 3, 0, 1)
@@ -159,17 +137,15 @@ def window_gradients(
     kernels.launch(
         "block_dx.cu",
         "sort_channels",
-        n,
-        min(-(-co // 32) * 32, 256),
-        (dy, y, argmax, co, alpha, order, gz),
+        (n, min(-(-co // 32) * 32, 256)),
+        (dy, y, argmax, co, block.alpha, order, gz),
         constants,
         co,
     )
     kernels.launch(
         "block_dx.cu",
         "window_gradients",
-        (-(-n // constants["WARPS"]), ci // size),
-        32 * constants["WARPS"],
+        ((-(-n // constants["WARPS"]), ci // size), 32 * constants["WARPS"]),
         (order, gz, n, co, turned, dwindow),
         constants,
         shared,
@@ -180,49 +156,32 @@ def window_gradients(
 def conv2d_block_backward(
     kernels: Kernels,
     dy: Array,
-    x: Array,
+    pooled: Pooled,
     w: Array,
-    y: Array,
-    argmax: Array,
-    pool: Pair,
-    alpha: float = 1.0,
-    padding: str = "same",
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    need_dw: bool = True,
-    work: Workspace | None = None,
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of conv2d_block: (dx or None, dw, db). Only the window maxima carry a gradient: one
-    output in PH * PW.
-
-    dy, y (N, OH // PH, OW // PW, C_out) float32, argmax uint8; dw and db are added to, unless
-    need_dw=False.
+    block: Block,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of conv2d_block: (dx or None, dw, db) for dy (N, OH // PH, OW // PW, C_out)
+    float32. Only the window maxima carry a gradient: one output in PH * PW.
     """
-    op = "conv2d_block_backward"
-    dy, x, w, y = check_float32(kernels, op, dy=dy, x=x, w=w, y=y)
-    pool, alpha = pair(pool, "pool size"), float(alpha)
-    z_shape = conv_output(x.shape, w.shape, (1, 1), padding)
-    shape = n, oh, ow, co = pool_output(z_shape, pool, pool)
-    for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
+    op, pool = "conv2d_block_backward", block.pool
+    dy, x, w, y = check_float32(kernels, op, dy=dy, x=pooled.x, w=w, y=pooled.y)
+    shape = n, oh, ow, co = block.output(x.shape, w.shape)
+    for name, a in (("dy", dy), ("y", y), ("argmax", pooled.argmax)):
         check_shape(op, name, a, shape)
-    pads = conv_padding(x.shape, w.shape, (1, 1), padding)
-    how = dw_constants(kernels.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
-    if how is None:  # windows too large for shared memory: as in the forward pass
-        dz = kernels.maxpool2d_backward(kernels.elu_backward(dy, y, alpha), argmax, z_shape, pool)
-        dx, *grads = kernels.conv2d_backward(
-            dz, x, w, 1, padding, 1, need_dx, *((dw, db) if need_dw else (None, None))
-        )
-        return (dx, *(grads if need_dw else (dw, db)))
-    argmax = contiguous(argmax)
-    flat = [a.reshape(-1, co) for a in (dy, y, argmax)]
-    if need_dw:
-        dw, db = (
-            gradient_target(kernels, op, "dw", dw, w.shape),
-            gradient_target(kernels, op, "db", db, (co,)),
-        )
-        add_dw(kernels, how, flat[0], x, (oh, ow), flat[1], flat[2], pads, alpha, dw, db)
-    if not need_dx:
+    launch_plan = dw_constants(kernels.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
+    if launch_plan is None:  # windows too large for shared memory: as in the forward pass
+        z_shape = block.geometry.output(x.shape, w.shape)
+        dv = kernels.elu_backward(dy, y, block.alpha)
+        dz = kernels.maxpool2d_backward(dv, pooled.argmax, z_shape, pool)
+        return kernels.conv2d_backward(dz, x, w, block.geometry, wanted)
+    dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=(co,))
+    flat = [a.reshape(-1, co) for a in (dy, y, contiguous(pooled.argmax))]
+    (top, _), (left, _) = block.geometry.pads(x.shape, w.shape)
+    where = *x.shape[1:3], top, left, oh, ow
+    _add_dw(kernels, launch_plan, flat, x, where, block.alpha, (dw, db))
+    if not wanted.dx:
         return None, dw, db
     dx = kernels.empty(x.shape)
     events = max(
@@ -230,21 +189,15 @@ def conv2d_block_backward(
     )
     for e in range(0, n, events):
         these = slice(e * oh * ow, min(e + events, n) * oh * ow)
-        dy_part, y_part, argmax_part = (a[these] for a in flat)
-        dwindow, constants = window_gradients(
-            kernels, dy_part, y_part, argmax_part, w, pool, alpha, work
-        )
+        gradient = [a[these] for a in flat]
+        dwindow, constants = _window_gradients(kernels, gradient, w, block, workspace)
         part = dx[e : e + events]
         kernels.each(
             "block_dx.cu",
             "gather_windows",
             part.size,
             dwindow,
-            *x.shape[1:3],
-            pads[0][0],
-            pads[1][0],
-            oh,
-            ow,
+            *where,
             part,
             **constants,
         )

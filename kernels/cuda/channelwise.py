@@ -1,12 +1,13 @@
-"""Convolution channel by channel on feature maps that are lit in few places: what the changes of the
-lit inputs add. See kernels/lit.py for the lists.
+"""Convolution channel by channel on feature maps that are lit in few places: what the changes of
+the lit inputs add. See kernels/lit.py for the lists.
 """
 
 import numpy as np
 
+from ..arguments import Wanted
 from ..lit import LitLists
 from ..types import Array, Kernels
-from .checks import check_float32, check_shape, gradient_target, integers
+from .checks import check_float32, check_shape, gradient_target, gradient_targets, integers
 
 SPANS = 64  # partial sums over inputs of the gradient of w
 SPAN = 256  # inputs that a thread adds up, at least
@@ -46,16 +47,15 @@ def lit_channelwise_backward(
     changes: Array,
     lists: LitLists,
     w: Array,
-    dw: Array | None = None,
-    need_dx: bool = True,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array]:
-    """Gradients of lit_channelwise with respect to changes and w: returns (dx (n, C) or None, dw),
-    the last added to ``dw`` where given.
+    """Gradients of lit_channelwise with respect to changes and w: returns (dx (n, C) or None,
+    dw).
     """
     op = "lit_channelwise_backward"
     dy, changes, w = check_float32(kernels, op, dy=dy, changes=changes, w=w)
     feeds, sizes = _checked(kernels, op, dy, changes, lists, w)
-    dw = gradient_target(kernels, op, "dw", dw, w.shape)
+    (dw,) = gradient_targets(kernels, op, wanted, dw=w.shape)
     taps, n = feeds.shape
     if n:
         span = max(SPAN, -(-n // SPANS))
@@ -74,7 +74,7 @@ def lit_channelwise_backward(
             parts,
         )
         dw += parts.sum(0).astype(np.float32)
-    if not need_dx:
+    if not wanted.dx:
         return None, dw
     dx = kernels.empty(changes.shape)
     kernels.each("channelwise.cu", "input_gradients", dx.size, dy, feeds, w, n, taps, *sizes, dx)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..arguments import Moments, Wanted
 from ..types import Array, Kernels, Shape
 from ..workspace import Workspace
 
@@ -21,8 +22,8 @@ def check_float32(kernels: Kernels, op: str, **arrays: Array) -> Any:
                 else type(a).__name__
             )
             raise TypeError(
-                f"{op} on the {kernels.name} backend needs float32 arrays on the device, but {name} is {got}: use asarray, or the "
-                "reference backend for other dtypes"
+                f"{op} on the {kernels.name} backend needs float32 arrays on the device, but "
+                f"{name} is {got}: use asarray, or the reference backend for other dtypes"
             )
         out.append(contiguous(a))
     return out[0] if len(out) == 1 else out
@@ -50,8 +51,8 @@ def gradient_target(kernels: Kernels, op: str, name: str, a: Array | None, shape
         return kernels.zeros(shape)
     if not kernels.runtime.is_array(a) or a.dtype != np.float32:
         raise TypeError(
-            f"{op} on the {kernels.name} backend adds to a float32 array on the device, but {name} is "
-            f"{getattr(a, 'dtype', type(a).__name__)}"
+            f"{op} on the {kernels.name} backend adds to a float32 array on the device, but {name} "
+            f"is {getattr(a, 'dtype', type(a).__name__)}"
         )
     check_shape(op, name, a, shape)
     if not a.flags.c_contiguous:
@@ -61,9 +62,19 @@ def gradient_target(kernels: Kernels, op: str, name: str, a: Array | None, shape
     return a
 
 
-def cached_until_update(work: Workspace | None, name: Hashable, make: Callable[[], Any]) -> Any:
-    """Return ``make()``, from work if it was computed since the last weight update."""
-    return make() if work is None else work.once(name, make)
+def gradient_targets(kernels: Kernels, op: str, wanted: Wanted, **shapes: Shape) -> list[Array]:
+    """Return the arrays that the gradients named in ``shapes`` are added to, as gradient_target
+    does: those of ``wanted`` or new zeros.
+    """
+    given = zip(shapes.items(), wanted.targets(op, len(shapes)))
+    return [gradient_target(kernels, op, name, a, shape) for (name, shape), a in given]
+
+
+def cached_until_update(
+    workspace: Workspace | None, name: Hashable, make: Callable[[], Any]
+) -> Any:
+    """Return ``make()``, from workspace if it was computed since the last weight update."""
+    return make() if workspace is None else workspace.once(name, make)
 
 
 def check_last_axis(op: str, name: str, a: Array, least: int) -> Array:
@@ -78,10 +89,11 @@ def check_last_axis(op: str, name: str, a: Array, least: int) -> Array:
     return a.reshape(-1, a.shape[-1])
 
 
-def moments(kernels: Kernels, op: str, x: Array, **arrays: Array) -> list[Array]:
+def check_moments(kernels: Kernels, op: str, x: Array, moments: Moments) -> list[Array]:
     """Return mean and variance, checked to be float64 on the device with one number for each
     channel of x (rows, C).
     """
+    arrays = {"mean": moments.mean, "variance": moments.variance}
     for name, a in arrays.items():
         if not kernels.runtime.is_array(a) or a.dtype != np.float64:
             raise TypeError(

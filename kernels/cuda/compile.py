@@ -78,7 +78,8 @@ def cubin(text: str, architecture: int, defines: Iterable[tuple[str, Any]], path
             log = ctypes.create_string_buffer(size.value)
             nvrtc.nvrtcGetProgramLog(program, log)
             raise RuntimeError(
-                f"NVRTC cannot compile for sm_{architecture} with {' '.join(options)}:\n{log.value.decode()}"
+                f"NVRTC cannot compile for sm_{architecture} with {' '.join(options)}:\n"
+                f"{log.value.decode()}"
             )
         nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
         code = ctypes.create_string_buffer(size.value)
@@ -171,9 +172,9 @@ def programs(architecture: int) -> Iterator[tuple[str, dict[str, Any], dict[str,
                 yield file, constants, {"conv2d_block_tf32": 512 * 81}, f"block {i + 2}"
         elif file == "block_dw.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS):
-                how = block_backward.dw_constants(k.shared_memory, five, five, ci, co)
-                assert how
-                constants, *_, shared = how
+                launch_plan = block_backward.dw_constants(k.shared_memory, five, five, ci, co)
+                assert launch_plan
+                constants, *_, shared = launch_plan
                 yield file, constants, {"block_dw": shared}, f"block {i + 1}"
         elif file == "block_dx.cu":
             for i, (ci, co, *_) in enumerate(BLOCKS[1:]):
@@ -204,7 +205,8 @@ def table(architectures: Iterable[int]) -> Iterator[tuple[int, str, str, str, in
         version = toolkit(architecture)
         if version not in paths:
             raise RuntimeError(
-                f'sm_{architecture} needs NVRTC of CUDA {version}: pip install "minicnn[cuda-check]"'
+                f"sm_{architecture} needs NVRTC of CUDA {version}: pip install "
+                '"minicnn[cuda-check]"'
             )
         for file, constants, dynamic, what in programs(architecture):
             code = cubin(source(file), architecture, sorted(constants.items()), paths[version])
@@ -236,14 +238,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     spilled = 0
     print(
-        f"{'GPU':<16}{'kernel':<32}{'for':<24}{'registers':>10}{'local B':>9}{'shared B':>10}{'+ dynamic':>11}"
+        f"{'GPU':<16}{'kernel':<32}{'for':<24}{'registers':>10}{'local B':>9}{'shared B':>10}"
+        f"{'+ dynamic':>11}"
     )
     for architecture, _, kernel, what, registers, local, shared, dynamic in table(
         p.parse_args(argv).arch
     ):
         spilled += local > 0
         print(
-            f"sm_{architecture} {GPUS[architecture][0]:<10}  {kernel:<32}{what:<24}{registers:>10}{local:>9}{shared:>10}{dynamic:>11}"
+            f"sm_{architecture} {GPUS[architecture][0]:<10}  {kernel:<32}{what:<24}"
+            f"{registers:>10}{local:>9}{shared:>10}{dynamic:>11}"
         )
     print(
         f"{spilled} kernels use local memory"

@@ -2,16 +2,15 @@
 
 import numpy as np
 
-from ..shapes import conv_output, conv_padding, conv_transpose_output, pair
-from ..types import Array, Kernels, Pair
+from ..arguments import Wanted
+from ..shapes import Geometry
+from ..types import Array, Kernels, Shape
 from ..workspace import Workspace
-from .checks import check_float32, check_shape, gradient_target
+from .checks import check_float32, check_shape, gradient_targets
 from .sums import channel_sums
 
-CHUNK, PARTS = (
-    256,
-    64,
-)  # pixels summed in float32 before the sum goes to float64; at most so many parts
+#: Pixels summed in float32 before the sum goes to float64; at most so many parts.
+CHUNK, PARTS = 256, 64
 
 
 def conv2d(
@@ -19,52 +18,48 @@ def conv2d(
     x: Array,
     w: Array,
     b: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    workspace: Workspace | None = None,
 ) -> Array:
     """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky*d - top, j*s + kx*d - left, c] *
     w[ky, kx, c, o].
 
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) float32 -> y (N, OH, OW, C_out). Outside
-    the image x is 0. ``dilation`` d is the distance of taps: the kernel reaches over (K - 1) * d + 1
-    pixels (Yu, Koltun 2016, arXiv:1511.07122).
+    the image x is 0. s and d are the stride and the dilation of the ``geometry``: the kernel
+    reaches over (K - 1) * d + 1 pixels (Yu, Koltun 2016, arXiv:1511.07122).
     """
     x, w, b = check_float32(kernels, "conv2d", x=x, w=w, b=b)
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
+    shape = geometry.output(x.shape, w.shape)
     check_shape("conv2d", "b", b, shape[3:])
-    pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
-    return _convolve(kernels, x, w, b, stride, dilation, pads, shape)
+    return _convolve(kernels, x, w, b, geometry, shape)
 
 
-def _geometry(image, output, w_shape, stride, dilation, pads):
-    """Return the integers that all kernels of conv2d.cu take, for the shapes of a convolution's
+def as_integers(geometry: Geometry, image: Shape, output: Shape, w_shape: Shape) -> tuple[int, ...]:
+    """Return what all kernels of conv2d.cu and depthwise.cu take, for the shapes of a convolution's
     image and output.
     """
-    (top, _), (left, _) = pads
-    return *image[1:], *output[1:], *w_shape[:2], *stride, *dilation, top, left
+    (top, _), (left, _) = geometry.pads(image, w_shape)
+    return *image[1:], *output[1:], *w_shape[:2], *geometry.stride, *geometry.dilation, top, left
 
 
-def _convolve(kernels, x, w, b, stride, dilation, pads, shape):
+def _convolve(kernels, x, w, b, geometry, shape):
     y = kernels.empty(shape)
     n, oh, ow, co = shape
-    geometry = _geometry(x.shape, shape, w.shape, stride, dilation, pads)
+    where = as_integers(geometry, x.shape, shape, w.shape)
     grid = -(-n * oh * -(-ow // 4) // 8), -(-co // 32)
-    kernels.launch("conv2d.cu", "conv2d", grid, (32, 8), (x, w, b, *geometry, n * oh, y))
+    kernels.launch("conv2d.cu", "conv2d", (grid, (32, 8)), (x, w, b, *where, n * oh, y))
     return y
 
 
-def _input_gradient(kernels, dy, w, stride, dilation, pads, shape):
+def _input_gradient(kernels, dy, w, geometry, shape):
     dx = kernels.empty(shape)
-    geometry = _geometry(shape, dy.shape, w.shape, stride, dilation, pads)
-    turned = w.transpose(0, 1, 3, 2).copy()
-    kernels.each("conv2d.cu", "conv2d_dx", dx.size, dy, turned, *geometry, dx)
+    where = as_integers(geometry, shape, dy.shape, w.shape)
+    transposed = w.transpose(0, 1, 3, 2).copy()
+    kernels.each("conv2d.cu", "conv2d_dx", dx.size, dy, transposed, *where, dx)
     return dx
 
 
-def _add_weight_gradient(kernels, dy, x, stride, dilation, pads, dw, db):
+def _add_weight_gradient(kernels, dy, x, geometry, dw, db):
     """dw += the gradient of the weights, db += the sum of dy over all positions."""
     n, oh, ow, co = dy.shape
     pixels, taps = n * oh * ow, dw.size // co
@@ -72,13 +67,12 @@ def _add_weight_gradient(kernels, dy, x, stride, dilation, pads, dw, db):
         return
     span = -(-pixels // (CHUNK * PARTS)) * CHUNK
     parts = kernels.empty((-(-pixels // span), co, taps + 1), np.float64)
-    geometry = _geometry(x.shape, dy.shape, dw.shape, stride, dilation, pads)
+    where = as_integers(geometry, x.shape, dy.shape, dw.shape)
     kernels.launch(
         "conv2d.cu",
         "conv2d_dw",
-        (-(-(taps + 1) // 32), -(-co // 32), len(parts)),
-        (32, 8),
-        (dy, x, *geometry, np.int64(pixels), span, parts),
+        ((-(-(taps + 1) // 32), -(-co // 32), len(parts)), (32, 8)),
+        (dy, x, *where, np.int64(pixels), span, parts),
     )
     add_parts(kernels, parts, dw, db)
 
@@ -88,29 +82,20 @@ def conv2d_backward(
     dy: Array,
     x: Array,
     w: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy (N, OH,
     OW, C_out); dw, db are added to.
     """
     op = "conv2d_backward"
     dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
+    shape = geometry.output(x.shape, w.shape)
     check_shape(op, "dy", dy, shape)
-    dw, db = (
-        gradient_target(kernels, op, "dw", dw, w.shape),
-        gradient_target(kernels, op, "db", db, shape[3:]),
-    )
-    pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
-    _add_weight_gradient(kernels, dy, x, stride, dilation, pads, dw, db)
-    dx = _input_gradient(kernels, dy, w, stride, dilation, pads, x.shape) if need_dx else None
+    dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=shape[3:])
+    _add_weight_gradient(kernels, dy, x, geometry, dw, db)
+    dx = _input_gradient(kernels, dy, w, geometry, x.shape) if wanted.dx else None
     return dx, dw, db
 
 
@@ -119,23 +104,20 @@ def conv2d_transpose(
     x: Array,
     w: Array,
     b: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    workspace: Workspace | None = None,
 ) -> Array:
     """y[n, i*s + ky - top, j*s + kx - left, o] += x[n, i, j, c] * w[ky, kx, o, c] for all (i, j, c)
     and taps, and + b[o]: the input gradient of conv2d as a layer of its own, which enlarges.
 
     x (N, H, W, C_in), w (KH, KW, C_out, C_in), b (C_out,) float32 -> y (N, OH, OW, C_out), where OH
     = H * s for "same" and H * s + max(KH - s, 0) for "valid", as in Keras (Dumoulin, Visin 2016,
-    arXiv:1603.07285, section 4).
+    arXiv:1603.07285, section 4). The ``geometry`` has no dilation.
     """
     x, w, b = check_float32(kernels, "conv2d_transpose", x=x, w=w, b=b)
-    stride = pair(stride, "stride")
-    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
+    shape = geometry.transposed_output(x.shape, w.shape)
     check_shape("conv2d_transpose", "b", b, shape[3:])
-    pads = conv_padding(shape, w.shape, stride, padding)
-    y = _input_gradient(kernels, x, w, stride, (1, 1), pads, shape)
+    y = _input_gradient(kernels, x, w, geometry, shape)
     y += b
     return y
 
@@ -145,31 +127,23 @@ def conv2d_transpose_backward(
     dy: Array,
     x: Array,
     w: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of conv2d_transpose: returns (dx or None, dw, db) with the shapes of x, w, b for dy
     (N, OH, OW, C_out). dx is conv2d of dy. dw and db are added to.
     """
     op = "conv2d_transpose_backward"
     dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
-    stride = pair(stride, "stride")
-    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
+    shape = geometry.transposed_output(x.shape, w.shape)
     check_shape(op, "dy", dy, shape)
-    dw, db = (
-        gradient_target(kernels, op, "dw", dw, w.shape),
-        gradient_target(kernels, op, "db", db, shape[3:]),
-    )
-    pads = conv_padding(shape, w.shape, stride, padding)
+    dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=shape[3:])
     # x is the output of that convolution; what its bias would get, the sum of x, is nobody's.
-    _add_weight_gradient(kernels, x, dy, stride, (1, 1), pads, dw, kernels.zeros(x.shape[3:]))
+    _add_weight_gradient(kernels, x, dy, geometry, dw, kernels.zeros(x.shape[3:]))
     db += channel_sums(kernels, dy.reshape(-1, shape[3])).astype(np.float32)
     zero = kernels.zeros(x.shape[3:])
-    dx = _convolve(kernels, dy, w, zero, stride, (1, 1), pads, x.shape) if need_dx else None
+    dx = _convolve(kernels, dy, w, zero, geometry, x.shape) if wanted.dx else None
     return dx, dw, db
 
 
@@ -180,8 +154,7 @@ def add_parts(kernels: Kernels, parts: Array, dw: Array, db: Array) -> None:
     kernels.launch(
         "add_parts.cu",
         "add_parts",
-        (-(-co // 32), -(-taps // 32)),
-        (32, 8),
+        ((-(-co // 32), -(-taps // 32)), (32, 8)),
         (parts, count, taps - 1, co, dw, db),
         {"PART": kind},
     )

@@ -1,8 +1,9 @@
 """Dense layers: matrix products, by cuBLAS on a GPU."""
 
+from ..arguments import Wanted
 from ..types import Array, Kernels
 from ..workspace import Workspace
-from .checks import check_float32, check_shape, gradient_target
+from .checks import check_float32, check_shape, gradient_targets
 
 
 def _check(op, x, w):
@@ -12,7 +13,9 @@ def _check(op, x, w):
         )
 
 
-def dense(kernels: Kernels, x: Array, w: Array, b: Array, work: Workspace | None = None) -> Array:
+def dense(
+    kernels: Kernels, x: Array, w: Array, b: Array, workspace: Workspace | None = None
+) -> Array:
     """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,), float32."""
     x, w, b = check_float32(kernels, "dense", x=x, w=w, b=b)
     _check("dense", x, w)
@@ -25,10 +28,8 @@ def dense_backward(
     dy: Array,
     x: Array,
     w: Array,
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch; dw
     and db are added to.
@@ -37,10 +38,7 @@ def dense_backward(
     dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
     _check(op, x, w)
     check_shape(op, "dy", dy, (x.shape[0], w.shape[1]))
-    dw, db = (
-        gradient_target(kernels, op, "dw", dw, w.shape),
-        gradient_target(kernels, op, "db", db, w.shape[1:]),
-    )
+    dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=w.shape[1:])
     dw += x.T @ dy
     db += dy.sum(0)
-    return dy @ w.T if need_dx else None, dw, db
+    return dy @ w.T if wanted.dx else None, dw, db

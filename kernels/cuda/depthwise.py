@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from ..shapes import conv_padding, depthwise_output, pair
-from ..types import Array, Kernels, Pair
+from ..arguments import Wanted
+from ..shapes import Geometry
+from ..types import Array, Kernels
 from ..workspace import Workspace
-from .checks import check_float32, check_shape, gradient_target
-from .conv2d import CHUNK, PARTS, add_parts
+from .checks import check_float32, check_shape, gradient_targets
+from .conv2d import CHUNK, PARTS, add_parts, as_integers
 
 
 def depthwise_conv2d(
@@ -14,10 +15,8 @@ def depthwise_conv2d(
     x: Array,
     w: Array,
     b: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    workspace: Workspace | None = None,
 ) -> Array:
     """y[n, i, j, c*M + m] = b[c*M + m] + sum over (ky, kx) of x[n, i*s + ky*d - top, j*s + kx*d -
     left, c] * w[ky, kx, c, m]: every channel is convolved by itself, with M kernels.
@@ -26,19 +25,11 @@ def depthwise_conv2d(
     x is 0 (Chollet 2017, arXiv:1610.02357; the order of channels is Keras').
     """
     x, w, b = check_float32(kernels, "depthwise_conv2d", x=x, w=w, b=b)
-    shape, geometry = _geometry(x, w, stride, padding, dilation)
+    shape = geometry.depthwise_output(x.shape, w.shape)
     check_shape("depthwise_conv2d", "b", b, shape[3:])
-    y = kernels.empty(shape)
-    kernels.each("depthwise.cu", "depthwise", y.size, x, w, b, *geometry, y)
+    y, where = kernels.empty(shape), as_integers(geometry, x.shape, shape, w.shape)
+    kernels.each("depthwise.cu", "depthwise", y.size, x, w, b, *where, y)
     return y
-
-
-def _geometry(x, w, stride, padding, dilation):
-    """Return the output's shape, and the integers that all kernels take."""
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = depthwise_output(x.shape, w.shape, stride, padding, dilation)
-    (top, _), (left, _) = conv_padding(x.shape, w.shape, stride, padding, dilation)
-    return shape, (*x.shape[1:], *shape[1:], *w.shape[:2], *stride, *dilation, top, left)
 
 
 def depthwise_conv2d_backward(
@@ -46,26 +37,19 @@ def depthwise_conv2d_backward(
     dy: Array,
     x: Array,
     w: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of depthwise_conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy
     (N, OH, OW, C * M). dw and db are added to.
     """
     op = "depthwise_conv2d_backward"
     dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
-    shape, geometry = _geometry(x, w, stride, padding, dilation)
+    shape = n, oh, ow, many = geometry.depthwise_output(x.shape, w.shape)
     check_shape(op, "dy", dy, shape)
-    n, oh, ow, many = shape
-    dw, db = (
-        gradient_target(kernels, op, "dw", dw, w.shape),
-        gradient_target(kernels, op, "db", db, (many,)),
-    )
+    where = as_integers(geometry, x.shape, shape, w.shape)
+    dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=(many,))
     pixels, taps = n * oh * ow, w.shape[0] * w.shape[1]
     if pixels:
         span = -(-pixels // (CHUNK * PARTS)) * CHUNK
@@ -73,13 +57,12 @@ def depthwise_conv2d_backward(
         kernels.launch(
             "depthwise.cu",
             "depthwise_dw",
-            (-(-(taps + 1) // 8), -(-many // 32), len(parts)),
-            (32, 8),
-            (dy, x, *geometry, np.int64(pixels), span, parts),
+            ((-(-(taps + 1) // 8), -(-many // 32), len(parts)), (32, 8)),
+            (dy, x, *where, np.int64(pixels), span, parts),
         )
         add_parts(kernels, parts, dw, db)
-    if not need_dx:
+    if not wanted.dx:
         return None, dw, db
     dx = kernels.empty(x.shape)
-    kernels.each("depthwise.cu", "depthwise_dx", dx.size, dy, w, *geometry, dx)
+    kernels.each("depthwise.cu", "depthwise_dx", dx.size, dy, w, *where, dx)
     return dx, dw, db

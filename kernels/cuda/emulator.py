@@ -72,7 +72,8 @@ class DeviceArray(np.ndarray):
 def _refuse(a, what):
     if type(a) is np.ndarray and a.ndim:
         raise TypeError(
-            f"{what} mixes a device array with a host array of shape {a.shape}: use asarray or to_host of the backend"
+            f"{what} mixes a device array with a host array of shape {a.shape}: use asarray or "
+            "to_host of the backend"
         )
 
 
@@ -161,8 +162,7 @@ class Emulator:
         self,
         file: str,
         kernel: str,
-        grid: Any,
-        block: Any,
+        threads: tuple[Any, Any],
         args: tuple,
         defines: dict[str, Any],
         shared: int,
@@ -174,7 +174,8 @@ class Emulator:
             if isinstance(a, np.ndarray):
                 if not isinstance(a, DeviceArray) or not a.flags.c_contiguous:
                     raise TypeError(
-                        f"{kernel} takes contiguous device arrays, got {type(a).__name__} with strides {a.strides}"
+                        f"{kernel} takes contiguous device arrays, got {type(a).__name__} with "
+                        f"strides {a.strides}"
                     )
                 a = np.uint64(self.address(a))
             elif a is None:
@@ -185,7 +186,7 @@ class Emulator:
             *(ctypes.cast(ctypes.c_char_p(m), ctypes.c_void_p) for m in memory)
         )
         sizes = (ctypes.c_size_t * (len(values) + 1))(*map(len, memory))
-        sizes3 = [(ctypes.c_uint * 3)(*three(n)) for n in (grid, block)]
+        sizes3 = [(ctypes.c_uint * 3)(*three(n)) for n in threads]
         problem = getattr(library, "launch_" + kernel)(
             *sizes3,
             ctypes.c_size_t(shared),
@@ -219,7 +220,8 @@ def compiled(
     """
     names = kernels(text)
     entries = "".join(
-        f'extern "C" const char* launch_{n}(const unsigned* g, const unsigned* b, size_t s, int f, void** a, '
+        f'extern "C" const char* launch_{n}(const unsigned* g, const unsigned* b, size_t s, int f, '
+        "void** a, "
         f"const size_t* z, size_t n) {{ return emu::launch({n}, g, b, s, f, a, z, n); }}\n"
         for n in names
     )

@@ -20,7 +20,10 @@ def problem() -> str | None:
     try:
         import cupy
     except ImportError as failure:
-        return f"CuPy cannot be imported ({failure}): pip install minicnn[cuda12] or minicnn[cuda13], after the driver's CUDA version"
+        return (
+            f"CuPy cannot be imported ({failure}): pip install minicnn[cuda12] or minicnn[cuda13], "
+            "after the driver's CUDA version"
+        )
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as failure:  # the driver is missing or older than CuPy's CUDA
@@ -57,7 +60,8 @@ class Gpu:
     def describe(self) -> str:
         """Return a name for the plan."""
         properties = self.xp.cuda.runtime.getDeviceProperties(self.index)
-        return f"cuda:{self.index} ({properties['name'].decode()}, {properties['totalGlobalMem'] / 2**30:.0f} GiB)"
+        name, memory = properties["name"].decode(), properties["totalGlobalMem"] / 2**30
+        return f"cuda:{self.index} ({name}, {memory:.0f} GiB)"
 
     # --------------------------------------------------------------------------------------- arrays
     def empty(self, shape: Shape, dtype: DTypeLike = np.float32) -> Array:
@@ -88,7 +92,9 @@ class Gpu:
         self.device.synchronize()
 
     def memory_free(self) -> int:
-        """Bytes that arrays could still take: free ones, and those that CuPy's pool holds unused."""
+        """Bytes that arrays could still take: free ones, and those that CuPy's pool holds
+        unused.
+        """
         return self.device.mem_info[0] + self.xp.get_default_memory_pool().free_bytes()
 
     def nccl(self) -> Any:
@@ -105,13 +111,13 @@ class Gpu:
         self,
         file: str,
         kernel: str,
-        grid: Any,
-        block: Any,
+        threads: tuple[Any, Any],
         args: tuple,
         defines: dict[str, Any],
         shared: int,
     ) -> None:
         """Run one kernel on the current stream."""
+        grid, block = threads
         function = self._function(file, kernel, tuple(sorted(defines.items())))
         if (
             shared > 16 << 10 and function.max_dynamic_shared_size_bytes < shared
@@ -147,12 +153,13 @@ def backend(index: int | None = None) -> Backend:
     if _backend is None:
         if index is not None and index >= device_count():
             raise RuntimeError(
-                f"there is no GPU {index}: this process sees {device_count()} (CUDA_VISIBLE_DEVICES="
-                f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')})"
+                f"there is no GPU {index}: this process sees {device_count()} "
+                f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')})"
             )
         _backend = Backend(Gpu(index or 0))
     if index not in (None, _backend.runtime.index):
         raise RuntimeError(
-            f"this process uses GPU {_backend.runtime.index} already and cannot use {index} too: start one rank per GPU"
+            f"this process uses GPU {_backend.runtime.index} already and cannot use {index} too: "
+            "start one rank per GPU"
         )
     return _backend

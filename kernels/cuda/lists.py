@@ -1,5 +1,5 @@
-"""Lists of positions (n, 2) row, column, in row-major order, made and used on the device. With several
-images x (N, H, W, C), rows count on through them: row r of image e is e * H + r.
+"""Lists of positions (n, 2) row, column, in row-major order, made and used on the device. With
+several images x (N, H, W, C), rows count on through them: row r of image e is e * H + r.
 """
 
 import numpy as np
@@ -8,7 +8,8 @@ from ..types import Array, Kernels
 from .checks import check_float32, check_shape, gradient_target, integers
 
 SEGMENT = 1024  # as in lists.cu
-PARTS = 256  # partial sums over positions of the class sums: short loops, because each step waits for memory
+#: Partial sums over positions of the class sums: short loops, because each step waits for memory.
+PARTS = 256
 
 
 def listed(kernels: Kernels, mask: Array, most: int | None = None) -> Array:
@@ -18,15 +19,15 @@ def listed(kernels: Kernels, mask: Array, most: int | None = None) -> Array:
     n, width = mask.size, mask.shape[-1]
     segments = -(-n // SEGMENT)
     counts, start = kernels.empty((segments,), np.int32), kernels.empty((segments + 1,), np.int32)
-    kernels.launch("lists.cu", "count_marks", segments, 256, (mask, np.int64(n), counts))
-    kernels.launch("lists.cu", "scan_counts", 1, 256, (counts, segments, start))
+    kernels.launch("lists.cu", "count_marks", (segments, 256), (mask, np.int64(n), counts))
+    kernels.launch("lists.cu", "scan_counts", (1, 256), (counts, segments, start))
     found = int(start[-1])  # the one number that the host waits for
     if most is not None and found > most:
         return None
     positions = kernels.empty((found, 2), np.int32)
     if found:
         kernels.launch(
-            "lists.cu", "list_marks", segments, 256, (mask, np.int64(n), width, start, positions)
+            "lists.cu", "list_marks", (segments, 256), (mask, np.int64(n), width, start, positions)
         )
     return positions
 
@@ -87,8 +88,7 @@ def class_sums(
     kernels.launch(
         "lists.cu",
         "class_sums",
-        (len(parts), pairs[0] * pairs[1]),
-        min(-(-values.shape[1] // 32) * 32, 256),
+        ((len(parts), pairs[0] * pairs[1]), min(-(-values.shape[1] // 32) * 32, 256)),
         (values, at, *values.shape, len(rows), rows, columns, pairs[1], parts),
     )
     return parts.sum(0)

@@ -1,18 +1,19 @@
-"""A convolution, its activation and its pooling on feature maps that are lit in few places, as *rest
-+ changes*: see kernels/lit.py for the geometry, lit_lists.py for who feeds whom, lit_rest.py for
-the rest; here are the changes (lit_block.cu, lit_backward.cu).
+"""A convolution, its activation and its pooling on feature maps that are lit in few places, as
+*rest + changes*: see kernels/lit.py for the geometry, lit_lists.py for who feeds whom, lit_rest.py
+for the rest; here are the changes (lit_block.cu, lit_backward.cu).
 """
 
 import numpy as np
 
+from ..arguments import Wanted
 from ..lit import Lit, LitBlock, LitLists, Resting
 from ..types import Array, Kernels
 from ..workspace import Workspace
-from .block import RESERVE, aligned, packed
-from .checks import check_float32, check_shape, gradient_target, integers
+from .block import RESERVE, aligned, padded_weights
+from .checks import check_float32, check_shape, gradient_targets, integers
 from .conv2d import add_parts
 from .lit_lists import lit_lists, most_per_group, on_device
-from .lit_rest import activation_of, lit_rest, lit_rest_backward, turned
+from .lit_rest import activation_of, lit_rest, lit_rest_backward, transposed_weights
 
 __all__ = ["lit_block", "lit_block_backward", "lit_lists", "lit_rest", "lit_rest_backward"]
 
@@ -38,7 +39,7 @@ def lit_block(
     lists: LitLists,
     resting: Resting,
     block: LitBlock,
-    work: Workspace | None = None,
+    workspace: Workspace | None = None,
 ) -> Lit:
     """Return the block at the fed cells, for the changes (n, C_in) of the lit inputs from rest."""
     op, geometry = "lit_block", block.geometry
@@ -50,14 +51,14 @@ def lit_block(
     check_shape(op, "b", b, (co,))
     check_shape(op, "sums", sums, (*(len(s) for s in geometry.seen), co))
     y, argmax = kernels.empty((len(cells), co)), kernels.empty((len(cells), co), np.uint8)
-    w = packed(kernels, w, CHANNELS, work)
-    # Every sum is one chain over taps and input channels: slices and groups change none of its bits.
+    w = padded_weights(kernels, w, CHANNELS, workspace)
+    # Every sum is one chain over taps and input channels: slices and groups change none of its
+    # bits.
     across, shared = slice_of(kernels, pairs.per_group, geometry.pool, co)
     kernels.launch(
         "lit_block.cu",
         "lit_block",
-        (len(pairs.tap_starts), -(-co // across)),
-        THREADS,
+        ((len(pairs.tap_starts), -(-co // across)), THREADS),
         (
             aligned(kernels, changes),
             ci,
@@ -71,7 +72,7 @@ def lit_block(
             pairs.per_group,
             geometry.grid[0],
             *geometry.pool,
-            *on_device(kernels, work, geometry, "positions"),
+            *on_device(kernels, workspace, geometry, "positions"),
             sums,
             sums.shape[1],
             w,
@@ -119,12 +120,10 @@ def lit_block_backward(
     dy: Array,
     lit: Lit,
     block: LitBlock,
-    into: tuple[Array, Array] | None = None,
-    need_dx: bool = True,
-    work: Workspace | None = None,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array, Array]:
-    """Gradients of lit_block for dy (m, C_out): returns (dx, sums, dw, db), the last two added to
-    ``into`` where given.
+    """Gradients of lit_block for dy (m, C_out): returns (dx or None, sums, dw, db).
 
     dx (n, C_in): at the lit inputs, all of whose gradient comes from fed cells. sums (R, S, C_out)
     float64: the gradient of what the convolution gives, summed over the positions of a class. dw
@@ -135,18 +134,16 @@ def lit_block_backward(
     argmax, (*_, ci, co) = integers(kernels, lit.argmax, np.uint8), w.shape
     for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
         check_shape(op, name, a, (len(cells), co))
-    targets = into or (None, None)
-    dw = gradient_target(kernels, op, "dw", targets[0], w.shape)
-    db = gradient_target(kernels, op, "db", targets[1], (co,))
+    dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=(co,))
     gradient = dy, y, argmax
-    dx = kernels.zeros((len(changes), ci)) if need_dx else None
+    dx = kernels.zeros((len(changes), ci)) if wanted.dx else None
     counts = tuple(len(seen) for seen in geometry.seen)
     if not len(cells):
         return dx, kernels.zeros((*counts, co), np.float64), dw, db
     _add_dw(kernels, gradient, changes, lit.lists, block, (dw, db))
-    sums = _class_sums(kernels, gradient, cells, block, work)
+    sums = _class_sums(kernels, gradient, cells, block, workspace)
     if dx is not None:
-        _input_gradient(kernels, gradient, lit.lists, block, dx, work)
+        _input_gradient(kernels, gradient, lit.lists, block, dx, workspace)
     return dx, sums, dw, db
 
 
@@ -172,8 +169,7 @@ def _add_dw(kernels, gradient, changes, lists, block, into):
     kernels.launch(
         "lit_backward.cu",
         "lit_dw",
-        (len(parts), taps, -(-co // (32 * warps)) * -(-ci // input_slice)),
-        (32, warps, lines),
+        ((len(parts), taps, -(-co // (32 * warps)) * -(-ci // input_slice)), (32, warps, lines)),
         (
             *gradient,
             len(cells),
@@ -197,7 +193,7 @@ def _add_dw(kernels, gradient, changes, lists, block, into):
     add_parts(kernels, parts, *into)
 
 
-def _class_sums(kernels, gradient, cells, block, work):
+def _class_sums(kernels, gradient, cells, block, workspace):
     """Return the sums (R, S, C_out) float64 over the positions of each pair of classes."""
     geometry, co = block.geometry, block.w.shape[3]
     counts = tuple(len(seen) for seen in geometry.seen)
@@ -206,8 +202,7 @@ def _class_sums(kernels, gradient, cells, block, work):
     kernels.launch(
         "lit_backward.cu",
         "lit_sums",
-        len(parts),
-        min(-(-co // 32) * 32, 256),
+        (len(parts), min(-(-co // 32) * 32, 256)),
         (
             *gradient,
             len(cells),
@@ -216,7 +211,7 @@ def _class_sums(kernels, gradient, cells, block, work):
             cells,
             geometry.grid[0],
             *geometry.pool,
-            *on_device(kernels, work, geometry, "positions"),
+            *on_device(kernels, workspace, geometry, "positions"),
             counts[1],
             counts[0] * counts[1],
             parts,
@@ -226,7 +221,7 @@ def _class_sums(kernels, gradient, cells, block, work):
     return parts.sum(0)
 
 
-def _input_gradient(kernels, gradient, lists, block, dx, work):
+def _input_gradient(kernels, gradient, lists, block, dx, workspace):
     """Fill dx (n, C_in)."""
     constants, (*_, ci, co), pool = (
         dx_constants(block.w.shape[2]),
@@ -236,8 +231,10 @@ def _input_gradient(kernels, gradient, lists, block, dx, work):
     kernels.launch(
         "lit_backward.cu",
         "lit_dx",
-        (-(-len(dx) // INPUTS_OF_BLOCK), -(-ci // (32 * constants["SUMS"]))),
-        32 * INPUTS_OF_BLOCK,
+        (
+            (-(-len(dx) // INPUTS_OF_BLOCK), -(-ci // (32 * constants["SUMS"]))),
+            32 * INPUTS_OF_BLOCK,
+        ),
         (
             *gradient,
             co,
@@ -246,7 +243,7 @@ def _input_gradient(kernels, gradient, lists, block, dx, work):
             len(dx),
             len(lists.feeds),
             pool[0] * pool[1],
-            turned(block.w, work),
+            transposed_weights(block.w, workspace),
             ci,
             dx,
         ),

@@ -1,5 +1,5 @@
-"""Lists of what lit inputs feed (lit_lists.cu): which cells, and by groups of cells and by taps, which
-of their positions.
+"""Lists of what lit inputs feed (lit_lists.cu): which cells, and by groups of cells and by taps,
+which of their positions.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from ..workspace import Workspace
 from .checks import integers
 from .lists import listed
 
-#: Positions that a group of cells has at most: they are counted in 8 bits, and their sums are in the
-#: shared memory of one block.
+#: Positions that a group of cells has at most: they are counted in 8 bits, and their sums are in
+#: the shared memory of one block.
 GROUP_POSITIONS = 256
 #: Threads of a block that lists the pairs of a group: a warp per tap at a time.
 LIST_THREADS = 256
@@ -24,7 +24,8 @@ def most_per_group(pool: tuple[int, int]) -> int:
     positions = pool[0] * pool[1]
     if positions > GROUP_POSITIONS:
         raise ValueError(
-            f"lit_lists takes pools of at most {GROUP_POSITIONS} positions, got {pool[0]} x {pool[1]}"
+            f"lit_lists takes pools of at most {GROUP_POSITIONS} positions, got "
+            f"{pool[0]} x {pool[1]}"
         )
     return 1 << (GROUP_POSITIONS // positions).bit_length() - 1
 
@@ -38,7 +39,7 @@ def _cells_per_group(kernels, pool, cells):
 
 
 def on_device(
-    kernels: Kernels, work: Workspace | None, geometry: LitGeometry, *names: str
+    kernels: Kernels, workspace: Workspace | None, geometry: LitGeometry, *names: str
 ) -> list[Array]:
     """Return fields of a geometry as device arrays, of each the rows and the columns; they are
     copied once per workspace.
@@ -48,14 +49,14 @@ def on_device(
         both = [a for name in names for a in getattr(geometry, name)]
         return geometry, [integers(kernels, a) for a in both]
 
-    return _kept(work, names[0], geometry, make)
+    return _kept(workspace, names[0], geometry, make)
 
 
-def _kept(work, name, geometry, make):
-    """Return what make() returns behind the geometry, from ``work`` if this geometry was the last
-    one: what is kept holds it, so that no other one has its id.
+def _kept(workspace, name, geometry, make):
+    """Return what make() returns behind the geometry, from ``workspace`` if this geometry was the
+    last one: what is kept holds it, so that no other one has its id.
     """
-    return (work.keep(f"{name} on the device", id(geometry), make) if work else make())[1]
+    return (workspace.keep(f"{name} on the device", id(geometry), make) if workspace else make())[1]
 
 
 def _sources(geometry, axis):
@@ -80,14 +81,14 @@ def lit_lists(
     at: Array,
     events: int,
     geometry: LitGeometry,
-    work: Workspace | None = None,
     channels: tuple[int, int] | None = None,
+    workspace: Workspace | None = None,
 ) -> LitLists:
     """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
     of event e is e * H + r. The host waits once: for the number of cells.
     """
     at, pool, (oh, ow) = integers(kernels, at), geometry.pool, geometry.grid
-    cell_rows, cell_columns = on_device(kernels, work, geometry, "cells")
+    cell_rows, cell_columns = on_device(kernels, workspace, geometry, "cells")
     height = len(cell_rows)
     mask = kernels.zeros((events * oh, ow), np.uint8)
     kernels.each(
@@ -105,7 +106,9 @@ def lit_lists(
         mask,
     )
     cells = listed(kernels, mask)
-    feeds = _feeds(kernels, at, cells, _row_starts(kernels, cells, events * oh), geometry, work)
+    feeds = _feeds(
+        kernels, at, cells, _row_starts(kernels, cells, events * oh), geometry, workspace
+    )
     per_group = _cells_per_group(kernels, pool, len(cells))
     groups, taps = -(-len(cells) // per_group), geometry.taps
     pairs = LitPairs(
@@ -118,13 +121,13 @@ def lit_lists(
     )
     if groups:
         at_rows = _row_starts(kernels, at, events * height)
-        _list_pairs(kernels, (at, at_rows, height, cells), pairs, geometry, work)
+        _list_pairs(kernels, (at, at_rows, height, cells), pairs, geometry, workspace)
     return LitLists(cells, feeds, np.array([[0, len(cells), 0, len(at)]], np.int64), pairs)
 
 
-def _feeds(kernels, at, cells, cell_rows, geometry, work):
+def _feeds(kernels, at, cells, cell_rows, geometry, workspace):
     """Return int32 (taps, n): the position that each input feeds through each tap."""
-    rows, columns = on_device(kernels, work, geometry, "feeds")
+    rows, columns = on_device(kernels, workspace, geometry, "feeds")
     feeds = kernels.empty((geometry.taps, len(at)), np.int32)
     kernels.each(
         "lit_lists.cu",
@@ -146,7 +149,7 @@ def _feeds(kernels, at, cells, cell_rows, geometry, work):
     return feeds
 
 
-def _list_pairs(kernels, positions, pairs, geometry, work):
+def _list_pairs(kernels, positions, pairs, geometry, workspace):
     """Fill ``pairs``: count those of each group and tap, add up, list. positions: the lit inputs,
     where their rows begin, rows of an event, the fed cells.
     """
@@ -154,7 +157,7 @@ def _list_pairs(kernels, positions, pairs, geometry, work):
     def sources():
         return geometry, [integers(kernels, _sources(geometry, axis)) for axis in (0, 1)]
 
-    rows, columns = _kept(work, "sources", geometry, sources)
+    rows, columns = _kept(workspace, "sources", geometry, sources)
     groups, taps = len(pairs.tap_starts), geometry.taps
     totals = kernels.empty((groups,), np.int32)
     what = (
@@ -171,7 +174,7 @@ def _list_pairs(kernels, positions, pairs, geometry, work):
         totals,
     )
     threads = min(32 * taps, LIST_THREADS)
-    kernels.launch("lit_lists.cu", "list_pairs", groups, threads, (*what, None, None, None))
-    kernels.launch("lists.cu", "scan_counts", 1, 256, (totals, groups, pairs.group_starts))
+    kernels.launch("lit_lists.cu", "list_pairs", (groups, threads), (*what, None, None, None))
+    kernels.launch("lists.cu", "scan_counts", (1, 256), (totals, groups, pairs.group_starts))
     lists = pairs.group_starts, pairs.inputs, pairs.slots
-    kernels.launch("lit_lists.cu", "list_pairs", groups, threads, (*what, *lists))
+    kernels.launch("lit_lists.cu", "list_pairs", (groups, threads), (*what, *lists))

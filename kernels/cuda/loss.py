@@ -9,7 +9,8 @@ from .checks import check_float32, integers
 def _labels(kernels, op, labels, p):
     if p.ndim != 2 or tuple(labels.shape) != tuple(p.shape[:1]) or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"{op} needs (N, classes) and N integer labels, got {p.shape} and {labels.dtype} {labels.shape}"
+            f"{op} needs (N, classes) and N integer labels, got {p.shape} and {labels.dtype} "
+            f"{labels.shape}"
         )
     return integers(kernels, labels, np.int64)
 
@@ -24,8 +25,7 @@ def softmax_cross_entropy(kernels: Kernels, logits: Array, labels: Array) -> tup
     kernels.launch(
         "loss.cu",
         "softmax_cross_entropy",
-        -(-len(logits) // 32),
-        32,
+        (-(-len(logits) // 32), 32),
         (logits, labels, *logits.shape, losses, p),
     )
     return losses, p
@@ -41,8 +41,7 @@ def softmax_cross_entropy_backward(kernels: Kernels, p: Array, labels: Array) ->
     kernels.launch(
         "loss.cu",
         "softmax_cross_entropy_backward",
-        -(-p.size // 32),
-        32,
+        (-(-p.size // 32), 32),
         (p, labels, *p.shape, dlogits),
     )
     return dlogits

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ..arguments import Moments, Wanted
 from ..types import Array, Kernels
-from .checks import check_float32, check_last_axis, check_shape, gradient_target, moments
+from .checks import check_float32, check_last_axis, check_moments, check_shape, gradient_targets
 from .sums import add_spans, channel_sums, spans_of
 
 
@@ -36,37 +37,34 @@ def _each(kernels, kernel, n, *args):
     kernels.each("normalization.cu", kernel, n, *args, STATISTIC="double")
 
 
-def channel_moments(kernels: Kernels, x: Array) -> tuple[Array, Array]:
-    """mean[c] and variance[c] (biased: divided by the number of positions) of x (..., C) float32
-    over all axes but the last. Returns (mean (C,), variance (C,)), both float64.
-    """
+def channel_moments(kernels: Kernels, x: Array) -> Moments:
+    """mean[c] and variance[c] of x (..., C) float32 over all axes but the last."""
     flat = check_last_axis(
         "channel_moments", "x", check_float32(kernels, "channel_moments", x=x), least=2
     )
     if not flat.size:
         raise ValueError(f"channel_moments needs at least one number, got shape {x.shape}")
     mean = channel_sums(kernels, flat) / len(flat)
-    return mean, channel_sums(kernels, flat, mean, squares=True) / len(flat)
+    return Moments(mean, channel_sums(kernels, flat, mean, squares=True) / len(flat))
 
 
 def normalize(
     kernels: Kernels,
     x: Array,
-    mean: Array,
-    variance: Array,
+    moments: Moments,
     gamma: Array,
     beta: Array,
     epsilon: float,
 ) -> Array:
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta per channel, for x (..., C) float32,
-    mean and variance (C,) float64, gamma and beta (C,) float32.
+    gamma and beta (C,) float32.
 
     With the moments of x itself this is batch normalisation (Ioffe, Szegedy 2015,
     arXiv:1502.03167).
     """
     x, gamma, beta = check_float32(kernels, "normalize", x=x, gamma=gamma, beta=beta)
     flat = check_last_axis("normalize", "x", x, least=2)
-    mean, variance = moments(kernels, "normalize", flat, mean=mean, variance=variance)
+    mean, variance = check_moments(kernels, "normalize", flat, moments)
     check_shape("normalize", "gamma", gamma, mean.shape)
     check_shape("normalize", "beta", beta, mean.shape)
     y = kernels.empty(x.shape)
@@ -79,14 +77,10 @@ def normalize_backward(
     kernels: Kernels,
     dy: Array,
     x: Array,
-    mean: Array,
-    variance: Array,
+    moments: Moments,
     gamma: Array,
     epsilon: float,
-    batch_statistics: bool = True,
-    need_dx: bool = True,
-    dgamma: Array | None = None,
-    dbeta: Array | None = None,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of normalize: returns (dx or None, dgamma, dbeta), with x^ = (x - mean) /
     sqrt(variance + epsilon) and P positions:
@@ -94,26 +88,23 @@ def normalize_backward(
         dgamma += sum of dy * x^        dbeta += sum of dy
         dx = gamma / sqrt(variance + epsilon) * (dy - (sum of dy + x^ * sum of dy * x^) / P)
 
-    With ``batch_statistics`` mean and variance are those of x, and the sums in dx are what changes
-    by way of them; else they are constants, and dx has no such sums.
+    With moments ``of_batch`` the sums in dx are what changes by way of them; else these are
+    constants, and dx has no such sums.
     """
     op = "normalize_backward"
     dy, x, gamma = check_float32(kernels, op, dy=dy, x=x, gamma=gamma)
     flat = check_last_axis(op, "x", x, least=2)
-    mean, variance = moments(kernels, op, flat, mean=mean, variance=variance)
+    mean, variance = check_moments(kernels, op, flat, moments)
     check_shape(op, "dy", dy, x.shape)
     check_shape(op, "gamma", gamma, mean.shape)
-    dgamma, dbeta = (
-        gradient_target(kernels, op, "dgamma", dgamma, gamma.shape),
-        gradient_target(kernels, op, "dbeta", dbeta, gamma.shape),
-    )
+    dgamma, dbeta = gradient_targets(kernels, op, wanted, dgamma=gamma.shape, dbeta=gamma.shape)
     inverse = 1 / np.sqrt(variance + epsilon)
     sums = _gradient_sums(kernels, dy.reshape(flat.shape), flat, mean, inverse)
     dbeta += sums[0].astype(np.float32)
     dgamma += sums[1].astype(np.float32)
-    if not need_dx:
+    if not wanted.dx:
         return None, dgamma, dbeta
-    sums = sums / len(flat) if batch_statistics else sums * 0
+    sums = sums / len(flat) if moments.of_batch else sums * 0
     dx = kernels.empty(x.shape)
     scale, c = gamma * inverse, x.shape[-1]
     _each(kernels, "normalize_dx", dx.size, dy, x, mean, inverse, scale, sums[0], sums[1], c, dx)
@@ -146,9 +137,7 @@ def layer_norm_backward(
     mean: Array,
     inverse_deviation: Array,
     gamma: Array,
-    need_dx: bool = True,
-    dgamma: Array | None = None,
-    dbeta: Array | None = None,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of layer_norm: returns (dx or None, dgamma, dbeta), all float32, with x^ = (x -
     mean) * inverse_deviation, g = dy * gamma, and means over a position's channels:
@@ -166,14 +155,11 @@ def layer_norm_backward(
     check_shape(op, "mean", mean, (*x.shape[:-1], 1))
     check_shape(op, "inverse_deviation", inverse_deviation, mean.shape)
     check_shape(op, "gamma", gamma, (c,))
-    dgamma, dbeta = (
-        gradient_target(kernels, op, "dgamma", dgamma, gamma.shape),
-        gradient_target(kernels, op, "dbeta", dbeta, gamma.shape),
-    )
+    dgamma, dbeta = gradient_targets(kernels, op, wanted, dgamma=gamma.shape, dbeta=gamma.shape)
     sums = _gradient_sums(kernels, dy.reshape(flat.shape), flat, mean, inverse_deviation)
     dbeta += sums[0].astype(np.float32)
     dgamma += sums[1].astype(np.float32)
-    if not need_dx:
+    if not wanted.dx:
         return None, dgamma, dbeta
     dx = kernels.empty(x.shape)
     _each(kernels, "layer_norm_dx", rows, dy, x, mean, inverse_deviation, gamma, c, dx)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..arguments import AdamStep, SGDStep
 from ..types import Array, Kernels
 from .checks import check_float32, check_shape
 
@@ -30,11 +31,7 @@ def sgd(
     w: Array,
     dw: Array,
     velocity: Array,
-    learning_rate: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
-    scale: float = 1.0,
+    step: SGDStep,
     out: tuple[Array, ...] | None = None,
 ) -> tuple[Array, ...]:
     """One step of SGD on flat float32 vectors: g = scale * dw + weight_decay * w; v = momentum * v
@@ -49,11 +46,11 @@ def sgd(
         "sgd",
         w.size,
         *check_float32(kernels, "sgd", w=w, dw=dw, velocity=velocity),
-        float(learning_rate),
-        float(momentum),
-        bool(nesterov),
-        float(weight_decay),
-        float(scale),
+        float(step.learning_rate),
+        float(step.momentum),
+        bool(step.nesterov),
+        float(step.weight_decay),
+        float(step.scale),
         *out,
     )
     return out
@@ -65,26 +62,21 @@ def adam(
     dw: Array,
     mean: Array,
     square: Array,
-    step: int,
-    learning_rate: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-08,
-    weight_decay: float = 0.0,
-    scale: float = 1.0,
+    step: AdamStep,
     out: tuple[Array, ...] | None = None,
 ) -> tuple[Array, ...]:
-    """Step number ``step`` (1, 2, ...) of Adam on flat float32 vectors: g = scale * dw; m = beta1 m
-    + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr * (m' / (sqrt(v') + epsilon) +
-    weight_decay * w), m' = m / (1 - beta1^step), v' alike.
+    """One step of Adam, its number t, on flat float32 vectors: g = scale * dw; m = beta1 m + (1 -
+    beta1) g; v = beta2 v + (1 - beta2) g^2; w -= learning_rate * (m' / (sqrt(v') + epsilon) +
+    weight_decay * w), m' = m / (1 - beta1^t), v' alike.
 
     Returns (w, mean, square), written into ``out`` when given (they may be the inputs). Kingma, Ba
     2015, arXiv:1412.6980; weight decay apart from the gradient (Loshchilov, Hutter 2019).
     """
     out = _outputs(kernels, "adam", w, {"dw": dw, "mean": mean, "square": square}, out, 3)
-    c1, c2 = 1 - beta1**step, 1 - beta2**step
+    t, rate, beta1, beta2, epsilon, weight_decay, scale = step
+    c1, c2 = 1 - beta1**t, 1 - beta2**t
     rates = (
-        learning_rate,
+        rate,
         beta1,
         1 - beta1,
         beta2,

@@ -17,7 +17,9 @@ def spans_of(positions: int) -> tuple[int, int]:
 def image_sums(
     kernels: Kernels, x: Array, mean: Array | None = None, squares: bool = False
 ) -> Array:
-    """Return the sums (N, C) float64 over positions of x (N, P, C), of x - mean, or of its square."""
+    """Return the sums (N, C) float64 over positions of x (N, P, C), of x - mean, or of its
+    square.
+    """
     n, positions, c = x.shape
     spans, span = spans_of(positions)
     parts = kernels.empty((n, spans, c), np.float64)

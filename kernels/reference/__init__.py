@@ -3,9 +3,10 @@ and float64, never tuned.
 
 Arrays are NHWC: x (N, H, W, C). Convolution weights are (KH, KW, C_in, C_out), dense weights
 (inputs, outputs), as in Keras. All functions are pure; what the backward pass needs is returned by
-the forward pass. Gradient functions that return dw and db *add* to the arrays given as ``dw`` and
-``db`` (a batch is a sum over events) and make new ones where these are None. ``work`` is a
-Workspace that faster backends use for buffers; here it is ignored.
+the forward pass. Arguments come in one order: arrays, how the op is meant (``geometry``, ``block``,
+``epsilon``), and last of all a ``workspace``, which faster backends use for buffers; here it is
+ignored. Backward functions take, before the workspace, what is ``wanted`` of them (arguments.py):
+gradients of parameters are *added* to the arrays given there, because a batch is a sum over events.
 """
 
 from typing import TYPE_CHECKING, Any

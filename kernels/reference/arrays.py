@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import Wanted
 from ..types import Array, Shape
 
 
@@ -33,3 +34,11 @@ def synchronize() -> None:
 
 def set_threads(n: int) -> None:
     """Use ``n`` threads; the reference uses NumPy's own."""
+
+
+def gradient_targets(op: str, wanted: Wanted, dtype: Any, *shapes: Shape) -> list[Array]:
+    """Return the arrays that gradients of these shapes are added to: those of ``wanted``, or
+    zeros.
+    """
+    given = wanted.targets(op, len(shapes))
+    return [np.zeros(shape, dtype) if a is None else a for shape, a in zip(shapes, given)]

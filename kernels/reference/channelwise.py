@@ -1,11 +1,13 @@
-"""Convolution channel by channel on feature maps that are lit in few places: what the changes of the
-lit inputs add. See kernels/lit.py for the lists, and lit.py for whole convolutions.
+"""Convolution channel by channel on feature maps that are lit in few places: what the changes of
+the lit inputs add. See kernels/lit.py for the lists, and lit.py for whole convolutions.
 """
 
 import numpy as np
 
+from ..arguments import Wanted
 from ..lit import LitLists
 from ..types import Array
+from .arrays import gradient_targets
 
 
 def lit_channelwise(y: Array, changes: Array, lists: LitLists, w: Array) -> Array:
@@ -26,14 +28,13 @@ def lit_channelwise_backward(
     changes: Array,
     lists: LitLists,
     w: Array,
-    dw: Array | None = None,
-    need_dx: bool = True,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array]:
-    """Gradients of lit_channelwise with respect to changes and w: returns (dx (n, C) or None, dw),
-    the last added to ``dw`` where given.
+    """Gradients of lit_channelwise with respect to changes and w: returns (dx (n, C) or None,
+    dw).
     """
-    dx = np.zeros_like(changes) if need_dx else None
-    dw = np.zeros_like(w) if dw is None else dw
+    dx = np.zeros_like(changes) if wanted.dx else None
+    (dw,) = gradient_targets("lit_channelwise_backward", wanted, w.dtype, w.shape)
     each = dy.reshape(len(dy), *w.shape[2:])
     assert lists.feeds is not None
     taps = zip(lists.feeds, w.reshape(-1, *w.shape[2:]), dw.reshape(-1, *w.shape[2:]))

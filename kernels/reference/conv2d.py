@@ -4,18 +4,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..shapes import (
-    conv_output,
-    conv_padding,
-    conv_transpose_output,
-    pair,
-)
-from ..types import Array, Pads, Pair, Shape
+from ..arguments import Wanted
+from ..shapes import Geometry
+from ..types import Array, Pads, Shape
 from ..workspace import Workspace
+from .arrays import gradient_targets
 
 
 def taps(
-    w_shape: Shape, stride: tuple[int, int], dilation: tuple[int, int], output: Shape
+    w_shape: Shape, geometry: Geometry, output: Shape
 ) -> Iterator[tuple[int, int, slice, slice]]:
     """Yield (ky, kx, rows, columns): the slices of the image within its zeros that tap (ky, kx)
     reads for all outputs.
@@ -24,7 +21,9 @@ def taps(
         for kx in range(w_shape[1]):
             rows, columns = (
                 slice(tap * d, tap * d + (size - 1) * s + 1, s)
-                for tap, d, size, s in zip((ky, kx), dilation, output[1:3], stride)
+                for tap, d, size, s in zip(
+                    (ky, kx), geometry.dilation, output[1:3], geometry.stride
+                )
             )
             yield ky, kx, rows, columns
 
@@ -44,23 +43,20 @@ def conv2d(
     x: Array,
     w: Array,
     b: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    workspace: Workspace | None = None,
 ) -> Array:
     """y[n, i, j, o] = b[o] + sum over (ky, kx, c) of x[n, i*s + ky*d - top, j*s + kx*d - left, c] *
     w[ky, kx, c, o].
 
     x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,) -> y (N, OH, OW, C_out). Outside the
-    image x is 0. ``dilation`` d is the distance of taps: the kernel reaches over (K - 1) * d + 1
-    pixels (Yu, Koltun 2016, arXiv:1511.07122).
+    image x is 0. s and d are the stride and the dilation of the ``geometry``: the kernel reaches
+    over (K - 1) * d + 1 pixels (Yu, Koltun 2016, arXiv:1511.07122).
     """
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
-    xp = zero_padded(x, conv_padding(x.shape, w.shape, stride, padding, dilation))
+    shape = geometry.output(x.shape, w.shape)
+    xp = zero_padded(x, geometry.pads(x.shape, w.shape))
     y = np.zeros(shape, np.result_type(x, w))
-    for ky, kx, rows, columns in taps(w.shape, stride, dilation, shape):
+    for ky, kx, rows, columns in taps(w.shape, geometry, shape):
         y += xp[:, rows, columns] @ w[ky, kx]
     return y + b
 
@@ -69,55 +65,47 @@ def conv2d_backward(
     dy: Array,
     x: Array,
     w: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    dilation: Pair = 1,
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of conv2d: returns (dx or None, dw, db) with the shapes of x, w, b for dy (N, OH,
     OW, C_out).
     """
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    shape = conv_output(x.shape, w.shape, stride, padding, dilation)
-    pads = conv_padding(x.shape, w.shape, stride, padding, dilation)
+    shape = geometry.output(x.shape, w.shape)
+    pads = geometry.pads(x.shape, w.shape)
     xp = zero_padded(x, pads)
-    dxp: Array = np.zeros_like(xp) if need_dx else None
-    dw = np.zeros_like(w) if dw is None else dw
-    db = np.zeros(w.shape[3], w.dtype) if db is None else db
-    for ky, kx, rows, columns in taps(w.shape, stride, dilation, shape):
+    dxp: Array = np.zeros_like(xp) if wanted.dx else None
+    dw, db = gradient_targets("conv2d_backward", wanted, w.dtype, w.shape, w.shape[3:])
+    for ky, kx, rows, columns in taps(w.shape, geometry, shape):
         dw[ky, kx] += np.tensordot(xp[:, rows, columns], dy, axes=((0, 1, 2), (0, 1, 2)))
-        if need_dx:
+        if wanted.dx:
             dxp[:, rows, columns] += dy @ w[ky, kx].T
     db += dy.sum((0, 1, 2))
-    return inside(dxp, x.shape, pads) if need_dx else None, dw, db
+    return inside(dxp, x.shape, pads) if wanted.dx else None, dw, db
 
 
 def conv2d_transpose(
     x: Array,
     w: Array,
     b: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    workspace: Workspace | None = None,
 ) -> Array:
     """y[n, i*s + ky - top, j*s + kx - left, o] += x[n, i, j, c] * w[ky, kx, o, c] for all (i, j, c)
     and taps, and + b[o]: the input gradient of conv2d as a layer of its own, which enlarges.
 
     x (N, H, W, C_in), w (KH, KW, C_out, C_in), b (C_out,) -> y (N, OH, OW, C_out), where OH = H * s
     for "same" and H * s + max(KH - s, 0) for "valid", as in Keras (Dumoulin, Visin 2016,
-    arXiv:1603.07285, section 4).
+    arXiv:1603.07285, section 4). The ``geometry`` has no dilation.
     """
-    stride = pair(stride, "stride")
-    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
-    pads = conv_padding(shape, w.shape, stride, padding)
+    shape = geometry.transposed_output(x.shape, w.shape)
+    pads = geometry.pads(shape, w.shape)
     y = np.zeros(
         (shape[0], *(size + sum(p) for size, p in zip(shape[1:3], pads)), shape[3]),
         np.result_type(x, w),
     )
-    for ky, kx, rows, columns in taps(w.shape, stride, (1, 1), x.shape):
+    for ky, kx, rows, columns in taps(w.shape, geometry, x.shape):
         y[:, rows, columns] += x @ w[ky, kx].T
     return inside(y, shape, pads) + b
 
@@ -126,25 +114,20 @@ def conv2d_transpose_backward(
     dy: Array,
     x: Array,
     w: Array,
-    stride: Pair = 1,
-    padding: str = "same",
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    geometry: Geometry = Geometry(),
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of conv2d_transpose: returns (dx or None, dw, db) with the shapes of x, w, b for dy
     (N, OH, OW, C_out). dx is conv2d of dy.
     """
-    stride = pair(stride, "stride")
-    shape = conv_transpose_output(x.shape, w.shape, stride, padding)
-    padded = zero_padded(dy, conv_padding(shape, w.shape, stride, padding))
-    dx = np.zeros_like(x) if need_dx else None
-    dw = np.zeros_like(w) if dw is None else dw
-    db = np.zeros(w.shape[2], w.dtype) if db is None else db
-    for ky, kx, rows, columns in taps(w.shape, stride, (1, 1), x.shape):
+    shape = geometry.transposed_output(x.shape, w.shape)
+    padded = zero_padded(dy, geometry.pads(shape, w.shape))
+    dx = np.zeros_like(x) if wanted.dx else None
+    dw, db = gradient_targets("conv2d_transpose_backward", wanted, w.dtype, w.shape, w.shape[2:3])
+    for ky, kx, rows, columns in taps(w.shape, geometry, x.shape):
         dw[ky, kx] += np.tensordot(padded[:, rows, columns], x, axes=((0, 1, 2), (0, 1, 2)))
-        if need_dx:
+        if wanted.dx:
             dx += padded[:, rows, columns] @ w[ky, kx]
     db += dy.sum((0, 1, 2))
     return dx, dw, db

@@ -1,12 +1,12 @@
 """Dense layers."""
 
-import numpy as np
-
+from ..arguments import Wanted
 from ..types import Array
 from ..workspace import Workspace
+from .arrays import gradient_targets
 
 
-def dense(x: Array, w: Array, b: Array, work: Workspace | None = None) -> Array:
+def dense(x: Array, w: Array, b: Array, workspace: Workspace | None = None) -> Array:
     """y = x @ w + b for x (N, inputs), w (inputs, outputs), b (outputs,)."""
     return x @ w + b
 
@@ -15,14 +15,11 @@ def dense_backward(
     dy: Array,
     x: Array,
     w: Array,
-    need_dx: bool = True,
-    dw: Array | None = None,
-    db: Array | None = None,
-    work: Workspace | None = None,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of dense: dx = dy @ w.T (or None), dw = x.T @ dy, db = sum of dy over the batch."""
-    dw = np.zeros_like(w) if dw is None else dw
-    db = np.zeros(w.shape[1], w.dtype) if db is None else db
+    dw, db = gradient_targets("dense_backward", wanted, w.dtype, w.shape, w.shape[1:])
     dw += x.T @ dy
     db += dy.sum(0)
-    return dy @ w.T if need_dx else None, dw, db
+    return dy @ w.T if wanted.dx else None, dw, db

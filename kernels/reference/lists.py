@@ -1,4 +1,6 @@
-"""Lists of positions (n, 2) = row, column, in row-major order, of the pixels of one image (1, H, W, C)."""
+"""Lists of positions (n, 2) = row, column, in row-major order, of the pixels of one image (1, H, W,
+C).
+"""
 
 import numpy as np
 

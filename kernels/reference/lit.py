@@ -10,21 +10,23 @@ These are the numbers of the dense convolution: outputs that no lit input feeds 
 
 import numpy as np
 
+from ..arguments import Wanted
 from ..lit import Lit, LitBlock, LitGeometry, LitLists, Resting
 from ..types import Array
 from ..workspace import Workspace
+from .arrays import gradient_targets
 
 
 def lit_lists(
     at: Array,
     events: int,
     geometry: LitGeometry,
-    work: Workspace | None = None,
     channels: tuple[int, int] | None = None,
+    workspace: Workspace | None = None,
 ) -> LitLists:
     """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
-    of event e is e * H + r. With ``work`` the arrays are its buffers. channels: (C_in, C_out) of a
-    block that they are for alone, which may do without ``feeds``; here it does not.
+    of event e is e * H + r. With ``workspace`` the arrays are its buffers. channels: (C_in, C_out)
+    of a block that they are for alone, which may do without ``feeds``; here it does not.
     """
     (rows, columns), (ph, pw), (oh, ow) = geometry.feeds, geometry.pool, geometry.grid
     event, row = np.divmod(at[:, 0], len(rows))
@@ -39,7 +41,7 @@ def lit_lists(
     return LitLists(at_cells, np.ascontiguousarray(feeds, np.int32), chunks)
 
 
-def lit_rest(rest: Array, block: LitBlock, work: Workspace | None = None) -> Resting:
+def lit_rest(rest: Array, block: LitBlock, workspace: Workspace | None = None) -> Resting:
     """Return the block at rest, for the inputs ``rest`` (R', S', C_in) by pairs of classes."""
     (rows, columns), w = block.geometry.pooled, block.w
     sums = np.einsum("rsyxi,yxio->rso", _windows(rest, block), w, optimize=True)
@@ -54,16 +56,15 @@ def lit_rest_backward(
     sums: Array,
     resting: Resting,
     block: LitBlock,
-    into: tuple[Array, Array] | None = None,
-    need_dx: bool = True,
-    work: Workspace | None = None,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array]:
-    """Gradients of lit_rest: returns (dx, dw, db), the last two added to ``into`` where given.
+    """Gradients of lit_rest: returns (dx or None, dw, db).
 
     dy (RC, SC, C_out) float64: of the resting cells, summed over those of a class. sums (R, S,
-    C_out) float64: of what the convolution gives, summed over the positions of a class in lit cells;
-    the share of resting cells is added to it. dx (R', S', C_in) float64: summed over all inputs of
-    a class.
+    C_out) float64: of what the convolution gives, summed over the positions of a class in lit
+    cells; the share of resting cells is added to it. dx (R', S', C_in) float64: summed over all
+    inputs of a class.
     """
     geometry, w = block.geometry, block.w
     rows, columns = geometry.pooled
@@ -72,11 +73,11 @@ def lit_rest_backward(
     row = rows[cell[0], resting.argmax // width]
     column = columns[cell[1], resting.argmax % width]
     np.add.at(sums, (row, column, cell[2]), g)
-    dw, db = into or (np.zeros_like(w), np.zeros_like(block.b))
+    dw, db = gradient_targets("lit_rest_backward", wanted, w.dtype, w.shape, w.shape[3:])
     windows = _windows(resting.x, block)
     dw += np.einsum("rsyxi,rso->yxio", windows, sums, optimize=True).astype(dw.dtype)
     db += g.sum((0, 1)).astype(db.dtype)
-    if not need_dx:
+    if not wanted.dx:
         return None, dw, db
     dx = np.zeros((*geometry.input_pairs, w.shape[2]))
     for ky, kx in np.ndindex(w.shape[:2]):
@@ -91,11 +92,11 @@ def lit_block(
     lists: LitLists,
     resting: Resting,
     block: LitBlock,
-    work: Workspace | None = None,
+    workspace: Workspace | None = None,
 ) -> Lit:
     """Return the block at the fed cells, for the changes (n, C_in) of the lit inputs from rest.
 
-    With ``work`` the arrays are its buffers, valid until the next call.
+    With ``workspace`` the arrays are its buffers, valid until the next call.
     """
     geometry, channels = block.geometry, block.w.shape[3]
     (ph, pw), (oh, _) = geometry.pool, geometry.grid
@@ -114,12 +115,10 @@ def lit_block_backward(
     dy: Array,
     lit: Lit,
     block: LitBlock,
-    into: tuple[Array, Array] | None = None,
-    need_dx: bool = True,
-    work: Workspace | None = None,
+    wanted: Wanted = Wanted(),
+    workspace: Workspace | None = None,
 ) -> tuple[Array | None, Array, Array, Array]:
-    """Gradients of lit_block for dy (m, C_out): returns (dx, sums, dw, db), the last two added to
-    ``into`` where given.
+    """Gradients of lit_block for dy (m, C_out): returns (dx or None, sums, dw, db).
 
     dx (n, C_in): at the lit inputs, all of whose gradient comes from fed cells. sums (R, S, C_out)
     float64: the gradient of what the convolution gives, summed over the positions of a class. dw
@@ -135,8 +134,8 @@ def lit_block_backward(
     np.add.at(sums, (row, column, channel), g)
     at_maxima = np.zeros((len(g) * ph * pw, w.shape[3]), g.dtype)
     at_maxima[cell * (ph * pw) + lit.argmax, channel] = g
-    dw, db = into or (np.zeros_like(w), np.zeros_like(block.b))
-    dx = np.zeros_like(lit.changes) if need_dx else None
+    dw, db = gradient_targets("lit_block_backward", wanted, w.dtype, w.shape, w.shape[3:])
+    dx = np.zeros_like(lit.changes) if wanted.dx else None
     db += g.sum(0)
     taps = zip(lists.feeds, w.reshape(-1, *w.shape[2:]), dw.reshape(-1, *w.shape[2:]))
     for fed, tap, gradient in taps:

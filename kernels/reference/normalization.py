@@ -4,41 +4,36 @@ position (layer normalisation).
 
 import numpy as np
 
+from ..arguments import Moments, Wanted
 from ..types import Array
+from .arrays import gradient_targets
 
 
-def channel_moments(x: Array) -> tuple[Array, Array]:
-    """mean[c] and variance[c] (biased: divided by the number of positions) of x (..., C) over all
-    axes but the last. Returns (mean (C,), variance (C,)), both float64.
-    """
+def channel_moments(x: Array) -> Moments:
+    """mean[c] and variance[c] of x (..., C) over all axes but the last."""
     flat = x.reshape(-1, x.shape[-1]).astype(np.float64)
     mean = flat.mean(0)
-    return mean, np.square(flat - mean).mean(0)
+    return Moments(mean, np.square(flat - mean).mean(0))
 
 
-def normalize(
-    x: Array, mean: Array, variance: Array, gamma: Array, beta: Array, epsilon: float
-) -> Array:
-    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta per channel, for x (..., C), mean
-    and variance (C,) float64, gamma and beta (C,).
+def normalize(x: Array, moments: Moments, gamma: Array, beta: Array, epsilon: float) -> Array:
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta per channel, for x (..., C), gamma
+    and beta (C,).
 
     With the moments of x itself this is batch normalisation (Ioffe, Szegedy 2015,
     arXiv:1502.03167).
     """
-    return ((x - mean) * (gamma / np.sqrt(variance + epsilon)) + beta).astype(x.dtype)
+    scale = gamma / np.sqrt(moments.variance + epsilon)
+    return ((x - moments.mean) * scale + beta).astype(x.dtype)
 
 
 def normalize_backward(
     dy: Array,
     x: Array,
-    mean: Array,
-    variance: Array,
+    moments: Moments,
     gamma: Array,
     epsilon: float,
-    batch_statistics: bool = True,
-    need_dx: bool = True,
-    dgamma: Array | None = None,
-    dbeta: Array | None = None,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of normalize: returns (dx or None, dgamma, dbeta), with x^ = (x - mean) /
     sqrt(variance + epsilon) and P positions:
@@ -46,21 +41,21 @@ def normalize_backward(
         dgamma += sum of dy * x^        dbeta += sum of dy
         dx = gamma / sqrt(variance + epsilon) * (dy - (sum of dy + x^ * sum of dy * x^) / P)
 
-    With ``batch_statistics`` mean and variance are those of x, and the sums in dx are what changes
-    by way of them; else they are constants, and dx has no such sums.
+    With moments ``of_batch`` the sums in dx are what changes by way of them; else these are
+    constants, and dx has no such sums.
     """
     axes = tuple(range(x.ndim - 1))
-    inverse = 1 / np.sqrt(variance + epsilon)
-    hat = (x - mean) * inverse
+    inverse = 1 / np.sqrt(moments.variance + epsilon)
+    hat = (x - moments.mean) * inverse
     sum_dy, sum_dy_hat = dy.sum(axes, np.float64), (dy * hat).sum(axes, np.float64)
-    dgamma = np.zeros(gamma.shape, gamma.dtype) if dgamma is None else dgamma
-    dbeta = np.zeros(gamma.shape, gamma.dtype) if dbeta is None else dbeta
+    shapes = gamma.shape, gamma.shape
+    dgamma, dbeta = gradient_targets("normalize_backward", wanted, gamma.dtype, *shapes)
     dgamma += sum_dy_hat.astype(dgamma.dtype)
     dbeta += sum_dy.astype(dbeta.dtype)
-    if not need_dx:
+    if not wanted.dx:
         return None, dgamma, dbeta
     through = 0
-    if batch_statistics:
+    if moments.of_batch:
         through = (sum_dy + hat * sum_dy_hat) / (x.size // x.shape[-1])
     return (gamma * inverse * (dy - through)).astype(x.dtype), dgamma, dbeta
 
@@ -84,9 +79,7 @@ def layer_norm_backward(
     mean: Array,
     inverse_deviation: Array,
     gamma: Array,
-    need_dx: bool = True,
-    dgamma: Array | None = None,
-    dbeta: Array | None = None,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of layer_norm: returns (dx or None, dgamma, dbeta), with x^ = (x - mean) *
     inverse_deviation, g = dy * gamma, and means over a position's channels:
@@ -96,11 +89,11 @@ def layer_norm_backward(
     """
     axes = tuple(range(x.ndim - 1))
     hat = (x - mean) * inverse_deviation
-    dgamma = np.zeros(gamma.shape, gamma.dtype) if dgamma is None else dgamma
-    dbeta = np.zeros(gamma.shape, gamma.dtype) if dbeta is None else dbeta
+    shapes = gamma.shape, gamma.shape
+    dgamma, dbeta = gradient_targets("layer_norm_backward", wanted, gamma.dtype, *shapes)
     dgamma += (dy * hat).sum(axes)
     dbeta += dy.sum(axes)
-    if not need_dx:
+    if not wanted.dx:
         return None, dgamma, dbeta
     g = dy * gamma
     through = g.mean(-1, keepdims=True) + hat * (g * hat).mean(-1, keepdims=True)

@@ -130,8 +130,8 @@ def _recipe_arguments(group: Any) -> None:
     add(
         "--balance",
         action=argparse.BooleanOptionalAction,
-        help="ranks and steps get events of equal work (docs/parallel.md); without, in plain random "
-        "order",
+        help="ranks and steps get events of equal work (docs/parallel.md); without, in plain "
+        "random order",
     )
     add("--seed", type=int, help="of weights, split, order, augmentation and simulated events")
 

@@ -35,10 +35,11 @@ def generate(
     """Write events 0 to ``events`` - 1 of ``simulator`` to ``path``; every rank makes a share, the
     file is the same for any number.
 
-    ``progress(done, total, step)`` is called on rank 0, step: "" or JOINING. The file appears under its name only when it is
-    complete. More than ``part`` events are first written to files of ``part`` events in the folder
-    PATH.parts, each complete or absent; the same call after a killed job makes the missing ones,
-    puts all together and removes the folder. Returns how many events were there already.
+    ``progress(done, total, step)`` is called on rank 0, step: "" or JOINING. The file appears under
+    its name only when it is complete. More than ``part`` events are first written to files of
+    ``part`` events in the folder PATH.parts, each complete or absent; the same call after a killed
+    job makes the missing ones, puts all together and removes the folder. Returns how many events
+    were there already.
 
     Raises EventError where the folder holds events of another simulation: the first event of every
     part is made again and compared. LockedError where another job is writing the same file.

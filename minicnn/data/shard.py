@@ -16,8 +16,8 @@ def shard(
     by at most one.
 
     costs: of each event, float (events,), in any unit, as the counts of lit pixels; all ranks then
-    have about equal sums of them, see data.balance. Without costs a permutation mixes a file that is
-    sorted by class. Raises ValueError where there are fewer events than ranks.
+    have about equal sums of them, see data.balance. Without costs a permutation mixes a file that
+    is sorted by class. Raises ValueError where there are fewer events than ranks.
     """
     if not 0 <= rank < ranks:
         raise ValueError(f"rank {rank} is not one of {ranks} ranks")

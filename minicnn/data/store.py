@@ -63,7 +63,8 @@ class EventStore:
 
     labels int64 (n,): the classes, -1 where unknown, whatever the target is. targets: int64 (n,) or
     float32 (n, D), None for labels of pixels. file_indices int64 (n,): each event's number in its
-    file. cells int32 (n, 4): lit cells of each, see balance.lit_cells. kind: "class", "vector", "pixels", or None where the first event will decide.
+    file. cells int32 (n, 4): lit cells of each, see balance.lit_cells. kind: "class", "vector",
+    "pixels", or None where the first event will decide.
     """
 
     def __init__(

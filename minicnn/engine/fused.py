@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..kernels.shapes import Block
 from ..kernels.types import Array
 from ..nn.layers import ELU, Context, Conv2D, Layer, MaxPooling2D, ReLU
 
@@ -19,7 +20,8 @@ class FusedBlock:
 
     def __init__(self, conv: Any, activation: Any, pool: Any, name: str | None = None) -> None:
         self.layers = (conv, activation, pool)
-        self.conv, self.alpha, self.pool = conv, activation.alpha, pool.pool_size
+        self.conv, self.block = conv, Block(pool.pool_size, activation.alpha, conv.padding)
+        self.pool, self.alpha, _ = self.block
         self.name = name or conv.name or conv.prefix
 
     @staticmethod
@@ -47,30 +49,12 @@ class FusedBlock:
         return True, ""
 
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
-        y, argmax = ctx.kernels.conv2d_block(
-            x,
-            ctx.params["w"],
-            ctx.params["b"],
-            self.pool,
-            self.alpha,
-            self.conv.padding,
-            work=ctx.workspace,
-        )
-        return y, (x, y, argmax)
+        w, b = ctx.params["w"], ctx.params["b"]
+        pooled = ctx.kernels.conv2d_block(x, w, b, self.block, ctx.workspace)
+        return pooled.y, pooled
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
-        x, y, argmax = saved
+        wanted = ctx.wanted("w", "b")
         return ctx.kernels.conv2d_block_backward(
-            dy,
-            x,
-            ctx.params["w"],
-            y,
-            argmax,
-            self.pool,
-            self.alpha,
-            self.conv.padding,
-            ctx.need_input_gradient,
-            ctx.grads["w"],
-            ctx.grads["b"],
-            work=ctx.workspace,
+            dy, saved, ctx.params["w"], self.block, wanted, ctx.workspace
         )[0]

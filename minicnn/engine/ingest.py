@@ -36,8 +36,8 @@ class LitPixels(NamedTuple):
 def gather_lit_pixels(
     kernels: Any, events: Sequence[SparseImage | LitPixels], height: int, input_map: InputMap
 ) -> tuple[Array, Array]:
-    """Return (positions (m, 2), mapped values (m, C)) of the listed pixels of events, on the device.
-    Rows count on through the events: row r of event e is e * height + r.
+    """Return (positions (m, 2), mapped values (m, C)) of the listed pixels of events, on the
+    device. Rows count on through the events: row r of event e is e * height + r.
     """
     if len(events) == 1:
         coords, values = events[0].coords, events[0].values

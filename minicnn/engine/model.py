@@ -54,7 +54,7 @@ class Model(Engine):
         """Apply one optimizer step on a batch and return its mean loss (before the step)."""
         from ..train.step import train_step
 
-        tail = train_step(self, x, y, self.optimizer, sample_weights=sample_weights)
+        tail = train_step(self, [(x, y, sample_weights)], self.optimizer)
         assert tail is not None
         return tail["loss"] / max(tail["events"], 1)
 

@@ -273,8 +273,9 @@ class Plan:
         )
         if self.lit:
             lines.append(
-                "lit: only what an event changes is computed, with the numbers of the dense network "
-                f"(more than {self.most_lit:.0%} of the pixels lit: dense); % of the positions so far"
+                "lit: only what an event changes is computed, with the numbers of the dense "
+                f"network (more than {self.most_lit:.0%} of the pixels lit: dense); % of the "
+                "positions so far"
             )
         if self.whole_batch:
             lines.append(

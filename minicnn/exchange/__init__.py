@@ -4,8 +4,8 @@
     model = mc.exchange.import_keras("theirs.keras")      # also .h5 of Keras 2
     mc.exchange.import_weights(model, "theirs.weights.h5")
 
-What is written takes the pixels that minicnn takes and gives what ``Model.predict`` gives; it is run
-once and compared. A layer of one's own is a row in the table of each format.
+What is written takes the pixels that minicnn takes and gives what ``Model.predict`` gives; it is
+run once and compared. A layer of one's own is a row in the table of each format.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def export_model(model: Model, path: str | Path, check: bool = True) -> float | 
         exact = model.options.precision == "float32"
         if difference is not None and not difference <= (TOLERANCE if exact else TOLERANCE_OF_BF16):
             raise ExchangeError(
-                f"{path}: not written, as its predictions differ by {difference:.1e} from the model's"
+                f"{path}: not written, as its predictions are {difference:.1e} off the model's"
             )
         for file in sorted(Path(folder).iterdir()):
             if file.is_file():

@@ -1,5 +1,5 @@
-"""What is in a Keras file: the network as JSON, and arrays by layer. Nothing in it is run, and Keras
-is not needed.
+"""What is in a Keras file: the network as JSON, and arrays by layer. Nothing in it is run, and
+Keras is not needed.
 
 Read are .keras (Keras 3, and 2.12 on), .weights.h5, and the .h5 files of Keras 2, whole models or
 weights.

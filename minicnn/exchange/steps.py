@@ -130,7 +130,7 @@ def rule_for(rules: Mapping[type, Any], step: Step, table: str) -> Any:
 
 
 def identifiers(steps: Sequence[Step], reserved: Container[str] = ()) -> dict[str, str]:
-    """Return {name of a layer: a Python identifier}: names elsewhere may have no blanks and dots."""
+    """Return {name of a layer: a Python identifier}: names elsewhere have no blanks and dots."""
     found: dict[str, str] = {}
     for step in steps:
         name = re.sub(r"\W", "_", step.name, flags=re.ASCII)
@@ -187,8 +187,9 @@ def sample_events(model: Model, count: int = 2) -> list[np.ndarray]:
 def largest_difference(
     model: Model, run: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 ) -> float:
-    """Return by how much the predictions of ``run`` differ from the model's at most, relative to the
-    largest of them. ``run`` takes images and gives predictions as the model does, channels last.
+    """Return by how much the predictions of ``run`` differ from the model's at most, relative to
+    the largest of them. ``run`` takes images and gives predictions as the model does, channels
+    last.
     """
     events = sample_events(model)
     wanted = model.predict(events[0] if len(events) == 1 else tuple(events))

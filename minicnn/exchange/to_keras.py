@@ -1,4 +1,5 @@
-"""Networks as Keras models: .keras, which has everything, and .weights.h5 for a model that you have.
+"""Networks as Keras models: .keras, which has everything, and .weights.h5 for a model that you
+have.
 
 Keras itself writes them. Images are channels last on both sides.
 """

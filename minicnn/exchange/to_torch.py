@@ -49,9 +49,9 @@ class Weight:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer in PyTorch. call: the expression of its result; {x}, in layers of several inputs {xs},
-    are its inputs and {self} is its module. module: the expression that makes that, "" where there
-    is none. weights: {name in the module: Weight}.
+    """A layer in PyTorch. call: the expression of its result; {x}, in layers of several inputs
+    {xs}, are its inputs and {self} is its module. module: the expression that makes that, "" where
+    there is none. weights: {name in the module: Weight}.
     """
 
     call: str

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def write(model: Model, path: str | Path) -> None:
-    """Write the module to ``path`` (.py) and its weights beside it (.safetensors). ExchangeError for
-    a layer without a rule. PyTorch is not needed.
+    """Write the module to ``path`` (.py) and its weights beside it (.safetensors). ExchangeError
+    for a layer without a rule. PyTorch is not needed.
     """
     from safetensors.numpy import save
 

@@ -176,7 +176,8 @@ def _one_pass(
         comm.Barrier()
     for part in steps:
         with Ledger(detail=True) as ledger:
-            train_step(model, images[part], labels[part], model.optimizer, ledger=ledger)
+            batch = images[part], labels[part]
+            train_step(model, [batch], model.optimizer, ledger=ledger)
             ledger.step()
         events, last_backward = event_seconds(ledger.epoch.pieces)
         done.append(_TimedStep(events, last_backward, ledger.epoch.walls[0]))

@@ -1,5 +1,5 @@
-"""Events that cannot be read, or have no class: a job stops at the first one, or leaves them out and
-says which, the same on all ranks.
+"""Events that cannot be read, or have no class: a job stops at the first one, or leaves them out
+and says which, the same on all ranks.
 """
 
 import csv

@@ -1,5 +1,5 @@
-"""What the control groups of Linux allow this process: those that it is in, one within the other, of
-version 2 (one tree) or 1 (a tree per controller).
+"""What the control groups of Linux allow this process: those that it is in, one within the other,
+of version 2 (one tree) or 1 (a tree per controller).
 """
 
 from collections.abc import Iterator

@@ -63,7 +63,9 @@ def node_facts() -> dict[str, Any]:
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that are free: what is less of the machine's and the container's."""
+    """Return the bytes of memory that are free: what is less of the machine's and the
+    container's.
+    """
     import psutil
 
     available, limit = psutil.virtual_memory().available, memory_limit()

@@ -147,8 +147,8 @@ class LayerStatistics(Callback):
 
 
 class Progress(Callback):
-    """A live bar on a terminal and in a notebook, plain lines elsewhere; after each epoch one line with loss, figures
-    and rate. Rank 0 only.
+    """A live bar on a terminal and in a notebook, plain lines elsewhere; after each epoch one line
+    with loss, figures and rate. Rank 0 only.
 
     It says so when a network that had learned something is back at the loss of equal scores,
     ln(classes): its units are saturated, and nothing more will come. ledger: the trace.Ledger of

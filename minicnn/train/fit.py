@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -293,19 +293,8 @@ class _Fit:
         return facts
 
     def _step(self, batch: Any, source: Iterator[Any]) -> dict[str, float] | None:
-        x, y, *weights = batch
-        more = islice(source, self.options.accumulate - 1)
-        return train_step(
-            self.model,
-            x,
-            y,
-            self.optimizer,
-            self.sync,
-            self.rank,
-            self.ledger,
-            more,
-            sample_weights=weights[0] if weights else None,
-        )
+        batches = chain([batch], islice(source, self.options.accumulate - 1))
+        return train_step(self.model, batches, self.optimizer, self.sync, self.ledger)
 
     def _batches(self, place: Place) -> tuple[int | None, Iterator[Any]]:
         """Return how many steps the epoch has, and the batches of those that are left of it."""

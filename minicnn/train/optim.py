@@ -6,6 +6,7 @@ import inspect
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from ..kernels.arguments import AdamStep, SGDStep
 from ..kernels.types import Array
 from .rest_coordinates import RestCoordinates
 from .schedules import (
@@ -73,8 +74,8 @@ class Optimizer:
         return self
 
     def clip(self, norm: float) -> Optimizer:
-        """Shorten mean gradients whose norm, over all that learns, is above ``norm`` to it (Pascanu,
-        Mikolov, Bengio 2013); returns self.
+        """Shorten mean gradients whose norm, over all that learns, is above ``norm`` to it
+        (Pascanu, Mikolov, Bengio 2013); returns self.
         """
         if not norm > 0:
             raise ValueError(f"gradients are clipped to a norm > 0, got {norm}")
@@ -244,7 +245,8 @@ class SGD(Optimizer):
         settings: tuple[float, float, float],
     ) -> None:
         (rate, weight_decay, scale), v = settings, state["velocity"]
-        kernels.sgd(w, dw, v, rate, self.momentum, self.nesterov, weight_decay, scale, out=(w, v))
+        step = SGDStep(rate, self.momentum, self.nesterov, weight_decay, scale)
+        kernels.sgd(w, dw, v, step, out=(w, v))
 
 
 class Adam(Optimizer):
@@ -286,20 +288,9 @@ class Adam(Optimizer):
         settings: tuple[float, float, float],
     ) -> None:
         (rate, weight_decay, scale), m, v = settings, state["mean"], state["square"]
-        kernels.adam(
-            w,
-            dw,
-            m,
-            v,
-            self.steps + 1,
-            rate,
-            self.beta1,
-            self.beta2,
-            self.epsilon,
-            weight_decay,
-            scale,
-            out=(w, m, v),
-        )
+        number, betas = self.steps + 1, (self.beta1, self.beta2)
+        step = AdamStep(number, rate, *betas, self.epsilon, weight_decay, scale)
+        kernels.adam(w, dw, m, v, step, out=(w, m, v))
 
 
 class LARS(SGD):
@@ -345,9 +336,8 @@ class LARS(SGD):
         size, slope = _square(w) ** 0.5, _square(dw) ** 0.5
         below = scale * slope + weight_decay * size
         ratio = self.trust * size / below if size and slope else 1.0
-        kernels.sgd(
-            w, dw, v, rate, self.momentum, False, ratio * weight_decay, ratio * scale, out=(w, v)
-        )
+        step = SGDStep(rate, self.momentum, False, ratio * weight_decay, ratio * scale)
+        kernels.sgd(w, dw, v, step, out=(w, v))
 
 
 __all__ = [

@@ -28,35 +28,33 @@ class NotFiniteError(ArithmeticError):
 
 def train_step(
     model: Engine,
-    x: Any,
-    y: Any,
+    batches: Iterable[Any],
     optimizer: Optimizer,
     sync: Any = None,
-    rank: int = 0,
     ledger: trace.Ledger | None = None,
-    more: Iterable[Any] = (),
-    sample_weights: Any = None,
 ) -> dict[str, float] | None:
-    """Forward, loss, backward, allreduce, update for one batch of this rank (which may be empty).
+    """Forward, loss, backward, allreduce, update for this rank's share of a step.
 
-    more: an iterator of further batches, (x, y) or (x, y, sample weights), whose gradients are
-    added before the one reduction and update (gradient accumulation). Returns the reduced tail
-    {"events", "loss" (summed), figures of the loss, "not_finite"} over all ranks, or None where
-    ``sync`` has not reduced yet (weights mode between two averages, the first step of delayed
-    mode).
+    batches: one, (x, y) or (x, y, sample weights), which may hold no event; of several, which are
+    taken one after the other, the gradients are added before the one reduction and update (gradient
+    accumulation). Returns the reduced tail {"events", "loss" (summed), figures of the loss,
+    "not_finite"} over all ranks, or None where ``sync`` has not reduced yet (weights mode between
+    two averages, the first step of delayed mode). ValueError without a batch.
     """
+    source: Iterator[Any] = iter(batches)
+    first: Any = next(source, None)
+    if first is None:
+        raise ValueError("train_step needs a batch, got none: one of no event is (x[:0], y[:0])")
     sync = sync or make_sync("gradients", None)
     ledger = ledger or trace.Ledger()
     with trace.span("clear gradients"):
         model.clear_gradients()
     with ledger.span("between layers" if ledger.detail else "forward+backward"):
-        rng = np.random.default_rng([model.seed, rank, model.updates])
+        rng = np.random.default_rng([model.seed, sync.comm.rank, model.updates])
         progress = sync.on_gradients_ready and partial(sync.on_gradients_ready, model)
-        batches: Iterator[Any] = iter(more)
-        batch: Any = (x, y, sample_weights)
-        flagged, several = False, False
+        flagged, several, batch = False, False, first
         while batch is not None:
-            following = next(batches, None)
+            following = next(source, None)
             several |= following is not None
             images, targets, *weights = batch
             model.accumulate(images, targets, rng, following is not None, progress, *weights)
@@ -71,7 +69,7 @@ def train_step(
     with ledger.span("allreduce"):
         ready = sync.reduce_gradients(model)
     if flagged:  # only now: until here MPI may write to the gradients
-        model.suspect = find_suspect(model, None if several else (x, y), rng)
+        model.suspect = find_suspect(model, None if several else first[:2], rng)
     model.updates += 1
     return apply_gradients(model, optimizer, sync, ledger) if ready else None
 

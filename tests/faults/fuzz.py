@@ -4,8 +4,9 @@ that names the file; and where a format has digests, nothing may be read as anot
     python tests/faults/fuzz.py [--inputs 200] [--formats NAME...] [--first 0] [--seed 0] [--json F]
 
 Every input is a sound file with some bytes changed, or with its structure changed by h5py or in its
-JSON. It is made from the seed and its number alone, and read in a child process with limits: SECONDS
-of processor time, MEMORY bytes. What is found is kept in --keep, and the exit status is then 1.
+JSON. It is made from the seed and its number alone, and read in a child process with limits:
+SECONDS of processor time, MEMORY bytes. What is found is kept in --keep, and the exit status is
+then 1.
 """
 
 import argparse

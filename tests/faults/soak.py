@@ -1,11 +1,12 @@
-"""A training on 2 ranks under faults that never end: ranks killed, stopped, asked to end, disks full.
+"""A training on 2 ranks under faults that never end: ranks killed, stopped, asked to end, disks
+full.
 
     python tests/faults/soak.py [--minutes 30] [--ranks 2] [--seed 0] [--json FILE]
 
-First a job runs undisturbed. Then the same job is started by ``minicnn launch --restarts`` again and
-again, and every few seconds one of FAULTS happens to it; where it ends because it was asked to, or
-because of a full disk, an operator (this program) starts it again with --resume. Each must end with
-the bits and the history of the undisturbed one. The memory of its ranks and of the launcher is
+First a job runs undisturbed. Then the same job is started by ``minicnn launch --restarts`` again
+and again, and every few seconds one of FAULTS happens to it; where it ends because it was asked to,
+or because of a full disk, an operator (this program) starts it again with --resume. Each must end
+with the bits and the history of the undisturbed one. The memory of its ranks and of the launcher is
 watched. The figures are printed and go to --json; the exit status is 1 where a promise is broken.
 """
 
@@ -221,7 +222,7 @@ def main():
         "machine": describe_machine(),
     }
     print(
-        f"{jobs} jobs, {sum(faults.values())} faults, {equal} with the bits of the undisturbed job; "
+        f"{jobs} jobs, {sum(faults.values())} faults, {equal} with the bits of the quiet job; "
         f"launch started again {record['restarts_by_launch']} times; memory of undisturbed ranks: "
         f"{', '.join(f'{slope:+.2f}' for slope in slopes) or 'too short to say'} MB per minute"
     )

@@ -1,4 +1,5 @@
-"""What tests/parallel/test_cluster.py runs on the nodes of a cluster: where ranks are, and a training.
+"""What tests/parallel/test_cluster.py runs on the nodes of a cluster: where ranks are, and a
+training.
 
 cluster.py mpi 1 python tests/helpers/cluster_cases.py
 """

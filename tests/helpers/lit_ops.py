@@ -2,27 +2,29 @@
 
 import numpy as np
 
+from minicnn.kernels.arguments import Wanted
 
-def everything(kernels, a, work=None):
+ALL = Wanted(), Wanted()
+
+
+def everything(kernels, a, workspace=None):
     """Return {what: result} of all five ops for the arguments of a case, on the device."""
-    part = work.part if work else lambda name: None
-    lists = kernels.lit_lists(a["at"], a["events"], a["geometry"], work=part("lists"))
-    resting = kernels.lit_rest(a["rest"], a["block"], work=part("rest"))
-    lit = kernels.lit_block(a["changes"], lists, resting, a["block"], work=part("lit"))
+    part = workspace.part if workspace else lambda name: None
+    lists = kernels.lit_lists(a["at"], a["events"], a["geometry"], workspace=part("lists"))
+    resting = kernels.lit_rest(a["rest"], a["block"], part("rest"))
+    lit = kernels.lit_block(a["changes"], lists, resting, a["block"], part("lit"))
     results = {"lists": lists, "resting": resting, "lit": lit}
-    return results | gradients(kernels, {**a, "lit": lit, "resting": resting}, work)
+    return results | gradients(kernels, {**a, "lit": lit, "resting": resting}, workspace)
 
 
-def gradients(kernels, a, work=None, into=None, need_dx=True):
-    part = work.part if work else lambda name: None
+def gradients(kernels, a, workspace=None, wanted=ALL):
+    """Return {what: gradient}; ``wanted`` of lit_block_backward and of lit_rest_backward."""
+    part = workspace.part if workspace else lambda name: None
     block, lit, resting = a["block"], a["lit"], a["resting"]
-    into = into or [None, None]
     dy, rest_dy = (kernels.asarray(d) for d in upstream(lit.y.shape, resting.y.shape))
-    back = kernels.lit_block_backward(dy, lit, block, into[0], need_dx, work=part("lit"))
+    back = kernels.lit_block_backward(dy, lit, block, wanted[0], part("lit"))
     sums = back[1] + 0  # the next op adds to them
-    rest = kernels.lit_rest_backward(
-        rest_dy, sums, resting, block, into[1], need_dx, work=part("rest")
-    )
+    rest = kernels.lit_rest_backward(rest_dy, sums, resting, block, wanted[1], part("rest"))
     return {
         **dict(zip(("dx", "sums", "dw", "db"), back)),
         **dict(zip(("rest dx", "rest dw", "rest db"), rest)),

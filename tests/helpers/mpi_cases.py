@@ -1,4 +1,6 @@
-"""What tests/parallel runs on several ranks; each case asserts on all of them, rank 0 prints "ok"."""
+"""What tests/parallel runs on several ranks; each case asserts on all of them, rank 0 prints
+"ok".
+"""
 
 import os
 import sys
@@ -45,9 +47,8 @@ def train(comm, mode, every=1, nesterov=True, make_optimizer=optimizer, **option
     tails = []
     for step in range(STEPS):
         x, y, parts = unequal_batches(comm.size, step)
-        tails.append(
-            train_step(model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank)
-        )
+        batch = x[parts[comm.rank]], y[parts[comm.rank]]
+        tails.append(train_step(model, [batch], o, sync))
     tails.append(flush(model, o, sync, mc.trace.Ledger()))
     return model, o, tails
 
@@ -66,7 +67,7 @@ def case_equals_one_rank(comm):
     start = alone.parameters.copy()
     for step in range(STEPS):
         x, y, _ = unequal_batches(comm.size, step)
-        tail = train_step(alone, x, y, o1)
+        tail = train_step(alone, [(x, y)], o1)
         assert (
             tail["events"] == tails[step]["events"] == len(y)
             and tail["correct"] == tails[step]["correct"]
@@ -93,7 +94,7 @@ def case_lars_equals_one_rank(comm):
     start = alone.parameters.copy()
     for step in range(STEPS):
         x, y, _ = unequal_batches(comm.size, step)
-        train_step(alone, x, y, o1)
+        train_step(alone, [(x, y)], o1)
     assert same_everywhere(comm, model.parameters)
     assert close(model.parameters - start, alone.parameters - start) and close(
         o.state["velocity"], o1.state["velocity"]
@@ -318,9 +319,8 @@ def case_emulated(comm):
             for step in range(3):
                 x, y, parts = unequal_batches(comm.size, step)
                 x = np.where(np.abs(x) < 1.5, np.float32(0), x)
-                tail = train_step(
-                    model, x[parts[comm.rank]], y[parts[comm.rank]], o, sync, comm.rank
-                )
+                batch = x[parts[comm.rank]], y[parts[comm.rank]]
+                tail = train_step(model, [batch], o, sync)
                 assert mode == "delayed" or tail["events"] == len(y)
             flush(model, o, sync, mc.trace.Ledger())
             models.append(model.kernels.to_host(model.parameters) - start)

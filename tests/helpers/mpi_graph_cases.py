@@ -53,8 +53,8 @@ def case_graph_equals_one_rank(comm):
         optimizers = [mc.SGD(0.002, 0.9) for _ in range(2)]
         sync = make_sync("gradients", comm)
         for _ in range(3):
-            tail = mc.train_step(together, cut(x), cut(y), optimizers[0], sync, comm.rank)
-            want = mc.train_step(alone, x, y, optimizers[1])
+            tail = mc.train_step(together, [(cut(x), cut(y))], optimizers[0], sync)
+            want = mc.train_step(alone, [(x, y)], optimizers[1])
             assert tail.keys() == want.keys()
             for key in want:
                 assert abs(tail[key] - want[key]) <= 1e-4 * max(abs(want[key]), 1), (

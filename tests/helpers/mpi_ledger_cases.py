@@ -1,4 +1,4 @@
-"""What tests/inspect/test_trace.py runs on several ranks, like mpi_cases.py: clocks and the ledger."""
+"""What tests/inspect/test_trace.py runs on several ranks: clocks and the ledger."""
 
 import time
 

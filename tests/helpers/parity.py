@@ -81,12 +81,15 @@ def forward(kernels, name, a):
         a = OPS[name].prepare(kernels, a)
     out = function(**select(function, a))
     if hasattr(out, "_asdict"):
-        return out._asdict()
+        whole = {OPS[name].result: out} if OPS[name].result else {}
+        return out._asdict() | whole
     return dict(zip(OPS[name].outputs, out if isinstance(out, tuple) else (out,), strict=True))
 
 
 def backward(kernels, name, values, **more):
-    """Return {argument: gradient}; ``values`` holds dy, the arguments and the outputs."""
+    """Return {argument: gradient}; ``values`` holds dy, the arguments and the outputs, ``more``
+    what is wanted.
+    """
     function = getattr(kernels, OPS[name].backward(name))
     out = function(**select(function, values), **more)
     return dict(zip(OPS[name].gradients, out if isinstance(out, tuple) else (out,), strict=True))

@@ -330,7 +330,7 @@ def test_seconds_of_events():
     seconds, backward = event_seconds(pieces)
     assert seconds == [41 - 10 - 6 - 3, 65 - 41] and backward == 100 - 52
     with Ledger(detail=True) as ledger:
-        train_step(small_model("cpu"), *random_batch(5), mc.SGD(0.1), ledger=ledger)
+        train_step(small_model("cpu"), [random_batch(5)], mc.SGD(0.1), ledger=ledger)
         ledger.step()
     seconds, backward = event_seconds(ledger.epoch.pieces)
     assert (

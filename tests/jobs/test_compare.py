@@ -140,14 +140,17 @@ def test_the_page_fits_its_window(tmp_path, width):
         "Table": [table_block(["h" * 40] * 12, [["v" * 40] * 12])],
         "Settings": [table_block((), [("name", "w" * 300)])],
     })  # fmt: skip
-    probe = "<script>const d = document.documentElement; document.title = `${d.scrollWidth} of ${d.clientWidth} in ${innerWidth}`</script>"
+    probe = (
+        "<script>const d = document.documentElement; "
+        "document.title = `${d.scrollWidth} of ${d.clientWidth} in ${innerWidth}`</script>"
+    )
     frame = f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="INNER"></iframe>'
     inner = (wide + probe.replace("document.title", "parent.document.title")).replace("&", "&amp;")
     outer = frame.replace("INNER", inner.replace('"', "&quot;"))
     (tmp_path / "page.html").write_text(f"<!DOCTYPE html><body>{outer}")
     done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile",
-         "--virtual-time-budget=3000", "--dump-dom", (tmp_path / "page.html").as_uri()],
+        [browser, "--headless", "--no-sandbox", "--disable-gpu",
+         f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=3000", "--dump-dom", (tmp_path / "page.html").as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     found = re.search(r"<title>(\d+) of (\d+) in (\d+)</title>", done.stdout)

@@ -1,4 +1,6 @@
-"""Faults of a job, injected for real: a rank that stalls, leaves or never comes ends all of them."""
+"""Faults of a job, injected for real: a rank that stalls, leaves or never comes ends all of
+them.
+"""
 
 import os
 import signal

@@ -8,6 +8,7 @@ from minicnn.kernels import get_backend
 from minicnn.kernels.cpu import bf16
 from minicnn.kernels.cpu.block import conv2d_block_bf16
 from minicnn.kernels.cpu.tile import HAS_BF16
+from minicnn.kernels.shapes import Block
 
 needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor multiplies no bf16 numbers")
 
@@ -60,18 +61,13 @@ def test_block_is_that_of_rounded_numbers(seed):
     w = rng.standard_normal((*kernel, ci, co)).astype(np.float32)
     b = rng.standard_normal(co).astype(np.float32)
     pool = tuple(map(int, pool))
-    y, at = conv2d_block_bf16(x, w, b, pool, 1.0, padding)
-    want, want_at = get_backend("reference").conv2d_block(
-        rounded(x).astype(np.float64),
-        rounded(w).astype(np.float64),
-        b.astype(np.float64),
-        pool,
-        1.0,
-        padding,
-    )
+    block = Block(pool, 1.0, padding)
+    _, y, at = conv2d_block_bf16(x, w, b, block)
+    arrays = (a.astype(np.float64) for a in (rounded(x), rounded(w), b))
+    _, want, want_at = get_backend("reference").conv2d_block(*arrays, block)
     assert np.abs(y - want).max() < 2e-5 * np.abs(want).max()
     assert (at == want_at).mean() > 0.99  # ties aside
-    plain, _ = get_backend("cpu").conv2d_block(x, w, b, pool, 1.0, padding)
+    plain = get_backend("cpu").conv2d_block(x, w, b, block).y
     assert 0 < np.abs(y - plain).max() < 3e-2 * np.abs(plain).max()
     assert np.linalg.norm(y - plain) < 5e-3 * np.linalg.norm(plain)
 

@@ -50,7 +50,7 @@ extern "C" __global__ void ballot(float* y) { y[threadIdx.x] = __popc(__ballot_s
 
 def probe(kernel, *args, block=64, grid=1, shared=0, **options):
     emulator.Emulator(replaced={"probe.cu": PROBE}, **options).launch(
-        "probe.cu", kernel, grid, block, args, {}, shared
+        "probe.cu", kernel, (grid, block), args, {}, shared
     )
 
 
@@ -146,7 +146,7 @@ def test_device_arrays_do_not_mix_with_host_arrays():
     with pytest.raises(TypeError, match="contiguous device arrays, got DeviceArray"):
         k.each("activations.cu", "relu", 6, a.T, a)
     with pytest.raises(OverflowError, match=r"pass np\.int64"):
-        k.launch("activations.cu", "relu", 1, 1, (a, a, 2**31))
+        k.launch("activations.cu", "relu", (1, 1), (a, a, 2**31))
 
 
 def test_sources_are_whole():
@@ -168,6 +168,7 @@ SANITIZED = """
 import numpy as np
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.source import read
+from minicnn.kernels.shapes import Block
 import sys
 replaced = {"activations.cu": read("activations.cu").replace("if (i >= n) return", "")} if sys.argv[1] == "broken" else {}
 k = emulator.backend(replaced=replaced)
@@ -175,8 +176,8 @@ x = k.asarray(np.random.default_rng(0).standard_normal((1, 11, 13, 1)).astype("f
 w, b = k.zeros((3, 3, 1, 5)), k.zeros((5,))
 w += 0.1
 k.elu(x)
-y, argmax = k.conv2d_block(x, w, b, 3)
-k.conv2d_block_backward(y, x, w, y, argmax, 3)
+pooled = k.conv2d_block(x, w, b, Block(3))
+k.conv2d_block_backward(pooled.y, pooled, w, Block(3))
 at = k.lit_pixels(x)
 values = k.take_pixels(x, at)
 k.put_pixels(x, at, values)

@@ -84,7 +84,7 @@ class FakeCupy(types.ModuleType):
                 fake.launches.append(self.name)
                 e = emulator.Emulator(replaced={"module": self.module.code})
                 e.launch(
-                    "module", self.name, grid, block, args, dict(self.module.defines), shared_mem
+                    "module", self.name, (grid, block), args, dict(self.module.defines), shared_mem
                 )
 
         self.RawModule = RawModule

@@ -113,7 +113,9 @@ print(sum(loop.stats.cache_misses.values()), sum(loop.stats.cache_hits.values())
 
 
 def test_the_version_with_threads_is_not_taken_for_the_one_without(tmp_path):
-    """Both come from one function: a process that finds the serial one on disk compiles the other."""
+    """Both come from one function: a process that finds the serial one on disk compiles the
+    other.
+    """
 
     def run(*versions):
         env = {**os.environ, "MINICNN_CACHE": str(tmp_path)}

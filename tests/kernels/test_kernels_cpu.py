@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicnn.kernels import cpu, reference
+from minicnn.kernels.arguments import AdamStep, Pooled, SGDStep, Wanted
 from minicnn.kernels.cpu import block, pack
-from minicnn.kernels.shapes import conv_output
+from minicnn.kernels.shapes import Block, Geometry
 from minicnn.kernels.workspace import Workspace
 
 SUM = 3e-6  # relative, in norm: float32 sums of up to some 1000 products, against float64
@@ -45,7 +46,7 @@ def pooled_convolutions(draw):
     channels = st.one_of(st.integers(1, 12), st.sampled_from([16, 17, 33, 64, 70]))
     ci, co = draw(channels), draw(channels)
     padding = "same" if h < kernel[0] or w < kernel[1] else draw(st.sampled_from(["same", "valid"]))
-    oh, ow, _ = conv_output((n, h, w, ci), (*kernel, ci, co), (1, 1), padding)[1:]
+    oh, ow, _ = Geometry(1, padding).output((n, h, w, ci), (*kernel, ci, co))[1:]
     pool = draw(st.integers(1, min(7, oh))), draw(st.integers(1, min(7, ow)))
     seed = draw(st.integers(0, 999))
     arrays = (
@@ -62,30 +63,33 @@ def largest_two(z, pool):
     return two[..., -1] - two[..., -2] if two.shape[-1] > 1 else np.full(two.shape[:-1], np.inf)
 
 
+def in_float64(dy, pooled, w, block):
+    """Return the reference's gradients of a block, at the maxima of ``pooled``."""
+    x, y, argmax = pooled
+    dy, x, y, w = wide(dy, x, y, w)
+    return reference.conv2d_block_backward(dy, Pooled(x, y, argmax), w, block)
+
+
 @given(pooled_convolutions(), st.sampled_from([1.0, 0.5, 0.0]))
 def test_block_is_the_three_ops_bit_for_bit(case, alpha):
     x, w, b, pool, padding, seed = case
-    z = cpu.conv2d(x, w, b, 1, padding)
+    z = cpu.conv2d(x, w, b, Geometry(1, padding))
     y3, argmax3 = cpu.maxpool2d(cpu.elu(z, alpha), pool)
-    y, argmax = cpu.conv2d_block(x, w, b, pool, alpha, padding)
+    block = Block(pool, alpha, padding)
+    _, y, argmax = pooled = cpu.conv2d_block(x, w, b, block)
     assert np.array_equal(y, y3) and argmax.dtype == np.uint8
     apart = (largest_two(z, pool) > 1e-5) & (
         y > 0 if alpha == 0 else largest_two(cpu.elu(z, alpha), pool) > 1e-5
     )
     assert np.array_equal(argmax[apart], argmax3[apart])
     dy = random(seed + 3, *y.shape)
-    dx, dw, db = cpu.conv2d_block_backward(dy, x, w, y, argmax, pool, alpha, padding)
-    dx_ref, dw_ref, db_ref = reference.conv2d_block_backward(
-        *wide(dy, x, w, y), argmax, pool, alpha, padding
-    )
+    dx, dw, db = cpu.conv2d_block_backward(dy, pooled, w, block)
+    dx_ref, dw_ref, db_ref = in_float64(dy, pooled, w, block)
     terms = np.sqrt(dy.size / w.shape[3])
     close(dx, dx_ref)
     close(dw, dw_ref, terms=terms * np.ones(w.size))
     close(db, db_ref, terms=terms * np.ones(db.size))
-    assert (
-        cpu.conv2d_block_backward(dy, x, w, y, argmax, pool, alpha, padding, need_dx=False)[0]
-        is None
-    )
+    assert cpu.conv2d_block_backward(dy, pooled, w, block, Wanted(dx=False))[0] is None
 
 
 @pytest.mark.parametrize("size, ci, co", [(95, 1, 10), (47, 10, 64), (31, 64, 48), (26, 3, 20)])
@@ -98,31 +102,34 @@ def test_block_gradients_against_float64(size, ci, co):
         random(1, 5, 5, ci, co, scale=(25 * ci) ** -0.5),
         random(2, co, scale=0.1),
     )
-    y, argmax = cpu.conv2d_block(x, w, b, 5)
+    block = Block(5)
+    _, y, argmax = pooled = cpu.conv2d_block(x, w, b, block)
     z = reference.elu(reference.conv2d(*wide(x, w, b)))
     windows = np.lib.stride_tricks.sliding_window_view(z, (5, 5), (1, 2))[:, ::5, ::5]
     saved = np.take_along_axis(windows.reshape(*y.shape, 25), argmax[..., None], -1)[..., 0]
     assert np.all(windows.max((-1, -2)) - saved <= 1e-5 * np.abs(saved))
     dy = random(3, *y.shape)
-    got = cpu.conv2d_block_backward(dy, x, w, y, argmax, 5)
-    for g, r in zip(got, reference.conv2d_block_backward(*wide(dy, x, w), saved, argmax, 5)):
+    got = cpu.conv2d_block_backward(dy, pooled, w, block)
+    for g, r in zip(got, in_float64(dy, pooled._replace(y=saved), w, block)):
         close(g, r, 2e-6)
 
 
 def test_block_of_wide_and_of_one_row_pools():
     x, w, b = random(0, 1, 18, 34, 2), random(1, 3, 3, 2, 16), random(2, 16)
     for pool in ((16, 16), (1, 32), (18, 1), (1, 1)):
-        y, argmax = cpu.conv2d_block(x, w, b, pool)
+        block = Block(pool)
+        _, y, _ = pooled = cpu.conv2d_block(x, w, b, block)
         assert np.array_equal(y, cpu.maxpool2d(cpu.elu(cpu.conv2d(x, w, b)), pool)[0])
-        got = cpu.conv2d_block_backward(y, x, w, y, argmax, pool)
-        for g, r in zip(got, reference.conv2d_block_backward(*wide(y, x, w, y), argmax, pool)):
+        got = cpu.conv2d_block_backward(y, pooled, w, block)
+        for g, r in zip(got, in_float64(y, pooled, w, block)):
             close(g, r)
 
 
 def test_first_of_equal_maxima_wins():
     x, w, b = np.ones((1, 12, 12, 1), np.float32), random(1, 1, 1, 1, 5), random(2, 5)
-    assert not cpu.conv2d_block(x, w, b, 3)[1].any() and not cpu.maxpool2d(x, 3)[1].any()
-    assert not cpu.conv2d_block(x, random(3, 1, 1, 1, 16), random(4, 16), 3)[1].any()
+    block, more = Block(3), (random(3, 1, 1, 1, 16), random(4, 16))
+    assert not cpu.conv2d_block(x, w, b, block).argmax.any() and not cpu.maxpool2d(x, 3)[1].any()
+    assert not cpu.conv2d_block(x, *more, block).argmax.any()
 
 
 # -------------------------------------------------------------------------------------- determinism
@@ -131,10 +138,8 @@ def test_lanes_of_cells_and_of_channels_agree(monkeypatch):
     results = []
     for few in (True, False):
         monkeypatch.setattr(block, "few_channels", lambda co, few=few: few)
-        results.append(cpu.conv2d_block(x, w, b, 5))
-    assert np.array_equal(results[0][0], results[1][0]) and np.array_equal(
-        results[0][1], results[1][1]
-    )
+        results.append(cpu.conv2d_block(x, w, b, Block(5)))
+    assert all(np.array_equal(*each) for each in zip(*results))
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
@@ -144,7 +149,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(size, ci, co):
     results = []
     for threads in (1, 2):
         cpu.set_threads(threads)
-        y, argmax = cpu.conv2d_block(x, w, b, 5)
+        _, y, argmax = pooled = cpu.conv2d_block(x, w, b, Block(5))
         z = cpu.conv2d(x, w, b)
         flat = y.reshape(1, -1)
         results.append(
@@ -152,7 +157,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(size, ci, co):
                 y,
                 argmax,
                 z,
-                *cpu.conv2d_block_backward(y, x, w, y, argmax, 5),
+                *cpu.conv2d_block_backward(y, pooled, w, Block(5)),
                 *cpu.conv2d_backward(z, x, w),
                 cpu.dense(flat, random(5, flat.size, 7), random(6, 7)),
             ]
@@ -189,31 +194,32 @@ def test_updates_write_nothing_before_all_is_checked():
     with pytest.raises(
         TypeError, match="sgd on the cpu backend writes to contiguous float32 vectors, got float64"
     ):
-        cpu.sgd(w, dw, v, 0.1, out=(new, np.zeros(9)))
+        cpu.sgd(w, dw, v, SGDStep(0.1), out=(new, np.zeros(9)))
     with pytest.raises(TypeError, match="dw is float64"):
-        cpu.sgd(w, dw.astype(float), v, 0.1, out=(new, v))
+        cpu.sgd(w, dw.astype(float), v, SGDStep(0.1), out=(new, v))
     with pytest.raises(ValueError, match=r"sgd needs velocity of shape \(9,\), got \(8,\)"):
-        cpu.sgd(w, dw, v[:8], 0.1, out=(new, v))
+        cpu.sgd(w, dw, v[:8], SGDStep(0.1), out=(new, v))
     assert np.array_equal(new, before)
 
 
 # ---------------------------------------------------------------------------------------- arguments
 
 
-def test_work_changes_nothing_and_weights_expire():
-    work = Workspace()
+def test_a_workspace_changes_nothing_and_weights_expire():
+    workspace, block = Workspace(), Block(4)
     for seed, size in ((0, 21), (1, 21), (2, 30)):
         x, w, b = (
             random(seed, 1, size, size, 3),
             random(seed + 9, 5, 5, 3, 24),
             random(seed + 5, 24),
         )
-        work.expire()
-        for keep in (None, work, work):
-            z = cpu.conv2d(x, w, b, work=keep)
-            y, argmax = (a.copy() for a in cpu.conv2d_block(x, w, b, 4, work=keep))
-            dx, dw, db = cpu.conv2d_block_backward(y, x, w, y, argmax, 4, work=keep)
-            result = [z, y, argmax, dx.copy(), dw, db, *cpu.conv2d_backward(z, x, w, work=keep)]
+        workspace.expire()
+        for keep in (None, workspace, workspace):
+            z = cpu.conv2d(x, w, b, workspace=keep)
+            pooled = Pooled(*(a.copy() for a in cpu.conv2d_block(x, w, b, block, keep)))
+            dx, dw, db = cpu.conv2d_block_backward(pooled.y, pooled, w, block, workspace=keep)
+            result = [z, *pooled, dx.copy(), dw, db]
+            result += cpu.conv2d_backward(z, x, w, workspace=keep)
             if keep is None:
                 first = result
             assert all(np.array_equal(a, c) for a, c in zip(result, first))
@@ -226,17 +232,24 @@ def test_errors_name_the_op_and_what_it_got():
     with pytest.raises(TypeError, match=r"elu .*x is list"):
         cpu.elu([1.0])
     with pytest.raises(ValueError, match=r"conv2d_block needs b of shape \(4,\), got \(3,\)"):
-        cpu.conv2d_block(x, w, b[:3], 2)
+        cpu.conv2d_block(x, w, b[:3], Block(2))
     with pytest.raises(ValueError, match="at most 256 per window, got 17 x 16"):
-        cpu.conv2d_block(random(0, 1, 20, 20, 2), w, b, (17, 16))
+        Block((17, 16))
     with pytest.raises(ValueError, match="alpha >= 0, got -1"):
-        cpu.conv2d_block(x, w, b, 2, -1)
+        Block(2, -1)
+    with pytest.raises(ValueError, match=r"stride must be .* positive integers, got \(1, 0\)"):
+        Geometry((1, 0))
+    with pytest.raises(ValueError, match=r"conv2d_transpose knows no dilation, got \(2, 2\)"):
+        cpu.conv2d_transpose(random(0, 1, 8, 8, 4), w, b[:2], Geometry(dilation=2))
+    with pytest.raises(ValueError, match="conv2d_backward has gradients of 2 parameters, got 1"):
+        cpu.conv2d_backward(random(0, 1, 8, 8, 4), x, w, wanted=Wanted(into=(w,)))
     with pytest.raises(
         ValueError, match=r"conv2d_backward needs dy of shape \(1, 8, 8, 4\), got \(1, 8, 8, 3\)"
     ):
         cpu.conv2d_backward(random(0, 1, 8, 8, 3), x, w)
     with pytest.raises(TypeError, match="adds to a float32 array, but dw is float64"):
-        cpu.conv2d_backward(random(0, 1, 8, 8, 4), x, w, dw=np.zeros(w.shape))
+        wanted = Wanted(into=(np.zeros(w.shape), None))
+        cpu.conv2d_backward(random(0, 1, 8, 8, 4), x, w, wanted=wanted)
     with pytest.raises(ValueError, match="labels from 0 to 3, got 2 to 4"):
         cpu.softmax_cross_entropy(random(0, 2, 4), np.array([2, 4]))
     with pytest.raises(ValueError, match=f"from 1 to {numba.config.NUMBA_NUM_THREADS} .*got 4096"):
@@ -265,8 +278,8 @@ def test_finite_sees_every_place(size):
 def test_updates_in_place():
     w, dw, m, v = (np.abs(random(s, 20001)) for s in range(4))
     for call, state in (
-        (lambda w, m, v, **out: cpu.sgd(w, dw, m, 0.1, 0.9, **out), (m,)),
-        (lambda w, m, v, **out: cpu.adam(w, dw, m, v, 3, 0.1, **out), (m, v)),
+        (lambda w, m, v, **out: cpu.sgd(w, dw, m, SGDStep(0.1, 0.9), **out), (m,)),
+        (lambda w, m, v, **out: cpu.adam(w, dw, m, v, AdamStep(3, 0.1), **out), (m, v)),
     ):
         want = call(w, m, v)
         w2, m2, v2 = w.copy(), m.copy(), v.copy()
@@ -278,7 +291,7 @@ def test_updates_in_place():
 def test_moments_far_from_zero():
     """A mean of 10,000 deviations costs no digits."""
     x = random(0, 3, 70, 40, 5) + np.float32(10_000)
-    mean, variance = cpu.channel_moments(x)
+    mean, variance, _ = cpu.channel_moments(x)
     wide_x = x.astype(float)
     assert np.allclose(mean, wide_x.mean((0, 1, 2)), rtol=1e-14)
     assert np.allclose(variance, wide_x.var((0, 1, 2)), rtol=1e-11)

@@ -10,7 +10,9 @@ import pytest
 
 from helpers.cuda import BLOCKS, ON_GPU, POINT, SUM, backends, block_case, close, random, run, wide
 from minicnn.kernels import reference
+from minicnn.kernels.arguments import Pooled, Wanted
 from minicnn.kernels.cuda import block, emulator
+from minicnn.kernels.shapes import Block, Geometry
 from minicnn.kernels.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(
@@ -51,16 +53,23 @@ def test_activations(alpha):
 # -------------------------------------------------------------------------------------- convolution
 
 
+def in_float64(dy, x, w, y, argmax, settings):
+    """Return the reference's gradients of a block."""
+    dy, x, w, y = wide(dy, x, w, y)
+    return reference.conv2d_block_backward(dy, Pooled(x, y, argmax), w, settings)
+
+
 @pytest.mark.parametrize("case", BLOCKS, ids=str)
 def test_block_is_the_three_ops_and_its_gradients(case):
     (x, w, b), pool, padding = block_case(*case)
     alpha = 0.5 if case[4] == 7 else 1.0
-    y, argmax = run(lambda k, *a: k.conv2d_block(*a, pool, alpha, padding), x, w, b)
+    settings, geometry = Block(pool, alpha, padding), Geometry(1, padding)
+    _, y, argmax = run(lambda k, *a: k.conv2d_block(*a, settings), x, w, b)
     z, y3, argmax3 = run(
-        lambda k, *a: (z := k.conv2d(*a, 1, padding), *k.maxpool2d(k.elu(z, alpha), pool)), x, w, b
+        lambda k, *a: (z := k.conv2d(*a, geometry), *k.maxpool2d(k.elu(z, alpha), pool)), x, w, b
     )
     assert np.array_equal(y, y3) and argmax.dtype == np.uint8
-    close(z, reference.conv2d(*wide(x, w, b), 1, padding))
+    close(z, reference.conv2d(*wide(x, w, b), geometry))
     windows = np.lib.stride_tricks.sliding_window_view(z, pool, (1, 2))[
         :, :: pool[0], :: pool[1]
     ].reshape(*y.shape, -1)
@@ -68,13 +77,12 @@ def test_block_is_the_three_ops_and_its_gradients(case):
     apart = two[..., -1] - two[..., 0] > 1e-5 if two.shape[-1] > 1 else np.ones(y.shape, bool)
     assert np.array_equal(argmax[apart], argmax3[apart])
     dy = random(3, *y.shape)
-    got = run(lambda k, *a: k.conv2d_block_backward(*a, pool, alpha, padding), dy, x, w, y, argmax)
+    got = run(
+        lambda k, dy, w, *pooled: k.conv2d_block_backward(dy, Pooled(*pooled), w, settings),
+        *(dy, w, x, y, argmax),
+    )
     terms = np.sqrt(dy.size / case[4])
-    for g, r, t in zip(
-        got,
-        reference.conv2d_block_backward(*wide(dy, x, w, y), argmax, pool, alpha, padding),
-        (0, terms, terms),
-    ):
+    for g, r, t in zip(got, in_float64(dy, x, w, y, argmax, settings), (0, terms, terms)):
         close(g, r, 2e-6, terms=t)
 
 
@@ -88,9 +96,10 @@ def test_tensor_cores(case):
     if not backends()[0].runtime.has_tf32:
         pytest.skip("this GPU has no TF32")
     (x, w, b), pool, padding = block_case(*case)
-    y, argmax = run(lambda k, *a: k.in_tf32().conv2d_block(*a, pool, 1.0, padding), x, w, b)
+    settings = Block(pool, 1.0, padding)
+    _, y, argmax = run(lambda k, *a: k.in_tf32().conv2d_block(*a, settings), x, w, b)
     exact, rounded = (
-        reference.conv2d_block(*wide(*arrays, b), pool, 1.0, padding)
+        reference.conv2d_block(*wide(*arrays, b), settings)[1:]
         for arrays in (
             (x, w),
             (
@@ -111,21 +120,19 @@ def test_tensor_cores(case):
 
 def test_gradients_are_added_and_dx_is_optional():
     (x, w, b), pool, _ = block_case(*BLOCKS[4])
-    y, argmax = run(lambda k, *a: k.conv2d_block(*a, pool), x, w, b)
+    settings = Block(pool)
+    _, y, argmax = run(lambda k, *a: k.conv2d_block(*a, settings), x, w, b)
 
-    def twice(k, x, w, y, argmax):
-        dw, db = k.zeros(w.shape), k.zeros(w.shape[3:])
+    def twice(k, w, *pooled):
+        into = k.zeros(w.shape), k.zeros(w.shape[3:])
         for _ in range(2):
-            dx, dw2, db2 = k.conv2d_block_backward(
-                y, x, w, y, argmax, pool, need_dx=False, dw=dw, db=db
+            dx, *gradients = k.conv2d_block_backward(
+                pooled[1], Pooled(*pooled), w, settings, Wanted(False, into)
             )
-            assert dx is None and dw2 is dw and db2 is db
-        return dw, db
+            assert dx is None and all(a is b for a, b in zip(gradients, into))
+        return into
 
-    for g, r in zip(
-        run(twice, x, w, y, argmax),
-        reference.conv2d_block_backward(*wide(y, x, w, y), argmax, pool)[1:],
-    ):
+    for g, r in zip(run(twice, w, x, y, argmax), in_float64(y, x, w, y, argmax, settings)[1:]):
         close(g, 2 * r)
 
 
@@ -141,7 +148,10 @@ def test_bits_do_not_depend_on_the_tile(case):
     for options in ({"multiprocessors": 0}, {"multiprocessors": 1000}, {"shared_memory": 14 << 10}):
         k = emulator.backend(**options)
         results.append(
-            [k.to_host(a) for a in k.conv2d_block(*map(k.asarray, (x, w, b)), pool, 1.0, padding)]
+            [
+                k.to_host(a)
+                for a in k.conv2d_block(*map(k.asarray, (x, w, b)), Block(pool, 1.0, padding))[1:]
+            ]
         )
         tiles.add(
             str(block.tile(k, w.shape[:2], pool, *w.shape[2:], results[-1][0].size // w.shape[3]))
@@ -160,10 +170,9 @@ def test_windows_too_large_for_shared_memory():
     results = []
     for k in (small, large):
         d = [k.asarray(a) for a in (x, w, b)]
-        y, argmax = k.conv2d_block(*d, pool)
-        results.append(
-            [k.to_host(a) for a in (y, *k.conv2d_block_backward(y, *d[:2], y, argmax, pool))]
-        )
+        pooled = k.conv2d_block(*d, Block(pool))
+        gradients = k.conv2d_block_backward(pooled.y, pooled, d[1], Block(pool))
+        results.append([k.to_host(a) for a in (pooled.y, *gradients)])
     assert np.array_equal(results[0][0], results[1][0])
     for g, r in zip(*results):
         close(g, r)
@@ -171,34 +180,28 @@ def test_windows_too_large_for_shared_memory():
 
 def test_first_of_equal_maxima_wins():
     x, w = np.ones((1, 12, 12, 1), np.float32), random(1, 1, 1, 1, 5)
-    assert not run(lambda k, *a: k.conv2d_block(*a, 3), x, w, random(2, 5))[1].any()
+    assert not run(lambda k, *a: k.conv2d_block(*a, Block(3)), x, w, random(2, 5))[2].any()
     assert not run(lambda k, x: k.maxpool2d(x, 3), x)[1].any()
 
 
-def test_work_changes_nothing_and_weights_expire():
-    works = [Workspace() for _ in backends()]
+def test_a_workspace_changes_nothing_and_weights_expire():
+    workspaces = [Workspace() for _ in backends()]
     for seed, size in ((0, 21), (1, 21), (2, 30)):
         x, w, b = (
             random(seed, 1, size, size, 3),
             random(seed + 9, 5, 5, 3, 23),
             random(seed + 5, 23),
         )
-        for k, work in zip(backends(), works):
-            work.expire()
+        for k, workspace in zip(backends(), workspaces):
+            workspace.expire()
             results = []
-            for keep in (None, work, work):
+            for keep in (None, workspace, workspace):
                 d = [k.asarray(a) for a in (x, w, b)]
-                y, argmax = k.conv2d_block(*d, 4, work=keep)
-                results.append(
-                    [
-                        k.to_host(a)
-                        for a in (
-                            y,
-                            argmax,
-                            *k.conv2d_block_backward(y, *d[:2], y, argmax, 4, work=keep),
-                        )
-                    ]
+                pooled = k.conv2d_block(*d, Block(4), keep)
+                gradients = k.conv2d_block_backward(
+                    pooled.y, pooled, d[1], Block(4), workspace=keep
                 )
+                results.append([k.to_host(a) for a in (*pooled, *gradients)])
             assert all(np.array_equal(a, c) for r in results[1:] for a, c in zip(results[0], r))
 
 
@@ -213,14 +216,11 @@ def test_errors_name_the_op_and_what_it_got():
     with pytest.raises(TypeError, match=r"elu .*x is list"):
         k.elu([1.0])
     with pytest.raises(ValueError, match=r"conv2d_block needs b of shape \(4,\), got \(3,\)"):
-        k.conv2d_block(x, w, b[:3], 2)
-    with pytest.raises(ValueError, match="at most 256 per window, got 17 x 16"):
-        k.conv2d_block(k.zeros((1, 20, 20, 2)), w, b, (17, 16))
-    with pytest.raises(ValueError, match="alpha >= 0, got -1"):
-        k.conv2d_block(x, w, b, 2, -1)
+        k.conv2d_block(x, w, b[:3], Block(2))
     with pytest.raises(
         ValueError, match=r"conv2d_backward needs dy of shape \(1, 8, 8, 4\), got \(1, 8, 8, 3\)"
     ):
         k.conv2d_backward(k.zeros((1, 8, 8, 3)), x, w)
     with pytest.raises(TypeError, match="adds to a float32 array on the device, but dw is float64"):
-        k.conv2d_backward(k.zeros((1, 8, 8, 4)), x, w, dw=k.zeros(w.shape, "f8"))
+        wanted = Wanted(into=(k.zeros(w.shape, "f8"), None))
+        k.conv2d_backward(k.zeros((1, 8, 8, 4)), x, w, wanted=wanted)

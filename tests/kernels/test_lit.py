@@ -26,10 +26,11 @@ from helpers.parity import (
     wide,
 )
 from minicnn.kernels import cpu, reference
+from minicnn.kernels.arguments import Wanted
 from minicnn.kernels.jit import Threaded
 from minicnn.kernels.lit import Lit, LitBlock, lit_geometry, seen_by_convolution
 from minicnn.kernels.ops import SUM
-from minicnn.kernels.shapes import conv_output, conv_padding
+from minicnn.kernels.shapes import Geometry
 from minicnn.kernels.workspace import Workspace
 
 SEEDS = range(24)
@@ -50,23 +51,20 @@ def convolution(a):
     """Return (the convolution without bias of x, its backward(dy, x)) of the case's dense images,
     with the weights as the block has them.
     """
-    options, w = dict(a["options"]), a["block"].w
-    transposed, _ = options.pop("transposed", False), options.pop("kernel")
+    geometry, w = a["options"]["geometry"], a["block"].w
     zero = np.zeros(w.shape[3], w.dtype)
-    if not transposed:
+    if not a["options"]["transposed"]:
         return (
-            lambda x: reference.conv2d(x, w, zero, **options),
-            lambda dz, x: reference.conv2d_backward(dz, x, w, **options)[:2],
+            lambda x: reference.conv2d(x, w, zero, geometry),
+            lambda dz, x: reference.conv2d_backward(dz, x, w, geometry)[:2],
         )
     turned = np.ascontiguousarray(w.swapaxes(2, 3))
 
     def backward(dz, x):
-        dx, dw, _ = reference.conv2d_transpose_backward(dz, x, turned, padding="same", **options)
+        dx, dw, _ = reference.conv2d_transpose_backward(dz, x, turned, geometry)
         return dx, dw.swapaxes(2, 3)
 
-    return lambda x: reference.conv2d_transpose(
-        x, turned, zero, padding="same", **options
-    ), backward
+    return lambda x: reference.conv2d_transpose(x, turned, zero, geometry), backward
 
 
 def dense_block(a):
@@ -154,8 +152,8 @@ def test_the_cases_have_all_kinds():
     assert any(a["geometry"].input_pairs == (1, 1) for a in cases)
     assert any(a["geometry"].input_pairs > (3, 3) for a in cases)
     for option in ("stride", "dilation"):
-        assert any(a["options"].get(option, (1, 1)) > (1, 1) for a in cases)
-    assert any(a["options"].get("transposed") for a in cases)
+        assert any(getattr(a["options"]["geometry"], option) > (1, 1) for a in cases)
+    assert any(a["options"]["transposed"] for a in cases)
 
 
 # ------------------------------------------------------------------------------------- backends
@@ -228,8 +226,9 @@ def test_gradients_are_added_to_given_arrays_and_dx_is_optional(kind):
         parts = everything(kernels, a)
         shapes = a["block"].w.shape, a["block"].b.shape
         into = [tuple(kernels.zeros(s) + 1 for s in shapes) for _ in range(2)]
+        wanted = [Wanted(False, targets) for targets in into]
         values = {**a, "lit": parts["lit"], "resting": parts["resting"]}
-        added = gradients(kernels, values, None, into, need_dx=False)
+        added = gradients(kernels, values, None, wanted)
         assert added["dx"] is None and added["rest dx"] is None
         given = dict(zip(("dw", "db", "rest dw", "rest db"), (*into[0], *into[1])))
         assert all(added[n] is target for n, target in given.items())
@@ -246,13 +245,13 @@ def test_gradients_are_added_to_given_arrays_and_dx_is_optional(kind):
 def test_a_workspace_changes_no_bit(kind):
     """Also where its buffers hold what a call with other arguments left."""
     for kernels in backends(kind):
-        work = Workspace()
+        workspace = Workspace()
         for seed in (0, 0, 1, 5, 1):
             a = on_device(kernels, arguments("lit_block", seed))
             plain = host(kernels, everything(kernels, a))
-            work.expire()
+            workspace.expire()
             for _ in range(2):
-                same_bits(plain, host(kernels, everything(kernels, a, work)))
+                same_bits(plain, host(kernels, everything(kernels, a, workspace)))
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
@@ -311,9 +310,8 @@ def few_channels(seed):
     events, padding = int(rng.integers(1, 4)), "same"
     if rng.random() < 0.4 and all(k <= s - p + 1 for k, s, p in zip(kernel, size, pool)):
         padding = "valid"
-    options = (1, 1), padding, (1, 1)
-    outputs = conv_output((1, *size, 1), (*kernel, 1, 1), *options)
-    pads = conv_padding((1, *size, 1), (*kernel, 1, 1), *options)
+    dense = (1, *size, 1), (*kernel, 1, 1)
+    outputs, pads = (f(*dense) for f in (Geometry(1, padding).output, Geometry(1, padding).pads))
     seen = tuple(
         seen_by_convolution(size[a], kernel[a], 1, 1, pads[a][0], outputs[1 + a]) for a in (0, 1)
     )
@@ -341,22 +339,22 @@ def test_blocks_of_few_channels_by_windows():
     taken = 0
     for seed in range(100):
         at, events, changes, block, resting = few_channels(seed)
-        geometry, work = block.geometry, Workspace()
-        lists = cpu.lit_lists(at, events, geometry, work, channels=block.w.shape[2:])
+        geometry, workspace = block.geometry, Workspace()
+        lists = cpu.lit_lists(at, events, geometry, block.w.shape[2:], workspace)
         assert geometry.before is not None
         if lists.feeds is not None:
             continue
         taken += 1
         known = reference.lit_lists(at, events, geometry)
         want = reference.lit_block(*wide((changes, known, resting, block)))
-        lit = cpu.lit_block(changes, lists, resting, block, work)
+        lit = cpu.lit_block(changes, lists, resting, block, workspace)
         close(lit.y, want.y, SUM, terms=4)
         lit = lit._replace(argmax=want.argmax, y=want.y.astype(np.float32))
         dy = np.random.default_rng(seed).standard_normal(lit.y.shape).astype(np.float32)
         want_dx, *sums = reference.lit_block_backward(wide(dy), want, wide(block))
         many = np.sqrt(len(dy))
         for need_dx in (False, True):
-            dx, *own = cpu.lit_block_backward(dy, lit, block, need_dx=need_dx, work=Workspace())
+            dx, *own = cpu.lit_block_backward(dy, lit, block, Wanted(need_dx), Workspace())
             for a, b in zip(own, sums):
                 close(a, b, SUM, terms=many)
             assert (dx is None) == (not need_dx)
@@ -368,9 +366,9 @@ def test_what_slides_by_single_pixels_has_windows():
     found = {True: 0, False: 0}
     for seed in range(100):
         a = arguments("lit_lists", seed)
-        geometry, stride, kernel = a["geometry"], a["options"]["stride"], a["options"]["kernel"]
-        dilation = a["options"].get("dilation", (2, 2))
-        if "transposed" not in a["options"] and (stride, dilation) == ((1, 1), (1, 1)):
+        geometry, kernel = a["geometry"], a["options"]["kernel"]
+        stride, _, dilation = a["options"]["geometry"]
+        if not a["options"]["transposed"] and (stride, dilation) == ((1, 1), (1, 1)):
             assert geometry.before is not None
             found[True] += 1
         elif max(stride) > 1 and min(kernel) > 1 and min(geometry.grid) > 3:

@@ -13,8 +13,10 @@ import pytest
 from helpers.lit_ops import everything
 from helpers.parity import arguments, check_parity, close, host, on_device, wide
 from minicnn.kernels import reference
+from minicnn.kernels.arguments import Pooled
 from minicnn.kernels.cuda import emulator, lit
 from minicnn.kernels.cuda.source import read
+from minicnn.kernels.shapes import Block
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None, reason="the emulator needs g++, which is not on the PATH"
@@ -34,18 +36,19 @@ def block_parity(**options):
         multiprocessors=1000, shared_memory=6 << 10, **options
     )  # several stages of windows
     d = [k.asarray(a) for a in (x, w, b)]
-    y, argmax = k.conv2d_block(*d, (5, 4))
-    y_ref, argmax_ref = reference.conv2d_block(x, w, b, (5, 4))
+    block = Block((5, 4))
+    _, y, argmax = pooled = k.conv2d_block(*d, block)
+    _, y_ref, argmax_ref = reference.conv2d_block(x, w, b, block)
     assert np.allclose(k.to_host(y), y_ref, rtol=1e-4, atol=1e-4)
     z = reference.elu(reference.conv2d(x, w, b))
     tied = (
         np.lib.stride_tricks.sliding_window_view(z, (5, 4), (1, 2))[:, ::5, ::4].std((-1, -2)) == 0
     )
     assert tied.any() and (k.to_host(argmax)[tied] == argmax_ref[tied]).all()
-    got = k.conv2d_block_backward(y, *d[:2], y, argmax, (5, 4))
-    want = reference.conv2d_block_backward(
-        *(a.astype(float) for a in (k.to_host(y), x, w, k.to_host(y))), k.to_host(argmax), (5, 4)
-    )
+    got = k.conv2d_block_backward(y, pooled, d[1], block)
+    dy, x, w = (a.astype(float) for a in (k.to_host(y), x, w))
+    pooled = Pooled(x, dy, k.to_host(argmax))
+    want = reference.conv2d_block_backward(dy, pooled, w, block)
     for g, r in zip(got, want):
         assert np.linalg.norm(k.to_host(g) - r) <= 1e-5 * np.linalg.norm(r)
 

@@ -29,6 +29,7 @@ from helpers.parity import (
     wide,
 )
 from minicnn.kernels import cpu, reference
+from minicnn.kernels.arguments import Wanted
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.backend import Backend
 from minicnn.kernels.jit import Threaded
@@ -93,7 +94,7 @@ def test_gradients_of_the_reference_are_derivatives(name, seed):
     """In float64, along random directions, with a random upstream gradient."""
     op, step = OPS[name], 1e-6
     a = wide(arguments(name, seed))
-    derive = op.derive if op.derive and a.get("batch_statistics", True) else lambda a: a
+    derive = op.derive or (lambda a: a)
     a = derive(a)
     outputs = forward(reference, name, a)
     values = wide(upstream(name, a, outputs, seed))
@@ -137,13 +138,11 @@ def test_gradients_are_added_to_given_arrays_and_dx_is_optional(name, kind):
     first, *others = op.gradients
 
     def twice(kernels, v):
-        given = {f"d{n}": kernels.zeros(a[n].shape) for n in others}
-        for target in given.values():
-            target += 1
+        given = tuple(kernels.zeros(a[n].shape) + 1 for n in others)
         once = backward(kernels, name, v)
-        added = backward(kernels, name, v, need_dx=False, **given)
+        added = backward(kernels, name, v, wanted=Wanted(dx=False, into=given))
         assert added[first] is None
-        assert all(added[n] is given[f"d{n}"] for n in others)
+        assert all(added[n] is target for n, target in zip(others, given))
         return {f"{n} once": once[n] for n in others} | {n: added[n] for n in others}
 
     got = run(backends(kind), twice, values)
@@ -153,25 +152,25 @@ def test_gradients_are_added_to_given_arrays_and_dx_is_optional(name, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "name", [n for n in OPS if "work" in inspect.signature(getattr(reference, n)).parameters]
+    "name", [n for n in OPS if "workspace" in inspect.signature(getattr(reference, n)).parameters]
 )
 def test_a_workspace_changes_no_bit(name, kind):
     """Also where its buffers hold what a call with other arguments, or the backward pass, left."""
     for kernels in backends(kind):
-        work = Workspace()
+        workspace = Workspace()
         for seed in (0, 0, 1, 0):
             a = on_device(kernels, arguments(name, seed))
             plain = host(kernels, forward(kernels, name, a))
-            work.expire()
+            workspace.expire()
             for _ in range(2):
-                kept = forward(kernels, name, {**a, "work": work})
+                kept = forward(kernels, name, {**a, "workspace": workspace})
                 same_bits(plain, host(kernels, kept))
                 if OPS[name].gradients:
                     values = upstream(name, arguments(name, seed), plain, seed)
                     values = on_device(kernels, values)
                     same_bits(
                         host(kernels, backward(kernels, name, values)),
-                        host(kernels, backward(kernels, name, {**values, "work": work})),
+                        host(kernels, backward(kernels, name, {**values, "workspace": workspace})),
                     )
 
 

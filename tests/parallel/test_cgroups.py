@@ -7,7 +7,9 @@ from minicnn.parallel import cgroups
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """Return a function that writes the files of groups, and says which group this process is in."""
+    """Return a function that writes the files of groups, and says which group this process is
+    in.
+    """
     monkeypatch.setattr(cgroups, "ROOT", tmp_path / "fs")
     monkeypatch.setattr(cgroups, "OWN", tmp_path / "own")
 

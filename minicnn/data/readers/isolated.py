@@ -1,5 +1,5 @@
-"""Readers in a child process: a file that crashes or hangs a parser, or makes it take all memory, is
-an EventError that names the file and the event.
+"""Readers in a child process: a file that crashes or hangs a parser, or makes it take all memory,
+is an EventError that names the file and the event.
 
     Sandbox            the child (serve.py), started when it is first asked and again after a death
     IsolatedReader     a Reader whose events come from a Sandbox
@@ -176,8 +176,8 @@ class IsolatedReader(Reader):
     """Events of the file or folder at ``path``, opened and read by the child of ``sandbox``; the
     attributes are those of the format's own reader, and ``name`` as well.
 
-    Raises EventError as that reader does, and where the file ends the child or holds it up. An event
-    that does so is reported by its number, and the next one is read by a new child; after
+    Raises EventError as that reader does, and where the file ends the child or holds it up. An
+    event that does so is reported by its number, and the next one is read by a new child; after
     MOST_DEATHS of them the rest of the file is not read.
     """
 

@@ -2,8 +2,8 @@
 
 Read here:
 
-    image/wires     int32 (n, planes, ticks, wires), a chunk per event: deconvolved signals in regions
-                    of interest, 0 elsewhere; 3 x 9600 x 3600 (or 3456) in their production
+    image/wires     int32 (n, planes, ticks, wires), a chunk per event: deconvolved signals in
+                    regions of interest, 0 elsewhere; 3 x 9600 x 3600 (or 3456) in their production
     label/type      int32 (n, species): how many particles of each species are in the event,
                     secondaries too; attributes label_index0, ... name them
 """

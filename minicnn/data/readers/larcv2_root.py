@@ -13,8 +13,8 @@ larcv/core/DataFormat):
         _part_v._pdg, _px, _py, _pz (GeV/c), _trackid, _parent_trackid, _process,
         _part_v._vtx._x, _end_pt._x ... (cm)
 
-Momenta are in MeV/c where _energy_init and the masses say so. Without the counts of rows and columns
-images are taken for square.
+Momenta are in MeV/c where _energy_init and the masses say so. Without the counts of rows and
+columns images are taken for square.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Larcv2Root(Reader):
     """Events of a larcv2 ROOT file; the planes of one event are in memory at a time.
 
     producer: the NAME of the images, needed where there are several. particles: that of the
-    particles; default: the only ones, or mctruth. plane: the index of a plane;
-    or planes, several, one channel each; default: the last one of the first event that has any. threshold:
-    smallest pixel kept, in the file's units, None for all that are not 0. size: images are centred
-    on size x size, larger ones summed in the smallest blocks that fit; default: the smallest square
-    that holds all images of the file.
+    particles; default: the only ones, or mctruth. plane: the index of a plane; or planes, several,
+    one channel each; default: the last one of the first event that has any. threshold: smallest
+    pixel kept, in the file's units, None for all that are not 0. size: images are centred on size x
+    size, larger ones summed in the smallest blocks that fit; default: the smallest square that
+    holds all images of the file.
 
     The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code ->
     index into ``class_names``), -1 where that knows none or the file has no particles.
@@ -296,7 +296,9 @@ def _table(columns, mev):
         np.asarray(columns["_trackid"]),
         np.asarray(columns["_parent_trackid"]),
         points("_px", "_py", "_pz") * (mev / 1000.0),
-        points("_vtx._x", "_vtx._y", "_vtx._z"),
-        points("_end_pt._x", "_end_pt._y", "_end_pt._z"),
+        (
+            points("_vtx._x", "_vtx._y", "_vtx._z"),
+            points("_end_pt._x", "_end_pt._y", "_end_pt._z"),
+        ),
         columns.get("_process"),
     )

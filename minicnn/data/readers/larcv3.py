@@ -278,6 +278,5 @@ def _axes(meta):
 def _table(rows, mev):
     momentum = np.stack([rows["px"], rows["py"], rows["pz"]], 1) * (mev / 1000.0)
     start, end = (np.stack([rows[name][axis] for axis in "xyz"], 1) for name in ("vtx", "end_pt"))
-    return particle_table(
-        rows["pdg"], rows["trackid"], rows["parent_trackid"], momentum, start, end, rows["process"]
-    )
+    numbers = rows["pdg"], rows["trackid"], rows["parent_trackid"]
+    return particle_table(*numbers, momentum, (start, end), rows["process"])

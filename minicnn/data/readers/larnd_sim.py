@@ -38,15 +38,16 @@ MOST_STEPS = 1 << 25
 class LarndSim(Reader):
     """Events of a larnd-sim file.
 
-    plane: two of x, y, z, rows and columns of the image; default "zx", along the beam and the drift.
-    pitch: edge of a pixel in cm. region: (first, last) of the rows and (first, last) of the columns
-    in cm; default: what holds all deposits of the file; give it where files are to fit each other,
-    deposits outside are left out then, with a note. threshold: smallest pixel kept in MeV, None for
-    all. size: images are centred on size x size, larger ones summed in the smallest blocks that
-    fit; default: the smallest square that holds the region.
+    plane: two of x, y, z, rows and columns of the image; default "zx", along the beam and the
+    drift. pitch: edge of a pixel in cm. region: (first, last) of the rows and (first, last) of the
+    columns in cm; default: what holds all deposits of the file; give it where files are to fit each
+    other, deposits outside are left out then, with a note. threshold: smallest pixel kept in MeV,
+    None for all. size: images are centred on size x size, larger ones summed in the smallest blocks
+    that fit; default: the smallest square that holds the region.
 
     The energy of a segment is spread evenly over it. The label is that of the primary of highest
-    momentum, by ``label_of_pdg`` (PDG code -> index into ``class_names``), -1 where that knows none.
+    momentum, by ``label_of_pdg`` (PDG code -> index into ``class_names``), -1 where that knows
+    none.
     """
 
     unit = "MeV"
@@ -190,4 +191,4 @@ class LarndSim(Reader):
         parent = np.where(parent < 0, -1, parent + (vertex << 33))
         momentum = column["pxyz_start"].astype(np.float64) / 1000.0
         ends = column["xyz_start"], column["xyz_end"]
-        return particle_table(column["pdg_id"], track, parent, momentum, *ends)
+        return particle_table(column["pdg_id"], track, parent, momentum, ends)

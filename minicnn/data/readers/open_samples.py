@@ -285,7 +285,7 @@ class OpenSamples(Reader):
             way = np.where(length > 0, path / np.where(length > 0, length, 1), [0, 0, 1])
             momentum = momentum * way
         track, parent = column["g4_id"][:, 0], column["parent_id"][:, 0]
-        return particle_table(column["g4_pdg"][:, 0], track, parent, momentum, start, end)
+        return particle_table(column["g4_pdg"][:, 0], track, parent, momentum, (start, end))
 
 
 def _table(column):

@@ -68,8 +68,9 @@ class Pilarnet(Reader):
     id (0, event, group); for files that name particles. The label is that of the group's own
     fragment.
 
-    Labels: of the flat layout and of single particles by ``label_of_pdg`` (PDG code -> index into ``class_names``), -1
-    where that knows none; events of the vlen layout are of several particles, so -1.
+    Labels: of the flat layout and of single particles by ``label_of_pdg`` (PDG code -> index into
+    ``class_names``), -1 where that knows none; events of the vlen layout are of several particles,
+    so -1.
     pixel_labels: give each pixel the class, shower or track, with most energy in it, by the
     semantic classes of the vlen layout; IGNORED where low-energy deposits have most.
     """

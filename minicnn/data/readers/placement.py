@@ -53,8 +53,8 @@ def pad(image: SparseImage, height: int, width: int, crop: bool = False) -> Spar
 
 
 def shrink(image: SparseImage, shape: Shape) -> SparseImage:
-    """Add up square blocks of pixels so that the image has ``shape``, of which its own is a multiple;
-    charge is kept.
+    """Add up square blocks of pixels so that the image has ``shape``, of which its own is a
+    multiple; charge is kept.
     """
     if image.shape == tuple(shape):
         return image

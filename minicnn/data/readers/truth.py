@@ -13,14 +13,14 @@ from ..event import PARTICLE
 
 
 def particle_table(
-    pdg: Any, track: Any, parent: Any, momentum: Any, start: Any, end: Any, process: Any = None
+    pdg: Any, track: Any, parent: Any, momentum: Any, ends: tuple[Any, Any], process: Any = None
 ) -> np.ndarray:
     """Return the PARTICLE rows of one event.
 
     pdg, track, parent (n,): PDG code, track number and that of the parent. momentum (n, 3) in
-    GeV/c; start, end (n, 3) in cm. process (n,) of bytes or str, or None: a particle is primary if
-    it says "primary"; where none does, if its parent is itself or not in the event. A doubled track
-    number stands for its first particle.
+    GeV/c; ends: where they start and end, (n, 3) each, in cm. process (n,) of bytes or str, or
+    None: a particle is primary if it says "primary"; where none does, if its parent is itself or
+    not in the event. A doubled track number stands for its first particle.
     """
     table = np.zeros(len(pdg), PARTICLE)
     if not len(table):
@@ -30,7 +30,7 @@ def particle_table(
     for row, number in enumerate(track.tolist()):
         row_of.setdefault(number, row)
     table["pdg"], table["momentum"] = pdg, 1000.0 * np.asarray(momentum, np.float64)
-    table["start"], table["end"] = start, end
+    table["start"], table["end"] = ends
     table["parent"] = [row_of.get(number, -1) for number in parent.tolist()]
     primary = np.zeros(len(table), bool)
     if process is not None:
@@ -75,7 +75,8 @@ def check_labels(labels: np.ndarray, class_names: Sequence[str]) -> None:
 
 #: MeV/c^2 of particles whose mass is not small beside their momentum.
 MASSES = {13: 105.66, 211: 139.57, 321: 493.68, 2212: 938.27}
-#: Least number of such particles by which a unit is told, and by how much their energies may differ.
+#: Least number of such particles by which a unit is told, and by how much their energies may
+#: differ.
 FEWEST, AGREEMENT = 1, 0.05
 
 

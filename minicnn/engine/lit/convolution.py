@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...inspect import trace
-from ...kernels import shapes
+from ...kernels.arguments import Wanted
 from ...kernels.lit import LitBlock, LitGeometry, seen_by_transposed
 from ...kernels.types import Array
 from ...nn.layers import Conv2D, Conv2DTranspose
@@ -15,7 +15,8 @@ from .rules import Rule, rule_of
 from .windows import Windows, seen_by
 
 #: The fraction of lit inputs above which the dense kernels are faster: with few channels, whose lit
-#: products are short, and with at least MANY_CHANNELS. benchmarks/active.py prints where they cross.
+#: products are short, and with at least MANY_CHANNELS. benchmarks/active.py prints where they
+#: cross.
 CROSSOVER, CROSSOVER_OF_MANY, MANY_CHANNELS = 0.3, 0.7, 32
 
 
@@ -31,28 +32,27 @@ class ConvolutionRule(Rule):
         geometry, grid, _ = self.once_per_grid(self._windows, x.grid)
         block = self._block(geometry)
         lists = kernels.lit_lists(
-            x.at, x.events, geometry, work=workspace.part("lists"), channels=block.w.shape[2:]
+            x.at, x.events, geometry, block.w.shape[2:], workspace.part("lists")
         )
         resting = self.once_per_update(
-            "rest", lambda: kernels.lit_rest(x.rest, block, work=workspace.part("rest")), x.rest
+            "rest", lambda: kernels.lit_rest(x.rest, block, workspace.part("rest")), x.rest
         )
-        lit = kernels.lit_block(x.changes(), lists, resting, block, work=workspace.part("lit"))
+        lit = kernels.lit_block(x.changes(), lists, resting, block, workspace.part("lit"))
         return LitMap(grid, x.events, lists.cells, lit.y, resting.y), (x, lit, resting)
 
     def backward(self, dy: LitGradient, saved: Any) -> tuple[LitGradient | None]:
         x, lit, resting = saved
         context, kernels = self.context, self.context.kernels
-        into = self._gradients()
         block = self._block(self.once_per_grid(self._windows, x.grid).geometry)
-        need = context.need_input_gradient
+        wanted = Wanted(context.need_input_gradient, self._gradients())
         values, sums, _, _ = kernels.lit_block_backward(
-            dy.values, lit, block, into, need, work=context.workspace.part("lit")
+            dy.values, lit, block, wanted, context.workspace.part("lit")
         )
         with trace.span("backward", "resting tables"):
             rest, _, _ = kernels.lit_rest_backward(
-                dy.rest, sums, resting, block, into, need, work=context.workspace.part("rest")
+                dy.rest, sums, resting, block, wanted, context.workspace.part("rest")
             )
-        if not need:
+        if not wanted.dx:
             return (None,)
         return (LitGradient(values, rest - x.grid.sums_at(values, x.at)),)
 
@@ -72,7 +72,9 @@ class ConvolutionRule(Rule):
 
 @rule_of(Conv2DTranspose)
 class TransposedRule(ConvolutionRule):
-    """Output i * s - before + tap sees input i; the weights (KH, KW, C_out, C_in) are turned round."""
+    """Output i * s - before + tap sees input i; the weights (KH, KW, C_out, C_in) are turned
+    round.
+    """
 
     def backward(self, dy: LitGradient, saved: Any) -> tuple[LitGradient | None]:
         turned, _ = self._gradients()
@@ -97,9 +99,7 @@ class TransposedRule(ConvolutionRule):
     def _windows(self, grid: Grid) -> Windows:
         layer = self.layer
         _, oh, ow, _ = output = (1, *layer.output_shape((*grid.size, 1))[:2], 1)
-        (top, _), (left, _) = shapes.conv_padding(
-            output, (*layer.kernel_size, 1, 1), layer.strides, layer.padding
-        )
+        (top, _), (left, _) = layer.geometry.pads(output, (*layer.kernel_size, 1, 1))
         rows, columns = (
             seen_by_transposed(*axis)
             for axis in zip(grid.size, layer.kernel_size, layer.strides, (top, left), (oh, ow))

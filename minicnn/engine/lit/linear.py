@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ...kernels.arguments import Wanted
+from ...kernels.shapes import Geometry
 from ...kernels.types import Array
 from ...nn.layers import (
     AveragePooling2D,
@@ -18,6 +20,9 @@ from .map import Grid, LitGradient, LitMap
 from .rules import Rule, rule_of
 from .tables import Lookup
 from .windows import Windows, seen_by, sliding
+
+#: Of windows that are images of their own.
+WHOLE = Geometry(padding="valid")
 
 
 class ChannelwiseRule(Rule):
@@ -46,12 +51,14 @@ class ChannelwiseRule(Rule):
         need = context.need_input_gradient
         dw, db = context.grads.get("w"), context.grads.get("b")
         dw = kernels.zeros(w.shape, w.dtype) if dw is None else dw
-        values, _ = kernels.lit_channelwise_backward(dy.values, changes, lists, w, dw, need)
+        values, _ = kernels.lit_channelwise_backward(
+            dy.values, changes, lists, w, Wanted(need, (dw,))
+        )
         # What rests beneath the lit outputs and what is at rest itself learn from sums alone.
         sums = windows.grid.sums_at(dy.values, lists.cells) + dy.rest
         table = sums.astype(dy.values.dtype).reshape(-1, 1, 1, dy.rest.shape[2])
         seen, _, _ = kernels.depthwise_conv2d_backward(
-            table, at_rest, w, 1, "valid", 1, need, dw, db
+            table, at_rest, w, WHOLE, Wanted(need, (dw, db))
         )
         if not need:
             return (None,)
@@ -60,10 +67,11 @@ class ChannelwiseRule(Rule):
     def _at_rest(self, windows: Windows, rest: Array, w: Array, b: Array) -> tuple[Array, Array]:
         """Return (windows, outputs (R, S, C * M)) of all classes."""
         images = windows.at_rest(rest)
-        y = self.context.kernels.depthwise_conv2d(images, w, b, 1, "valid")
+        y = self.context.kernels.depthwise_conv2d(images, w, b, WHOLE)
         return images, y.reshape(*windows.grid.pairs, -1)
 
-    # ------------------------------------------------------------------------- of each kind of layer
+    # ------------------------------------------------------------------------- of each kind of
+    # layer
     def windows(self, grid: Grid) -> Windows:
         """Return what the outputs see of ``grid``."""
         raise NotImplementedError(f"{type(self).__name__}.windows")
@@ -124,8 +132,8 @@ class BorderRule(ChannelwiseRule):
 
 @rule_of(UpSampling2D)
 class UpSamplingRule(ChannelwiseRule):
-    """Output i sees input i // size, under the tap i % size. All taps do the same, so that the copies
-    of a pixel are of one class.
+    """Output i sees input i // size, under the tap i % size. All taps do the same, so that the
+    copies of a pixel are of one class.
     """
 
     def windows(self, grid: Grid) -> Windows:

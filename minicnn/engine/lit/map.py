@@ -1,8 +1,8 @@
 """A feature map that is at rest nearly everywhere.
 
 Away from the event every position has the value that it has in an empty image, and that depends on
-its class alone: on how far it is from the border, in a few classes per axis. So the maps of n events
-are
+its class alone: on how far it is from the border, in a few classes per axis. So the maps of n
+events are
 
     rest     one value per pair of classes: the same for all events, made once per weight update
     at       the lit positions; everything else is at rest
@@ -13,9 +13,9 @@ are
     :  .  .  #  #  .  :          : at rest, at the border: other classes
     :  :  :  #  :  :  :
 
-and the gradient of a loss with respect to such maps is the same: at the lit positions one by one, and
-elsewhere only as sums over each pair of classes, for all positions of a pair do the same to what
-follows.
+and the gradient of a loss with respect to such maps is the same: at the lit positions one by one,
+and elsewhere only as sums over each pair of classes, for all positions of a pair do the same to
+what follows.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Grid:
 
 
 def common_grid(*grids: Grid) -> tuple[Grid, list[Lookup]]:
-    """Return the coarsest grid whose classes lie within the classes of each grid, and how a table of
-    each is read by the classes of that one.
+    """Return the coarsest grid whose classes lie within the classes of each grid, and how a table
+    of each is read by the classes of that one.
     """
     patterns, classes = zip(
         *(
@@ -185,8 +185,8 @@ class LitMap:
         return values
 
     def narrowed(self, gradient: LitGradient, at: Array, own: Array | None) -> LitGradient:
-        """Return the gradient with respect to ``widened`` and the other positions as one of the map:
-        of positions that are not its own the sums are what counts.
+        """Return the gradient with respect to ``widened`` and the other positions as one of the
+        map: of positions that are not its own the sums are what counts.
         """
         if own is None:
             return gradient

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...kernels.arguments import Moments
 from ...kernels.types import Array
 from ...nn.layers import BatchNormalization
 from .map import LitGradient, LitMap
@@ -36,12 +37,12 @@ class BatchNormalizationRule(PixelwiseRule):
         values, rest = x.values.astype(np.float64), x.rest.astype(np.float64)
         mean = (values.sum(0) + (resting * rest).sum((0, 1))) / positions
         variance = ((values - mean) ** 2).sum(0) + (resting * (rest - mean) ** 2).sum((0, 1))
-        variance = variance / positions
-        layer.follow(context, mean, variance)
+        moments = Moments(mean, variance / positions)
+        layer.follow(context, moments)
         context.workspace.expire()  # what super() knows of the running statistics
-        scale = mean, variance, context.params["gamma"], context.params["beta"], layer.epsilon
+        scale = moments, context.params["gamma"], context.params["beta"], layer.epsilon
         y, at_rest = (context.kernels.normalize(a, *scale) for a in (x.values, x.rest))
-        saved = x, mean, 1 / (variance + layer.epsilon) ** 0.5
+        saved = x, mean, 1 / (moments.variance + layer.epsilon) ** 0.5
         return LitMap(x.grid, x.events, x.at, y, at_rest), saved
 
     def backward(self, dy: LitGradient, saved: Any) -> tuple[LitGradient | None, ...]:
@@ -63,7 +64,9 @@ class BatchNormalizationRule(PixelwiseRule):
         return (LitGradient(values.astype(dy.values.dtype), rest),)
 
     def _counts(self, x: LitMap) -> tuple[int, Array]:
-        """Return how many positions there are, and how many of each class are at rest, (R, S, 1)."""
+        """Return how many positions there are, and how many of each class are at rest, (R, S,
+        1).
+        """
         kernels = self.context.kernels
         ones = kernels.zeros((len(x.at), 1), x.values.dtype) + x.values.dtype.type(1)
         resting = x.events * x.grid.counts_on_device - x.grid.sums_at(ones, x.at)

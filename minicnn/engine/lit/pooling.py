@@ -78,9 +78,8 @@ class _GlobalRule(Rule):
             columns = np.zeros(grid.size[1], np.int32)
             return grid.kernels.asarray(rows), grid.kernels.asarray(columns)
 
-        work = self.context.workspace
-        key = (x.grid, x.events)
-        return work.keep("events", key, lambda: make(x.grid)), (x.events, 1)
+        workspace, key = self.context.workspace, (x.grid, x.events)
+        return workspace.keep("events", key, lambda: make(x.grid)), (x.events, 1)
 
 
 @rule_of(GlobalAveragePooling2D)

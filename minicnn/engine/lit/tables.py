@@ -1,4 +1,6 @@
-"""Tables of rest, (R, S, C) by class of row and of column, read at other classes and summed back."""
+"""Tables of rest, (R, S, C) by class of row and of column, read at other classes and summed
+back.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...kernels import shapes
 from ...kernels.lit import LitGeometry, LitLists, lit_geometry, seen_by_convolution
 from ...kernels.types import Array
 from ...kernels.workspace import Workspace
@@ -33,10 +32,10 @@ class Windows(NamedTuple):
         outputs = Grid(grid.kernels, geometry.cell_classes)
         return cls(geometry, outputs, Lookup(grid.kernels, geometry.seen, grid.pairs))
 
-    def lists(self, x: LitMap, work: Workspace) -> LitLists:
+    def lists(self, x: LitMap, workspace: Workspace) -> LitLists:
         """Return what the lit positions of ``x`` feed, in buffers."""
         kernels = self.grid.kernels
-        return kernels.lit_lists(x.at, x.events, self.geometry, work=work)
+        return kernels.lit_lists(x.at, x.events, self.geometry, workspace=workspace)
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -78,9 +77,8 @@ def sliding(
 
 
 def seen_by(conv: Any, size: tuple[int, int]) -> Seen:
-    """Return what the outputs of a layer see that has the options of a convolution."""
+    """Return what the outputs of a layer see that has the geometry of a convolution."""
     shape, window = (1, *size, 1), (*conv.kernel_size, 1, 1)
-    options = conv.strides, conv.padding, conv.dilation
-    (top, _), (left, _) = shapes.conv_padding(shape, window, *options)
-    _, oh, ow, _ = shapes.conv_output(shape, window, *options)
+    (top, _), (left, _) = conv.geometry.pads(shape, window)
+    _, oh, ow, _ = conv.geometry.output(shape, window)
     return sliding(size, conv.kernel_size, (oh, ow), conv.strides, conv.dilation, (top, left))

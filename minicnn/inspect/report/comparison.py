@@ -15,9 +15,9 @@ def draw_comparison(
     parts: Mapping[str, Mapping[str, float]],
     rates: Mapping[str, float],
 ) -> StrPath:
-    """Draw runs to ``path``; returns it. histories: {run: rows with epoch, loss, accuracy, val_loss,
-    val_accuracy}. parts: {run: {part of the ledger: ms per event and rank}}, {} of a run without.
-    rates: {run: events/s}.
+    """Draw runs to ``path``; returns it. histories: {run: rows with epoch, loss, accuracy,
+    val_loss, val_accuracy}. parts: {run: {part of the ledger: ms per event and rank}}, {} of a run
+    without. rates: {run: events/s}.
     """
     from matplotlib.figure import Figure
 

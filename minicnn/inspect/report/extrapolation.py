@@ -198,8 +198,8 @@ def _limit_of_weak_scaling(answer: Extrapolation) -> str:
     if answer.balanced:
         text += (
             f" Events are dealt evenly: what is left to wait for is what lit cells do not tell, "
-            f"{100 * _uneven(answer, last.batch):.2f} % of a rank's step (one deviation); as they come it would be "
-            f"{100 * come.wait / come.total:.1f} % of the step."
+            f"{100 * _uneven(answer, last.batch):.2f} % of a rank's step (one deviation); as they "
+            f"come it would be {100 * come.wait / come.total:.1f} % of the step."
         )
     elif last.wait > last.exposed:
         text += " Larger batches, or events dealt evenly (--balance), would shorten the wait."
@@ -255,13 +255,14 @@ A step of N ranks takes what the slowest of them computes, and the communication
 
 Where events are dealt evenly, as training does (docs/parallel.md), the ranks' sums differ by what
 lit cells do not tell of an event's time, a normal distribution whose width is measured; events as
-they come (--as-they-come) differ by all of it. The times t of events are drawn from those measured (events differ in how much is lit), the expected
-maximum of N sums is that of their empirical distribution. An Allreduce costs what its messages
-cost, alpha + n beta each, and gamma n for sums: ring, recursive doubling, Rabenseifner's, and
-hierarchical (within the node first), after Thakur, Rabenseifner and Gropp (2005); the ranks of one
-node share its link. Overlapped, communication hides behind the backward pass of the *last* piece of
-a batch, because gradients are complete only then; its latency is never hidden. With every core at
-work, the thread that fetches and decompresses takes its time from the computation.
+they come (--as-they-come) differ by all of it. The times t of events are drawn from those measured
+(events differ in how much is lit), the expected maximum of N sums is that of their empirical
+distribution. An Allreduce costs what its messages cost, alpha + n beta each, and gamma n for sums:
+ring, recursive doubling, Rabenseifner's, and hierarchical (within the node first), after Thakur,
+Rabenseifner and Gropp (2005); the ranks of one node share its link. Overlapped, communication hides
+behind the backward pass of the *last* piece of a batch, because gradients are complete only then;
+its latency is never hidden. With every core at work, the thread that fetches and decompresses takes
+its time from the computation.
 
 What the model leaves out: contention within the fabric, system noise beyond what the measured times
 hold, reading of files, validation, checkpoints, and that nodes differ. Extrapolations from one

@@ -60,8 +60,8 @@ def _line(name: str, x: LitMap) -> str:
     rows, columns = x.grid.pairs
     height, width = x.grid.size
     return (
-        f"{name}: {len(x.at)} of {height} x {width} positions lit ({x.lit_fraction:.1%}), the others "
-        f"have {rows * columns} values ({rows} x {columns} classes) per channel"
+        f"{name}: {len(x.at)} of {height} x {width} positions lit ({x.lit_fraction:.1%}), the "
+        f"others have {rows * columns} values ({rows} x {columns} classes) per channel"
     )
 
 

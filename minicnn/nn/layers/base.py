@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...kernels.arguments import Wanted
 from ...kernels.types import Array, Shape
 from ...kernels.workspace import Workspace
 from ..initializers import Initializer
@@ -83,6 +84,12 @@ class Context:
         self.training = False
         self.rng: np.random.Generator | None = None
         self.need_input_gradient = True
+
+    def wanted(self, *names: str) -> Wanted:
+        """Return what a backward op is asked for: dx where somebody needs it, and the gradients of
+        the op's parameters, which are added to those of ``names``.
+        """
+        return Wanted(self.need_input_gradient, tuple(self.grads[name] for name in names))
 
     def random(self, shape: Shape) -> np.ndarray:
         """Return numbers from U(0, 1), float64, of this step's generator; only while training."""

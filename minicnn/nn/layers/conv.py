@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...kernels import shapes
+from ...kernels.shapes import Geometry, pair
 from ...kernels.types import Array, Pair, Shape
 from .base import Context, Layer, Parameter, image_shape, positive_integer
 
@@ -34,11 +34,9 @@ class Conv2D(Layer):
     ) -> None:
         super().__init__(**options)
         self.filters = positive_integer(filters, "filters")
-        self.kernel_size = shapes.pair(kernel_size, "kernel_size")
-        self.strides = shapes.pair(strides, "strides")
-        self.dilation = shapes.pair(dilation, "dilation")
-        self.padding, self.initializer = padding, initializer
-        shapes.same_or_valid(1, 1, 1, padding)
+        self.kernel_size, self.initializer = pair(kernel_size, "kernel_size"), initializer
+        self.geometry = Geometry(strides, padding, dilation)
+        self.strides, self.padding, self.dilation = self.geometry
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:
         window = (*self.kernel_size, image_shape(self, shape)[2], self.filters)
@@ -49,30 +47,19 @@ class Conv2D(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         window = (*self.kernel_size, image_shape(self, shape)[2], self.filters)
-        return shapes.conv_output((1, *shape), window, self.strides, self.padding, self.dilation)[
-            1:
-        ]
+        return self.geometry.output((1, *shape), window)[1:]
 
     def flops(self, shape: Shape) -> int:
         return 2 * math.prod(self.output_shape(shape)) * math.prod(self.kernel_size) * shape[2]
 
-    def _geometry(self) -> dict[str, Any]:
-        return {"stride": self.strides, "padding": self.padding, "dilation": self.dilation}
-
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
         w, b = ctx.params["w"], ctx.params["b"]
-        return ctx.kernels.conv2d(x, w, b, **self._geometry(), work=ctx.workspace), x
+        return ctx.kernels.conv2d(x, w, b, self.geometry, ctx.workspace), x
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
-        gradients = {"dw": ctx.grads["w"], "db": ctx.grads["b"]}
+        wanted = ctx.wanted("w", "b")
         return ctx.kernels.conv2d_backward(
-            dy,
-            saved,
-            ctx.params["w"],
-            **self._geometry(),
-            need_dx=ctx.need_input_gradient,
-            **gradients,
-            work=ctx.workspace,
+            dy, saved, ctx.params["w"], self.geometry, wanted, ctx.workspace
         )[0]
 
 
@@ -96,12 +83,10 @@ class DepthwiseConv2D(Layer):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.kernel_size = shapes.pair(kernel_size, "kernel_size")
-        self.strides = shapes.pair(strides, "strides")
-        self.dilation = shapes.pair(dilation, "dilation")
+        self.kernel_size, self.initializer = pair(kernel_size, "kernel_size"), initializer
+        self.geometry = Geometry(strides, padding, dilation)
+        self.strides, self.padding, self.dilation = self.geometry
         self.depth_multiplier = positive_integer(depth_multiplier, "depth_multiplier")
-        self.padding, self.initializer = padding, initializer
-        shapes.same_or_valid(1, 1, 1, padding)
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:
         channels = image_shape(self, shape)[2]
@@ -113,30 +98,19 @@ class DepthwiseConv2D(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         channels = image_shape(self, shape)[2]
         window = (*self.kernel_size, channels, channels * self.depth_multiplier)
-        return shapes.conv_output((1, *shape), window, self.strides, self.padding, self.dilation)[
-            1:
-        ]
+        return self.geometry.output((1, *shape), window)[1:]
 
     def flops(self, shape: Shape) -> int:
         return 2 * math.prod(self.output_shape(shape)) * math.prod(self.kernel_size)
 
-    def _geometry(self) -> dict[str, Any]:
-        return {"stride": self.strides, "padding": self.padding, "dilation": self.dilation}
-
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
         w, b = ctx.params["w"], ctx.params["b"]
-        return ctx.kernels.depthwise_conv2d(x, w, b, **self._geometry(), work=ctx.workspace), x
+        return ctx.kernels.depthwise_conv2d(x, w, b, self.geometry, ctx.workspace), x
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
-        gradients = {"dw": ctx.grads["w"], "db": ctx.grads["b"]}
+        wanted = ctx.wanted("w", "b")
         return ctx.kernels.depthwise_conv2d_backward(
-            dy,
-            saved,
-            ctx.params["w"],
-            **self._geometry(),
-            need_dx=ctx.need_input_gradient,
-            **gradients,
-            work=ctx.workspace,
+            dy, saved, ctx.params["w"], self.geometry, wanted, ctx.workspace
         )[0]
 
 
@@ -160,10 +134,9 @@ class Conv2DTranspose(Layer):
     ) -> None:
         super().__init__(**options)
         self.filters = positive_integer(filters, "filters")
-        self.kernel_size = shapes.pair(kernel_size, "kernel_size")
-        self.strides = shapes.pair(strides, "strides")
-        self.padding, self.initializer = padding, initializer
-        shapes.same_or_valid(1, 1, 1, padding)
+        self.kernel_size, self.initializer = pair(kernel_size, "kernel_size"), initializer
+        self.geometry = Geometry(strides, padding)
+        self.strides, self.padding, _ = self.geometry
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:
         window = (*self.kernel_size, self.filters, image_shape(self, shape)[2])
@@ -174,25 +147,17 @@ class Conv2DTranspose(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         window = (*self.kernel_size, self.filters, image_shape(self, shape)[2])
-        return shapes.conv_transpose_output((1, *shape), window, self.strides, self.padding)[1:]
+        return self.geometry.transposed_output((1, *shape), window)[1:]
 
     def flops(self, shape: Shape) -> int:
         return 2 * math.prod(shape) * math.prod(self.kernel_size) * self.filters
 
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
         w, b = ctx.params["w"], ctx.params["b"]
-        y = ctx.kernels.conv2d_transpose(x, w, b, self.strides, self.padding, work=ctx.workspace)
-        return y, x
+        return ctx.kernels.conv2d_transpose(x, w, b, self.geometry, ctx.workspace), x
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
+        wanted = ctx.wanted("w", "b")
         return ctx.kernels.conv2d_transpose_backward(
-            dy,
-            saved,
-            ctx.params["w"],
-            self.strides,
-            self.padding,
-            ctx.need_input_gradient,
-            ctx.grads["w"],
-            ctx.grads["b"],
-            work=ctx.workspace,
+            dy, saved, ctx.params["w"], self.geometry, wanted, ctx.workspace
         )[0]

@@ -51,15 +51,8 @@ class Dense(Layer):
         return 2 * shape[0] * self.units
 
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
-        return ctx.kernels.dense(x, ctx.params["w"], ctx.params["b"], work=ctx.workspace), x
+        return ctx.kernels.dense(x, ctx.params["w"], ctx.params["b"], ctx.workspace), x
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
-        return ctx.kernels.dense_backward(
-            dy,
-            saved,
-            ctx.params["w"],
-            ctx.need_input_gradient,
-            ctx.grads["w"],
-            ctx.grads["b"],
-            work=ctx.workspace,
-        )[0]
+        wanted = ctx.wanted("w", "b")
+        return ctx.kernels.dense_backward(dy, saved, ctx.params["w"], wanted, ctx.workspace)[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...kernels.arguments import Moments
 from ...kernels.types import Array, Shape
 from .base import Context, Layer, Parameter
 
@@ -48,37 +49,25 @@ class BatchNormalization(Layer):
         return 2 * math.prod(shape)
 
     def forward(self, ctx: Context, x: Array) -> tuple[Array, Any]:
-        kernels, state = ctx.kernels, ctx.state
-        batch = ctx.training and self.trainable and len(x) > 0
-        if batch:
-            mean, variance = kernels.channel_moments(x)
-            self.follow(ctx, mean, variance)
+        if ctx.training and self.trainable and len(x) > 0:
+            moments = ctx.kernels.channel_moments(x)
+            self.follow(ctx, moments)
         else:
-            mean, variance = (state[name].astype(np.float64) for name in ("mean", "variance"))
-        y = kernels.normalize(
-            x, mean, variance, ctx.params["gamma"], ctx.params["beta"], self.epsilon
-        )
-        return y, (x, mean, variance, batch)
+            mean, variance = (ctx.state[name].astype(np.float64) for name in ("mean", "variance"))
+            moments = Moments(mean, variance, of_batch=False)
+        gamma, beta = ctx.params["gamma"], ctx.params["beta"]
+        return ctx.kernels.normalize(x, moments, gamma, beta, self.epsilon), (x, moments)
 
-    def follow(self, ctx: Context, mean: Array, variance: Array) -> None:
-        """Let the running statistics follow those of a batch, float64 (C,)."""
-        for name, value in (("mean", mean), ("variance", variance)):
+    def follow(self, ctx: Context, moments: Moments) -> None:
+        """Let the running statistics follow those of a batch."""
+        for name, value in (("mean", moments.mean), ("variance", moments.variance)):
             new = self.momentum * ctx.state[name] + (1 - self.momentum) * value
             ctx.state[name][...] = new.astype(ctx.state[name].dtype)
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
-        x, mean, variance, batch = saved
+        wanted = ctx.wanted("gamma", "beta")
         return ctx.kernels.normalize_backward(
-            dy,
-            x,
-            mean,
-            variance,
-            ctx.params["gamma"],
-            self.epsilon,
-            batch,
-            ctx.need_input_gradient,
-            ctx.grads["gamma"],
-            ctx.grads["beta"],
+            dy, *saved, ctx.params["gamma"], self.epsilon, wanted
         )[0]
 
 
@@ -109,11 +98,5 @@ class LayerNormalization(Layer):
         return y, (x, mean, inverse_deviation)
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
-        return ctx.kernels.layer_norm_backward(
-            dy,
-            *saved,
-            ctx.params["gamma"],
-            ctx.need_input_gradient,
-            ctx.grads["gamma"],
-            ctx.grads["beta"],
-        )[0]
+        wanted = ctx.wanted("gamma", "beta")
+        return ctx.kernels.layer_norm_backward(dy, *saved, ctx.params["gamma"], wanted)[0]

@@ -69,8 +69,8 @@ class Loss:
     """Base of all losses. ``figures``: names of further sums per step, see ``summary``."""
 
     figures: tuple[str, ...] = ()
-    #: Whether ``outputs`` may be a LitMap (engine/lit/map.py), as a model of images gives: a loss that
-    #: looks at some positions then asks it for these, and its gradient is a LitGradient.
+    #: Whether ``outputs`` may be a LitMap (engine/lit/map.py), as a model of images gives: a loss
+    #: that looks at some positions then asks it for these, and its gradient is a LitGradient.
     takes_maps = False
 
     def __init_subclass__(cls, **options: Any) -> None:

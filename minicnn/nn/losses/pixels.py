@@ -117,7 +117,9 @@ class PixelCrossEntropy(Loss):
         events: Sequence[Any] | None,
         scale: np.ndarray | None,
     ) -> LossResult:
-        """Return the LossResult, with the gradient of the sum of ``scale`` (N,) times the losses."""
+        """Return the LossResult, with the gradient of the sum of ``scale`` (N,) times the
+        losses.
+        """
         n, height, width, classes = outputs.shape
         at = _on_one_list(
             [_positions(t, i, events, (height, width)) for i, t in enumerate(targets)], height
