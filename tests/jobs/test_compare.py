@@ -150,7 +150,8 @@ def test_the_page_fits_its_window(tmp_path, width):
     (tmp_path / "page.html").write_text(f"<!DOCTYPE html><body>{outer}")
     done = subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu",
-         f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=3000", "--dump-dom", (tmp_path / "page.html").as_uri()],
+         f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=3000",
+         "--dump-dom", (tmp_path / "page.html").as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     found = re.search(r"<title>(\d+) of (\d+) in (\d+)</title>", done.stdout)
