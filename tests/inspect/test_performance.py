@@ -358,18 +358,7 @@ def test_seconds_of_events_that_ran_together():
 
 
 # -------------------------------------------------------------------------------------- the command
-SMALL = (
-    "--size",
-    "50",
-    "--batch-size",
-    "2",
-    "--events-per-rank",
-    "6",
-    "--to",
-    "16",
-    "--global-batch",
-    "16",
-)
+SMALL = "--size 50 --batch-size 2 --events-per-rank 6 --to 16 --global-batch 16".split()
 
 
 def whole(text):
