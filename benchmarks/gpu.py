@@ -28,7 +28,7 @@ from gpu_torch import steps_of_torch
 import minicnn as mc
 from minicnn.engine.plan import resolve_device
 from minicnn.files import cpu_model
-from minicnn.kernels.arguments import Wanted
+from minicnn.kernels.arguments import SGDStep, Wanted
 
 
 class Clock:
@@ -116,7 +116,7 @@ def rows_of_kernels(clock, size, batch):
             }
     n = model.parameters.size
     vectors = [k.zeros((n,)) for _ in range(3)]
-    update = partial(k.sgd, *vectors, RATE, MOMENTUM, out=(vectors[0], vectors[2]))
+    update = partial(k.sgd, *vectors, SGDStep(RATE, MOMENTUM), out=(vectors[0], vectors[2]))
     yield {"kernel": "sgd", "flop": 6 * n, "bytes": 20 * n, "seconds": clock(update)}
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 import minicnn as mc
-from minicnn.inspect.performance import link_of, rabenseifner, ring
+from minicnn.inspect.allreduce_costs import link_of, rabenseifner, ring
 from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.jobs.recipe import FULL_SIZE, Recipe
 from minicnn.parallel import make_sync, ordered, world

@@ -61,7 +61,7 @@ def export_model(model: Model, path: str | Path, check: bool = True) -> float | 
         exact = model.options.precision == "float32"
         if difference is not None and not difference <= (TOLERANCE if exact else TOLERANCE_OF_BF16):
             raise ExchangeError(
-                f"{path}: not written, as its predictions are {difference:.1e} off the model's"
+                f"{path}: not written: its predictions differ by {difference:.1e} from the model's"
             )
         for file in sorted(Path(folder).iterdir()):
             if file.is_file():

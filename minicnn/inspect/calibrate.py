@@ -22,7 +22,8 @@ from ..parallel import agree, everywhere, threads_per_rank
 from ..parallel.machine import allreduce_seconds, exchange_seconds, ranks_of_nodes
 from ..train.fit import train_step
 from ..train.optim import SGD
-from .performance import Calibration, like, link_of
+from .allreduce_costs import link_of
+from .performance import Calibration, like
 from .trace import COMMUNICATION, WAIT, Ledger, Summary
 
 #: Bytes of the exchanges and Allreduces that are timed, beside the gradients.

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from .performance import ALGORITHMS, Calibration, Link, ScalingModel, Setting, Step, allreduce
+from .allreduce_costs import ALGORITHMS, Link, allreduce
+from .performance import Calibration, ScalingModel, Setting, Step
 
 #: The fabric where none has been measured: microseconds, GB/s.
 LATENCY, BANDWIDTH = 1.5, 12.5

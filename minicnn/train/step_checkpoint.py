@@ -263,8 +263,8 @@ class StepCheckpoint:
         if self.comm.rank == 0:
             print(
                 f"{self.path}: sync {before} has become {now}, so what rounding took away from the "
-                f"gradients before is dropped (norm {max(norms):.3g} on a rank); --sync {before} "
-                "goes on with it",
+                f"gradients before is dropped (of norm {max(norms):.3g} on a rank); --sync "
+                f"{before} goes on with it",
                 flush=True,
             )
 

@@ -253,7 +253,7 @@ def test_the_unit_of_momentum_is_told_by_energy_and_mass(root, unit, kind):
 def test_without_uproot(tmp_path, monkeypatch):
     (tmp_path / "a.root").write_bytes(b"root and more")
     monkeypatch.setitem(sys.modules, "uproot", None)
-    with pytest.raises(EventError, match=r"a\.root: .*pip install minicnn\[root\]"):
+    with pytest.raises(EventError, match=r"a\.root: .*pip install .minicnn\[root\]"):
         open_events(tmp_path / "a.root")
 
 

@@ -172,7 +172,7 @@ def test_the_training_example(tmp_path):
         mc.load_model(tmp_path / d / "model.safetensors", device="reference").parameters
         for d in ("emulated", "cpu")
     ]
-    assert np.linalg.norm(weights[0] - weights[1]) <= 1e-5 * np.linalg.norm(weights[1])
+    assert np.linalg.norm(weights[0] - weights[1]) <= 5e-5 * np.linalg.norm(weights[1])
     assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-5)
 
 

@@ -104,7 +104,7 @@ def run(model, x, y):
     output, target = values[-1], torch.tensor(np.asarray(y, np.int64))
     loss = F.cross_entropy(output, target)
     loss.backward()
-    return float(loss), {name: w.grad.numpy() for name, w in weights.items()}
+    return float(loss.detach()), {name: w.grad.numpy() for name, w in weights.items()}
 
 
 def everything():

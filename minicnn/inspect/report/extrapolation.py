@@ -5,8 +5,9 @@ import textwrap
 import numpy as np
 
 from ...text import counted, seconds_text
+from ..allreduce_costs import Link
 from ..extrapolation import Extrapolation
-from ..performance import Link, ScalingModel, Step, efficiency, epoch_seconds
+from ..performance import ScalingModel, Step, efficiency, epoch_seconds
 
 WIDTH = 138  # of the paragraphs
 
