@@ -42,6 +42,11 @@ def steps(args):
     found = []
     for events in args.steps:
         batch = min(events // args.ranks, LARGEST_BATCH)
+        if not batch or events % (args.ranks * batch):
+            raise SystemExit(
+                f"a step of {events} events cannot be made of {args.ranks} ranks with equal "
+                f"batches of up to {LARGEST_BATCH}: choose a multiple"
+            )
         accumulate = events // (args.ranks * batch)
         rate = LEARNING_RATES["adam"] * math.sqrt(events / USUAL_STEP)
         updates = args.train // events

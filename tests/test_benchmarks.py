@@ -203,6 +203,9 @@ def test_study_trains_what_is_missing(tmp_path):
     chosen = Namespace(steps=[16, 64], ranks=2, train=100, plain=True)
     names = [variant.name for variant in module("study").steps(chosen)]
     assert names == ["16", "16-plain", "64", "64-plain"]
+    for impossible in (1, 100):
+        with pytest.raises(SystemExit, match=f"a step of {impossible} events cannot be made"):
+            module("study").steps(Namespace(steps=[impossible], ranks=2, train=100, plain=False))
 
 
 def test_store(tmp_path):

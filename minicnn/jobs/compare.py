@@ -8,7 +8,7 @@ from typing import Any
 
 from .run_folder import RunFolder, read_record
 
-#: Figures of the last epoch and of the whole run that are set side by side, and the sign of better.
+#: Figures of the last epoch that are set side by side.
 FIGURES = {
     "loss": "loss of the last epoch",
     "accuracy": "accuracy of the last epoch",

@@ -171,7 +171,7 @@ class Recipe:
         made.share(SHARED_LAYER, self.epochs_with_shared_weights * steps // self.epochs)
         if self.keep_rest:
             made.keep_rest()
-        return made.clip(self.clip) if self.clip else made
+        return made if self.clip is None else made.clip(self.clip)
 
     def build_model(self, optimizer: optim.Optimizer | None = None, **options: Any) -> Model:
         """Return the talk's network with weights drawn from ``seed``; ``options`` (device,

@@ -7,6 +7,9 @@ from typing import Any
 
 from ..files import StrPath, read_json, remove_partial_files, write_json
 
+#: Pictures that a run makes of its validation events, and with --ledger of a step.
+PICTURES = ("roc", "cuts", "calibration", "accuracy", "misclassified", "step")
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -79,9 +82,7 @@ class RunFolder:
         return self.path / "report.html"
 
     def figure(self, what: str) -> Path:
-        """A picture of the validation events: "roc", "cuts", "calibration", "accuracy",
-        "misclassified"; or "step", with --ledger.
-        """
+        """One of PICTURES: of the validation events, or "step", with --ledger."""
         return self.path / f"{what}.png"
 
     @property
@@ -103,11 +104,16 @@ class RunFolder:
         return self.path / f"predicted-{what}.png"
 
     def begin(self) -> None:
-        """Make the folder; take away the mark of an earlier run, and what a killed one left half
-        written.
+        """Make the folder; take away the mark of an earlier run, its results that this one need not
+        write again (without validation events, without a ledger) and would show as its own, and
+        what a killed run left half written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self.marker.unlink(missing_ok=True)
+        pictures = map(self.figure, PICTURES)
+        tables = map(self.confusion, ("txt", "csv", "png"))
+        for left in (self.validation, self.scores, self.ledger, self.page, *pictures, *tables):
+            left.unlink(missing_ok=True)
         remove_partial_files(self.path)
 
     def finish(self, record: dict[str, Any]) -> None:

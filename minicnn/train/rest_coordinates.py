@@ -81,11 +81,13 @@ class RestCoordinates:
                 place.b += rest @ total
                 place.dw -= rest[:, None] * place.db  # db is G_b still: the next layer's turn later
                 place.before.db -= slope * (total @ place.db)
-        yield
-        for place in reversed(self.places):  # a c is needed by the layers behind it
-            if place.before:
-                rest, _ = self._activated(place.before.b, place.between)
-                place.b -= rest @ place.w.sum(0)
+        try:
+            yield
+        finally:  # also where a step fails: biases that are c would be another network
+            for place in reversed(self.places):  # a c is needed by the layers behind it
+                if place.before:
+                    rest, _ = self._activated(place.before.b, place.between)
+                    place.b -= rest @ place.w.sum(0)
 
     def _activated(self, c: Array, between: tuple[Layer, ...]) -> tuple[Array, Array]:
         """Return (activations of c one behind the other, their derivative at c)."""

@@ -143,7 +143,10 @@ def test_two_ranks_three_steps():
 @emulated
 @pytest.mark.mpi
 def test_the_training_example(tmp_path):
-    """2 ranks, 3 steps, as a user runs it."""
+    """2 ranks, 3 steps, as a user runs it, but for coordinates of rest: gradients that nearly
+    cancel there are rounding, which Adam makes as large as any other step (devices are compared
+    in tests/train/test_rest_coordinates.py).
+    """
     losses = []
     for device in ("emulated", "cpu"):
         done = mpi(
@@ -161,6 +164,7 @@ def test_the_training_example(tmp_path):
             1,
             "--batch-size",
             1,
+            "--no-keep-rest",
             "--out",
             tmp_path / device,
             "--cache",
@@ -172,7 +176,7 @@ def test_the_training_example(tmp_path):
         mc.load_model(tmp_path / d / "model.safetensors", device="reference").parameters
         for d in ("emulated", "cpu")
     ]
-    assert np.linalg.norm(weights[0] - weights[1]) <= 5e-5 * np.linalg.norm(weights[1])
+    assert np.linalg.norm(weights[0] - weights[1]) <= 1e-5 * np.linalg.norm(weights[1])
     assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-5)
 
 

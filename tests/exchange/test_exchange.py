@@ -14,7 +14,7 @@ from minicnn import exchange
 from minicnn.exchange.steps import sample_events
 
 # Keras on torch, and TorchScript, warn of what they themselves do.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 ENDS = {
     ".onnx": "onnxruntime",

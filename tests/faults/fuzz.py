@@ -49,40 +49,16 @@ def event_file(path):
     make_events(path, 4, metadata={"sources": ["a"]})
 
 
-def larcv3(path):
-    module = test_module("data/test_readers_larcv3.py")
-    module.write_larcv3(path, module.EVENTS)
+def by_test(module, writer, argument=None):
+    """The function ``writer`` of a reader's tests as a writer; argument: the name there of what it
+    is to write.
+    """
 
+    def write(path):
+        tests = test_module(f"data/test_readers_{module}.py")
+        getattr(tests, writer)(path, *([getattr(tests, argument)] if argument else []))
 
-def open_samples(path):
-    module = test_module("data/test_readers_open_samples.py")
-    module.write_open_samples(path, module.EVENTS)
-
-
-def open_samples_hits(path):
-    test_module("data/test_readers_open_samples.py").write_without_wires(path)
-
-
-def pilarnet(path):
-    module = test_module("data/test_readers_pilarnet.py")
-    module.write_vlen(path, module.EVENTS)
-
-
-def pilarnet_particles(path):
-    test_module("data/test_readers_pilarnet.py").write_with_particles(path)
-
-
-def pilarnet_flat(path):
-    module = test_module("data/test_readers_pilarnet.py")
-    module.write_flat(path, module.PARTICLES)
-
-
-def kevlar(path):
-    test_module("data/test_readers_kevlar.py").write(path)
-
-
-def larnd_sim(path):
-    test_module("data/test_readers_larnd_sim.py").write(path)
+    return write
 
 
 def waveforms(path):
@@ -116,14 +92,14 @@ FORMATS = {
     "image.npz": (image, "a.npz", True),
     "waveforms.npz": (waveforms, "a.npz", True),
     "image.npy": (image, "a.npy", False),
-    "larcv3": (larcv3, "a.h5", False),
-    "open samples": (open_samples, "a.h5", False),
-    "open samples, hits": (open_samples_hits, "a.h5", False),
-    "pilarnet": (pilarnet, "a.h5", False),
-    "pilarnet, particles": (pilarnet_particles, "a.h5", False),
-    "pilarnet, flat": (pilarnet_flat, "a.h5", False),
-    "kevlar": (kevlar, "a.h5", False),
-    "larnd-sim": (larnd_sim, "a.h5", False),
+    "larcv3": (by_test("larcv3", "write_larcv3", "EVENTS"), "a.h5", False),
+    "open samples": (by_test("open_samples", "write_open_samples", "EVENTS"), "a.h5", False),
+    "open samples, hits": (by_test("open_samples", "write_without_wires"), "a.h5", False),
+    "pilarnet": (by_test("pilarnet", "write_vlen", "EVENTS"), "a.h5", False),
+    "pilarnet, particles": (by_test("pilarnet", "write_with_particles"), "a.h5", False),
+    "pilarnet, flat": (by_test("pilarnet", "write_flat", "PARTICLES"), "a.h5", False),
+    "kevlar": (by_test("kevlar", "write"), "a.h5", False),
+    "larnd-sim": (by_test("larnd_sim", "write"), "a.h5", False),
 }
 
 

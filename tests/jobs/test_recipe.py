@@ -94,6 +94,8 @@ def test_steps_and_what_cannot_be():
     for name, value in (("optimizer", "rprop"), ("schedule", "none"), ("epochs", 0)):
         with pytest.raises(ValueError, match=name):
             Recipe(**{name: value})
+    with pytest.raises(ValueError, match="norm > 0"):
+        Recipe(clip=0).build_optimizer(10)
     assert asdict(recipe)["accumulate"] == 2
 
 
@@ -140,8 +142,11 @@ def test_the_run_folder(tmp_path):
     (folder.path / ".history.csv.77.partial").write_text("ep")
     folder.finish({"epochs": [], "arguments": {}})
     assert folder.is_run and read_record(folder.marker) == {"epochs": [], "arguments": {}}
+    stale = (folder.validation, folder.page, folder.figure("roc"), folder.confusion("csv"))
+    for path in (*stale, folder.history, folder.model):
+        path.write_text("of the run before")
     folder.begin()
-    assert list(folder.path.iterdir()) == []
+    assert set(folder.path.iterdir()) == {folder.history, folder.model}, "--resume needs these"
     folder.finish({"epochs": []})
     with pytest.raises(ValueError, match="not the record of a run"):
         read_record(folder.marker)

@@ -23,10 +23,8 @@ def small_model(padding="same", **options):
             mc.Dense(2, name="last"),
         ],
         input_shape=(14, 14, 1),
-        device="reference",
-        dtype="float64",
         seed=3,
-        **options,
+        **{"device": "reference", "dtype": "float64", **options},
     )
 
 
@@ -69,6 +67,33 @@ def test_gradients_are_those_of_the_coordinates():
     for index in [*biases, *rng.integers(0, before.size, 40)]:
         slope = (loss_beside(index, 1e-5) - loss_beside(index, -1e-5)) / 2e-5
         assert gradients[index] == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+def test_devices_move_alike(device):
+    model, wanted = small_model(device=device, dtype="float32"), small_model()
+    x, y = events(np.random.default_rng(5))
+    with_biases(wanted)
+    model.parameters[...] = model.kernels.asarray(wanted.parameters.astype(np.float32))
+    model.weights_changed()
+    for each in (model, wanted):
+        loss_of(each, x.astype(np.float32), y)
+    size = wanted.parameters.size
+    with RestCoordinates(model).moving(), RestCoordinates(wanted).moving():
+        for found, right in (
+            (model.parameters, wanted.parameters),
+            (model.gradients[:size], wanted.gradients[:size]),
+        ):
+            off = np.abs(model.kernels.to_host(found) - right).max()
+            assert off < 3e-6 * np.abs(right).max()
+
+
+def test_a_step_that_fails_leaves_the_network_as_it_was():
+    model = with_biases(small_model())
+    before = model.parameters.copy()
+    with pytest.raises(MemoryError), RestCoordinates(model).moving():
+        raise MemoryError
+    np.testing.assert_allclose(model.parameters, before, atol=1e-14)
 
 
 def test_weights_do_not_move_the_output_of_an_empty_image():
