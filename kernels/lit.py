@@ -42,6 +42,7 @@ class LitGeometry(NamedTuple):
     seen: (R, KH) and (S, KW): of a class of positions, the class of the input under each tap.
     pooled: (RC, PH) and (SC, PW): of a class of cells, the classes of its positions.
     cell_classes: (OH,) and (OW,): the class of every cell.
+    alike: uint8 (OH,) and (OW,): whether all positions of a row or column of cells have one class.
     input_pairs: how many classes of rows and of columns the inputs have, (R', S').
     grid: (OH, OW). pool: (PH, PW). before: (top, left) of a convolution of stride and dilation 1:
         under tap k, output i sees input i - before + k; None of any other.
@@ -54,6 +55,7 @@ class LitGeometry(NamedTuple):
     seen: OfAxes
     pooled: OfAxes
     cell_classes: OfAxes
+    alike: OfAxes
     input_pairs: tuple[int, int]
     grid: tuple[int, int]
     pool: tuple[int, int]
@@ -139,7 +141,8 @@ def _axis(classes, seen, pool, scale):
     low, high = np.minimum.accumulate(low[::-1])[::-1], np.maximum.accumulate(high)
     inputs = np.stack([np.minimum(low, high), high], 1)
     found = ordered[:, :most], inputs, positions.ravel(), patterns, pooled, cell_classes.ravel()
-    arrays = feeds, *(np.ascontiguousarray(a, np.int32) for a in found)
+    alike = (pooled == pooled[:, :1]).all(1)[cell_classes.ravel()].astype(np.uint8)
+    arrays = feeds, *(np.ascontiguousarray(a, np.int32) for a in found), alike
     before = int(out[0] + tap[0] - seen[out[0], tap[0]]) if len(out) else 0
     plain = np.array_equal(seen, seen_by_convolution(size, kernel, 1, 1, before, outputs))
     return arrays, before if plain else None
@@ -162,7 +165,7 @@ def lit_geometry(
         axes.append(_axis(np.asarray(known), sees[: cells * size], size, scale))
     (rows, top), (columns, left) = axes
     pairs = zip(rows, columns)
-    feeds, cells_of, inputs, positions, patterns, pooled, cell_classes = pairs
+    feeds, cells_of, inputs, positions, patterns, pooled, cell_classes, alike = pairs
     return LitGeometry(
         feeds,
         cells_of,
@@ -171,6 +174,7 @@ def lit_geometry(
         patterns,
         pooled,
         cell_classes,
+        alike,
         (int(classes[0].max()) + 1, int(classes[1].max()) + 1),
         (grid[0], grid[1]),
         pool,

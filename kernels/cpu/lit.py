@@ -46,10 +46,10 @@ def _at_rest(cells, begin, sums, first, z):
     """Set z (positions, channels from ``first`` on) to rest, beginning with the cell ``begin``;
     lanes beyond the last channel hold anything.
     """
-    _, _, ph, pw, rows, columns = cells
+    ph, pw, rows, columns = cells.down, cells.across, cells.row_classes, cells.column_classes
     real = min(z.shape[1], sums.shape[2] - first)
     for cell in range(z.shape[0] // (ph * pw)):
-        r, c = corner(cells, begin + cell)
+        r, c, _ = corner(cells, begin + cell)
         for i in range(ph):
             line = sums[rows[r + i] & POSITIVE]
             for j in range(pw):

@@ -25,7 +25,7 @@ from . import lit_windows
 from .checks import buffer, check_float32, check_shape, gradient_targets
 from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
-from .lit_cells import alike, compiled, corner
+from .lit_cells import compiled, corner
 from .lit_lists import lit_lists
 from .lit_tile import MAXIMA_VECTORS, maxima
 from .pack import shares
@@ -74,20 +74,20 @@ def _add_classes(first, end, cells, gradient, activation, sums, db):
     """Add the channels first to end of all cells: to db, and to ``sums`` by class of the
     position.
     """
-    (_, _, _, pw, rows, columns), (dy, y, at) = cells, gradient
+    rows, columns, (dy, y, at) = cells.row_classes, cells.column_classes, gradient
     total = np.zeros(end - first)
     for cell in range(dy.shape[0]):
-        r, c = corner(cells, cell)
-        row, column, whole = rows[r], columns[c], alike(cells, cell)
+        r, c, alike = corner(cells, cell)
+        row, column = rows[r & POSITIVE], columns[c & POSITIVE]
         slopes, out, here = dy[cell, first:], y[cell, first:], at[cell, first:]
         line = sums[row & POSITIVE, column & POSITIVE, first:]
         for k in range(end - first):
             g = slopes[k] if activation.linear else slopes[k] * slope(out[k], activation.alpha)
             total[k] += g
-            if whole:
+            if alike:
                 line[k] += g
             else:
-                i, j = here[k] // pw, here[k] % pw
+                i, j = here[k] // cells.across, here[k] % cells.across
                 sums[rows[r + i] & POSITIVE, columns[c + j] & POSITIVE, first + k] += g
     for k in range(end - first):
         db[first + k] += np.float32(total[k])

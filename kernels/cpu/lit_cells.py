@@ -11,9 +11,9 @@ from .jit import POSITIVE, jit
 
 class Cells(NamedTuple):
     """The fed cells ``at`` (m, 2), rows counted on through the events, of which each has
-    ``rows_of_event``; positions of a cell, down and across; and of every row and column of
-    positions the class. Flat, because numba hands no tuple within a tuple to the threads of a
-    prange.
+    ``rows_of_event``; positions of a cell, down and across; of every row and column of positions
+    the class; and of every row and column of cells whether all of its positions have one class.
+    Flat, because numba hands no tuple within a tuple to the threads of a prange.
     """
 
     at: Array
@@ -22,6 +22,8 @@ class Cells(NamedTuple):
     across: int
     row_classes: Array
     column_classes: Array
+    rows_alike: Array
+    columns_alike: Array
 
 
 class Activation(NamedTuple):
@@ -34,26 +36,17 @@ class Activation(NamedTuple):
 def compiled(block: LitBlock, at: Array) -> tuple[Cells, Activation]:
     """Return the cells and the activation of a block, as compiled functions take them."""
     geometry = block.geometry
-    cells = Cells(at, geometry.grid[0], *geometry.pool, *geometry.positions)
+    cells = Cells(at, geometry.grid[0], *geometry.pool, *geometry.positions, *geometry.alike)
     return cells, Activation(np.float32(block.alpha or 0), block.alpha is None)
 
 
 @jit
 def corner(cells, cell):
-    """The row within its event and the column of a cell's first position."""
+    """Return the row within its event and the column of a cell's first position, and whether all
+    positions of the cell are of one class.
+    """
     row, column = cells.at[cell]
-    return (row % cells.rows_of_event * cells.down) & POSITIVE, (column * cells.across) & POSITIVE
-
-
-@jit
-def alike(cells, cell):
-    """Whether all positions of a cell are of one class."""
-    r, c = corner(cells, cell)
-    rows, columns = cells.row_classes, cells.column_classes
-    for i in range(1, cells.down):
-        if rows[r + i] != rows[r]:
-            return False
-    for j in range(1, cells.across):
-        if columns[c + j] != columns[c]:
-            return False
-    return True
+    row = (row % cells.rows_of_event) & POSITIVE
+    column = column & POSITIVE
+    alike = (cells.rows_alike[row] & cells.columns_alike[column]) != 0
+    return row * cells.down, column * cells.across, alike

@@ -11,10 +11,9 @@ take the changes of everything that a cell sees, and to compute all of its sums:
                                         ...                  top, the same in a whole cell
 
 but for cells with positions of several classes, at the border, which are computed one by one. The
-gradient of the weights is the sum of patches of the windows, as in block_backward.py.
+gradient of the weights is the sum of patches of the windows, as in block_backward.py. Where windows
+come from: lit_strips.py.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -24,38 +23,23 @@ from ..types import Array
 from ..workspace import Workspace
 from .checks import buffer
 from .elementary import activate, slope
-from .jit import POSITIVE, aligned_empty, jit, parallel, threaded
-from .lit_cells import alike, compiled, corner
+from .jit import POSITIVE, aligned_empty, jit, parallel
+from .lit_cells import compiled, corner
+from .lit_strips import inputs_of, new_strip, new_windows, take_windows
 from .pack import few_channels, packed, split
 from .patch_sums import SEGMENT, _sum_patches, padded
+from .rows import transpose
 from .tile import CHANNELS, LANES, MAX_PIXELS
 from .windows import maxima_of_windows
 
 #: The least number of lit inputs per cell, and the most input channels, for which windows are
 #: faster: alone, an input costs four windows of its own.
 INPUTS_PER_CELL, MOST_CHANNELS = 2, 4
-TASK = 64  # cells of a forward task, and of a piece of windows that stays in a near cache
-CHUNK, PARTS = (
-    1024,
-    8,
-)  # cells of which float32 sums are taken; at least so many parts, if they fill
+#: Cells of a forward task, and of windows that stay in a near cache: a multiple of LANES.
+TASK, NEAR = 256, 32
+#: Cells of which float32 sums are taken; at least so many parts, of so many cells, if they fill.
+CHUNK, PARTS, PART = 1024, 8, 64
 LOWEST = np.float32(-np.inf)
-
-
-class Inputs(NamedTuple):
-    """The changes (n, C_in) of the lit inputs ``at`` (n, 2), the number ``starts`` of the first one
-    of every row, and the rows of an event; rows and columns that a cell sees, and how many of them
-    lie before its first position. Flat, as Cells.
-    """
-
-    changes: Array
-    at: Array
-    starts: Array
-    height: int
-    rows: int
-    columns: int
-    top: int
-    left: int
 
 
 def by_windows(channels: tuple[int, int], geometry: LitGeometry, inputs: int, cells: int) -> bool:
@@ -66,56 +50,46 @@ def by_windows(channels: tuple[int, int], geometry: LitGeometry, inputs: int, ce
     return few and geometry.before is not None and inputs >= INPUTS_PER_CELL * cells > 0
 
 
-@threaded
-def _row_starts(tasks, at, starts):
-    """starts[r] = the number of the first input of row r or a later one."""
-    many, rows = at.shape[0], starts.size - 1
-    for task in prange(tasks):
-        for a in range((many + 1) * task // tasks, (many + 1) * (task + 1) // tasks):
-            first = at[a - 1, 0] + 1 if a > 0 else 0
-            end = at[a & POSITIVE, 0] + 1 if a < many else rows + 1
-            for r in range(first, end):
-                starts[r] = a
+@jit
+def _to_lanes(windows, count, place, apart, x):
+    """Set x (WH, floats, LANES) to the windows (count, WH, floats), one to a lane; lanes beyond
+    ``count`` have what the last one has. place, apart: space for LANES int64, apart zeros.
+    """
+    row = windows.shape[2]
+    for lane in range(LANES):
+        place[lane] = windows[min(lane, count - 1)].ctypes.data
+    for r in range(x.shape[0]):
+        for k in range(0, x.shape[1], LANES):
+            many, to = min(LANES, x.shape[1] - k), x[r, k:].ctypes.data
+            transpose(place.ctypes.data, apart.ctypes.data, 0, r * row + k, many, to)
 
 
 @jit
-def _take(cells, cell, known, inputs, pointers, x, row, step):
-    """Put the changes that a cell sees to x[(r * row + column * C_in + channel) * step]; the cells
-    of a row come in their order, ``known`` is the row of the last one.
+def _pairs_of(cells, first, count, columns, pairs):
+    """Set pairs[lane] to the pair of classes of the cells from ``first`` on, row * ``columns`` +
+    column, -1 for a cell of several classes; returns whether all are the same, and none -1.
     """
-    d, at, starts, height, wh, ww, top, left = inputs
-    ci = d.shape[1]
-    line, column = cells.at[cell]
-    event = line // cells.rows_of_event
-    top = line % cells.rows_of_event * cells.down - top
-    left = column * cells.across - left
-    first = event * height + top
-    if line != known:
-        for r in range(wh):
-            if 0 <= top + r < height:
-                pointers[r] = starts[(first + r) & POSITIVE]
-    for r in range(max(0, -top), min(wh, height - top)):
-        p, end = pointers[r], starts[(first + r + 1) & POSITIVE]
-        while p < end and at[p & POSITIVE, 1] < left:
-            p += 1
-        pointers[r] = p
-        while p < end:
-            k = at[p & POSITIVE, 1] - left
-            if k >= ww:
-                break
-            to = r * row + k * ci
-            for i in range(ci):
-                x[((to + i) * step) & POSITIVE] = d[p & POSITIVE, i]
-            p += 1
-    return line
+    line, above, alike, same = np.int64(-1), np.int64(0), False, True
+    for lane in range(count):
+        row, column = cells.at[(first + lane) & POSITIVE]
+        if row != line:  # neighbours share the row, and a division takes long
+            line = np.int64(row)
+            own = (line % cells.rows_of_event) & POSITIVE
+            alike = cells.rows_alike[own] != 0
+            above = cells.row_classes[own * cells.down] * columns
+        pairs[lane] = above + cells.column_classes[(column * cells.across) & POSITIVE]
+        if not alike or cells.columns_alike[column & POSITIVE] == 0:
+            pairs[lane] = -1
+        same &= pairs[lane] == pairs[0]
+    return same and pairs[0] >= 0
 
 
 @jit
-def _one_by_one(cells, cell, x, row, ci, w, sums, best, where):
-    """The maxima of a cell with positions of several classes: best and where (C_out,). x: what it
-    sees, every LANES-th float; w (KH, KW * C_in, C_out).
+def _one_by_one(cells, at, x, ci, w, sums, best, where):
+    """The maxima of a cell with positions of several classes, the first ``at`` row and column: best
+    and where (C_out,). x (WH, floats): what it sees; w (KH, KW * C_in, C_out).
     """
-    r, c = corner(cells, cell)
+    r, c = at
     best[:] = LOWEST
     total = np.empty(best.size, np.float32)
     for i in range(cells.down):
@@ -123,7 +97,7 @@ def _one_by_one(cells, cell, x, row, ci, w, sums, best, where):
             total[:] = sums[cells.row_classes[r + i], cells.column_classes[c + j]]
             for ky in range(w.shape[0]):
                 for k in range(w.shape[1]):
-                    value = x[(i + ky) * row + j * ci + k]
+                    value = x[i + ky, j * ci + k]
                     if value != 0:
                         for channel in range(total.size):
                             total[channel] += value * w[ky, k, channel]
@@ -137,33 +111,45 @@ def _forward(inputs, cells, w, pack, group, rest, activation, results):
     """w: (KH, KW, C_in, C_out). pack: PackedWeights of it. group: numbers of neighbouring positions
     that a tile takes. rest: (sums of classes, b).
     """
-    wh, ww, (sums, b), (y, argmax) = inputs.rows, inputs.columns, rest, results
+    (sums, b), (y, argmax) = rest, results
     (many, co), (kh, kw, ci) = y.shape, w.shape[:3]
-    row, lines, flat_w = ww * ci, pack.start[-1] + pack.width[-1], w.reshape(kh, kw * ci, co)
-    for task in prange(-(-many // TASK)):
-        x = aligned_empty((wh, row, LANES))
-        flat = x.reshape(-1)
+    lines, flat_w = pack.start[-1] + pack.width[-1], w.reshape(kh, kw * ci, co)
+    for task in prange((many + TASK - 1) // TASK):
+        strip, painted = new_strip(inputs)
+        windows = new_windows(inputs, NEAR)
+        x = aligned_empty((inputs.rows, inputs.columns * ci, LANES))
+        place, apart = np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
         best, where = aligned_empty((lines, LANES)), np.empty((lines, LANES), np.int32)
         own, own_at = np.empty(co, np.float32), np.empty(co, np.int32)
-        pointers, known = np.zeros(wh, np.int64), -1
-        for t in range(task * TASK, min(many, (task + 1) * TASK), LANES):
-            count = min(LANES, many - t)
-            flat[:] = np.float32(0)
-            for lane in range(count):
-                known = _take(cells, t + lane, known, inputs, pointers, flat[lane:], row, LANES)
+        pairs, columns = np.empty(LANES, np.int64), sums.shape[1]
+        last = min(many, (task + 1) * TASK)
+        for t in range(task * TASK, last, LANES):
+            count, ahead = min(LANES, many - t), t % NEAR
+            if ahead == 0:
+                end = min(t + NEAR, last)
+                take_windows(inputs, cells, t, end, strip, painted, windows)
+            near = windows[ahead:]
+            _to_lanes(near, count, place, apart, x)
             pool = cells.down, cells.across
             maxima_of_windows(x, (kh, kw, ci), pack, pool, group, best, where)
-            for lane in range(count):
-                if alike(cells, t + lane):
-                    r, c = corner(cells, t + lane)
-                    rest = sums[cells.row_classes[r], cells.column_classes[c]]
-                    for channel in range(co):
-                        best[channel, lane] += rest[channel]
-                else:
-                    seen = flat[lane:][::LANES]
-                    _one_by_one(cells, t + lane, seen, row, ci, flat_w, sums, own, own_at)
-                    for channel in range(co):
-                        best[channel, lane], where[channel, lane] = own[channel], own_at[channel]
+            if _pairs_of(cells, t, count, columns, pairs):
+                here = sums[pairs[0] // columns, pairs[0] % columns]
+                for channel in range(co):
+                    line, value = best[channel], here[channel]
+                    for lane in range(LANES):
+                        line[lane] += value
+            else:
+                for lane in range(count):
+                    if pairs[lane] >= 0:
+                        here = sums[pairs[lane] // columns, pairs[lane] % columns]
+                        for channel in range(co):
+                            best[channel, lane] += here[channel]
+                    else:
+                        at = corner(cells, t + lane)[:2]
+                        _one_by_one(cells, at, near[lane], ci, flat_w, sums, own, own_at)
+                        for channel in range(co):
+                            best[channel, lane] = own[channel]
+                            where[channel, lane] = own_at[channel]
             for channel in range(co):
                 line, bias = best[channel], b[channel]
                 if activation.linear:
@@ -181,29 +167,29 @@ def _forward(inputs, cells, w, pack, group, rest, activation, results):
 @parallel
 def _backward(inputs, cells, kernel, gradient, activation, parts):
     """parts (n, C_out, KH, floats): part t adds up the cells m * t // n to m * (t + 1) // n."""
-    (dy, y, argmax), (kh, kw, ci), wh, ww = gradient, kernel, inputs.rows, inputs.columns
-    (many, co), kc, row = dy.shape, kw * ci, padded(ww * ci)
+    (dy, y, argmax), (kh, kw, ci) = gradient, kernel
+    (many, co), kc = dy.shape, kw * ci
     for task in prange(parts.shape[0]):
         part = parts[task]
         part[:] = np.float32(0)
-        x, pointers, known = aligned_empty((TASK, wh * row)), np.zeros(wh, np.int64), -1
-        g, address = np.empty(TASK, np.float32), np.empty(TASK, np.int64)
-        apart = np.full(TASK, row)
+        strip, painted = new_strip(inputs)
+        windows = new_windows(inputs, NEAR)
+        row, size = windows.shape[2], windows.shape[1] * windows.shape[2]
+        g, address, apart = np.empty(NEAR, np.float32), np.empty(NEAR, np.int64), np.full(NEAR, row)
+        corners = np.empty(cells.down * cells.across, np.int64)
+        for at in range(corners.size):
+            corners[at] = 4 * (at // cells.across * row + at % cells.across * ci)
         end = many * (task + 1) // parts.shape[0]
-        for t in range(many * task // parts.shape[0], end, TASK):
-            count = min(TASK, end - t)
-            for i in range(count):
-                x[i] = np.float32(0)
-                known = _take(cells, t + i, known, inputs, pointers, x[i], row, 1)
+        for t in range(many * task // parts.shape[0], end, NEAR):
+            count = min(NEAR, end - t)
+            take_windows(inputs, cells, t, t + count, strip, painted, windows)
             for c in range(co):
                 for i in range(count):
                     cell = (t + i) & POSITIVE
-                    at, z = argmax[cell, c], y[cell, c]
                     g[i] = dy[cell, c]
                     if not activation.linear:
-                        g[i] *= slope(z, activation.alpha)
-                    corner_at = at // cells.across * row + at % cells.across * ci
-                    address[i] = x[i].ctypes.data + 4 * corner_at
+                        g[i] *= slope(y[cell, c], activation.alpha)
+                    address[i] = windows.ctypes.data + 4 * i * size + corners[argmax[cell, c]]
                 _sum_patches(
                     kh,
                     kc,
@@ -216,18 +202,6 @@ def _backward(inputs, cells, kernel, gradient, activation, parts):
                 )
 
 
-def _inputs(
-    changes: Array, lists: LitLists, block: LitBlock, workspace: Workspace | None
-) -> Inputs:
-    geometry, (kh, kw), (ph, pw) = block.geometry, block.w.shape[:2], block.geometry.pool
-    height, before = len(geometry.feeds[0]), geometry.before
-    starts = buffer(workspace, "starts of rows", (lists.events * height + 1,), np.int64)
-    tasks = -(-len(changes) // (1 << 14))
-    _row_starts(tasks, tasks, lists.inputs, starts)
-    assert before is not None
-    return Inputs(changes, lists.inputs, starts, height, ph + kh - 1, pw + kw - 1, *before)
-
-
 def forward(
     changes: Array,
     lists: LitLists,
@@ -237,7 +211,7 @@ def forward(
     workspace: Workspace | None,
 ) -> None:
     """Write lit_block's ``results``, y and argmax."""
-    inputs = _inputs(changes, lists, block, workspace)
+    inputs = inputs_of(changes, lists, block, workspace)
     weights = packed(workspace, "cells", block.w, 1, CHANNELS)
     group, rest = split(block.geometry.pool[1], MAX_PIXELS - 1), (resting.sums, block.b)
     cells, activation = compiled(block, lists.cells)
@@ -249,10 +223,10 @@ def add_weight_gradient(
 ) -> None:
     """Add to dw the share of the changes, as lit_block_backward does."""
     changes, lists, y, argmax = lit
-    inputs = _inputs(changes, lists, block, workspace)
+    inputs = inputs_of(changes, lists, block, workspace)
     kh, kw, ci, co = block.w.shape
     many = len(lists.cells)
-    count = max(-(-many // CHUNK), min(PARTS, -(-many // TASK)))
+    count = max(-(-many // CHUNK), min(PARTS, -(-many // PART)))
     parts = buffer(workspace, "parts of cells", (count, co, kh, padded(kw * ci)))
     cells, activation = compiled(block, lists.cells)
     gradient = dy, y, argmax
