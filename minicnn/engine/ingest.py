@@ -42,9 +42,12 @@ def gather_lit_pixels(
     if len(events) == 1:
         coords, values = events[0].coords, events[0].values
     else:
-        below = [np.array([i * height, 0], np.int32) for i in range(len(events))]
-        coords = np.concatenate([e.coords + rows for e, rows in zip(events, below)])
+        coords = np.concatenate([e.coords for e in events])
         values = np.concatenate([e.values for e in events])
+        end = 0
+        for i, event in enumerate(events):
+            begin, end = end, end + len(event.coords)
+            coords[begin:end, 0] += i * height  # of rows alone: as (n, 2) + (2,) 5 times slower
     return kernels.asarray(coords), kernels.asarray(input_map(values))
 
 
