@@ -24,7 +24,7 @@ from ..workspace import Workspace
 from . import lit_windows
 from .checks import buffer, check_float32, check_shape, gradient_targets
 from .elementary import slope
-from .jit import POSITIVE, aligned_empty, jit, parallel
+from .jit import POSITIVE, aligned_empty, jit, parallel, tasks, threaded
 from .lit_cells import compiled, corner
 from .lit_lists import lit_lists
 from .lit_tile import MAXIMA_VECTORS, maxima
@@ -93,7 +93,7 @@ def _add_classes(first, end, cells, gradient, activation, sums, db):
         db[first + k] += np.float32(total[k])
 
 
-@parallel
+@threaded
 def _sort_and_add(cells, gradient, activation, winners, sums, db):
     """gradient: (dy, y, argmax) of the cells. Without room in ``winners`` nothing is sorted."""
     size, (many, co) = cells.down * cells.across, gradient[0].shape
@@ -187,7 +187,7 @@ def _backward(d, feeds, w, winners, pieces, parts, with_dx, dw, dx):
                 _turn_back(gradient, vectors, first, dw[part, tap])
 
 
-@parallel
+@threaded
 def _add_parts(parts, dw):
     for tap in prange(dw.shape[0]):
         for part in range(parts.shape[0]):
@@ -232,7 +232,7 @@ def lit_block_backward(
         )
         winners.starts[-1] = listed * co
         where, activation = compiled(block, lists.cells)
-        _sort_and_add(where, (dy, y, argmax), activation, winners, sums, db)
+        _sort_and_add(tasks(dy.size), where, (dy, y, argmax), activation, winners, sums, db)
         if by_windows:
             lit_windows.add_weight_gradient(dy, lit, block, dw, workspace)
             return None, sums, dw, db
@@ -252,5 +252,5 @@ def lit_block_backward(
         pieces = shares(ci, LANES, MAXIMA_VECTORS[-1])
         _backward(d, feeds, weights[0], winners, pieces, parts, int(wanted.dx), target, dx)
         if parts > 1:
-            _add_parts(target, into_dw[0])
+            _add_parts(tasks(target.size), target, into_dw[0])
     return (dx[:, :ci] if wanted.dx else None), sums, dw, db

@@ -160,21 +160,41 @@ def lit_lists(
 TOGETHER = 2000
 
 
+@jit
+def _first_of_row(at, row):
+    """The number of the first input of this row or a later one."""
+    begin, end = 0, at.shape[0]
+    while begin < end:
+        middle = (begin + end) >> 1
+        if at[middle & POSITIVE, 0] < row:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin
+
+
+@jit
+def _chunks(at, cells, many, heights, inputs, chunks):
+    """Fill the chunks and return their number. heights: rows of inputs and of cells of an event."""
+    (height, grid), total, n, first = heights, cells.shape[0], 0, 0
+    while first < total:
+        end = min(first + many, total)
+        while end < total and cells[end, 0] == cells[end - 1, 0]:
+            end += 1
+        top, bottom = cells[first, 0], cells[end - 1, 0]
+        low = top // grid * height + inputs[top % grid, 0]
+        high = bottom // grid * height + inputs[bottom % grid, 1]
+        chunks[n, 0], chunks[n, 1] = first, end
+        chunks[n, 2], chunks[n, 3] = _first_of_row(at, low), _first_of_row(at, high)
+        first, n = end, n + 1
+    return n
+
+
 def chunks_of(at: Array, cells: Array, geometry: LitGeometry, many: int) -> np.ndarray:
     """Return the chunks of LitLists, of at least ``many`` cells: whole rows of cells of an event,
     or several events.
     """
-    total = len(cells)
-    if not total:
-        return np.zeros((0, 4), np.int64)
-    rows = np.ascontiguousarray(cells[:, 0])
-    starts = rows[:: max(many, 1)]
-    first = np.unique(np.searchsorted(rows, starts))
-    end = np.append(first[1:], total)
-    height, oh = len(geometry.feeds[0]), geometry.grid[0]
-    event, row = np.divmod(rows[first], oh)
-    low = event * height + geometry.inputs[row, 0]
-    event, row = np.divmod(rows[end - 1], oh)
-    high = event * height + geometry.inputs[row, 1]
-    of = np.ascontiguousarray(at[:, 0])
-    return np.stack([first, end, np.searchsorted(of, low), np.searchsorted(of, high)], 1)
+    many = max(many, 1)
+    chunks = np.empty((-(-len(cells) // many), 4), np.int64)
+    heights = len(geometry.feeds[0]), geometry.grid[0]
+    return chunks[: _chunks(at, cells, many, heights, geometry.inputs, chunks)]

@@ -18,17 +18,47 @@ from ..types import Array
 from ..workspace import Workspace
 from .checks import buffer, check_float32, check_shape, gradient_targets
 from .elementary import activate, slope
-from .jit import POSITIVE, aligned_empty, jit, parallel
+from .jit import POSITIVE, aligned_empty, jit, threaded
+
+#: Weights that are worth a thread.
+WEIGHTS = 1 << 15
 
 
-@parallel
-def _products(x, w, products):
-    """products (taps, pairs, C_out) for x (pairs, C_in) and w (taps, C_in, C_out)."""
+@jit
+def _pairs_under(tap, seen, columns_of_x, pairs):
+    """Set pairs to those of input classes that any class of outputs sees under the tap: of the
+    border's each tap meets few. Returns their number.
+    """
+    rows, columns = seen
+    ky, kx, found = tap // columns.shape[1], tap % columns.shape[1], 0
+    for r in range(rows.shape[0]):
+        i = rows[r, ky]
+        for s in range(columns.shape[0]):
+            j = columns[s, kx]
+            if i >= 0 and j >= 0:
+                pair, known = i * columns_of_x + j, False
+                for k in range(found):
+                    known |= pairs[k] == pair
+                if not known:
+                    pairs[found] = pair
+                    found += 1
+    return found
+
+
+@threaded
+def _products(x, columns_of_x, w, seen, products):
+    """products (taps, pairs, C_out) for x (pairs, C_in) and w (taps, C_in, C_out), of the pairs
+    that a tap meets.
+    """
     for tap in prange(w.shape[0]):
-        products[tap] = np.float32(0)
+        pairs = np.empty(x.shape[0], np.int64)
+        found = _pairs_under(tap, seen, columns_of_x, pairs)
+        for k in range(found):
+            products[tap, pairs[k]] = np.float32(0)
         for i in range(w.shape[1]):
             weights = w[tap, i]
-            for p in range(x.shape[0]):
+            for k in range(found):
+                p = pairs[k] & POSITIVE
                 to, value = products[tap, p], x[p, i]
                 for c in range(to.size):
                     to[c] += value * weights[c]
@@ -80,7 +110,7 @@ def lit_rest(rest: Array, block: LitBlock, workspace: Workspace | None = None) -
     sums = np.empty((*(len(seen) for seen in geometry.seen), co), np.float32)
     x, taps = rest.reshape(-1, ci), w.reshape(-1, ci, co)
     products = buffer(workspace, "products", (len(taps), len(x), co))
-    _products(x, taps, products)
+    _products(w.size // WEIGHTS, x, rest.shape[1], taps, geometry.seen, products)
     _put_together(products, rest.shape[1], geometry.seen, sums)
     shape = (*(len(pooled) for pooled in geometry.pooled), co)
     y, argmax = np.empty(shape, np.float32), np.empty(shape, np.uint8)
@@ -110,14 +140,18 @@ def _dot(a, b):
     return total
 
 
-@parallel
+@threaded
 def _rest_backward(x, columns_of_x, w, seen, kx_count, sums, with_dx, dw, dx):
     """dx (taps, R' S', C_in)"""
     rows, columns = seen
-    (pairs, ci), co = x.shape, sums.shape[2]
+    (many, ci), co = x.shape, sums.shape[2]
     for tap in prange(w.shape[0]):
         ky, kx = tap // kx_count, tap % kx_count
-        total, product = np.zeros((pairs, co)), aligned_empty((pairs, co))
+        total, product = np.zeros((many, co)), aligned_empty((many, co))
+        pairs = np.empty(many, np.int64)
+        found = _pairs_under(tap, seen, columns_of_x, pairs)
+        if with_dx:
+            dx[tap] = np.float32(0)
         for r in range(rows.shape[0]):
             for s in range(columns.shape[0]):
                 i, j = rows[r, ky], columns[s, kx]
@@ -125,12 +159,13 @@ def _rest_backward(x, columns_of_x, w, seen, kx_count, sums, with_dx, dw, dx):
                     to, own = total[(i * columns_of_x + j) & POSITIVE], sums[r, s]
                     for c in range(co):
                         to[c] += own[c]
-        for p in range(pairs):
+        for p in range(many):
             for c in range(co):
                 product[p, c] = total[p, c]
         for i in range(ci):
             to, weights = dw[tap, i], w[tap, i]
-            for p in range(pairs):
+            for k in range(found):
+                p = pairs[k] & POSITIVE
                 g, value = product[p], x[p, i]
                 for c in range(co):
                     to[c] += value * g[c]
@@ -166,6 +201,15 @@ def lit_rest_backward(
     flat = x.reshape(-1, ci)
     dx = np.empty((len(weights), *flat.shape) if wanted.dx else (0, 0, 0), np.float32)
     _rest_backward(
-        flat, x.shape[1], weights, geometry.seen, w.shape[1], sums, wanted.dx, gradient, dx
+        w.size // WEIGHTS,
+        flat,
+        x.shape[1],
+        weights,
+        geometry.seen,
+        w.shape[1],
+        sums,
+        wanted.dx,
+        gradient,
+        dx,
     )
     return (dx.sum(0, dtype=np.float64).reshape(x.shape) if wanted.dx else None), dw, db
