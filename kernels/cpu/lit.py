@@ -32,7 +32,7 @@ from .lit_rest import lit_rest, lit_rest_backward
 from .lit_tile import add_products, one_product, take_weights
 from .pack import shares
 from .rows import max_of_rows
-from .tile import LANES, MAX_PIXELS, VECTORS
+from .tile import LANES, VECTORS
 
 __all__ = ["lit_block", "lit_block_backward", "lit_lists", "lit_rest", "lit_rest_backward"]
 
@@ -79,26 +79,19 @@ def _one_channel(d, feeds, chunk, w, first, lowest, z):
 
 @jit
 def _many_channels(d, feeds, chunk, w, first, lowest, z):
-    """Add the products tap by tap, of MAX_PIXELS inputs at a time."""
-    ci, (count, width) = d.shape[1], z.shape
+    """Add the products tap by tap, of several inputs at a time."""
+    ci, (count, width), many = d.shape[1], z.shape, chunk[3] - chunk[2]
     weights = aligned_empty((ci * width,))
-    x_at, z_at = np.empty(MAX_PIXELS, np.int64), np.empty(MAX_PIXELS, np.int64)
+    x_at, z_at = np.empty(many + 1, np.int64), np.empty(many + 1, np.int64)
     for tap in range(feeds.shape[0]):
-        fed, n, there = feeds[tap], 0, False
+        fed, n = feeds[tap], 0
         for a in range(chunk[2], chunk[3]):
-            slot = fed[a & POSITIVE] - lowest
-            if slot < 0 or slot >= count:
-                continue
-            if not there:
-                take_weights(w[tap], first, width, weights)
-                there = True
-            x_at[n] = d.ctypes.data + 4 * a * ci
-            z_at[n] = z.ctypes.data + 4 * slot * width
-            n += 1
-            if n == MAX_PIXELS:
-                add_products(n, x_at, z_at, weights, width, ci)
-                n = 0
+            slot = np.int64(fed[a & POSITIVE]) - lowest
+            x_at[n & POSITIVE] = d.ctypes.data + 4 * a * ci
+            z_at[n & POSITIVE] = z.ctypes.data + 4 * slot * width
+            n += (slot >= 0) & (slot < count)  # no branch: nobody would foresee it
         if n:
+            take_weights(w[tap], first, width, weights)
             add_products(n, x_at, z_at, weights, width, ci)
 
 

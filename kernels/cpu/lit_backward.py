@@ -157,34 +157,38 @@ def _backward(d, feeds, w, winners, pieces, parts, with_dx, dw, dx):
         first, vectors = pieces[piece]
         turned = aligned_empty((vectors * room * LANES,))
         gradient = aligned_empty((vectors * room * LANES,))
+        begin, end = many * part // parts, many * (part + 1) // parts
+        inputs, lows = np.empty(end - begin + 1, np.int64), np.empty(end - begin + 1, np.int64)
+        counts = np.empty(end - begin + 1, np.int64)
         for tap in range(feeds.shape[0]):
-            fed, there = feeds[tap], False
-            for a in range(many * part // parts, many * (part + 1) // parts):
-                slot = fed[a & POSITIVE]
-                if slot < 0:
-                    continue
-                low, high = starts[slot & POSITIVE] & POSITIVE, starts[(slot + 1) & POSITIVE]
-                if low == high:
-                    continue
-                if not there:
-                    there = True
-                    gradient[:] = np.float32(0)
-                    if with_dx:
-                        _turn_weights(w[tap], first, vectors, turned)
-                maxima(
-                    vectors,
-                    with_dx,
-                    np.int64(high - low),
-                    channels[low:].ctypes.data,
-                    g[low:].ctypes.data,
-                    turned.ctypes.data,
-                    gradient.ctypes.data,
-                    room * LANES,
-                    d[a, first:].ctypes.data,
-                    dx[a, first:].ctypes.data if with_dx else np.int64(0),
-                )
-            if there:
-                _turn_back(gradient, vectors, first, dw[part, tap])
+            fed, n = feeds[tap], 0
+            for a in range(begin, end):
+                slot = np.int64(fed[a & POSITIVE])
+                low, high = starts[max(slot, 0)], starts[max(slot, 0) + 1]
+                inputs[n & POSITIVE], lows[n & POSITIVE], counts[n & POSITIVE] = a, low, high - low
+                n += (slot >= 0) & (high > low)  # no branch: nobody would foresee it
+            if n == 0:
+                continue
+            gradient[:] = np.float32(0)
+            if with_dx:
+                _turn_weights(w[tap], first, vectors, turned)
+            maxima(
+                vectors,
+                with_dx,
+                n,
+                inputs.ctypes.data,
+                lows.ctypes.data,
+                counts.ctypes.data,
+                channels.ctypes.data,
+                g.ctypes.data,
+                turned.ctypes.data,
+                gradient.ctypes.data,
+                room * LANES,
+                d.ctypes.data + 4 * first,
+                dx.ctypes.data + 4 * first,
+                d.shape[1],
+            )
+            _turn_back(gradient, vectors, first, dw[part, tap])
 
 
 @threaded

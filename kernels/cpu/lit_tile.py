@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import jit
-from .tile import CHANNEL_SHAPES, F32, I64, LANES, VECTORS, Emit
+from .tile import CHANNEL_SHAPES, F32, I64, LANES, MAX_PIXELS, VECTORS, Emit
 
 I16 = ir.IntType(16)
 
@@ -38,35 +38,41 @@ def lowest_bit(context, word):
 def make_scatter(shapes: Any, lanes: int) -> Any:
     """Return an intrinsic with one body per (rows, vectors) in ``shapes``:
 
-        scatter(rows, vectors, x, z, offset, w, w_step, steps)
+        scatter(rows, vectors, tiles, x, z, offset, w, w_step, steps)
 
     z[p][offset + k] += sum over step < steps of x[p][step] * w[step * w_step + k], p < rows, k <
     vectors * lanes: the picture in tile.py, with rows of x and z anywhere. x and z are addresses of
-    int64 (rows,), the addresses of the rows; the rows of z differ. The sum goes on from what z has.
+    int64 (tiles * rows,), the addresses of the rows of each tile; the rows of z in a tile differ.
+    The sum goes on from what z has.
     """
 
     @intrinsic
-    def scatter(context, rows, vectors, x, z, offset, w, w_step, steps):
+    def scatter(context, rows, vectors, tiles, x, z, offset, w, w_step, steps):
         def codegen(context, builder, signature, args):
             e, b = Emit(builder, lanes), builder
-            rows, vectors, x, z, offset, w, w_step, steps = args
+            rows, vectors, tiles, x, z, offset, w, w_step, steps = args
             for p_max, q_max in e.choose(rows, vectors, shapes):
-                xs = [e.load(e.at(x, p, 2), I64) for p in range(p_max)]
-                zs = [e.at(e.load(e.at(z, p, 2), I64), offset) for p in range(p_max)]
-                acc = [[e.variable(e.load(e.at(to, q, lanes))) for q in range(q_max)] for to in zs]
-                with e.loop(steps) as step:
-                    here = e.at(w, b.mul(step.index, w_step))
-                    many = [e.load(e.at(here, q, lanes)) for q in range(q_max)]
+                with e.loop(tiles) as tile:
+                    ahead = b.mul(tile.index, e.int(2 * p_max))
+                    x_here, z_here = e.at(x, ahead), e.at(z, ahead)
+                    xs = [e.load(e.at(x_here, p, 2), I64) for p in range(p_max)]
+                    zs = [e.at(e.load(e.at(z_here, p, 2), I64), offset) for p in range(p_max)]
+                    acc = [
+                        [e.variable(e.load(e.at(to, q, lanes))) for q in range(q_max)] for to in zs
+                    ]
+                    with e.loop(steps) as step:
+                        here = e.at(w, b.mul(step.index, w_step))
+                        many = [e.load(e.at(here, q, lanes)) for q in range(q_max)]
+                        for p in range(p_max):
+                            one = e.splat(e.load(e.at(xs[p], step.index), F32))
+                            for q in range(q_max):
+                                b.store(e.fma(one, many[q], b.load(acc[p][q])), acc[p][q])
                     for p in range(p_max):
-                        one = e.splat(e.load(e.at(xs[p], step.index), F32))
                         for q in range(q_max):
-                            b.store(e.fma(one, many[q], b.load(acc[p][q])), acc[p][q])
-                for p in range(p_max):
-                    for q in range(q_max):
-                        e.store(b.load(acc[p][q]), e.at(zs[p], q, lanes))
+                            e.store(b.load(acc[p][q]), e.at(zs[p], q, lanes))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 8), codegen
+        return types.void(*[types.int64] * 9), codegen
 
     return scatter
 
@@ -75,8 +81,8 @@ _scatter = make_scatter(CHANNEL_SHAPES, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def scatter(rows, vectors, x, z, offset, w, w_step, steps):
-    _scatter(rows, vectors, x, z, offset, w, w_step, steps)
+def scatter(rows, vectors, tiles, x, z, offset, w, w_step, steps):
+    _scatter(rows, vectors, tiles, x, z, offset, w, w_step, steps)
 
 
 @intrinsic
@@ -117,56 +123,89 @@ def take_weights(w, first, width, out):
 
 @jit
 def add_products(rows, x, z, w, width, steps):
-    """z[p] += x[p] w for the rows at the addresses x and z, over ``width`` channels."""
-    vectors, done = width // LANES, 0
+    """z[p] += x[p] w over ``width`` channels, for the first ``rows`` of the addresses x and z."""
+    tiles, rest = rows // MAX_PIXELS, rows % MAX_PIXELS
+    done, behind = tiles * MAX_PIXELS, 0
     for n in VECTORS[::-1]:
-        while vectors - done >= n:
-            k = done * LANES
-            scatter(rows, n, x.ctypes.data, z.ctypes.data, k, w[k:].ctypes.data, width, steps)
-            done += n
+        while (width - behind) // LANES >= n:
+            at = w[behind:].ctypes.data
+            if tiles:
+                x_at, z_at = x.ctypes.data, z.ctypes.data
+                scatter(MAX_PIXELS, n, tiles, x_at, z_at, behind, at, width, steps)
+            if rest:
+                x_at, z_at = x[done:].ctypes.data, z[done:].ctypes.data
+                scatter(rest, n, 1, x_at, z_at, behind, at, width, steps)
+            behind += n * LANES
 
 
 def make_maxima(sizes: Any, lanes: int) -> Any:
-    """Return an intrinsic with one body per number of ``vectors``, for the output channels whose
-    maximum is at one position, which one input feeds through one tap:
+    """Return an intrinsic with one body per number of ``vectors``, for inputs that feed, through
+    one tap, positions where output channels have their maximum:
 
-        maxima(vectors, with_dx, count, channels, g, w, dw, plane, d, dx)
+        maxima(vectors, with_dx, inputs, of, lows, counts, channels, g, w, dw, plane, d, dx, row)
 
-    For k < count, with c = channels[k]:    dx += g[k] * w[c]    dw[c] += g[k] * d
+    For i < inputs and 0 <= k - lows[i] < counts[i], with a = of[i] and c = channels[k]:
+
+        dx[a] += g[k] * w[c]      dw[c] += g[k] * d[a]
 
     over vectors * lanes floats, of which vector q of channel c is at plane * q + lanes * c floats
-    in w and dw, and at lanes * q in d and dx, which stay in registers. channels: address of uint16;
-    the others of float32. Unless with_dx is 1, dx and w are left alone.
+    in w and dw, and at row * a + lanes * q in d and dx; those of dx stay in registers. of, lows,
+    counts: addresses of int64, channels of uint16, the others of float32. Unless with_dx is 1, dx
+    and w are left alone.
     """
 
     @intrinsic
-    def maxima(context, vectors, with_dx, count, channels, g, w, dw, plane, d, dx):
+    def maxima(
+        context,
+        vectors,
+        with_dx,
+        inputs,
+        of,
+        lows,
+        counts,
+        channels,
+        g,
+        w,
+        dw,
+        plane,
+        d,
+        dx,
+        row,
+    ):
         def codegen(context, builder, signature, args):
             e, b = Emit(builder, lanes), builder
-            vectors, with_dx, count, channels, g, w, dw, plane, d, dx = args
+            vectors, with_dx, inputs, of, lows, counts, channels, g, w, dw, plane, d, dx, row = args
             cases = [(n, wanted) for n in sizes for wanted in (0, 1)]
             for n, wanted in e.choose(vectors, with_dx, cases):
-                ahead = [e.load(e.at(d, q, lanes)) for q in range(n)]
-                back = [e.variable(e.load(e.at(dx, q, lanes))) for q in range(n * wanted)]
-                of, to = (
+                of_w, to = (
                     [e.at(start, b.mul(plane, e.int(q))) for q in range(n)] for start in (w, dw)
                 )
-                with e.loop(count) as k:
-                    place = b.inttoptr(b.add(channels, b.mul(k.index, e.int(2))), I16.as_pointer())
-                    c = b.zext(b.load(place, align=2), I64)
-                    slope = e.splat(e.load(e.at(g, k.index), F32))
-                    line = b.mul(c, e.int(lanes))
-                    for q in range(n):
-                        if wanted:
-                            weight = e.load(e.at(of[q], line))
-                            b.store(e.fma(slope, weight, b.load(back[q])), back[q])
-                        here = e.at(to[q], line)
-                        e.store(e.fma(slope, ahead[q], e.load(here)), here)
-                for q, value in enumerate(back):
-                    e.store(b.load(value), e.at(dx, q, lanes))
+                with e.loop(inputs) as i:
+                    input_, low, count = (
+                        e.load(e.at(each, i.index, 2), I64) for each in (of, lows, counts)
+                    )
+                    here = b.mul(row, input_)
+                    ahead = [e.load(e.at(e.at(d, here), q, lanes)) for q in range(n)]
+                    dx_at = e.at(dx, here)
+                    back = [e.variable(e.load(e.at(dx_at, q, lanes))) for q in range(n * wanted)]
+                    first = b.add(channels, b.mul(low, e.int(2)))
+                    slopes = e.at(g, low)
+                    with e.loop(count) as k:
+                        place = b.add(first, b.mul(k.index, e.int(2)))
+                        c = b.zext(b.load(b.inttoptr(place, I16.as_pointer()), align=2), I64)
+                        slope = e.splat(e.load(e.at(slopes, k.index), F32))
+                        line = b.mul(c, e.int(lanes))
+                        for q in range(n):
+                            if wanted:
+                                weight = e.load(e.at(of_w[q], line))
+                                b.store(e.fma(slope, weight, b.load(back[q])), back[q])
+                            sum_at = e.at(to[q], line)
+                            e.store(e.fma(slope, ahead[q], e.load(sum_at)), sum_at)
+                    for q, value in enumerate(back):
+                        e.store(b.load(value), e.at(dx_at, q, lanes))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 10), codegen
+        return types.void(*[types.int64] * 14), codegen
 
     return maxima
 
@@ -178,5 +217,5 @@ _maxima = make_maxima(MAXIMA_VECTORS, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def maxima(vectors, with_dx, count, channels, g, w, dw, plane, d, dx):
-    _maxima(vectors, with_dx, count, channels, g, w, dw, plane, d, dx)
+def maxima(vectors, with_dx, inputs, of, lows, counts, channels, g, w, dw, plane, d, dx, row):
+    _maxima(vectors, with_dx, inputs, of, lows, counts, channels, g, w, dw, plane, d, dx, row)

@@ -257,8 +257,10 @@ def test_deinterleave_of_every_width(lanes, monkeypatch):
 
 @pytest.mark.parametrize("lanes", WIDTHS)
 def test_products_are_added_to_scattered_sums_at_every_width(lanes):
-    """Small integers, so that float32 sums are exact; rows beside those of the list stay."""
-    rng, steps = np.random.default_rng(0), 7
+    """Small integers, so that float32 sums are exact; rows beside those of the list stay, and one
+    tile goes on from the sums of another.
+    """
+    rng, steps, tiles = np.random.default_rng(0), 7, 3
     for many, vectors in ((1, 1), (4, 1), (6, 2)):
         run = _runner(lit_tile.make_scatter([(many, vectors)], lanes))
         width = 3 + lanes * vectors
@@ -266,32 +268,36 @@ def test_products_are_added_to_scattered_sums_at_every_width(lanes):
             rng.integers(-9, 9, shape).astype(np.float32)
             for shape in ((9, steps), (steps, lanes * vectors + 2), (12, width))
         )
-        sources, targets = rng.permutation(9)[:many], rng.permutation(12)[:many]
+        sources, targets = (
+            np.concatenate([rng.permutation(n)[:many] for _ in range(tiles)]) for n in (9, 12)
+        )
         want = z.copy()
-        want[targets, 3:] += x[sources] @ w[:, : lanes * vectors]
+        np.add.at(want[:, 3:], targets, x[sources] @ w[:, : lanes * vectors])
         places = [a.ctypes.data + 4 * a.shape[1] * rows for a, rows in ((x, sources), (z, targets))]
         ends = w.ctypes.data, w.shape[1], steps
-        run(many, vectors, places[0].ctypes.data, places[1].ctypes.data, 3, *ends)
+        run(many, vectors, tiles, places[0].ctypes.data, places[1].ctypes.data, 3, *ends)
         assert np.array_equal(z, want)
 
 
 @pytest.mark.parametrize("lanes", WIDTHS)
 @pytest.mark.parametrize("with_dx", (0, 1))
 def test_gradients_of_maxima_at_every_width(lanes, with_dx):
-    rng, filters = np.random.default_rng(1), 11
+    rng, filters, many = np.random.default_rng(1), 11, 5
+    of, lows, counts = (np.array(a, np.int64) for a in ([3, 0, 3], [1, 0, 4], [3, 1, 2]))
+    channels = np.array([9, 7, 0, 10, 7, 2], np.uint16)
     for vectors in lit_tile.MAXIMA_VECTORS:
         run = _runner(lit_tile.make_maxima([vectors], lanes))
-        w, dw = (
-            rng.integers(-9, 9, (vectors, filters, lanes)).astype(np.float32) for _ in range(2)
+        w, dw, d, dx = (
+            rng.integers(-9, 9, shape).astype(np.float32)
+            for shape in [(vectors, filters, lanes)] * 2 + [(many, vectors, lanes)] * 2
         )
-        d, dx = (rng.integers(-9, 9, (vectors, lanes)).astype(np.float32) for _ in range(2))
-        channels = np.array([7, 0, 10], np.uint16)
-        g = np.array([2, -3, 5], np.float32)
+        g = rng.integers(-9, 9, len(channels)).astype(np.float32)
         want_dw, want_dx = dw.copy(), dx.copy()
-        want_dw[:, channels] += g[:, None] * d[:, None]
-        if with_dx:
-            want_dx += (g[:, None] * w[:, channels]).sum(1)
-        addresses = [a.ctypes.data for a in (channels, g, w, dw)]
-        ends = filters * lanes, d.ctypes.data, dx.ctypes.data
-        run(vectors, with_dx, 3, *addresses, *ends)
+        for a, low, count in zip(of, lows, counts):
+            for k in range(low, low + count):
+                want_dw[:, channels[k]] += g[k] * d[a]
+                want_dx[a] += g[k] * w[:, channels[k]] * with_dx
+        addresses = [a.ctypes.data for a in (of, lows, counts, channels, g, w, dw)]
+        ends = filters * lanes, d.ctypes.data, dx.ctypes.data, vectors * lanes
+        run(vectors, with_dx, len(of), *addresses, *ends)
         assert np.array_equal(dw, want_dw) and np.array_equal(dx, want_dx)
