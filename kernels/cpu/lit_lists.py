@@ -3,8 +3,10 @@
 Fed cells are marked in a bit map, one row of words per row of cells:
 
     bits     ..1.111. .11.....   of events * OH rows; ``before`` counts the marks in front of each
-    before   0        4          word of an event, so that the number of a cell in the list is
-                                 before[word] + the marks below its own bit
+    before   0        4          word, so that the number of a cell in the list is before[word] +
+                                 the marks below its own bit
+
+A task takes a band of the rows of cells of an event.
 """
 
 import numpy as np
@@ -19,62 +21,86 @@ from .lit_tile import bits_set, lowest_bit
 from .lit_windows import by_windows
 
 ONE, WORD = np.uint64(1), 64
-TASK = 512  # lit inputs whose feeds one task lists
+#: Lit inputs that one task marks, or whose feeds it lists; cells that are worth a thread.
+TASK, CELLS = 512, 4096
 
 
 @jit
-def _mark(at, first, end, event, height, rows, columns, bits, grid):
-    """Mark the cells that the inputs first to end, all of one event, feed."""
-    above, up, width = event * height, event * grid, columns.shape[1]
-    for a in range(first, end):
-        r, c = at[a, 0] - above, at[a, 1]
-        for u in range(rows.shape[1]):
-            i = rows[r & POSITIVE, u]
-            if i < 0:
-                break
-            line = bits[(up + i) & POSITIVE]
-            for v in range(width):
-                j = columns[c & POSITIVE, v]
-                if j < 0:
-                    break
-                line[(j >> 6) & POSITIVE] |= ONE << np.uint64(j & (WORD - 1))
+def _first_of_row(at, row):
+    """The number of the first input of this row or a later one."""
+    begin, end = 0, at.shape[0]
+    while begin < end:
+        middle = (begin + end) >> 1
+        if at[middle & POSITIVE, 0] < row:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin
 
 
-@threaded
-def _mark_and_count(at, starts, height, fed, marks, grid, counts, lines):
-    """Mark the fed cells of every event and count them; lines[e]: the first and the end of the rows
-    of cells that have some. fed: LitGeometry.cells. marks: (bits, before).
+@jit
+def _mark(at, begin, end, above, band, up, fed, bits):
+    """Mark the cells of a band, rows band[0] to band[1] of an event, that the inputs begin to end
+    of the event feed; returns the first and the end of the rows that have some. above, up: rows of
+    inputs and of cells before the event.
     """
-    (rows, columns), (bits, before) = fed, marks
-    for event in prange(starts.size - 1):
-        first, end = starts[event], starts[event + 1]
-        total, low, high = 0, grid, 0
-        if first < end:
-            _mark(at, first, end, event, height, rows, columns, bits, grid)
-            top = (at[first, 0] - event * height) & POSITIVE
-            bottom = (at[end - 1, 0] - event * height) & POSITIVE
-            for r in range(top, bottom + 1):
-                for u in range(rows.shape[1]):
-                    i = rows[r, u]
-                    if i >= 0:
-                        low, high = min(low, i), max(high, i + 1)
-            for i in range(low, high):
-                line = (event * grid + i) & POSITIVE
-                for word in range(bits.shape[1]):
-                    before[line, word] = total
-                    total += bits_set(bits[line, word])
-        counts[event], lines[event, 0], lines[event, 1] = total, low, high
+    (rows, columns), (low, high) = fed, band
+    known, top, bottom, many = np.int64(-1), high, low, 0
+    lines = np.empty(rows.shape[1], np.int64)
+    for a in range(begin, end):
+        r, c = at[a & POSITIVE, 0] - above, at[a & POSITIVE, 1] & POSITIVE
+        if r != known:
+            known, many = np.int64(r), 0
+            for u in range(rows.shape[1]):
+                i = np.int64(rows[r & POSITIVE, u])
+                if i >= low and i < high:
+                    lines[many] = up + i
+                    many += 1
+                    top, bottom = min(top, i), max(bottom, i + 1)
+        for v in range(columns.shape[1]):
+            j = columns[c, v]
+            if j < 0:
+                break
+            mark = ONE << np.uint64(j & (WORD - 1))
+            for u in range(many):
+                bits[lines[u] & POSITIVE, (j >> 6) & POSITIVE] |= mark
+    return top, bottom
 
 
 @threaded
-def _list(bits, lines, grid, starts, cells):
-    """Write down the marked cells of every event, from starts[event] on."""
-    for event in prange(lines.shape[0]):
-        n = starts[event]
-        for i in range(lines[event, 0], lines[event, 1]):
-            line = (event * grid + i) & POSITIVE
+def _mark_and_count(at, heights, deep, fed, inputs, marks, counts, lines):
+    """Mark the fed cells of every band of ``deep`` rows and count them; lines[band]: the first and
+    the end of the rows of cells that have some. heights: rows of inputs and of cells of an event.
+    fed, inputs: LitGeometry.cells, inputs. marks: (bits, before).
+    """
+    (height, grid), (bits, before) = heights, marks
+    bands = (grid + deep - 1) // deep
+    for band in prange(counts.size):
+        event, low = band // bands, band % bands * deep
+        high, above, up = min(grid, low + deep), event * height, event * grid
+        begin = _first_of_row(at, above + inputs[low & POSITIVE, 0])
+        end = _first_of_row(at, above + inputs[(high - 1) & POSITIVE, 1])
+        top, bottom = _mark(at, begin, end, above, (low, high), up, fed, bits)
+        total = 0
+        for i in range(up + top, up + bottom):
             for word in range(bits.shape[1]):
-                left = bits[line, word]
+                before[i & POSITIVE, word] = total
+                total += bits_set(bits[i & POSITIVE, word])
+        counts[band], lines[band, 0], lines[band, 1] = total, up + top, up + bottom
+
+
+@threaded
+def _list(marks, lines, starts, cells):
+    """Write down the marked cells of every band, from starts[band] on, and let ``before`` count
+    from the first band on.
+    """
+    bits, before = marks
+    for band in prange(lines.shape[0]):
+        n = starts[band]
+        for line in range(lines[band, 0], lines[band, 1]):
+            for word in range(bits.shape[1]):
+                left = bits[line & POSITIVE, word]
+                before[line & POSITIVE, word] += starts[band]
                 while left:
                     cells[n, 0], cells[n, 1] = line, word * WORD + lowest_bit(left)
                     left &= left - ONE
@@ -82,17 +108,16 @@ def _list(bits, lines, grid, starts, cells):
 
 
 @threaded
-def _feed(tasks, at, height, grid, size, fed, marks, starts, feeds):
+def _feed(tasks, at, heights, size, fed, marks, feeds):
     """feeds[tap, a] = the output that input a feeds through the tap, or -1. fed:
     LitGeometry.feeds.
     """
-    (rows, columns), (bits, before) = fed, marks
+    (height, grid), (rows, columns), (bits, before) = heights, fed, marks
     many, down, across = at.shape[0], rows.shape[1], columns.shape[1]
     for task in prange(tasks):
         for a in range(many * task // tasks, many * (task + 1) // tasks):
             event = at[a, 0] // height
             r, c = (at[a, 0] - event * height) & POSITIVE, at[a, 1] & POSITIVE
-            base = starts[event & POSITIVE]
             for ky in range(down):
                 i, known, number = rows[r, ky, 0], np.int64(-1), np.int64(0)
                 line = (event * grid + i) & POSITIVE
@@ -105,19 +130,16 @@ def _feed(tasks, at, height, grid, size, fed, marks, starts, feeds):
                         known = np.int64(j)
                         word = (j >> 6) & POSITIVE
                         below = (ONE << np.uint64(j & (WORD - 1))) - ONE
-                        number = (
-                            base + before[line, word] + bits_set(bits[line, word] & below)
-                        ) * size
+                        number = before[line, word] + bits_set(bits[line, word] & below)
+                        number *= size
                     feeds[ky * across + kx, a] = number + rows[r, ky, 1] + columns[c, kx, 1]
 
 
 @threaded
-def _clear(bits, lines, grid):
-    for event in prange(lines.shape[0]):
-        for i in range(lines[event, 0], lines[event, 1]):
-            line = bits[(event * grid + i) & POSITIVE]
-            for word in range(line.size):
-                line[word] = 0
+def _clear(bits, lines):
+    for band in prange(lines.shape[0]):
+        for line in range(lines[band, 0], lines[band, 1]):
+            bits[line & POSITIVE] = 0
 
 
 def lit_lists(
@@ -132,45 +154,33 @@ def lit_lists(
     of a block that they are for alone, which may do without ``feeds``.
     """
     at = np.ascontiguousarray(at, np.int32)
-    height, (oh, ow) = len(geometry.feeds[0]), geometry.grid
-    starts = np.searchsorted(at[:, 0], np.arange(events + 1) * height)
+    heights, (oh, ow) = (len(geometry.feeds[0]), geometry.grid[0]), geometry.grid
     shape = events * oh, -(-ow // WORD)
     bits = buffer(workspace, "bits", shape, np.uint64, 0)
     before = buffer(workspace, "before", shape, np.int32)
-    counts, lines = np.empty(events, np.int64), np.empty((events, 2), np.int64)
-    grown = (1 if len(at) < TASK else events, at, starts, height)  # a few pixels need no threads
-    _mark_and_count(*grown, geometry.cells, (bits, before), oh, counts, lines)
-    first = np.zeros(events + 1, np.int64)
+    tasks = -(-len(at) // TASK)
+    deep = max(1, -(-oh * events // max(tasks, events)))
+    bands = events * -(-oh // deep)
+    counts, lines = np.empty(bands, np.int64), np.empty((bands, 2), np.int64)
+    marks = bits, before
+    _mark_and_count(tasks, at, heights, deep, geometry.cells, geometry.inputs, marks, counts, lines)
+    first = np.zeros(bands + 1, np.int64)
     np.cumsum(counts, out=first[1:])
     total, size = int(first[-1]), geometry.pool[0] * geometry.pool[1]
     cells = buffer(workspace, "cells", (total, 2), np.int32)
-    _list(1 if total < TASK else events, bits, lines, oh, first, cells)
+    several = -(-total // CELLS)
+    _list(several, marks, lines, first, cells)
     feeds = None
     if not channels or not by_windows(channels, geometry, len(at), total):
         feeds = buffer(workspace, "feeds", (geometry.taps, len(at)), np.int32)
-        tasks = -(-len(at) // TASK)
-        marks = bits, before
-        _feed(tasks, tasks, at, height, oh, size, geometry.feeds, marks, first, feeds)
-    _clear(1 if total < TASK else events, bits, lines, oh)
+        _feed(tasks, tasks, at, heights, size, geometry.feeds, marks, feeds)
+    _clear(several, bits, lines)
     chunks = chunks_of(at, cells, geometry, TOGETHER // size)
     return LitLists(cells, feeds, chunks, inputs=at, events=events)
 
 
 #: Positions whose sums a task keeps in a cache.
 TOGETHER = 2000
-
-
-@jit
-def _first_of_row(at, row):
-    """The number of the first input of this row or a later one."""
-    begin, end = 0, at.shape[0]
-    while begin < end:
-        middle = (begin + end) >> 1
-        if at[middle & POSITIVE, 0] < row:
-            begin = middle + 1
-        else:
-            end = middle
-    return begin
 
 
 @jit
