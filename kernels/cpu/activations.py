@@ -10,45 +10,45 @@ from numba import prange
 from ..types import Array
 from .checks import check_float32, check_shape
 from .elementary import ONE, ZERO, activate, exp, expm1, slope
-from .jit import BLOCK, block, jit, tasks, threaded
+from .jit import VECTOR_CHUNK, jit, tasks, threaded, vector_chunk
 
 
 @threaded
 def _elu(x, alpha, y):
-    for task in prange((x.size + BLOCK - 1) // BLOCK):
-        before, after = block(x, task), block(y, task)
+    for task in prange((x.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        before, after = vector_chunk(x, task), vector_chunk(y, task)
         for i in range(before.size):
             after[i] = activate(before[i], alpha)
 
 
 @threaded
 def _elu_backward(dy, y, alpha, dx):
-    for task in prange((y.size + BLOCK - 1) // BLOCK):
-        g, after, to = block(dy, task), block(y, task), block(dx, task)
+    for task in prange((y.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        g, after, to = vector_chunk(dy, task), vector_chunk(y, task), vector_chunk(dx, task)
         for i in range(g.size):
             to[i] = g[i] * slope(after[i], alpha)
 
 
 @threaded
 def _relu(x, y):
-    for task in prange((x.size + BLOCK - 1) // BLOCK):
-        before, after = block(x, task), block(y, task)
+    for task in prange((x.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        before, after = vector_chunk(x, task), vector_chunk(y, task)
         for i in range(before.size):
             after[i] = before[i] if before[i] > ZERO else ZERO
 
 
 @threaded
 def _relu_backward(dy, y, dx):
-    for task in prange((y.size + BLOCK - 1) // BLOCK):
-        g, after, to = block(dy, task), block(y, task), block(dx, task)
+    for task in prange((y.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        g, after, to = vector_chunk(dy, task), vector_chunk(y, task), vector_chunk(dx, task)
         for i in range(g.size):
             to[i] = g[i] if after[i] > ZERO else ZERO
 
 
 @threaded
 def _dropout(x, keep, scale, y):
-    for task in prange((x.size + BLOCK - 1) // BLOCK):
-        before, kept, after = block(x, task), block(keep, task), block(y, task)
+    for task in prange((x.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        before, kept, after = vector_chunk(x, task), vector_chunk(keep, task), vector_chunk(y, task)
         for i in range(before.size):
             after[i] = before[i] * kept[i] * scale
 
@@ -190,8 +190,8 @@ def _forward(value):
 
     @threaded
     def loop(x, alpha, y):
-        for task in prange((x.size + BLOCK - 1) // BLOCK):
-            before, after = block(x, task), block(y, task)
+        for task in prange((x.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+            before, after = vector_chunk(x, task), vector_chunk(y, task)
             for i in range(before.size):
                 after[i] = value(before[i], alpha)
 
@@ -203,8 +203,13 @@ def _backward(derivative):
 
     @threaded
     def loop(dy, x, y, alpha, dx):
-        for task in prange((x.size + BLOCK - 1) // BLOCK):
-            g, before, after, to = block(dy, task), block(x, task), block(y, task), block(dx, task)
+        for task in prange((x.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+            g, before, after, to = (
+                vector_chunk(dy, task),
+                vector_chunk(x, task),
+                vector_chunk(y, task),
+                vector_chunk(dx, task),
+            )
             for i in range(g.size):
                 to[i] = g[i] * derivative(before[i], after[i], alpha)
 

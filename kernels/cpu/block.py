@@ -49,12 +49,15 @@ def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
     n, co, kc = windows.table.shape[0], y.shape[1], kw * ci
     size, blocks = ph * pw, (n + cells - 1) // cells
     together = max(1, TOGETHER // size)  # cells
-    down, right = np.arange(size) // pw, np.arange(size) % pw * ci  # a division takes long
+    row_offsets, column_offsets = (
+        np.arange(size) // pw,
+        np.arange(size) % pw * ci,
+    )  # a division takes long
     where = np.arange(size).astype(np.uint8)
     for task in prange(start.size * blocks):  # a group's weights stay in the cache over all cells
         g, t = task // blocks, task % blocks * cells
         lowest, many, end = start[g], width[g], min(n, t + cells)
-        place, row, sums = (
+        addresses, row, sums = (
             np.empty(together * size, np.int64),
             np.empty(together * size, np.int64),
             aligned_empty((together * size, many)),
@@ -64,10 +67,12 @@ def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
         while t < end:
             begin, count = t, 0
             while t < min(end, begin + together):
-                origin, apart = address(windows, t), windows.table[t, 1]
+                window_address, row_stride = address(windows, t), windows.table[t, 1]
                 for i in range(size):
-                    place[count] = origin + 4 * (down[i] * apart + right[i])
-                    row[count] = apart
+                    addresses[count] = window_address + 4 * (
+                        row_offsets[i] * row_stride + column_offsets[i]
+                    )
+                    row[count] = row_stride
                     count += 1
                 t += 1
             tiles = (count + MAX_PIXELS - 1) // MAX_PIXELS
@@ -78,13 +83,15 @@ def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
                     many // LANES,
                     sums[i:].ctypes.data,
                 )
-                at, apart, step = place[i:].ctypes.data, row[i:].ctypes.data, kc * many
+                at, row_stride, step = addresses[i:].ctypes.data, row[i:].ctypes.data, kc * many
                 if pairs:
                     listed_pairs_tile(
-                        pixels, vectors, at, apart, weights, step, many, kh, kc, to, many
+                        pixels, vectors, at, row_stride, weights, step, many, kh, kc, to, many
                     )
                 else:
-                    listed_tile(pixels, vectors, at, apart, weights, step, many, kh, kc, to, many)
+                    listed_tile(
+                        pixels, vectors, at, row_stride, weights, step, many, kh, kc, to, many
+                    )
             for cell in range(begin, t):
                 max_of_rows(
                     many // LANES,
@@ -102,25 +109,31 @@ def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
 
 
 @jit
-def _lanes_of_windows(windows, first, wh, wc, apart, place, row, x):
+def _lanes_of_windows(windows, first, wh, wc, windows_apart, addresses, row, x):
     """x[r, k, lane] = element (r, k) of window first + lane; beyond the last window, the last
     again.
     """
     table = windows.table
     neighbours = (
-        apart in STRIDES and apart <= wc <= apart + NEIGHBOURS and first + LANES <= table.shape[0]
+        windows_apart in STRIDES
+        and windows_apart <= wc <= windows_apart + NEIGHBOURS
+        and first + LANES <= table.shape[0]
     )
     for lane in range(LANES):
         t = min(first + lane, table.shape[0] - 1)
-        place[lane], row[lane] = address(windows, t), table[t, 1]
-        neighbours &= table[t, 0] >= 0 and place[lane] == place[0] + 4 * lane * apart
+        addresses[lane], row[lane] = address(windows, t), table[t, 1]
+        neighbours &= (
+            table[t, 0] >= 0 and addresses[lane] == addresses[0] + 4 * lane * windows_apart
+        )
     for r in range(wh):
         if neighbours:
-            deinterleave(apart, place[0] + 4 * r * row[0], wc, x.ctypes.data + 4 * LANES * r * wc)
+            deinterleave(
+                windows_apart, addresses[0] + 4 * r * row[0], wc, x.ctypes.data + 4 * LANES * r * wc
+            )
         else:
             for k in range(0, wc, LANES):
                 transpose(
-                    place.ctypes.data,
+                    addresses.ctypes.data,
                     row.ctypes.data,
                     r,
                     k,
@@ -141,14 +154,14 @@ def _cells(windows, kernel, pack, b, alpha, pool, group, tasks, results):
         x = aligned_empty((wh, wc, LANES))
         best, where = aligned_empty((channels, LANES)), np.empty((channels, LANES), np.int32)
         flat, bias = best.reshape(-1), b.repeat(LANES)
-        place, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+        addresses, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
             t = block * LANES
             many = min(LANES, n - t)
             # Else every block waits for the memory that it writes to.
             prefetch_for_write(y[t:].ctypes.data, 4 * many * co)
             prefetch_for_write(argmax[t:].ctypes.data, many * co)
-            _lanes_of_windows(windows, t, wh, wc, pw * ci, place, row, x)
+            _lanes_of_windows(windows, t, wh, wc, pw * ci, addresses, row, x)
             maxima_of_windows(x, kernel, pack, pool, group, best, where)
             for i in range(co * LANES):  # here, not below: contiguous, so it is vectorized
                 flat[i] = activate(flat[i] + bias[i], alpha)

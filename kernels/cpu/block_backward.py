@@ -30,7 +30,21 @@ PIECE = (
 
 @jit
 def _sum_chunk(
-    windows, begin, end, dy, y, argmax, alpha, down, right, first, kh, kc, piece, part, total
+    windows,
+    begin,
+    end,
+    dy,
+    y,
+    argmax,
+    alpha,
+    row_offsets,
+    column_offsets,
+    first,
+    kh,
+    kc,
+    piece,
+    part,
+    total,
 ):
     """part[c] (KH, kc) = the sum over cells begin to end of gz * patch for channel first + c, and
     total[c] that of gz.
@@ -48,7 +62,7 @@ def _sum_chunk(
             for c in range(channels):
                 a = argmax[cell, first + c]
                 g[c, i] = dy[cell, first + c] * slope(y[cell, first + c], alpha)
-                patch[c, i] = first_float + 4 * (down[a] * row[i] + right[a])
+                patch[c, i] = first_float + 4 * (row_offsets[a] * row[i] + column_offsets[a])
         for c in range(channels):
             here = np.float32(0)
             for i in range(count):
@@ -73,20 +87,20 @@ def _sum_chunk(
 
 
 @jit
-def _turned(rows, many, count, square, place, apart):
-    """square[k, lane] = rows[lane, k] for lane < many, k < count <= LANES; place, apart: space for
-    LANES int64, apart zeros.
+def _turned(rows, many, count, square, addresses, row_strides):
+    """square[k, lane] = rows[lane, k] for lane < many, k < count <= LANES. addresses, row_strides:
+    space for LANES int64, row_strides zeros.
     """
     for lane in range(LANES):
-        place[lane] = rows[min(lane, many - 1) :].ctypes.data
-    transpose(place.ctypes.data, apart.ctypes.data, 0, 0, count, square.ctypes.data)
+        addresses[lane] = rows[min(lane, many - 1) :].ctypes.data
+    transpose(addresses.ctypes.data, row_strides.ctypes.data, 0, 0, count, square.ctypes.data)
 
 
 @parallel
 def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task, piece, dw, db):
     """dw (KH * KC, C_out) and db += the sums over all cells, which are one chunk."""
     co = y.shape[1]
-    down, right = (
+    row_offsets, column_offsets = (
         np.arange(ph * pw) // pw,
         np.arange(ph * pw) % pw * ci,
     )  # looked up: a division takes long
@@ -94,7 +108,7 @@ def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task
         first = task * per_task
         channels = min(per_task, co - first)
         part, total = aligned_empty((channels, kh, padded(kc))), np.empty(channels, np.float32)
-        square, place, apart = (
+        square, addresses, row_strides = (
             aligned_empty((LANES, LANES)),
             np.empty(LANES, np.int64),
             np.zeros(LANES, np.int64),
@@ -107,8 +121,8 @@ def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task
             y,
             argmax,
             alpha,
-            down,
-            right,
+            row_offsets,
+            column_offsets,
             first,
             kh,
             kc,
@@ -122,7 +136,7 @@ def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task
             for k in range(0, kc, LANES):
                 for c in range(0, channels, LANES):
                     many, count = min(LANES, channels - c), min(LANES, kc - k)
-                    _turned(part[c:, ky, k:], many, count, square, place, apart)
+                    _turned(part[c:, ky, k:], many, count, square, addresses, row_strides)
                     for i in range(count):
                         to = dw[ky * kc + k + i, first + c :]
                         for lane in range(many):
@@ -137,7 +151,7 @@ def _dw(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piec
     n, co = y.shape
     chunks = (n + CHUNK - 1) // CHUNK
     groups = (co + per_task - 1) // per_task
-    down, right = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci
+    row_offsets, column_offsets = np.arange(ph * pw) // pw, np.arange(ph * pw) % pw * ci
     for task in prange(spans * groups):
         t, first = task // groups, task % groups * per_task
         channels = min(per_task, co - first)
@@ -152,8 +166,8 @@ def _dw(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, spans, per_task, piec
                 y,
                 argmax,
                 alpha,
-                down,
-                right,
+                row_offsets,
+                column_offsets,
                 first,
                 kh,
                 kc,
@@ -246,7 +260,7 @@ def _turn(w, out):
     for task in prange((co + LANES - 1) // LANES * kh):
         ky, first = task % kh, task // kh * LANES
         many = min(LANES, co - first)
-        square, place, apart = (
+        square, addresses, row_strides = (
             aligned_empty((LANES, LANES)),
             np.empty(LANES, np.int64),
             np.zeros(LANES, np.int64),
@@ -254,7 +268,7 @@ def _turn(w, out):
         for k in range(0, kc, LANES):
             count = min(LANES, kc - k)
             if many == LANES:
-                _turned(w[ky, k:, first:], count, LANES, square, place, apart)
+                _turned(w[ky, k:, first:], count, LANES, square, addresses, row_strides)
             else:  # a whole vector would read past the end of w
                 for i in range(count):
                     for c in range(many):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .jit import BLOCK, jit, tasks, threaded
+from .jit import VECTOR_CHUNK, jit, tasks, threaded
 
 HALF, ONE, SIGN = np.uint32(0x7FFF), np.uint32(1), np.uint32(0x80000000)
 MANTISSA, UP, EXPONENT = np.uint32(13), np.uint32(0xFFF), np.uint32(112 << 23)
@@ -74,8 +74,8 @@ def _from_fp16(q, a, scale):
 
 @threaded
 def _pack(a, q, scale, half, keep):
-    for task in prange(-(-a.size // BLOCK)):
-        first, end = task * BLOCK, min(a.size, (task + 1) * BLOCK)
+    for task in prange(-(-a.size // VECTOR_CHUNK)):
+        first, end = task * VECTOR_CHUNK, min(a.size, (task + 1) * VECTOR_CHUNK)
         if half:
             _fp16(a[first:end], q[first:end], scale, keep)
         else:
@@ -84,8 +84,8 @@ def _pack(a, q, scale, half, keep):
 
 @threaded
 def _unpack(q, a, scale, half, add):
-    for task in prange(-(-a.size // BLOCK)):
-        first, end = task * BLOCK, min(a.size, (task + 1) * BLOCK)
+    for task in prange(-(-a.size // VECTOR_CHUNK)):
+        first, end = task * VECTOR_CHUNK, min(a.size, (task + 1) * VECTOR_CHUNK)
         near = np.empty(end - first, np.float32)
         to, some = a[first:end], q[first:end]
         if half:

@@ -7,16 +7,16 @@ import numpy as np
 from ..jit import CACHE, _LockedCache, jit, parallel, threaded
 
 __all__ = [
-    "BLOCK",
     "CACHE",
     "POSITIVE",
+    "VECTOR_CHUNK",
     "_LockedCache",
     "aligned_empty",
-    "block",
     "jit",
     "parallel",
     "tasks",
     "threaded",
+    "vector_chunk",
 ]
 
 #: numba supports negative indices, so that for a[first + k] it has to test the sign of the index,
@@ -24,18 +24,18 @@ __all__ = [
 #: first, ``to = a[first:]``, and use to[k]; computed indices are masked, ``a[k & POSITIVE]``, which
 #: proves to the compiler that they are not negative.
 POSITIVE = 2**62 - 1
-BLOCK = 8192  # elements per task: 32 kB, small enough for the nearest cache
+VECTOR_CHUNK = 8192  # elements per task: 32 kB, small enough for the nearest cache
 
 
 @jit
-def block(a, task):
-    """The part of a vector that this task works on, of ceil(size / BLOCK) tasks."""
-    return a[task * BLOCK : min(a.size, (task + 1) * BLOCK)]
+def vector_chunk(a, task):
+    """The part of a vector that this task works on, of ceil(size / VECTOR_CHUNK) tasks."""
+    return a[task * VECTOR_CHUNK : min(a.size, (task + 1) * VECTOR_CHUNK)]
 
 
 def tasks(elements: int) -> int:
-    """Return how many tasks of BLOCK elements there are."""
-    return -(-elements // BLOCK)
+    """Return how many tasks of VECTOR_CHUNK elements there are."""
+    return -(-elements // VECTOR_CHUNK)
 
 
 @jit

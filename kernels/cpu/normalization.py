@@ -8,14 +8,14 @@ from numba import prange
 from ..arguments import Moments, Wanted
 from ..types import Array
 from .checks import check_float32, check_last_axis, check_moments, check_shape, gradient_targets
-from .jit import BLOCK, threaded
+from .jit import VECTOR_CHUNK, threaded
 
 
 def _rows(x):
     """Return how many rows of x (rows, C) a task has, and the number of tasks: from the shape
     alone, so that sums do not depend on the threads.
     """
-    rows = max(1, BLOCK // max(1, x.shape[1]))
+    rows = max(1, VECTOR_CHUNK // max(1, x.shape[1]))
     return rows, -(-x.shape[0] // rows)
 
 

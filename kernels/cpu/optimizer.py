@@ -11,15 +11,15 @@ from ..arguments import AdamStep, SGDStep
 from ..types import Array
 from .checks import check_float32, check_shape
 from .elementary import bits
-from .jit import BLOCK, block, tasks, threaded
+from .jit import VECTOR_CHUNK, tasks, threaded, vector_chunk
 
 WITHOUT_SIGN, INFINITY = np.int32(0x7FFFFFFF), np.int32(0x7F800000)  # bits of a float32
 
 
 @threaded
 def _sgd(w, dw, velocity, rate, momentum, nesterov, decay, scale):
-    for task in prange((w.size + BLOCK - 1) // BLOCK):
-        here, g, v = block(w, task), block(dw, task), block(velocity, task)
+    for task in prange((w.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        here, g, v = vector_chunk(w, task), vector_chunk(dw, task), vector_chunk(velocity, task)
         for i in range(here.size):
             slope = scale * g[i] + decay * here[i]
             v[i] = momentum * v[i] + slope
@@ -58,7 +58,7 @@ def sgd(
 @threaded
 def _find_not_finite(a, found):
     for task in prange(found.size):
-        part, most = block(a, task), np.int32(0)
+        part, most = vector_chunk(a, task), np.int32(0)
         for i in range(
             part.size
         ):  # of numbers without sign the bits are in the order of their size
@@ -100,8 +100,13 @@ def _in_place(op, dw, inputs, out):
 @threaded
 def _adam(w, dw, mean, square, rate, beta1, rest1, beta2, rest2, epsilon, decay, scale, unbias):
     # rest = 1 - beta, rounded once: 1 - float32(0.999) is off by 1e-5
-    for task in prange((w.size + BLOCK - 1) // BLOCK):
-        here, slope, m, v = block(w, task), block(dw, task), block(mean, task), block(square, task)
+    for task in prange((w.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        here, slope, m, v = (
+            vector_chunk(w, task),
+            vector_chunk(dw, task),
+            vector_chunk(mean, task),
+            vector_chunk(square, task),
+        )
         for i in range(here.size):
             g = scale * slope[i]
             m[i] = beta1 * m[i] + rest1 * g

@@ -6,7 +6,7 @@ from numba import prange
 from ..types import Array
 from .checks import check_float32, check_last_axis, check_shape
 from .elementary import exp
-from .jit import BLOCK, threaded
+from .jit import VECTOR_CHUNK, threaded
 
 
 @threaded
@@ -67,4 +67,4 @@ def softmax_backward(dy: Array, y: Array) -> Array:
 def _rows(op, x):
     """Return x as (rows, C), and the rows of a task."""
     flat = check_last_axis(op, "x", x, least=1)
-    return flat, max(1, BLOCK // flat.shape[1])
+    return flat, max(1, VECTOR_CHUNK // flat.shape[1])
