@@ -54,6 +54,7 @@ setup(
         "cuda-check": [
             "nvidia-cuda-nvrtc>=13; sys_platform == 'linux'",
             "nvidia-cuda-nvrtc-cu12>=12.4; sys_platform == 'linux'",
+            "pyelftools>=0.31",
         ],
         "tensorboard": ["tensorboardX>=2.6"],  # mc.callbacks.TensorBoard
         "root": ["uproot>=5"],  # larcv2 ROOT files

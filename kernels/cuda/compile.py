@@ -2,8 +2,8 @@
 minicnn.kernels.cuda.compile`` says what each takes.
 
 pip install "minicnn[cuda-check]" brings NVRTC of CUDA 13 (sm_75 and newer) and of CUDA 12 (which
-still knows sm_60 and sm_70). Registers, local memory (spills and arrays that found no register) and
-static shared memory are read from the cubin.
+still knows sm_60 and sm_70), and pyelftools, which reads registers, local memory (spills and arrays
+that found no register) and static shared memory from the cubin.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -93,35 +94,26 @@ def resources(code: bytes) -> dict[str, tuple[int, int, int]]:
     """Return {kernel: (registers, bytes of local memory per thread, bytes of static shared memory)}
     from a cubin, which is an ELF file.
     """
-    (offset,), (size, count, names) = (
-        struct.unpack_from("<Q", code, 40),
-        struct.unpack_from("<HHH", code, 58),
-    )
-    headers = [struct.unpack_from("<IIQQQQIIQQ", code, offset + i * size) for i in range(count)]
+    from elftools.elf.elffile import ELFFile
 
-    def text(table, at):
-        start = headers[table][4] + at
-        return code[start : code.index(b"\0", start)].decode()
-
-    sections = {text(names, h[0]): h for h in headers}
-    symbols, functions = sections[".symtab"], {}
-    for i in range(symbols[5] // 24):
-        name, kind = struct.unpack_from("<IB", code, symbols[4] + 24 * i)
-        if kind & 15 == 2:
-            functions[i] = text(symbols[6], name)
-    attributes, info = {}, sections[".nv.info"]
-    at = info[4]
-    while at < info[4] + info[5]:  # records: format, attribute, length, then (symbol, value)
-        form, attribute, length = struct.unpack_from("<BBH", code, at)
+    elf = ELFFile(BytesIO(code))
+    sections = {section.name: section for section in elf.iter_sections()}
+    functions = {
+        i: symbol.name
+        for i, symbol in enumerate(sections[".symtab"].iter_symbols())
+        if symbol["st_info"]["type"] == "STT_FUNC"
+    }
+    attributes, at, info = {}, 0, sections[".nv.info"].data()
+    while at < len(info):  # records: format, attribute, length, then (symbol, value)
+        form, attribute, length = struct.unpack_from("<BBH", info, at)
         if form == 4 and length == 8:
-            attributes[attribute, functions.get(struct.unpack_from("<I", code, at + 4)[0])] = (
-                struct.unpack_from("<I", code, at + 8)[0]
-            )
+            symbol, value = struct.unpack_from("<II", info, at + 4)
+            attributes[attribute, functions.get(symbol)] = value
         at += 4 + (length if form == 4 else 0)
     registers, frame = 0x2F, 0x11
     kernels = [name for name in functions.values() if f".text.{name}" in sections]
     shared = {
-        name: sections[f".nv.shared.{name}"][5] if f".nv.shared.{name}" in sections else 0
+        name: sections[f".nv.shared.{name}"]["sh_size"] if f".nv.shared.{name}" in sections else 0
         for name in kernels
     }
     return {
