@@ -184,11 +184,13 @@ TOGETHER = 2000
 
 
 @jit
-def _chunks(at, cells, many, heights, inputs, chunks):
-    """Fill the chunks and return their number. heights: rows of inputs and of cells of an event."""
+def _chunks(at, cells, least, heights, inputs, chunks):
+    """Fill the chunks, of at least so many cells but the last, and return their number. heights:
+    rows of inputs and of cells of an event.
+    """
     (height, grid), total, n, first = heights, cells.shape[0], 0, 0
     while first < total:
-        end = min(first + many, total)
+        end = min(first + least, total)
         while end < total and cells[end, 0] == cells[end - 1, 0]:
             end += 1
         top, bottom = cells[first, 0], cells[end - 1, 0]
@@ -201,10 +203,10 @@ def _chunks(at, cells, many, heights, inputs, chunks):
 
 
 def chunks_of(at: Array, cells: Array, geometry: LitGeometry, many: int) -> np.ndarray:
-    """Return the chunks of LitLists, of at least ``many`` cells: whole rows of cells of an event,
-    or several events.
+    """Return the chunks of LitLists, of about ``many`` cells each, alike in size: whole rows of
+    cells of an event, or several events.
     """
-    many = max(many, 1)
-    chunks = np.empty((-(-len(cells) // many), 4), np.int64)
-    heights = len(geometry.feeds[0]), geometry.grid[0]
-    return chunks[: _chunks(at, cells, many, heights, geometry.inputs, chunks)]
+    total, number = len(cells), -(-len(cells) // max(many, 1))
+    chunks = np.empty((number, 4), np.int64)
+    heights, least = (len(geometry.feeds[0]), geometry.grid[0]), -(-total // max(number, 1))
+    return chunks[: _chunks(at, cells, least, heights, geometry.inputs, chunks)]
