@@ -127,9 +127,28 @@ class MirrorWire(Transform):
 
 
 class MirrorTime(MirrorWire):
-    """Reverse the ticks (columns) with the given probability."""
+    """Reverse the ticks (columns) with the given probability; about the edge before pixel
+    ``about``, or half a pixel further on, where given (column c becomes 2 about - 1 - c, and what
+    leaves the image is lost), else about the middle of the image.
+    """
 
     axis = 1
+
+    def __init__(self, probability: float = 0.5, about: float | None = None) -> None:
+        super().__init__(probability)
+        if about is not None and 2 * about != int(2 * _finite("about", about)):
+            raise ValueError(f"about must be an edge or the middle of a pixel, got {about}")
+        self.about = about
+
+    def apply(
+        self, image: SparseImage, labels: Labels = None, rng: Rng = None
+    ) -> tuple[SparseImage, Labels]:
+        mirrored, labels = super().apply(image, labels, rng)
+        if self.about is None or mirrored is image:
+            return mirrored, labels
+        coords = mirrored.coords + np.array([0, int(2 * self.about) - image.shape[1]], np.int32)
+        inside = (coords[:, 1] >= 0) & (coords[:, 1] < image.shape[1])
+        return kept(mirrored, labels, inside, coords)
 
 
 class Shift(Transform):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Planes, transforms
+from ..data.axes import MICROBOONE
 from ..data.detector import DETECTOR_SIZE
 from ..data.event import CLASSES
 from ..engine.model import Model
@@ -54,16 +55,16 @@ class Recipe:
 
     size: side of the images in pixels. planes, classes: of the events, which say them; views:
     whether planes are images of their own behind one trunk, see networks.microboone; fixed_start:
-    whether all their particles start in one place, so that no picture of another may be made of
-    them. batch_size: events per step and rank, ``accumulate`` such batches make one step.
-    learning_rate: of the first steps after the ``warmup`` (in steps). events_of_rate: the events
-    per step, of all ranks, that the learning rate is meant for; it then grows with their number.
-    shared_epochs: epochs in which the first Dense layer has the same weights at all positions of
-    the image. keep_rest: weights move in coordinates in which they do not move the outputs of an
-    empty image (train/rest_coordinates.py). clip: longest gradient, see Optimizer.clip. scale,
-    knee: of the pixels. augment: mirror and shift training events, but not of a fixed start, and
-    jitter their gain, anew in every epoch. balance: share events and make steps so that ranks have
-    equal work (data.balance).
+    whether all their particles start in one place, so that they may not be moved; mirror_x: the x
+    in cm about which they may then be mirrored, if any. batch_size: events per step and rank,
+    ``accumulate`` such batches make one step. learning_rate: of the first steps after the
+    ``warmup`` (in steps). events_of_rate: the events per step, of all ranks, that the learning rate
+    is meant for; it then grows with their number. shared_epochs: epochs in which the first Dense
+    layer has the same weights at all positions of the image. keep_rest: weights move in coordinates
+    in which they do not move the outputs of an empty image (train/rest_coordinates.py). clip:
+    longest gradient, see Optimizer.clip. scale, knee: of the pixels. augment: mirror and shift
+    training events (of a fixed start as far as may be) and jitter their gain, anew in every epoch.
+    balance: share events and make steps so that ranks have equal work (data.balance).
     """
 
     size: int = FULL_SIZE
@@ -71,6 +72,7 @@ class Recipe:
     views: bool = False
     classes: int = len(CLASSES)
     fixed_start: bool = False
+    mirror_x: float | None = None
     epochs: int = 4
     batch_size: int = 4
     accumulate: int = 1
@@ -191,19 +193,27 @@ class Recipe:
 
     def for_training(self, store: Any) -> Any:
         """Return the data set ``store`` as the model takes it, with its events mirrored, shifted by
-        up to a twentieth of the image, unless they have a fixed start, and changed in gain by 5 %,
-        anew in every epoch; not changed without ``augment``.
+        up to a twentieth of the image, and changed in gain by 5 %, anew in every epoch; not changed
+        without ``augment``. Events of a fixed start are not shifted, and mirrored at most about it.
         """
         if self.augment:
-            shift = self.size // SHIFT
-            moves = [
-                transforms.MirrorWire(),
-                transforms.MirrorTime(),
-                transforms.Shift(shift, shift),
-            ]
-            changes = [*moves * (not self.fixed_start), transforms.GainJitter(GAIN_JITTER)]
+            shift, moves = self.size // SHIFT, []
+            if not self.fixed_start:
+                moves = [
+                    transforms.MirrorWire(),
+                    transforms.MirrorTime(),
+                    transforms.Shift(shift, shift),
+                ]
+            elif self.mirror_x is not None:
+                moves = [transforms.MirrorTime(about=self._column(self.mirror_x))]
+            changes = [*moves, transforms.GainJitter(GAIN_JITTER)]
             store = transforms.Augmented(store, transforms.Compose(changes), self.seed)
         return self.for_validation(store)
+
+    def _column(self, x: float) -> float:
+        """Return the edge or middle of a pixel that is nearest to x in cm along the drift."""
+        drift = MICROBOONE[1].summed(FULL_SIZE / self.size)
+        return round(2 * (x - drift.origin) / drift.cm) / 2
 
     def for_validation(self, store: Any) -> Any:
         """Return the data set ``store`` as the model takes it: plane by plane with ``views``."""

@@ -21,7 +21,7 @@ from ..inspect.report.ledger import LedgerReport
 from ..locks import locked
 from ..parallel.machine import peak_memory_bytes
 from ..progress import Meter, say
-from ..simulate.samples import DEFAULT_SAMPLE, sample_named, sample_text
+from ..simulate.samples import DEFAULT_SAMPLE, mirror_of, sample_named, sample_text
 from ..text import counted
 from ..train import callbacks
 from ..train.checkpoint import load_model
@@ -132,6 +132,7 @@ class TrainingJob:
             planes=source.image_shape[2],
             classes=len(self.class_names),
             fixed_start=bool(self.sample and self.sample["position"]),
+            mirror_x=mirror_of(self.sample),
         )
         numbers = self.options.train, self.options.validation
         self.training_events, self.validation_events = parallel.ordered(

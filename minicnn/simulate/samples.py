@@ -246,6 +246,16 @@ def sample_text(record: Mapping[str, Any] | None) -> str:
     return f"sample {record['name']}" + (f" with {', '.join(changes)}" if changes else "")
 
 
+def mirror_of(record: Mapping[str, Any] | None) -> float | None:
+    """Return the x in cm about which an event of this sample can be mirrored along the drift and is
+    still one of it: where all start, if their directions are as often to one side as to the other.
+    """
+    if not record or not record.get("position"):
+        return None
+    straight = not record.get("direction") or record["direction"][0] == 0
+    return float(record["position"][0]) if straight else None
+
+
 def _words(value: Any) -> str:
     """Return a part of a sample's record without brackets and quotes."""
     if isinstance(value, Mapping):

@@ -18,6 +18,13 @@ from minicnn.jobs.train import TrainingJob, TrainOptions, train
 from minicnn.parallel import threads_per_rank
 
 
+class Events(list):
+    """The least that is a data set."""
+
+    def batch(self, indices):
+        return [self[i].image for i in indices], np.array([self[i].label for i in indices])
+
+
 def rate_at(optimizer, step):
     optimizer.steps = step
     return optimizer.rate()
@@ -52,7 +59,7 @@ def test_every_field_can_be_set_from_the_command_line():
     parser = argparse.ArgumentParser()
     arguments(parser)
     known = {action.dest for action in parser._actions}
-    known |= {"planes", "classes", "fixed_start"}  # the events' own
+    known |= {"planes", "classes", "fixed_start", "mirror_x"}  # the events' own
     assert {field.name for kind in (Recipe, TrainOptions) for field in fields(kind)} <= known
 
 
@@ -73,6 +80,29 @@ def test_events_of_a_fixed_start_are_not_moved():
         places = [np.array_equal(a.coords, b.coords) for a, b in zip(images, plain)]
         assert all(places) if fixed else not any(places)
         assert not any(np.array_equal(a.values, b.values) for a, b in zip(images, plain))
+
+
+@pytest.mark.parametrize("size", (3600, 720))
+def test_events_of_a_fixed_start_are_mirrored_about_it(size):
+    """As particles that go (x, z) and (-x, z) are: their pictures lie on top of each other."""
+    simulator = mc.data.Simulator(seed=2, shape=(size, size, 1), noise=0)
+    both = [
+        simulator.simulate(0, pdg=13, momentum=600, position=(100, 0, 50), direction=(x, 0, 1))
+        for x in (0.2, -0.2)
+    ]
+    middle = [np.average(e.image.coords, 0, e.image.values[:, 0]) for e in both]
+    column = Recipe(size=size)._column(100.0)
+    assert 2 * column - 1 - middle[0][1] == pytest.approx(middle[1][1], abs=size / 500)
+    assert abs(middle[0][1] - middle[1][1]) > size / 100
+    recipe, found = Recipe(size=size, fixed_start=True, mirror_x=100.0), []
+    events = recipe.for_training(Events(both))
+    for events.epoch in range(8):
+        found.append(events.batch([0])[0][0])
+    own, columns = both[0].image.coords, int(2 * column) - 1
+    mirrored = [not np.array_equal(image.coords, own) for image in found]
+    assert any(mirrored) and not all(mirrored)
+    for image in (i for i, changed in zip(found, mirrored) if changed):
+        assert set(map(tuple, image.coords)) == {(r, columns - c) for r, c in own.tolist()}
 
 
 def test_the_schedule():
