@@ -101,6 +101,8 @@ FORMATS = {
     "kevlar": (by_test("kevlar", "write"), "a.h5", False),
     "larnd-sim": (by_test("larnd_sim", "write"), "a.h5", False),
 }
+if util.find_spec("uproot"):
+    FORMATS["larcv2, tensors"] = (by_test("larcv2_sparse", "write_tensors"), "a.root", False)
 
 
 # -------------------------------------------------------------------------------------- the child
