@@ -175,6 +175,7 @@ MOST_PARAMETERS = 6
 #: name, are what can be chosen of a file format or of the simulation. ``class_charges`` is a piece
 #: of the detector's simulation.
 MANY_PARAMETERS = {
+    "minicnn/data/readers/flow.py Flow.__init__",
     "minicnn/data/readers/kevlar.py Kevlar.__init__",
     "minicnn/data/readers/larcv2_root.py Larcv2Root.__init__",
     "minicnn/data/readers/larcv3.py Larcv3.__init__",

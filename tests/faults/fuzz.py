@@ -100,6 +100,7 @@ FORMATS = {
     "pilarnet, flat": (by_test("pilarnet", "write_flat", "PARTICLES"), "a.h5", False),
     "kevlar": (by_test("kevlar", "write"), "a.h5", False),
     "larnd-sim": (by_test("larnd_sim", "write"), "a.h5", False),
+    "ndlar_flow": (by_test("flow", "write"), "a.h5", False),
 }
 if util.find_spec("uproot"):
     FORMATS["larcv2, tensors"] = (by_test("larcv2_sparse", "write_tensors"), "a.root", False)

@@ -24,6 +24,7 @@ READERS = (
     ("pilarnet", "Pilarnet"),
     ("kevlar", "Kevlar"),
     ("larnd_sim", "LarndSim"),
+    ("flow", "Flow"),
     ("waveforms", "Waveforms"),
     ("numpy_images", "NumpyImages"),
 )
@@ -32,6 +33,7 @@ __all__ = [
     "READERS",
     "EventFile",
     "EventWriter",
+    "Flow",
     "Kevlar",
     "Larcv2Root",
     "Larcv3",
