@@ -107,7 +107,7 @@ class Planes(Product):
     def _branches(self, tree, names):
         return [branch(tree, name) for name in names]
 
-    def planes(self, wanted):
+    def planes(self, wanted: Sequence[Any] | None) -> tuple[Any, ...]:
         shapes = self._first(self._shapes)
         planes = (len(shapes) - 1,) if wanted is None else tuple(wanted)
         known = all(plane in range(len(shapes)) for plane in planes)
@@ -115,18 +115,19 @@ class Planes(Product):
             raise ValueError(f"planes are 0 to {len(shapes) - 1}, each once; got {planes}")
         return planes
 
-    def largest(self, planes):
+    def largest(self, planes: Sequence[Any]) -> tuple[int, int]:
         chosen = [self._first(self._shapes)[plane] for plane in planes]
         if self._counts:
             for wires, ticks in self._columns(self._counts):
                 sizes = list(zip(wires, ticks))
                 chosen += [sizes[plane] for plane in planes if plane < len(sizes)]
-        return tuple(int(max(shape[axis] for shape in chosen)) for axis in (0, 1))
+        wires, ticks = zip(*chosen)
+        return int(max(wires)), int(max(ticks))
 
-    def axes(self, planes):
+    def axes(self, planes: Sequence[Any]) -> tuple[tuple[Axis, Axis], tuple[int, int]]:
         return (Axis("wire"), Axis("tick")), self._first(self._shapes)[planes[0]]
 
-    def pixels(self, i, planes):
+    def pixels(self, i: int, planes: Sequence[Any]) -> Iterator[Pixels]:
         shapes, contents = self._shapes(i), self._contents(i)
         for plane in planes:
             if plane >= len(shapes):
@@ -135,6 +136,10 @@ class Planes(Product):
 
     def _contents(self, i):
         """What each of the planes of entry ``i`` holds."""
+        raise NotImplementedError
+
+    def _of_plane(self, content, shape):
+        """Pixels of a plane, of its content and (wires, ticks)."""
         raise NotImplementedError
 
     def _shapes(self, i):
@@ -182,7 +187,7 @@ class SparseImages(Planes):
     def _contents(self, i):
         return voxels(self._content, i)
 
-    def pixels(self, i, planes):
+    def pixels(self, i: int, planes: Sequence[Any]) -> Iterator[Pixels]:
         shapes, contents = self._shapes(i), self._contents(i)
         if len(contents) != len(shapes):
             raise ValueError(
@@ -205,7 +210,7 @@ class Tensors(Product):
         self._id, self._value = (branch(tree, f"_voxel_v.{name}") for name in ("_id", "_value"))
         self._counts = [branch(tree, f"_meta._{axis}num") for axis in "xyz"]
 
-    def planes(self, wanted):
+    def planes(self, wanted: Sequence[Any] | None) -> tuple[Any, ...]:
         planes = (0,) if wanted is None else wanted
         planes = tuple(PROJECTIONS[p] if p in (0, 1, 2) else str(p) for p in planes)
         right = all(len(p) == len(set(p)) == 2 and set(p) <= set("xyz") for p in planes)
@@ -215,20 +220,21 @@ class Tensors(Product):
             )
         return planes
 
-    def largest(self, planes):
+    def largest(self, planes: Sequence[Any]) -> tuple[int, int]:
         most = [0, 0, 0]
         for counts in self._columns(self._counts):
             most = [max(have, int(count)) for have, count in zip(most, counts)]
         if not all(most):
             raise ValueError("no event has a volume of voxels")
         shapes = [self._seen(most, plane) for plane in planes]
-        return tuple(max(shape[axis] for shape in shapes) for axis in (0, 1))
+        rows, columns = zip(*shapes)
+        return max(rows), max(columns)
 
     def _seen(self, counts, plane):
         """(rows, columns) of a volume of ``counts`` voxels along x, y and z, seen as ``plane``."""
         return tuple(int(counts["xyz".index(axis)]) for axis in plane)
 
-    def axes(self, planes):
+    def axes(self, planes: Sequence[Any]) -> tuple[tuple[Axis, Axis], tuple[int, int]]:
         volumes = enumerate(self._columns(self._counts))
         first, counts = next((i, counts) for i, counts in volumes if all(counts))
         axes = tuple(self._axis(first, axis) for axis in planes[0])
@@ -244,7 +250,7 @@ class Tensors(Product):
             return Axis(f"{axis} voxel")
         return Axis(f"{axis} voxel", length=axis, cm=edge, origin=corner)
 
-    def pixels(self, i, planes):
+    def pixels(self, i: int, planes: Sequence[Any]) -> Iterator[Pixels]:
         counts = [int(entry(one, i)) for one in self._counts]
         value = np.asarray(entry(self._value, i), np.float32)
         number = _within(entry(self._id, i), counts)
