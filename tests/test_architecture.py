@@ -183,6 +183,7 @@ MANY_PARAMETERS = {
     "minicnn/data/readers/open_samples.py OpenSamples.__init__",
     "minicnn/data/readers/pilarnet.py Pilarnet.__init__",
     "minicnn/data/readers/waveforms.py Waveforms.__init__",
+    "minicnn/data/readers/wirecell.py WireCell.__init__",
     "minicnn/simulate/pixel_truth.py class_charges",
     "minicnn/simulate/simulator.py Simulator.__init__",
 }

@@ -99,7 +99,7 @@ def test_hits_and_labels(tmp_path):
         assert isinstance(reader, Flow) and reader.image_shape == (10, 10, 1)
         assert reader.labels.tolist() == [3, -1, -1]  # the pion of the second interaction; a proton
         first, second, third = reader
-        assert reader.notes == {1: "1 hits without place or charge left out"}
+        assert reader.notes == {1: "hits without place or charge left out: 1"}
         assert (reader.axes[0].length, reader.axes[0].cm, reader.unit) == ("z", 1, "MeV")
     assert pixels(first) == {(0, 0): 9, (2, 1): 3} and first.id == (0, 0, 40)
     assert pixels(second) == {(9, 9): 0.25} and pixels(third) == {}

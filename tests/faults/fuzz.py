@@ -101,6 +101,10 @@ FORMATS = {
     "kevlar": (by_test("kevlar", "write"), "a.h5", False),
     "larnd-sim": (by_test("larnd_sim", "write"), "a.h5", False),
     "ndlar_flow": (by_test("flow", "write"), "a.h5", False),
+    "wire-cell.npz": (by_test("wirecell", "write"), "a.npz", False),  # a zip may lose members
+    "wire-cell.tar": (by_test("wirecell", "write"), "a.tar", False),
+    "wire-cell.tar.bz2": (by_test("wirecell", "write"), "a.tar.bz2", True),
+    "wire-cell.tar.gz": (by_test("wirecell", "write"), "a.tar.gz", True),
 }
 if util.find_spec("uproot"):
     FORMATS["larcv2, tensors"] = (by_test("larcv2_sparse", "write_tensors"), "a.root", False)

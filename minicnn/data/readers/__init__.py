@@ -25,6 +25,7 @@ READERS = (
     ("kevlar", "Kevlar"),
     ("larnd_sim", "LarndSim"),
     ("flow", "Flow"),
+    ("wirecell", "WireCell"),
     ("waveforms", "Waveforms"),
     ("numpy_images", "NumpyImages"),
 )
@@ -43,6 +44,7 @@ __all__ = [
     "OpenSamplesHits",
     "Pilarnet",
     "Waveforms",
+    "WireCell",
     "find_reader",
     "open_events",
 ]

@@ -146,7 +146,7 @@ class Flow(Projected):
         points, known = self._points(rows)
         value = rows[self.charge].astype(np.float64)
         known &= np.isfinite(value)
-        note = "" if known.all() else f"{(~known).sum()} hits without place or charge left out"
+        note = "" if known.all() else f"hits without place or charge left out: {(~known).sum()}"
         image = self._project(i, points[known], value[known], note)
         number = (0, 0, int(self._ids[i]))
         return Event(image, int(self.labels[i]), number, self._particles(i))
