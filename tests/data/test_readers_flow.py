@@ -29,9 +29,16 @@ HITS = [
     (0, (0.1, 5, 0.1), 8.0),
     (0, (0.2, -5, 0.4), 1.0),  # seen as zx in the pixel of the one before
     (1, (np.nan, 0, 9.5), 1.0),
+    (1, (9.5, 0, 9.5), np.nan),
 ]
 #: vertex, track, parent, pdg, pz (MeV/c); interactions 0 and 1 are of raw event 1, 2 of 0
-TRACKS = [(7, 0, -1, 13, 500), (7, 1, 0, 11, 900), (8, 0, -1, 211, 700), (9, 0, -1, 2212, 300)]
+TRACKS = [
+    (7, 0, -1, 13, 500),
+    (7, 1, 0, 11, 900),
+    (8, 0, -1, 211, 700),
+    (8, 1, 0, 13, 9),
+    (9, 0, -1, 2212, 300),
+]
 INTERACTIONS = [(1, 0), (1, 1), (0, 2)]
 
 
@@ -99,12 +106,12 @@ def test_hits_and_labels(tmp_path):
         assert isinstance(reader, Flow) and reader.image_shape == (10, 10, 1)
         assert reader.labels.tolist() == [3, -1, -1]  # the pion of the second interaction; a proton
         first, second, third = reader
-        assert reader.notes == {1: "hits without place or charge left out: 1"}
+        assert reader.notes == {1: "hits without place or charge left out: 2"}
         assert (reader.axes[0].length, reader.axes[0].cm, reader.unit) == ("z", 1, "MeV")
     assert pixels(first) == {(0, 0): 9, (2, 1): 3} and first.id == (0, 0, 40)
     assert pixels(second) == {(9, 9): 0.25} and pixels(third) == {}
-    assert first.particles["pdg"].tolist() == [13, 11, 211]
-    assert first.particles["parent"].tolist() == [-1, 0, -1]
+    assert first.particles["pdg"].tolist() == [13, 11, 211, 13]
+    assert first.particles["parent"].tolist() == [-1, 0, -1, 2]  # tracks count anew at each vertex
     assert second.particles["pdg"].tolist() == [2212] and len(third.particles) == 0
 
 
@@ -141,7 +148,7 @@ def test_errors(tmp_path):
         ),
         (
             lambda file: file[name + "ref_region"].__setitem__(1, (2, 99)),
-            "event 1: has references to charge/calib_final_hits in rows 2 to 99 of a table of 5",
+            "event 1: has references to charge/calib_final_hits in rows 2 to 99 of a table of 6",
         ),
         (
             lambda file: file["charge/raw_events/ref/mc_truth/interactions/ref"].__setitem__(

@@ -149,6 +149,13 @@ def test_raw_waveforms_are_cleaned(tmp_path):
         assert len(np.unique(moved, axis=0)) == 1
         with open_events(path, raw=False) as reader:
             assert reader.read(0).image.values.max() > 400
+    order = np.random.default_rng(1).permutation(96)  # groups are of neighbours all the same
+    made = framelet("orig", 7, waveforms()[order], 200 + order, 0)
+    with open_events(put(tmp_path / "mixed.npz", made), tick_sum=2, size=3600) as reader:
+        assert pixels(reader.read(0)) == pixels(found)
+    later = put(tmp_path / "later.npz", framelet("orig", 7, waveforms(), range(96), 1))
+    with open_events(later, tick_sum=2) as reader:  # the pulse is in ticks 701 to 712
+        assert set(reader.read(0).image.coords[:, 1].tolist()) == set(range(350, 357))
     with open_events(path, tick_sum=2, threshold=500) as reader:
         assert reader.read(0).image.nnz < found.image.nnz
 
@@ -258,6 +265,10 @@ def test_containers_that_lie(tmp_path, monkeypatch):
         path.write_bytes(path.read_bytes()[:-60])
         with pytest.raises(EventError, match=rf"{name}: .*{message}"), open_events(path) as reader:
             list(reader)
+    path = put(tmp_path / "a.tar.gz", arrays())
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))  # the checksum of all of it
+    with pytest.raises(EventError, match=r"a\.tar\.gz: CRC check failed.*damaged"):
+        open_events(path)
     path = put(tmp_path / "b.npz", arrays())
     monkeypatch.setattr(archive, "MOST_BYTES", 200)
     with pytest.raises(
