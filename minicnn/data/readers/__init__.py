@@ -118,8 +118,8 @@ def find_reader(path: str | PathLike[str]) -> Any:
             )
         if products:
             raise EventError(
-                f"{path}: this larcv3 file holds {', '.join(map(str, products[:12]))}, and no 2-D "
-                "images (sparse2d_*, image2d_*)"
+                f"{path}: this larcv3 file holds {', '.join(map(str, products[:12]))}, and no "
+                "images (sparse2d_*, image2d_*, sparse3d_*)"
             )
         also = f"; this HDF5 file has {', '.join(names[:12]) or 'nothing in it'}"
     raise EventError(

@@ -20,31 +20,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..axes import Axis
 from ..event import EventError
 from .reader import naming
+from .voxel_planes import Pixels, planes_of_volume, project, seen
 
 ENTRIES_AT_A_TIME = 1000
-#: Planes of 3-D tensors by number, as of PILArNet.
-PROJECTIONS = ("zx", "yx", "zy")
 #: What ROOT writes before vectors of voxels: whether their members follow one by one, and whether
 #: the version of the class is given by a checksum.
 MEMBERWISE, BYTES_OF_VERSIONS, BYTES_OF_CHECKSUM = 0x4000, 8, 4
 #: larcv's DistanceUnit_t of centimetres.
 CENTIMETRES = 1
-
-
-class Pixels(NamedTuple):
-    """Pixels of one plane: rows, columns and values (n,), in an image of ``shape`` (H, W)."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-    shape: tuple[int, int]
 
 
 class Product:
@@ -211,14 +201,7 @@ class Tensors(Product):
         self._counts = [branch(tree, f"_meta._{axis}num") for axis in "xyz"]
 
     def planes(self, wanted: Sequence[Any] | None) -> tuple[Any, ...]:
-        planes = (0,) if wanted is None else wanted
-        planes = tuple(PROJECTIONS[p] if p in (0, 1, 2) else str(p) for p in planes)
-        right = all(len(p) == len(set(p)) == 2 and set(p) <= set("xyz") for p in planes)
-        if not planes or not right or len(set(planes)) != len(planes):
-            raise ValueError(
-                f"a plane is 0, 1, 2 or two of x, y, z such as 'zx', each once; got {planes}"
-            )
-        return planes
+        return planes_of_volume(wanted)
 
     def largest(self, planes: Sequence[Any]) -> tuple[int, int]:
         most = [0, 0, 0]
@@ -226,19 +209,15 @@ class Tensors(Product):
             most = [max(have, int(count)) for have, count in zip(most, counts)]
         if not all(most):
             raise ValueError("no event has a volume of voxels")
-        shapes = [self._seen(most, plane) for plane in planes]
+        shapes = [seen(most, plane) for plane in planes]
         rows, columns = zip(*shapes)
         return max(rows), max(columns)
-
-    def _seen(self, counts, plane):
-        """(rows, columns) of a volume of ``counts`` voxels along x, y and z, seen as ``plane``."""
-        return tuple(int(counts["xyz".index(axis)]) for axis in plane)
 
     def axes(self, planes: Sequence[Any]) -> tuple[tuple[Axis, Axis], tuple[int, int]]:
         volumes = enumerate(self._columns(self._counts))
         first, counts = next((i, counts) for i, counts in volumes if all(counts))
         axes = tuple(self._axis(first, axis) for axis in planes[0])
-        return axes, self._seen(counts, planes[0])
+        return axes, seen(counts, planes[0])
 
     def _axis(self, i, axis):
         names = (f"_meta._{axis}len", f"_meta._p1.{axis}", "_meta._unit")
@@ -259,11 +238,7 @@ class Tensors(Product):
         nx, ny = max(counts[0], 1), max(counts[1], 1)
         place = {"x": number % nx, "y": number // nx % ny, "z": number // (nx * ny)}
         for plane in planes:
-            shape = self._seen(counts, plane)
-            rows, columns = (place[axis] for axis in plane)
-            key, of_pixel = np.unique(rows * max(shape[1], 1) + columns, return_inverse=True)
-            summed = np.bincount(of_pixel, value, len(key))
-            yield Pixels(key // max(shape[1], 1), key % max(shape[1], 1), summed, shape)
+            yield project(place, value, counts, plane)
 
 
 #: Kinds of products that are read; of those in a file the first kind is the default.
