@@ -175,6 +175,7 @@ MOST_PARAMETERS = 6
 #: name, are what can be chosen of a file format or of the simulation. ``class_charges`` is a piece
 #: of the detector's simulation.
 MANY_PARAMETERS = {
+    "minicnn/data/readers/flow.py Flow.__init__",
     "minicnn/data/readers/kevlar.py Kevlar.__init__",
     "minicnn/data/readers/larcv2_root.py Larcv2Root.__init__",
     "minicnn/data/readers/larcv3.py Larcv3.__init__",
@@ -182,6 +183,7 @@ MANY_PARAMETERS = {
     "minicnn/data/readers/open_samples.py OpenSamples.__init__",
     "minicnn/data/readers/pilarnet.py Pilarnet.__init__",
     "minicnn/data/readers/waveforms.py Waveforms.__init__",
+    "minicnn/data/readers/wirecell.py WireCell.__init__",
     "minicnn/simulate/pixel_truth.py class_charges",
     "minicnn/simulate/simulator.py Simulator.__init__",
 }

@@ -182,6 +182,12 @@ def _run_arguments(group: Any) -> None:
         action="store_true",
         help="say where every step's time goes; timeline.json and step.png in --out",
     )
+    add(
+        "--tensorboard",
+        action="store_true",
+        help="write the figures of epochs and steps for TensorBoard, too, into --out/tensorboard "
+        '(pip install "minicnn[tensorboard]")',
+    )
     add("--weights", type=Path, help="model to start from")
     add(
         "--resume",

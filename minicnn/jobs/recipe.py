@@ -233,6 +233,7 @@ class TrainOptions:
     parallel.make_sync. threads: per rank; None: the cores of the node / its ranks. store: "sparse"
     or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes. bad_events:
     "stop" at an event that cannot be read or has no class, or "skip" it (bad_events.py).
+    tensorboard: write the figures for TensorBoard, too.
     """
 
     events: Path | None = None
@@ -257,3 +258,4 @@ class TrainOptions:
     codec: str = "zstd"
     ledger: bool = False
     bad_events: str = "stop"
+    tensorboard: bool = False

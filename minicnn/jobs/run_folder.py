@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "ledger.txt"
 
     @property
+    def board(self) -> Path:
+        """The folder of the event files for TensorBoard, with --tensorboard."""
+        return self.path / "tensorboard"
+
+    @property
     def page(self) -> Path:
         """All results on one page, without anything beside it."""
         return self.path / "report.html"
@@ -103,10 +108,10 @@ class RunFolder:
         """A picture of the events that were classified last."""
         return self.path / f"predicted-{what}.png"
 
-    def begin(self) -> None:
+    def begin(self, goes_on: bool = False) -> None:
         """Make the folder; take away the mark of an earlier run, its results that this one need not
         write again (without validation events, without a ledger) and would show as its own, and
-        what a killed run left half written.
+        what a killed run left half written. goes_on: with that run, whose event files are kept.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self.marker.unlink(missing_ok=True)
@@ -114,6 +119,8 @@ class RunFolder:
         tables = map(self.confusion, ("txt", "csv", "png"))
         for left in (self.validation, self.scores, self.ledger, self.page, *pictures, *tables):
             left.unlink(missing_ok=True)
+        for left in () if goes_on else self.board.glob("events.out.tfevents.*"):
+            left.unlink()
         remove_partial_files(self.path)
 
     def finish(self, record: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ from .results import command_line, draw_mistakes, write_confusion, write_report,
 from .run_folder import RunFolder
 from .scores import Noting, Prediction, PredictionTable
 
-EVENTS_DRAWN = 6
+EVENTS_DRAWN, BOARD_STEPS = 6, 20
 
 
 def train(
@@ -86,6 +86,14 @@ class TrainingJob:
         self.bad = parallel.everywhere(
             comm, lambda: BadEvents(options.bad_events, self.folder.bad_events)
         )
+        self.boards = parallel.everywhere(
+            comm,
+            lambda: (
+                [callbacks.TensorBoard(self.folder.board, BOARD_STEPS)]
+                if options.tensorboard
+                else []
+            ),
+        )
         self.class_names: tuple[str, ...] = ()
         self.sample: dict[str, Any] | None = None  # the events', as their file says
         self.history: list[dict[str, Any]] = []
@@ -99,7 +107,7 @@ class TrainingJob:
         """Keep other jobs out of the folder, and begin the run."""
         (path := self.folder.path).mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(locked(path / ".lock", f"the results in {path}"))
-        self.folder.begin()
+        self.folder.begin(self.options.resume and self.checkpoint.path.exists())
 
     def __enter__(self) -> "TrainingJob":
         parallel.ordered(self.comm, self._take_folder)
@@ -290,7 +298,7 @@ class TrainingJob:
             threads=self.threads,
             ledger=ledger,
             checkpoint=self.checkpoint,
-            callbacks=[*chosen, *extra_callbacks],
+            callbacks=[*chosen, *self.boards, *extra_callbacks],
         )
         self.history = table.rows
 

@@ -65,7 +65,7 @@ def everywhere(comm: Any, call: Callable[[], Result]) -> Result:
     problem = None
     try:
         result = call()
-    except (ValueError, OSError, RuntimeError) as failure:
+    except (ValueError, OSError, RuntimeError, ImportError) as failure:
         problem = str(failure)
     agree(comm, problem)
     return result

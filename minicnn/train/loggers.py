@@ -78,8 +78,9 @@ class JSONLines(Callback):
 
 class TensorBoard(Callback):
     """Writes the figures of every epoch, and of every ``every`` steps if given, to ``folder`` for
-    TensorBoard; needs the extra "tensorboard" (tensorboardX). The ledger's parts are
-    "seconds/forward block1_conv1" and so on.
+    TensorBoard, on rank 0; needs the extra "tensorboard" (tensorboardX). The ledger's parts are
+    "seconds/forward block1_conv1" and so on. Where a training goes on, what the folder has of
+    updates behind that is hidden.
     """
 
     def __init__(self, folder: str | Path, every: int = 0) -> None:
@@ -94,7 +95,8 @@ class TensorBoard(Callback):
     def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
         super().on_train_begin(model, info)
         if self.rank == 0:
-            self.writer = self.make(str(self.folder))
+            again = model.updates + 1 if model.updates else None
+            self.writer = self.make(str(self.folder), purge_step=again)
 
     def on_batch_end(self, step: int, logs: dict[str, float]) -> None:
         if self.every and (step + 1) % self.every == 0:

@@ -1,103 +1,18 @@
-"""larcv2 ROOT. uproot cannot write the nested vectors of these files, so their layout is tested on
-an object that answers as uproot does, entry by entry; foreign and damaged files are real ROOT files
-where uproot is installed (pip install minicnn[root])."""
+"""larcv2 ROOT files: dense images and particles, on an object that answers as uproot does
+(tests/helpers/larcv2.py); foreign and damaged files are real ROOT files where uproot is installed
+(pip install minicnn[root])."""
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from helpers.larcv2 import Branch, image_tree, particle_tree, pixels, plane, rooted
 from minicnn.data.event import EventError
 from minicnn.data.readers import Larcv2Root, open_events
 
 MUON, PROTON = dict(pdg=13, pz=0.5, trackid=1), dict(pdg=2212, pz=0.3, trackid=2)
 MICHEL = dict(pdg=-11, pz=0.04, trackid=3, parent_trackid=1, process="Decay")
-
-
-class Branch:
-    """One branch: ``array(entry_start, entry_stop)`` as uproot's; remembers the largest request."""
-
-    largest = 0
-
-    def __init__(self, values):
-        self.values = values
-
-    def array(self, entry_start, entry_stop):
-        Branch.largest = max(Branch.largest, entry_stop - entry_start)
-        return self.values[entry_start:entry_stop]
-
-
-class Tree:
-    def __init__(self, name, branches):
-        self.name, self.branches = name, {key: Branch(values) for key, values in branches.items()}
-        self.num_entries = len(next(iter(branches.values())))
-
-    def keys(self):
-        return list(self.branches)
-
-    def __getitem__(self, key):
-        return self.branches[key]
-
-
-def image_tree(events, name="data", shape=True):
-    """events: lists of planes, each an array [wire, tick], stored flat as column * rows + row (a
-    column is a wire).
-    """
-    top = f"image2d_{name}_branch"
-    image = f"{top}/_image_v/_image_v."
-    branches = {
-        f"{top}/_run": [7] * len(events),
-        f"{top}/_subrun": [8] * len(events),
-        f"{top}/_event": list(range(len(events))),
-        image + "_img": [[plane.ravel().tolist() for plane in planes] for planes in events],
-    }
-    if shape:
-        branches |= {
-            image + f"_meta._{axis}_count": [
-                [plane.shape[k] for plane in planes] for planes in events
-            ]
-            for k, axis in enumerate(("col", "row"))
-        }
-    return {f"image2d_{name}_tree": Tree(f"image2d_{name}_tree", branches)}
-
-
-def particle_tree(events, name="mctruth"):
-    keys = (
-        "pdg",
-        "px",
-        "py",
-        "pz",
-        "trackid",
-        "parent_trackid",
-        "process",
-        *(f"{point}._{axis}" for point in ("vtx", "end_pt") for axis in "xyz"),
-    )
-    start = {"process": "primary", "parent_trackid": 0, "vtx._x": 1, "vtx._y": 2, "vtx._z": 3}
-    columns = {
-        key: [[p.get(key, start.get(key, 0)) for p in event] for event in events] for key in keys
-    }
-    branches = {
-        f"particle_{name}_branch/_part_v/_part_v._{key}": column for key, column in columns.items()
-    }
-    return {f"particle_{name}_tree": Tree(f"particle_{name}_tree", branches)}
-
-
-class File(dict):
-    def keys(self):
-        return [key + ";1" for key in super().keys()]
-
-    def close(self):
-        pass
-
-
-def plane(shape, **lit):
-    image = np.zeros(shape, np.float32)
-    for at, value in lit.items():
-        image[tuple(map(int, at[1:].split("_")))] = value
-    return image
-
-
 EVENTS = [
     [plane((4, 6), p0_0=1), plane((4, 6), p3_5=9.5, p1_2=1.5)],
     [plane((4, 6)), plane((4, 6))],
@@ -107,25 +22,7 @@ PARTICLES = [[PROTON, MUON, MICHEL], []]
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Return a function that makes a "ROOT file" of some trees, and its path."""
-
-    def make(*trees):
-        file = File()
-        for tree in trees:
-            file.update(tree)
-        monkeypatch.setitem(sys.modules, "uproot", SimpleNamespace(open=lambda path: file))
-        path = tmp_path / "a.root"
-        path.write_bytes(b"root\0\0\0\0 and more")
-        return path
-
-    return make
-
-
-def pixels(event):
-    return {
-        tuple(at): value.tolist()
-        for at, value in zip(event.image.coords.tolist(), event.image.values)
-    }
+    return rooted(tmp_path, monkeypatch)
 
 
 def test_images_and_particles(root):
@@ -157,7 +54,9 @@ def test_options(root):
         particle_tree(PARTICLES),
         particle_tree([[], [MUON]], "zz"),
     )
-    with pytest.raises(EventError, match=r"a\.root: .*choose by producer= one of data, other"):
+    with pytest.raises(
+        EventError, match=r"a\.root: .*choose by producer= one of image2d_data, image2d_other"
+    ):
         open_events(path)
     with open_events(path, producer="data", planes=(0, 1), size=3, threshold=1.2) as reader:
         assert reader.image_shape == (3, 3, 2) and pixels(reader.read(0)) == {
@@ -175,7 +74,8 @@ def test_options(root):
 
 
 def test_one_event_at_a_time(root, monkeypatch):
-    monkeypatch.setattr("minicnn.data.readers.larcv2_root.ENTRIES_AT_A_TIME", 2)
+    for module in ("root", "products"):
+        monkeypatch.setattr(f"minicnn.data.readers.larcv2_{module}.ENTRIES_AT_A_TIME", 2)
     Branch.largest = 0
     with open_events(root(image_tree(EVENTS * 3), particle_tree(PARTICLES * 3))) as reader:
         assert reader.labels.tolist() == [2, -1] * 3 and [pixels(event) for event in reader] == [
@@ -265,7 +165,7 @@ def test_foreign_and_truncated_root_files(tmp_path):
         file.mktree("something_tree", {"x": "int32"}).extend({"x": np.arange(1000)})
     with pytest.raises(
         EventError,
-        match=r"a\.root: this ROOT file has no tree image2d_\*_tree, it has something_tree",
+        match=r"a\.root: this ROOT file has no tree image2d_\*_tree, .*, it has something_tree",
     ):
         open_events(tmp_path / "a.root")
     (tmp_path / "a.root").write_bytes((tmp_path / "a.root").read_bytes()[:200])

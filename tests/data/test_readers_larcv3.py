@@ -316,6 +316,79 @@ def test_particles_of_several_producers(tmp_path):
 def test_a_file_of_other_products_is_named(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["Events/event_id"] = [0]
-        file.create_group("Data/sparse3d_pcluster_group")
-    with pytest.raises(EventError, match="larcv3 file holds sparse3d_pcluster_group, and no 2-D"):
+        file.create_group("Data/cluster3d_pcluster_group")
+    with pytest.raises(EventError, match="larcv3 file holds cluster3d_pcluster_group, and no imag"):
         open_events(tmp_path / "a.h5")
+
+
+#: (nx, ny, nz), cm of an edge and the corner; {(x, y, z): value} of each event
+VOLUME, EDGE, CORNER = (10, 20, 30), 2.0, (-10, -20, 0)
+TENSORS = [{(1, 2, 3): 0.5, (1, 7, 3): 0.25, (9, 19, 29): 2}, {}, {(0, 0, 5): 1}]
+META_3D = np.dtype(
+    {
+        "names": ["valid", "projection_id", "image_sizes", "number_of_voxels", "origin"],
+        "formats": ["u1", "<u8", ("<f8", 3), ("<u8", 3), ("<f8", 3)],
+        "offsets": [0, 8, 16, 40, 64],
+        "itemsize": 96,
+    }
+)
+
+
+def write_tensors(path, tensors=TENSORS, name="pcluster", mode="w"):
+    """A file of 3-D tensors; or one more product of a file that is there (mode "r+")."""
+    rows, extents, meta, voxels = [], [], [], []
+    for k, tensor in enumerate(tensors):
+        new = sorted((int(np.ravel_multi_index(at, VOLUME)), v) for at, v in tensor.items())
+        extents.append((k, 1))
+        rows.append((len(voxels), len(new), 0))
+        meta.append((1, 0, np.multiply(VOLUME, EDGE), VOLUME, CORNER))
+        voxels += new
+    with h5py.File(path, mode) as file:
+        if mode == "w":
+            ids = [("run", "<i8"), ("subrun", "<i8"), ("event", "<i8")]
+            file["Events/event_id"] = np.array([(1, 2, k) for k in range(len(tensors))], ids)
+        group = file.create_group(f"Data/sparse3d_{name}_group")
+        group["extents"], group["image_meta"] = np.array(extents, EXTENTS), np.array(meta, META_3D)
+        group["voxel_extents"] = np.array(rows, ID_EXTENTS)
+        group["voxels"] = np.array(voxels, VOXEL)
+    return path
+
+
+def test_tensors_are_projected(tmp_path):
+    path = write_tensors(tmp_path / "a.h5")
+    with open_events(path) as reader:
+        assert reader.planes == ("zx",) and reader.image_shape == (30, 30, 1)
+        first, second, third = reader
+        z, x = reader.axes
+        assert (z.step, z.start, x.step, x.start) == (2, 0, 2, -10 - 10 * 2)
+    # 10 voxels along x are centred on 30; values behind each other are added up
+    assert pixels(first) == {(3, 11): [0.75], (29, 19): [2]} and first.id == (1, 2, 0)
+    assert pixels(second) == {} and pixels(third) == {(5, 10): [1]}
+    with open_events(path, planes=(1, "zy"), size=10, threshold=0.4) as reader:
+        found = {(2, 3): [0.5, 0], (8, 6): [2, 0], (1, 2): [0, 0.5], (9, 8): [0, 2]}
+        assert pixels(reader.read(0)) == found
+    with pytest.raises(EventError, match="a plane is 0, 1, 2 or two of x, y, z"):
+        open_events(path, planes=("zz",))
+    write_tensors(path, name="pcluster_semantics", mode="r+")
+    assert open_events(path).producer == "sparse3d_pcluster"
+    write_larcv3(tmp_path / "b.h5", EVENTS)
+    write_tensors(tmp_path / "b.h5", mode="r+")
+    assert open_events(tmp_path / "b.h5").producer == "sparse2d_wire"
+    assert open_events(tmp_path / "b.h5", producer="pcluster").planes == ("zx",)
+
+
+def test_bad_tensors_are_named(tmp_path):
+    path = write_tensors(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        group = file["Data/sparse3d_pcluster_group"]
+        voxels, rows = group["voxels"][:], group["voxel_extents"][:]
+        voxels["id"][0], rows["N"][2] = 6000, 9
+        group["voxels"][:], group["voxel_extents"][:] = voxels, rows
+    for number, message in (
+        (0, "projection 0 has the pixel id 6000 in an image of 10 x 20 x 30"),
+        (2, "projection 0 has 1 pixels, should have 9"),
+    ):
+        with open_events(path) as reader:
+            assert reader.read(1).image.nnz == 0
+            with pytest.raises(EventError, match=rf"a\.h5, event {number}: .*{message}"):
+                reader.read(number)

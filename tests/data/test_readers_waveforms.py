@@ -10,7 +10,7 @@ import pytest
 from helpers import SHARED
 from minicnn.data.event import EventError
 from minicnn.data.readers import NumpyImages, Waveforms, open_events
-from minicnn.data.readers.waveforms import noise
+from minicnn.data.readers.cleaning import noise
 
 DATA = SHARED
 REAL = DATA / "microboone_run3493_raw_waveforms.npz"

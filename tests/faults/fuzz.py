@@ -93,6 +93,7 @@ FORMATS = {
     "waveforms.npz": (waveforms, "a.npz", True),
     "image.npy": (image, "a.npy", False),
     "larcv3": (by_test("larcv3", "write_larcv3", "EVENTS"), "a.h5", False),
+    "larcv3, tensors": (by_test("larcv3", "write_tensors"), "a.h5", False),
     "open samples": (by_test("open_samples", "write_open_samples", "EVENTS"), "a.h5", False),
     "open samples, hits": (by_test("open_samples", "write_without_wires"), "a.h5", False),
     "pilarnet": (by_test("pilarnet", "write_vlen", "EVENTS"), "a.h5", False),
@@ -100,7 +101,14 @@ FORMATS = {
     "pilarnet, flat": (by_test("pilarnet", "write_flat", "PARTICLES"), "a.h5", False),
     "kevlar": (by_test("kevlar", "write"), "a.h5", False),
     "larnd-sim": (by_test("larnd_sim", "write"), "a.h5", False),
+    "ndlar_flow": (by_test("flow", "write"), "a.h5", False),
+    "wire-cell.npz": (by_test("wirecell", "write"), "a.npz", False),  # a zip may lose members
+    "wire-cell.tar": (by_test("wirecell", "write"), "a.tar", False),
+    "wire-cell.tar.bz2": (by_test("wirecell", "write"), "a.tar.bz2", True),
+    "wire-cell.tar.gz": (by_test("wirecell", "write"), "a.tar.gz", True),
 }
+if util.find_spec("uproot"):
+    FORMATS["larcv2, tensors"] = (by_test("larcv2_sparse", "write_tensors"), "a.root", False)
 
 
 # -------------------------------------------------------------------------------------- the child

@@ -69,6 +69,22 @@ def test_health():
     assert found(rank(0, **unbound), rank(1, **unbound)) == set()
 
 
+def test_a_user_without_a_home(monkeypatch):
+    """Containers run as any number, of which the system knows no user."""
+
+    def nobody(number):
+        raise KeyError(number)
+
+    cache = dict(rank()["kernels"], cache="/home/me/numba")
+    monkeypatch.setenv("HOME", "/home/me")
+    found = doctor.engines.numba([rank(kernels=cache)])
+    assert found[0].text.endswith("compiled kernels in ~/numba")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    found = doctor.engines.numba([rank(kernels=cache)])
+    assert found[0].text.endswith("compiled kernels in /home/me/numba")
+
+
 @pytest.mark.parametrize(
     "changed, level, topic, words",
     [

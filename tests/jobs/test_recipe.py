@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from dataclasses import asdict, fields, replace
 
 import numpy as np
@@ -163,6 +164,42 @@ def test_the_codec_has_the_level_of_the_store(tmp_path):
         assert job._new_store().level == level
     with pytest.raises(ValueError, match="give NAME or NAME:LEVEL"):
         TrainingJob(None, Recipe(size=50), TrainOptions(codec="zstd:x", out=tmp_path))
+
+
+def test_tensorboard(tmp_path, monkeypatch):
+    """Event files of a run are its own; one that goes on keeps those that are there."""
+    source = mc.data.Simulator(seed=2, shape=(72, 72, 1), length=24)
+    mc.data.generate(tmp_path / "events.h5", 24, source)
+    recipe = Recipe(size=72, epochs=1, batch_size=1)
+    options = TrainOptions(
+        events=tmp_path / "events.h5", validation=2, out=tmp_path / "run", tensorboard=True
+    )
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ValueError, match=r'pip install "minicnn\[tensorboard\]"'):
+        train(None, recipe, options)
+    assert not options.out.exists(), "before any work"
+    monkeypatch.undo()
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
+    board = RunFolder(options.out).board
+    board.mkdir(parents=True)
+    for kept, going_on in ((False, options), (True, replace(options, resume=True))):
+        (earlier := board / "events.out.tfevents.1.host").write_bytes(b"of a run before")
+        train(None, replace(recipe, epochs=1 + kept), going_on)
+        assert earlier.exists() == kept
+    written = b"".join(file.read_bytes() for file in board.iterdir())
+    for name in (b"val_accuracy", b"step/loss", b"seconds/update"):
+        assert name in written, name
+    train(None, recipe, replace(options, tensorboard=False))
+    assert list(board.iterdir()) == []
+
+
+def test_only_rank_0_writes_for_tensorboard(tmp_path):
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
+    logger = mc.callbacks.TensorBoard(tmp_path / "board", every=1)
+    logger.on_train_begin(small_model(), {"rank": 1, "comm": None})
+    logger.on_batch_end(0, {"loss": 1.0})
+    logger.close()
+    assert not (tmp_path / "board").exists()
 
 
 def test_the_run_folder(tmp_path):

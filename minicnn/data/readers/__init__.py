@@ -24,6 +24,8 @@ READERS = (
     ("pilarnet", "Pilarnet"),
     ("kevlar", "Kevlar"),
     ("larnd_sim", "LarndSim"),
+    ("flow", "Flow"),
+    ("wirecell", "WireCell"),
     ("waveforms", "Waveforms"),
     ("numpy_images", "NumpyImages"),
 )
@@ -32,6 +34,7 @@ __all__ = [
     "READERS",
     "EventFile",
     "EventWriter",
+    "Flow",
     "Kevlar",
     "Larcv2Root",
     "Larcv3",
@@ -41,6 +44,7 @@ __all__ = [
     "OpenSamplesHits",
     "Pilarnet",
     "Waveforms",
+    "WireCell",
     "find_reader",
     "open_events",
 ]
@@ -114,8 +118,8 @@ def find_reader(path: str | PathLike[str]) -> Any:
             )
         if products:
             raise EventError(
-                f"{path}: this larcv3 file holds {', '.join(map(str, products[:12]))}, and no 2-D "
-                "images (sparse2d_*, image2d_*)"
+                f"{path}: this larcv3 file holds {', '.join(map(str, products[:12]))}, and no "
+                "images (sparse2d_*, image2d_*, sparse3d_*)"
             )
         also = f"; this HDF5 file has {', '.join(names[:12]) or 'nothing in it'}"
     raise EventError(

@@ -1,55 +1,56 @@
-"""larcv2 ROOT files: dense images of several planes and simulated particles, read through uproot
-(pip install minicnn[root]).
+"""larcv2 ROOT files: images of several planes, dense, sparse or 3-D and projected, and simulated
+particles, read through uproot (pip install minicnn[root]).
 
 Read here, for images of a producer NAME and particles of any (layout: DeepLearnPhysics/larcv2,
 larcv/core/DataFormat):
 
-    image2d_NAME_tree
-        _image_v._img                           a vector of pixels per plane:
-                                                flat[wire * ticks + tick]
-        _image_v._meta._row_count, _col_count   ticks and wires of each plane
+    image2d_NAME_tree, sparse2d_NAME_tree, sparse3d_NAME_tree       see larcv2_products.py
         _run, _subrun, _event
     particle_*_tree
         _part_v._pdg, _px, _py, _pz (GeV/c), _trackid, _parent_trackid, _process,
         _part_v._vtx._x, _end_pt._x ... (cm)
 
-Momenta are in MeV/c where _energy_init and the masses say so. Without the counts of rows and
-columns images are taken for square.
+Momenta are in MeV/c where _energy_init and the masses say so.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..axes import Axis, placed
+from ..axes import placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
+from .larcv2_products import ENTRIES_AT_A_TIME, KINDS, branch, entry
 from .placement import lit_pixels, merge, place
 from .reader import Reader, naming
 from .truth import check_labels, choose_particles, label_of, mev_per_unit, particle_table
 
-ENTRIES_AT_A_TIME = 1000
+#: What names of images of labels, of voxels that belong together and of fits have in them.
+NO_CHARGE = ("seg", "label", "semantics", "index", "chi2")
 
 
 class Larcv2Root(Reader):
     """Events of a larcv2 ROOT file; the planes of one event are in memory at a time.
 
-    producer: the NAME of the images, needed where there are several. particles: that of the
-    particles; default: the only ones, or mctruth. plane: the index of a plane; or planes, several,
-    one channel each; default: the last one of the first event that has any. threshold: smallest
-    pixel kept, in the file's units, None for all that are not 0. size: images are centred on size x
-    size, larger ones summed in the smallest blocks that fit; default: the smallest square that
-    holds all images of the file.
+    producer: the NAME of the images, "wire" or "sparse2d_wire", needed where there are several of a
+    kind; default: dense images before sparse ones, and these before 3-D ones; those with "seg",
+    "label", "semantics", "index" or "chi2" in their name are not meant. particles: the NAME of the
+    particles; default: the only ones, or mctruth. plane: the index of a plane, of 3-D tensors two
+    of x, y, z, rows and columns, or 0, 1, 2 for "zx", "yx" and "zy"; or planes, several, one
+    channel each; default: the last plane of the first event that has any, of 3-D tensors "zx".
+    threshold: smallest pixel kept, in the file's units, None for all that are not 0. size: images
+    are centred on size x size, larger ones summed in the smallest blocks that fit; default: the
+    smallest square that holds all images of the file.
 
-    The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code ->
-    index into ``class_names``), -1 where that knows none or the file has no particles.
+    Values of voxels behind each other are added up. The label is that of the primary particle of
+    highest momentum, by ``label_of_pdg`` (PDG code -> index into ``class_names``), -1 where that
+    knows none or the file has no particles.
     """
 
-    name = "larcv2 (ROOT with image2d)"
+    name = "larcv2 (ROOT with image2d, sparse2d or sparse3d)"
 
     @staticmethod
     def recognizes(path: str | Path) -> bool:
@@ -62,7 +63,7 @@ class Larcv2Root(Reader):
         self,
         path: str | Path,
         producer: str | None = None,
-        plane: int | None = None,
+        plane: int | str | None = None,
         planes: Sequence[Any] | None = None,
         threshold: float | None = None,
         size: int | None = None,
@@ -81,48 +82,15 @@ class Larcv2Root(Reader):
 
     def _open_trees(self, producer, particles, label_of_pdg):
         names = sorted({key.split(";")[0] for key in self._file.keys()})
-        images = [
-            name.removeprefix("image2d_").removesuffix("_tree")
-            for name in names
-            if name.startswith("image2d_")
-        ]
-        chosen = [name for name in images if producer in (None, name)]
-        if not images:
-            raise ValueError(
-                "this ROOT file has no tree image2d_*_tree, it has "
-                f"{', '.join(names) or 'nothing'}; of ROOT files "
-                "minicnn reads larcv2 images"
-            )
-        if len(chosen) != 1:
-            problem = (
-                f"holds no images {producer!r}"
-                if producer and not chosen
-                else "holds the images of several producers"
-            )
-            raise ValueError(f"{problem}; choose by producer= one of {', '.join(images)}")
-        self.producer, self._tree = chosen[0], self._file[f"image2d_{chosen[0]}_tree"]
-        self._image = _branch(self._tree, "_image_v._img")
-        self._counts = [
-            _branch(self._tree, f"_image_v._meta.{name}", None)
-            for name in ("_col_count", "_row_count")
-        ]
-        self._ids = [_branch(self._tree, name, None) for name in ("_run", "_subrun", "_event")]
+        self.producer = _choose(names, producer)
+        self._tree = self._file[f"{self.producer}_tree"]
         if not self._tree.num_entries:
             raise ValueError("the file holds no events")
-        shapes = self._first_shapes()
-        if self.planes is None:
-            self.planes = (len(shapes) - 1,)
-        if (
-            not self.planes
-            or not all(0 <= p < len(shapes) for p in self.planes)
-            or len(set(self.planes)) != len(self.planes)
-        ):
-            raise ValueError(f"planes are 0 to {len(shapes) - 1}, each once; got {self.planes}")
-        largest = self._largest(shapes)
-        self._set_canvas(largest, self._size, len(self.planes))
-        self.axes = placed(
-            (Axis("wire"), Axis("tick")), shapes[self.planes[0]], self._edge, self._size
-        )
+        self._product = KINDS[self.producer.split("_")[0]](self._tree, self.path)
+        self.planes = self._product.planes(self.planes)
+        self._ids = [branch(self._tree, name, None) for name in ("_run", "_subrun", "_event")]
+        self._set_canvas(self._product.largest(self.planes), self._size, len(self.planes))
+        self.axes = placed(*self._product.axes(self.planes), self._edge, self._size)
         self.labels = np.full(self._tree.num_entries, -1, np.int32)
         trees = [
             name.removeprefix("particle_").removesuffix("_tree")
@@ -132,35 +100,6 @@ class Larcv2Root(Reader):
         self._particles, chosen = None, choose_particles(trees, particles)
         if chosen is not None:
             self._open_particles(f"particle_{chosen}_tree", label_of_pdg)
-
-    def _first_shapes(self):
-        """Shapes of the planes of the first event that has any; the others are reported when they
-        are read.
-        """
-        problem = None
-        for i in range(self._tree.num_entries):
-            try:
-                with naming(f"{self.path}, event {i}"):
-                    return self._shapes(i, _entry(self._image, i))
-            except EventError as its_problem:
-                problem = problem or its_problem
-        raise problem
-
-    def _largest(self, shapes):
-        """(wires, ticks) of the largest image of the chosen planes; of the first event's where the
-        file does not say the sizes of all.
-        """
-        chosen = [shapes[p] for p in self.planes]
-        if all(branch is not None for branch in self._counts):
-            for start in range(0, self._tree.num_entries, ENTRIES_AT_A_TIME):
-                stop = min(start + ENTRIES_AT_A_TIME, self._tree.num_entries)
-                columns = [
-                    branch.array(entry_start=start, entry_stop=stop) for branch in self._counts
-                ]
-                for wires, ticks in zip(*columns):
-                    sizes = list(zip(wires, ticks))
-                    chosen += [sizes[p] for p in self.planes if p < len(sizes)]
-        return [int(max(shape[axis] for shape in chosen)) for axis in (0, 1)]
 
     def _open_particles(self, name, label_of_pdg):
         tree = self._file[name]
@@ -175,16 +114,16 @@ class Larcv2Root(Reader):
             "_parent_trackid",
             *(f"{point}.{axis}" for point in ("_vtx", "_end_pt") for axis in ("_x", "_y", "_z")),
         ]
-        self._particles = {key: _branch(tree, f"_part_v.{key}") for key in needed}
+        self._particles = {key: branch(tree, f"_part_v.{key}") for key in needed}
         self._mev = self._unit_of_momentum(tree)
-        process = _branch(tree, "_part_v._process", None)
+        process = branch(tree, "_part_v._process", None)
         if process is not None:
             self._particles["_process"] = process
         for start in range(0, len(self), ENTRIES_AT_A_TIME):
             stop = min(start + ENTRIES_AT_A_TIME, len(self))
             columns = {
-                key: branch.array(entry_start=start, entry_stop=stop)
-                for key, branch in self._particles.items()
+                key: one.array(entry_start=start, entry_stop=stop)
+                for key, one in self._particles.items()
             }
             for k in range(stop - start):
                 with naming(f"{self.path}, event {start + k}"):
@@ -196,58 +135,63 @@ class Larcv2Root(Reader):
 
     def _unit_of_momentum(self, tree):
         """MeV/c of a unit of momentum in this file."""
-        energy = _branch(tree, "_part_v._energy_init", None)
+        energy = branch(tree, "_part_v._energy_init", None)
         if energy is None:
             return 1000.0
         stop = min(len(self), ENTRIES_AT_A_TIME)
         pdg, px, py, pz, total = (
             np.concatenate(
-                [np.zeros(0), *map(np.asarray, branch.array(entry_start=0, entry_stop=stop))]
+                [np.zeros(0), *map(np.asarray, one.array(entry_start=0, entry_stop=stop))]
             )
-            for branch in (*(self._particles[key] for key in ("_pdg", "_px", "_py", "_pz")), energy)
+            for one in (*(self._particles[key] for key in ("_pdg", "_px", "_py", "_pz")), energy)
         )
         return mev_per_unit(pdg, np.stack([px, py, pz], 1), total)
 
-    def _shapes(self, i, planes):
-        """[(wires, ticks)] of the planes of event ``i``."""
-        if any(branch is None for branch in self._counts):
-            sides = [math.isqrt(len(pixels)) for pixels in planes]
-            shapes = [(side, side) for side in sides]
-        else:
-            shapes = list(zip(*([int(n) for n in _entry(branch, i)] for branch in self._counts)))
-        if (
-            not shapes
-            or len(shapes) != len(planes)
-            or any(w * t != len(p) for (w, t), p in zip(shapes, planes))
-        ):
-            raise ValueError(
-                f"has planes of {[len(p) for p in planes]} pixels for images of {shapes}"
-            )
-        return shapes
-
     def _read(self, i):
-        pixels = _entry(self._image, i)
-        shapes = self._shapes(i, pixels)
         images = []
-        for channel, plane in enumerate(self.planes):
-            if plane >= len(shapes):
-                raise ValueError(f"has no plane {plane}, it has {len(shapes)} planes")
-            image = np.asarray(pixels[plane], np.float32).reshape(shapes[plane])
-            lit = np.nonzero(image)
-            image = lit_pixels(
-                *lit, image[lit], (*image.shape, len(self.planes)), self.threshold, channel
-            )
+        for channel, pixels in enumerate(self._product.pixels(i, self.planes)):
+            shape = (*pixels.shape, len(self.planes))
+            image = lit_pixels(*pixels[:3], shape, self.threshold, channel)
             images.append(place(image, self._edge, self._size))
         number = (
             (0, 0, i)
-            if any(branch is None for branch in self._ids)
-            else tuple(int(_entry(branch, i)) for branch in self._ids)
+            if any(one is None for one in self._ids)
+            else tuple(int(entry(one, i)) for one in self._ids)
         )
         particles = np.zeros(0, PARTICLE)
         if self._particles:
-            columns = {key: _entry(branch, i) for key, branch in self._particles.items()}
+            columns = {key: entry(one, i) for key, one in self._particles.items()}
             particles = _table(columns, self._mev)
         return Event(merge(images), int(self.labels[i]), number, particles)
+
+
+def _choose(names, producer):
+    """Full name of the images to read among those of trees, as in "sparse3d_pcluster"."""
+    images = [
+        name.removesuffix("_tree")
+        for kind in KINDS
+        for name in names
+        if name.startswith(f"{kind}_") and name.endswith("_tree")
+    ]
+    if not images:
+        raise ValueError(
+            f"this ROOT file has no tree {', '.join(f'{kind}_*_tree' for kind in KINDS)}, it has "
+            f"{', '.join(names) or 'nothing'}; of ROOT files minicnn reads larcv2 images"
+        )
+    if producer is None:
+        charges = [name for name in images if not any(word in name for word in NO_CHARGE)] or images
+        kind = charges[0].split("_")[0]
+        chosen = [name for name in charges if name.split("_")[0] == kind]
+    else:
+        chosen = [name for name in images if producer in (name, name.split("_", 1)[1])]
+    if len(chosen) != 1:
+        problem = (
+            f"holds no images {producer!r}"
+            if producer and not chosen
+            else "holds the images of several producers"
+        )
+        raise ValueError(f"{problem}; choose by producer= one of {', '.join(images)}")
+    return chosen[0]
 
 
 def _open(path):
@@ -269,22 +213,6 @@ def _open(path):
             f"{path}: this ROOT file cannot be opened, it is truncated or damaged ({reason}); copy "
             "or make it again"
         ) from error
-
-
-def _branch(tree, name, *default):
-    """The branch whose own name is ``name``, wherever in the tree it is; ``default`` where there is
-    none, else ValueError.
-    """
-    for key in tree.keys():
-        if key.split("/")[-1] == name:
-            return tree[key]
-    if default:
-        return default[0]
-    raise ValueError(f"{tree.name} has no branch {name!r}, it has {', '.join(tree.keys())}")
-
-
-def _entry(branch, i):
-    return branch.array(entry_start=i, entry_stop=i + 1)[0]
 
 
 def _table(columns, mev):

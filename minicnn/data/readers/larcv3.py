@@ -1,5 +1,5 @@
-"""larcv3 HDF5 files: sparse and dense 2-D images of several projections (wire planes), and
-simulated particles.
+"""larcv3 HDF5 files: sparse and dense 2-D images of several projections (wire planes), 3-D tensors,
+projected, and simulated particles.
 
 Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv3/core/dataformat):
 
@@ -10,6 +10,9 @@ Read here, for a product called NAME (layout: DeepLearnPhysics/larcv3, src/larcv
                              voxels              id = wire * ticks + tick, value
     Data/image2d_NAME_group/extents, image_extents, image_meta, images
                                                  the same; images are flat [wire, tick] pixels
+    Data/sparse3d_NAME_group/extents, voxel_extents, image_meta, voxels
+                                                 the same, one tensor per event with three numbers
+                                                 of voxels; id = (x * ny + y) * nz + z
     Data/particle_NAME_group/extents, particles  pdg, trackid, parent_trackid, process,
                                                  px, py, pz (GeV/c), vtx, end_pt (cm)
 Momenta are in MeV/c where energy_init and the masses say so.
@@ -17,6 +20,7 @@ Momenta are in MeV/c where energy_init and the masses say so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +33,17 @@ from .hdf5 import dataset, is_hdf5, open_hdf5
 from .placement import lit_pixels, merge, place
 from .reader import Reader, naming
 from .truth import check_labels, choose_particles, label_of, mev_per_unit, particle_table
+from .voxel_planes import planes_of_volume, project, seen
 
 #: Kind of image -> (its table of projections, its pixels).
-KINDS = {"sparse2d": ("voxel_extents", "voxels"), "image2d": ("image_extents", "images")}
+KINDS = {
+    "sparse2d": ("voxel_extents", "voxels"),
+    "image2d": ("image_extents", "images"),
+    "sparse3d": ("voxel_extents", "voxels"),
+}
+IN_3D = "sparse3d"
+#: What names of images of labels have in them, and of 3-D ones those of groups and of fits, too.
+LABELS, LABELS_IN_3D = ("seg", "label"), ("seg", "label", "semantics", "index", "chi2")
 FIELDS = ("pdg", "trackid", "parent_trackid", "px", "py", "pz", "vtx", "end_pt", "process")
 EVENTS_AT_A_TIME = 1000
 
@@ -40,18 +52,20 @@ class Larcv3(Reader):
     """Events of a larcv3 HDF5 file; one projection of one event is in memory at a time.
 
     producer: the NAME of the images, "sbndwire" or "sparse2d_sbndwire"; needed where several could
-    be meant (names with "seg" or "label" are taken for images of labels). plane: a projection id;
-    or planes, several, one channel each; default: the last projection of the first event, by
-    convention the collection plane. threshold: smallest pixel kept, in the file's units, None for
-    all. size: images are centred on size x size, larger ones summed in the smallest blocks that
-    fit; default: the smallest square that holds all images of the file.
+    be meant (names with "seg" or "label" are taken for images of labels, and 3-D tensors are meant
+    where there is nothing else). plane: a projection id, of 3-D tensors two of x, y, z, rows and
+    columns, or 0, 1, 2 for "zx", "yx" and "zy"; or planes, several, one channel each; default: the
+    last projection of the first event, by convention the collection plane, of 3-D tensors "zx",
+    where values of voxels behind each other are added up. threshold: smallest pixel kept, in the
+    file's units, None for all. size: images are centred on size x size, larger ones summed in the
+    smallest blocks that fit; default: the smallest square that holds all images of the file.
 
     The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code ->
     index into ``class_names``), -1 where that knows none (a neutrino, say) or the file has no
     particles.
     """
 
-    name = "larcv3 (HDF5 with sparse2d or image2d)"
+    name = "larcv3 (HDF5 with sparse2d, image2d or sparse3d)"
 
     @staticmethod
     def recognizes(path: str | Path) -> bool:
@@ -65,7 +79,7 @@ class Larcv3(Reader):
         self,
         path: str | Path,
         producer: str | None = None,
-        plane: int | None = None,
+        plane: int | str | None = None,
         planes: Sequence[Any] | None = None,
         threshold: float | None = None,
         size: int | None = None,
@@ -84,6 +98,7 @@ class Larcv3(Reader):
 
     def _open(self, producer, particles, label_of_pdg):
         self.producer = self._choose(producer)
+        self._dimensions = 3 if self.producer.startswith(IN_3D) else 2
         group = self._file["Data"][f"{self.producer}_group"]
         projections, pixels = KINDS[self.producer.split("_")[0]]
         for name in ("extents", projections, "image_meta", pixels):
@@ -103,6 +118,15 @@ class Larcv3(Reader):
         if not len(self._ids):
             raise ValueError("the file holds no events")
         _, meta = self._rows(self._first_whole())
+        if self._dimensions == 3:
+            self._set_projections(meta)
+        else:
+            self._set_planes(meta)
+        self.labels = np.full(len(self._ids), -1, np.int32)
+        self._open_particles(particles, label_of_pdg)
+
+    def _set_planes(self, meta):
+        """Set planes, canvas and axes of 2-D images; ``meta``: of the first sound event."""
         known = meta["projection_id"].tolist()
         if self.planes is None:
             self.planes = (known[-1],)
@@ -113,9 +137,19 @@ class Larcv3(Reader):
         longest = every["number_of_voxels"][np.isin(every["projection_id"], self.planes)].max(0)
         self._set_canvas(longest.tolist(), self._size, len(self.planes))
         first = meta[np.isin(meta["projection_id"], self.planes)][0]
-        self.axes = placed(_axes(first), first["number_of_voxels"].tolist(), self._edge, self._size)
-        self.labels = np.full(len(self._ids), -1, np.int32)
-        self._open_particles(particles, label_of_pdg)
+        shape = first["number_of_voxels"].tolist()
+        self.axes = placed(_axes(first, ("wire", "tick")), shape, self._edge, self._size)
+
+    def _set_projections(self, meta):
+        """The same of 3-D tensors."""
+        self.planes = planes_of_volume(self.planes)
+        longest = self._meta["number_of_voxels"].max(0).tolist()
+        largest = np.max([seen(longest, plane) for plane in self.planes], 0).tolist()
+        self._set_canvas(largest, self._size, len(self.planes))
+        axes = dict(zip("xyz", _axes(meta[0], ("x voxel", "y voxel", "z voxel"))))
+        shape = seen(meta[0]["number_of_voxels"].tolist(), self.planes[0])
+        chosen = [axes[axis] for axis in self.planes[0]]
+        self.axes = placed(chosen, shape, self._edge, self._size)
 
     def _choose(self, producer):
         """Full name of the images to read, as in "sparse2d_sbndwire"."""
@@ -125,9 +159,10 @@ class Larcv3(Reader):
             if name.startswith(tuple(KINDS))
         ]
         if producer is None:
-            chosen = [
-                name for name in names if not any(word in name for word in ("seg", "label"))
-            ] or names
+            images = [name for name in names if not name.startswith(IN_3D)]
+            words = LABELS if images else LABELS_IN_3D
+            images = images or names
+            chosen = [n for n in images if not any(word in n for word in words)] or images
         else:
             chosen = [name for name in names if producer in (name, name.split("_", 1)[1])]
         if len(chosen) != 1:
@@ -159,6 +194,10 @@ class Larcv3(Reader):
             raise ValueError(
                 f"has {len(rows)} projections and {len(meta)} descriptions, the event should have "
                 f"{max(count, 1)}"
+            )
+        if meta["number_of_voxels"].shape[1:] != (self._dimensions,):
+            raise ValueError(
+                f"has sizes {meta['number_of_voxels'].tolist()}, expected {self._dimensions} each"
             )
         return rows, meta
 
@@ -214,6 +253,10 @@ class Larcv3(Reader):
         rows, meta = self._rows(i)
         images = []
         for channel, plane in enumerate(self.planes):
+            if self._dimensions == 3:
+                image = self._projection(rows, meta, plane, channel)
+                images.append(place(image, self._edge, self._size))
+                continue
             places = np.flatnonzero(meta["projection_id"] == plane)
             if len(places) != 1:
                 known = meta["projection_id"].tolist()
@@ -230,14 +273,33 @@ class Larcv3(Reader):
             merge(images), int(self.labels[i]), tuple(int(n) for n in self._ids[i]), particles
         )
 
-    def _plane_image(self, row, meta, channel):
+    def _projection(self, rows, meta, plane, channel):
+        """Image of the one tensor of an event, seen as ``plane``."""
+        if len(rows) != 1:
+            raise ValueError(f"has {len(rows)} tensors, expected 1")
+        voxels = self._pixels_of(rows[0], meta[0])
+        counts = [int(n) for n in meta[0]["number_of_voxels"]]
+        number = _within(voxels["id"], counts, meta[0])
+        ny, nz = max(counts[1], 1), max(counts[2], 1)
+        places = {"x": number // (ny * nz), "y": number // nz % ny, "z": number % nz}
+        pixels = project(places, voxels["value"], counts, plane)
+        shape = (*pixels.shape, len(self.planes))
+        return lit_pixels(*pixels[:3], shape, self.threshold, channel)
+
+    def _pixels_of(self, row, meta):
+        """What the file has of the pixels of one projection."""
         first, count = int(row["first"]), int(row["N"])
-        wires, ticks = (int(n) for n in meta["number_of_voxels"])
-        pixels, shape = self._pixels[first : first + count], (wires, ticks, len(self.planes))
+        pixels = self._pixels[first : first + count]
         if len(pixels) != count:
             raise ValueError(
                 f"projection {meta['projection_id']} has {len(pixels)} pixels, should have {count}"
             )
+        return pixels
+
+    def _plane_image(self, row, meta, channel):
+        wires, ticks = (int(n) for n in meta["number_of_voxels"])
+        pixels, shape = self._pixels_of(row, meta), (wires, ticks, len(self.planes))
+        count = len(pixels)
         if pixels.dtype.names is None:
             if count != wires * ticks:
                 raise ValueError(
@@ -247,31 +309,37 @@ class Larcv3(Reader):
             image = pixels.reshape(wires, ticks)
             lit = np.nonzero(image)
             return lit_pixels(*lit, image[lit], shape, self.threshold, channel)
-        number = pixels["id"].astype(np.int64)
-        if count and not 0 <= number.min() <= number.max() < wires * ticks:
-            raise ValueError(
-                f"projection {meta['projection_id']} has the pixel id {number.max()} in an image "
-                f"of {wires} x {ticks}"
-            )
+        number = _within(pixels["id"], (wires, ticks), meta)
         return lit_pixels(
             number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel
         )
 
 
-def _axes(meta):
+def _within(numbers, counts, meta):
+    """Numbers of pixels int64 (n,); ValueError where one is not of an image of ``counts``."""
+    numbers = numbers.astype(np.int64)
+    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < math.prod(counts):
+        raise ValueError(
+            f"projection {meta['projection_id']} has the pixel id {numbers.max()} in an image of "
+            f"{' x '.join(map(str, counts))}"
+        )
+    return numbers
+
+
+def _axes(meta, names):
     """Axes of the first image as its meta has them; what its lengths are, wires and ticks or cm,
     the file does not say.
     """
-    voxels = np.maximum(np.asarray(meta["number_of_voxels"], float)[:2], 1)
+    voxels = np.maximum(np.asarray(meta["number_of_voxels"], float), 1)
     steps, origin = (
-        np.asarray(meta[name], float)[:2] if name in meta.dtype.names else None
+        np.asarray(meta[name], float) if name in meta.dtype.names else None
         for name in ("image_sizes", "origin")
     )
-    steps = np.ones(2) if steps is None else steps / voxels
-    origin = np.zeros(2) if origin is None else origin
+    steps = np.ones(len(names)) if steps is None else steps / voxels
+    origin = np.zeros(len(names)) if origin is None else origin
     return tuple(
         Axis(name, float(step) or 1.0, float(start))
-        for name, step, start in zip(("wire", "tick"), steps, origin)
+        for name, step, start in zip(names, steps, origin)
     )
 
 

@@ -17,25 +17,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event
-from ..sparse import SparseImage
 from .hdf5 import dataset, is_hdf5, open_hdf5
-from .placement import place
-from .reader import Reader, naming
-from .truth import check_labels, label_of, particle_table
+from .projected import Projected
+from .reader import naming
+from .trajectories import Trajectories, field
+from .truth import check_labels, label_of
 
 POINTS = tuple(f"{axis}_{end}" for axis in "xyz" for end in ("start", "end"))
-#: Names of fields, and what older files call them.
-OLDER = {"event_id": "eventID", "traj_id": "trackID", "parent_id": "parentID", "pdg_id": "pdgId"}
-TRAJECTORIES = ("event_id", "traj_id", "parent_id", "pdg_id", "pxyz_start", "xyz_start", "xyz_end")
 #: Rows that are read at a time where a whole table is looked at, and steps per pixel.
 ROWS_AT_A_TIME, STEPS = 1 << 18, 2
 #: Most steps of one event; each takes some 100 bytes.
 MOST_STEPS = 1 << 25
 
 
-class LarndSim(Reader):
+class LarndSim(Projected):
     """Events of a larnd-sim file.
 
     plane: two of x, y, z, rows and columns of the image; default "zx", along the beam and the
@@ -73,54 +69,28 @@ class LarndSim(Reader):
         class_names: Sequence[str] = CLASSES,
     ) -> None:
         self.path, self.class_names, self.threshold = Path(path), tuple(class_names), threshold
-        plane = str(plane)
-        if len(plane) != 2 or len(set(plane)) != 2 or not set(plane) <= set("xyz"):
-            raise ValueError(f"a plane is two of x, y, z such as 'zx'; got {plane!r}")
-        if not pitch > 0:
-            raise ValueError(f"the pitch is a positive number of cm, got {pitch}")
-        self.plane, self.pitch = plane, float(pitch)
-        self.notes: dict[int, str] = {}
+        self._see(plane, pitch)
         self._begin(open_hdf5(self.path), self._open, region, size, label_of_pdg)
 
     def _open(self, region, size, label_of_pdg):
         self._segments = dataset(self._file, "segments")
         self._ids, self._rows = self._events(self._segments)
-        low, high = self._everything() if region is None else np.reshape(region, (2, 2)).T
-        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-            raise ValueError(f"the region must be (first, last, first, last) in cm, got {region}")
-        self._origin = np.floor(np.asarray(low) / self.pitch) * self.pitch
-        self._shape = np.ceil((np.asarray(high) - self._origin) / self.pitch).astype(int).tolist()
-        self._set_canvas(self._shape, size, 1)
-        axes = [
-            Axis(f"{name} pixel", length=name, cm=self.pitch, origin=float(origin))
-            for name, origin in zip(self.plane, self._origin)
-        ]
-        self.axes = placed(axes, self._shape, self._edge, size)
+        self._set_region(region, size)
         self.labels = np.full(len(self._ids), -1, np.int32)
         self._tracks, self._rows_of = None, {}
         if "trajectories" not in self._file:
             return
-        self._tracks = dataset(self._file, "trajectories")
-        for name in TRAJECTORIES:
-            self._name(self._tracks, name)
-        ids, rows = self._events(self._tracks)
+        table = dataset(self._file, "trajectories")
+        self._tracks = Trajectories(table)
+        ids, rows = self._events(table)
         self._rows_of = dict(zip(ids, rows))
         for k, number in enumerate(self._ids):
             self.labels[k] = label_of(self._particles(number), label_of_pdg)
         check_labels(self.labels, self.class_names)
 
-    def _name(self, table, name):
-        """Name of a field as this file has it."""
-        for known in (name, OLDER.get(name, name)):
-            if known in (table.dtype.names or ()):
-                return known
-        raise ValueError(
-            f"{table.name} has no field {name!r}, it has {', '.join(table.dtype.names or ())}"
-        )
-
     def _events(self, table):
         """([event_id], [slice of its rows]) of a table, in the file's order."""
-        ids = table.fields(self._name(table, "event_id"))[:].astype(np.int64)
+        ids = table.fields(field(table, "event_id"))[:].astype(np.int64)
         first = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))
         numbers = ids[first].tolist()
         if len(set(numbers)) != len(numbers):
@@ -136,8 +106,7 @@ class LarndSim(Reader):
             for end in ("start", "end")
         )
 
-    def _everything(self):
-        """Smallest and largest coordinates of all deposits, with a pixel to spare."""
+    def _extent(self):
         low, high = np.full(2, np.inf), np.full(2, -np.inf)
         for first in range(0, len(self._segments), ROWS_AT_A_TIME):
             rows = self._segments.fields(POINTS)[first : first + ROWS_AT_A_TIME]
@@ -145,7 +114,7 @@ class LarndSim(Reader):
                 low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
         if not len(self._segments):
             raise ValueError("the file holds no segments")
-        return low, high + self.pitch
+        return low, high + self.pitch  # a pixel to spare
 
     def _read(self, i):
         rows = self._segments.fields((*POINTS, "dE"))[self._rows[i]]
@@ -163,32 +132,12 @@ class LarndSim(Reader):
         step = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
         share = ((step + 0.5) / count[of])[:, None]
         points = start[of] + share * (end - start)[of]
-        at = np.floor((points - self._origin) / self.pitch).astype(np.int64)
-        inside = ((at >= 0) & (at < self._shape)).all(1)
-        value = energy[of] / count[of]
-        if not inside.all():
-            self.notes[i] = f"{value[~inside].sum():.4g} MeV lie outside the region"
-        shape = (*self._shape, 1)
-        image = SparseImage.from_pixels(*at[inside].T, value[inside][:, None], shape)
-        least = -np.inf if self.threshold is None else self.threshold
-        lit = (image.values[:, 0] != 0) & (image.values[:, 0] >= least)
-        image = place(
-            SparseImage(image.coords[lit], image.values[lit], shape), self._edge, self._size
-        )
+        image = self._project(i, points, energy[of] / count[of])
         number = self._ids[i]
         return Event(image, int(self.labels[i]), (0, 0, number), self._particles(number))
 
     def _particles(self, number):
         if number not in self._rows_of:
             return np.zeros(0, PARTICLE)
-        rows = self._tracks[self._rows_of[number]]
-        column = {name: rows[self._name(self._tracks, name)] for name in TRAJECTORIES}
-        vertex = np.zeros(len(rows), np.int64)
-        if "vertex_id" in rows.dtype.names:
-            vertex = np.unique(rows["vertex_id"], return_inverse=True)[1]
-        track = column["traj_id"].astype(np.int64) + (vertex << 33)
-        parent = column["parent_id"].astype(np.int64)
-        parent = np.where(parent < 0, -1, parent + (vertex << 33))
-        momentum = column["pxyz_start"].astype(np.float64) / 1000.0
-        ends = column["xyz_start"], column["xyz_end"]
-        return particle_table(column["pdg_id"], track, parent, momentum, ends)
+        rows = self._rows_of[number]
+        return self._tracks.particles(rows.start, rows.stop)

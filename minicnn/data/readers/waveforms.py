@@ -17,11 +17,12 @@ import numpy as np
 from ..axes import Axis, placed
 from ..detector import DETECTOR_SIZE
 from ..event import CLASSES, Event
+from .cleaning import Cleaning, ranges
 from .npy import read_header
 from .placement import in_order, pad, shrink
 from .reader import Reader, naming
 
-FEWEST_TICKS, FEWEST_IN_COMMON = 1000, 8
+FEWEST_TICKS = 1000
 #: A pedestal is so many deviations of its samples away from 0.
 DEVIATIONS = 10
 
@@ -39,7 +40,7 @@ class Waveforms(Reader):
     which. Channels are centred on 3600 wires; size: edge of the image, larger ones are summed.
 
     Pixels are ADC counts summed over ticks; labels are -1. What the noise of a channel is:
-    ``noise``.
+    ``cleaning.noise``.
     """
 
     unit = "ADC"
@@ -71,27 +72,10 @@ class Waveforms(Reader):
         size: int | None = None,
     ) -> None:
         self.path, self.class_names = Path(path), CLASSES
-        if pedestal not in ("median", "mode"):
-            raise ValueError(
-                f"the pedestal is the median or the mode of a channel, got {pedestal!r}"
-            )
-        if (
-            group < 0
-            or (tick_sum is not None and tick_sum < 1)
-            or not threshold > 0
-            or not noisy > 0
-        ):
-            raise ValueError(
-                f"group, tick_sum, threshold and noisy are positive, got {group}, {tick_sum}, "
-                f"{threshold}, {noisy}"
-            )
-        self.pedestal, self.group, self.tick_sum, self.threshold = (
-            pedestal,
-            group,
-            tick_sum,
-            threshold,
-        )
-        self.bipolar, self.noisy = bipolar, noisy
+        self._cleaning = Cleaning(pedestal, group, threshold, bipolar, noisy)
+        if tick_sum is not None and tick_sum < 1:
+            raise ValueError(f"ticks summed are positive, got {tick_sum}")
+        self.tick_sum = tick_sum
         self.notes: dict[int, str] = {}
         with naming(self.path):
             self.keys = _keys(self.path)
@@ -119,8 +103,9 @@ class Waveforms(Reader):
             block = self.tick_sum or -(-ticks // DETECTOR_SIZE)
             columns = -(-ticks // block)
             coords, values, left_out = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)], []
-            for first in range(0, channels, self.group or 48):
-                count = min(self.group or 48, channels - first)
+            starts = np.arange(0, ticks, block)
+            for first in range(0, channels, self._cleaning.at_a_time):
+                count = min(self._cleaning.at_a_time, channels - first)
                 raw = file.read(count * line)
                 if len(raw) != count * line:
                     raise ValueError(
@@ -130,65 +115,21 @@ class Waveforms(Reader):
                 counts = np.frombuffer(raw, dtype).reshape(count, ticks)
                 if not np.isfinite(counts).all():
                     raise ValueError(f"channels {first} to {first + count - 1} are not all finite")
-                adc, bad = self._clean(counts)
-                left_out += (first + np.flatnonzero(bad)).tolist()
-                lit, value = self._suppress(adc, bad, block)
+                lit, value, bad = self._cleaning.lit(counts, starts)
+                left_out += (first + bad).tolist()
                 coords.append(lit + (first, 0))
                 values.append(value)
             file.read(1)  # the end of a compressed array is where its checksum is compared
         if left_out:
             array = f"of {self.keys[i]} " if self.keys[i] else ""
             self.notes[i] = (
-                f"channels {_ranges(left_out)} {array}left out: noise above {self.noisy:g} ADC, or "
-                "none"
+                f"channels {ranges(left_out)} {array}left out: noise above "
+                f"{self._cleaning.noisy:g} ADC, or none"
             )
         image = in_order(
             np.concatenate(coords), np.concatenate(values)[:, None], (channels, columns, 1)
         )
         return Event(shrink(pad(image, self._edge, self._edge), self.image_shape), -1, (0, 0, i))
-
-    def _clean(self, raw):
-        """(ADC above the pedestal and without the common noise, float32; which channels are bad) of
-        a group.
-        """
-        base = (
-            np.median(raw, 1)
-            if self.pedestal == "median"
-            else np.array(
-                [np.bincount(row - row.min()).argmax() + row.min() for row in raw.astype(np.int64)]
-            )
-        )
-        adc = raw.astype(np.float32) - base[:, None].astype(np.float32)
-        bad = self._bad(adc)
-        if self.group and (~bad).sum() >= FEWEST_IN_COMMON:
-            adc -= np.median(adc[~bad], 0)
-            bad |= self._bad(adc)
-        return adc, bad
-
-    def _bad(self, adc):
-        sigma = noise(adc)
-        return (sigma > self.noisy) | (sigma == 0)
-
-    def _suppress(self, adc, bad, block):
-        """Coordinates (channel of the group, column) and values of the samples that stand out,
-        ticks summed by ``block``.
-        """
-        summed = np.add.reduceat(adc, np.arange(0, adc.shape[1], block), axis=1)
-        limit = (self.threshold * noise(summed))[:, None]
-        lit = (np.abs(summed) if self.bipolar else summed) > limit
-        lit[bad] = False
-        coords = np.argwhere(lit)
-        return coords, summed[coords[:, 0], coords[:, 1]]
-
-
-def noise(adc: np.ndarray) -> np.ndarray:
-    """Standard deviation (n,) of each row of (n, ticks) without its signals: of samples within 3 *
-    1.4826 median deviations.
-    """
-    centre = np.median(adc, 1, keepdims=True)
-    away = np.abs(adc - centre)
-    core = away <= 3 * np.maximum(1.4826 * np.median(away, 1, keepdims=True), 1)
-    return np.sqrt(np.where(core, (adc - centre) ** 2, 0).sum(1) / core.sum(1))
 
 
 @contextmanager
@@ -238,9 +179,3 @@ def _is_raw(path, key):
     pedestal = np.median(sample)
     deviation = 1.4826 * np.median(np.abs(sample - pedestal))
     return bool(0 < DEVIATIONS * deviation < abs(pedestal))
-
-
-def _ranges(numbers):
-    """Text of sorted channel numbers: "3-7, 12"."""
-    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
-    return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

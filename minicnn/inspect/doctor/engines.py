@@ -1,6 +1,6 @@
 """Checks of what computes: numba and its cache, vector units, the GPU."""
 
-from pathlib import Path
+import os
 
 from .findings import ERROR, OK, WARNING, Finding, Ranks
 
@@ -39,7 +39,9 @@ def numba(ranks: Ranks) -> list[Finding]:
                 "raise or unset NUMBA_NUM_THREADS",
             )
         ]
-    cache = kernels["cache"].replace(str(Path.home()), "~", 1)
+    cache, home = kernels["cache"], os.path.expanduser("~")  # "~" where nobody knows
+    if cache.startswith(home + os.sep):
+        cache = "~" + cache[len(home) :]
     return [
         Finding(
             OK,
