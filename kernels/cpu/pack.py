@@ -2,6 +2,7 @@
 exist for.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +23,10 @@ def split(size: int, most: int) -> np.ndarray:
     return np.array([(size + i) // groups for i in range(groups)][::-1], np.int64)
 
 
+@cache
 def shares(channels: int, lanes: int, most: int) -> np.ndarray:
     """Return (first channel, vectors of ``lanes``) of as few pieces as possible of at most ``most``
-    vectors, int64 (n, 2); the last vector may have lanes that are left empty.
+    vectors, int64 (n, 2), not to be written to; the last vector may have lanes that are left empty.
     """
     vectors = split(-(-channels // lanes), most)
     return np.stack([lanes * (np.cumsum(vectors) - vectors), vectors], 1)
