@@ -97,7 +97,7 @@ def resources(code: bytes) -> dict[str, tuple[int, int, int]]:
     from elftools.elf.elffile import ELFFile
 
     elf = ELFFile(BytesIO(code))
-    sections = {section.name: section for section in elf.iter_sections()}
+    sections: dict[str, Any] = {section.name: section for section in elf.iter_sections()}
     functions = {
         i: symbol.name
         for i, symbol in enumerate(sections[".symtab"].iter_symbols())
