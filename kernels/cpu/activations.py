@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from ..types import Array
-from .checks import check_float32, check_shape
+from .checks import as_contiguous, check_float32, check_shape
 from .elementary import ONE, ZERO, activate, exp, expm1, slope
 from .jit import VECTOR_CHUNK, jit, tasks, threaded, vector_chunk
 
@@ -103,7 +103,7 @@ def dropout(x: Array, keep: Array, rate: float) -> Array:
     _dropout(
         tasks(x.size),
         x.reshape(-1),
-        np.ascontiguousarray(keep, np.float32).reshape(-1),
+        as_contiguous(keep, np.float32).reshape(-1),
         np.float32(1 / (1 - rate)),
         y.reshape(-1),
     )

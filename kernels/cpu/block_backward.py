@@ -14,7 +14,14 @@ from ..arguments import Pooled, Wanted
 from ..shapes import Block
 from ..types import Array
 from ..workspace import Workspace
-from .checks import buffer, cached_until_update, check_float32, check_shape, gradient_targets
+from .checks import (
+    as_contiguous,
+    buffer,
+    cached_until_update,
+    check_float32,
+    check_shape,
+    gradient_targets,
+)
 from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel
 from .patch_sums import SEGMENT, _sum_patches, padded, sort_by_argmax, sum_rows
@@ -342,7 +349,7 @@ def conv2d_block_backward(
     at_cells = (
         dy.reshape(n, co),
         y.reshape(n, co),
-        np.ascontiguousarray(pooled.argmax, np.uint8).reshape(n, co),
+        as_contiguous(pooled.argmax, np.uint8).reshape(n, co),
         np.float32(block.alpha),  # what compiled code takes
     )
     _add_dw(windows(x, shape, pool, (kh, kw), pads, workspace), at_cells, pool, dw, db)

@@ -8,7 +8,7 @@ from numba import prange
 from ..arguments import Wanted
 from ..lit import LitLists
 from ..types import Array
-from .checks import check_float32, check_shape, gradient_target, gradient_targets
+from .checks import as_contiguous, check_float32, check_shape, gradient_target, gradient_targets
 from .depthwise import _add_dot_products, _add_products
 from .jit import POSITIVE, threaded
 
@@ -62,7 +62,7 @@ def _checked(op, y, changes, lists, w):
     check_shape(
         op, "dy" if op.endswith("backward") else "y", y, (len(lists.cells), channels * each)
     )
-    return w.reshape(kh * kw, channels * each), np.ascontiguousarray(lists.feeds, np.int32)
+    return w.reshape(kh * kw, channels * each), as_contiguous(lists.feeds, np.int32)
 
 
 def lit_channelwise(y: Array, changes: Array, lists: LitLists, w: Array) -> Array:

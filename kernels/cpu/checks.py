@@ -72,11 +72,11 @@ def check_float32(op: str, **arrays: Array) -> Any:
     return out[0] if len(out) == 1 else out
 
 
-def as_contiguous(a: Array) -> Array:
-    """Return ``a`` C-contiguous; a read-only array is seen through a writable view, which spares a
-    second compilation.
+def as_contiguous(a: Array, dtype: DTypeLike | None = None) -> Array:
+    """Return ``a`` C-contiguous and, where given, in a ``dtype``; a read-only array is seen through
+    a writable view, which spares a second compilation.
     """
-    a = np.ascontiguousarray(a)
+    a = np.ascontiguousarray(a, dtype)
     if not a.flags.writeable:
         a = np.asarray(_Memory(a)) if a.size else a.copy()
     return a

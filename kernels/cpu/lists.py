@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from ..types import Array
-from .checks import check_float32, check_shape, gradient_target
+from .checks import as_contiguous, check_float32, check_shape, gradient_target
 from .jit import POSITIVE, jit, parallel
 
 
@@ -82,7 +82,7 @@ def put_pixels(x: Array, at: Array, values: Array) -> Array:
     check_shape("put_pixels", "values", values, (len(at), x.shape[3]))
     done = _put(
         x.reshape(-1, *x.shape[2:]),
-        np.ascontiguousarray(at, np.int32),
+        as_contiguous(at, np.int32),
         check_float32("put_pixels", values=values),
     )
     if done < len(at):
@@ -111,10 +111,10 @@ def class_sums(
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
     sums = np.zeros((*pairs, values.shape[1]))
-    row_class, column_class = (np.ascontiguousarray(a, np.int64) for a in classes)
+    row_class, column_class = (as_contiguous(a, np.int64) for a in classes)
     _add_to_classes(
         check_float32("class_sums", values=values),
-        np.ascontiguousarray(at, np.int32),
+        as_contiguous(at, np.int32),
         row_class,
         column_class,
         sums,

@@ -169,7 +169,7 @@ def lit_block(
     shape = len(lists.cells), channels
     y, argmax = buffer(workspace, "y", shape), buffer(workspace, "argmax", shape, np.uint8)
     if lists.feeds is None:
-        block = block._replace(w=w, b=b)
+        block, resting = block._replace(w=w, b=b), resting._replace(sums=sums)
         lit_windows.forward(changes, lists, resting, block, (y, argmax), workspace)
     elif len(lists.cells):
         taps, groups = w.reshape(-1, *w.shape[2:]), shares(channels, LANES, GROUP)

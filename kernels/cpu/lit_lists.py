@@ -15,7 +15,7 @@ from numba import prange
 from ..lit import LitGeometry, LitLists
 from ..types import Array
 from ..workspace import Workspace
-from .checks import buffer
+from .checks import as_contiguous, buffer
 from .jit import POSITIVE, jit, threaded
 from .lit_tile import bits_set, lowest_bit
 from .lit_windows import by_windows
@@ -153,7 +153,7 @@ def lit_lists(
     of event e is e * H + r. With ``workspace`` the arrays are its buffers. channels: (C_in, C_out)
     of a block that they are for alone, which may do without ``feeds``.
     """
-    at = np.ascontiguousarray(at, np.int32)
+    at = as_contiguous(at, np.int32)
     heights, (oh, ow) = (len(geometry.feeds[0]), geometry.grid[0]), geometry.grid
     shape = events * oh, -(-ow // WORD)
     bits = buffer(workspace, "bits", shape, np.uint64, 0)

@@ -16,7 +16,7 @@ from ..arguments import Wanted
 from ..lit import LitBlock, Resting
 from ..types import Array
 from ..workspace import Workspace
-from .checks import buffer, check_float32, check_shape, gradient_targets
+from .checks import as_contiguous, buffer, check_float32, check_shape, gradient_targets
 from .elementary import activate, slope
 from .jit import POSITIVE, aligned_empty, jit, threaded
 
@@ -195,7 +195,7 @@ def lit_rest_backward(
     dw, db = gradient_targets(name, wanted, dw=w.shape, db=w.shape[3:])
     alpha = np.float32(block.alpha or 0), block.alpha is None
     dy = np.ascontiguousarray(dy, np.float64)
-    _add_cells(dy, y, resting.argmax, geometry.pooled, *alpha, sums, db)
+    _add_cells(dy, y, as_contiguous(resting.argmax), geometry.pooled, *alpha, sums, db)
     ci, co = w.shape[2:]
     weights, gradient = (a.reshape(-1, ci, co) for a in (w, dw))
     flat = x.reshape(-1, ci)

@@ -10,7 +10,7 @@ from numba import prange
 
 from ..types import Array
 from ..workspace import Workspace
-from .checks import buffer, cached_until_update
+from .checks import as_contiguous, buffer, cached_until_update
 from .jit import tasks, threaded
 from .tile import LANES
 
@@ -67,7 +67,7 @@ def pack(
     start = np.cumsum(width) - width
     # Zero-filled, because a group's width is rounded up beyond the last real channel.
     out = buffer(workspace, f"packed: {name}", (rows * int(width.sum()),), fill=0)
-    _pack(tasks(w.size), np.ascontiguousarray(w).reshape(rows, co), start, width, out)
+    _pack(tasks(w.size), as_contiguous(w).reshape(rows, co), start, width, out)
     return PackedWeights(out, start, width)
 
 

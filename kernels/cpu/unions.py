@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..types import Array
+from .checks import as_contiguous
 from .jit import jit
 
 
@@ -38,7 +39,7 @@ def merge_positions(first: Array, second: Array) -> tuple[Array, Array, Array]:
 
     first (n, 2), second (k, 2) and ``at`` are row-major, without repetition.
     """
-    first, second = (np.array(a, np.int32, order="C", copy=None) for a in (first, second))
+    first, second = (as_contiguous(a, np.int32) for a in (first, second))
     at = np.empty((len(first) + len(second), 2), np.int32)
     slots = np.empty(len(first), np.int32), np.empty(len(second), np.int32)
     return at[: _merge(first, second, at, *slots)], *slots

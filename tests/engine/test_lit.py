@@ -153,7 +153,7 @@ def simulated(size, count=3):
 
 NETWORKS = {
     "residual": lambda: (maker(example("residual").network, 32, ("e+-", "mu+-")), False),
-    "unet": lambda: (maker(example("unet").network, 24), True),
+    "unet": lambda: (maker(example("unet").network, 16), True),
     "models.resnet": lambda: (maker(mc.models.resnet, 24, 1, 5, (4, 8)), False),
     "batch normalisation": lambda: (
         maker(mc.models.resnet, 24, 1, 5, (4, 8), mc.BatchNormalization),

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numba import prange
 
 import minicnn.kernels
 from minicnn.kernels import cache, jit
@@ -336,3 +338,34 @@ def test_what_a_closure_cannot_be_told_by_is_an_error():
     inner = jit.jit(lambda x: x)
     assert jit._closure((lambda a: lambda: a)(inner))[0][1].endswith("<lambda>")
     assert jit._closure((lambda a: lambda: a)(2.5)) == (("float", "2.5"),)
+
+
+def test_a_constant_makes_no_version_of_its_own():
+    """Numba's own dispatcher compiles one for every constant."""
+    inner = jit.jit(lambda x, n: x * n)
+
+    @jit.jit
+    def outer(x):
+        return inner(x, 3) + inner(x, 4) + inner(n=5, x=x) + inner(x, int(x))
+
+    assert outer(2.0) == 2.0 * (3 + 4 + 5 + 2)
+    assert [str(kind) for kind in inner.signatures] == ["(float64, int64)"]
+
+
+def test_pieces_of_a_parallel_loop_are_not_compiled_by_themselves(monkeypatch):
+    """Both wrappers of it, by the names that numba gives them."""
+    made, library = [], jit._OnlyLinked
+    monkeypatch.setattr(jit, "_OnlyLinked", lambda *a, **b: made.append(a[1]) or library(*a, **b))
+
+    @jit.parallel
+    def double(x):
+        for i in prange(x.size):
+            x[i] *= 2
+
+    codegen = double.targetctx.codegen()
+    create = codegen.create_library
+    x = np.arange(5.0)
+    double(x)
+    assert x.tolist() == [0, 2, 4, 6, 8]
+    assert len(made) == 2 and made[1] == "parallelgufuncwrapper", made
+    assert codegen.create_library == create
