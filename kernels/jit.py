@@ -28,7 +28,7 @@ import inspect
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,11 +37,10 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
-from numba import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.codegen import JITCodeLibrary
 
 from .cache import cache_folder, locked, say_once, sealed, unsealed
+from .compile_less import compile_less
 
 _settings: Any = numba.config
 #: The folder of numba's part of the cache.
@@ -226,52 +225,6 @@ class _LockedCache(FunctionCache):
         self.compiling = None
 
 
-class _OnlyLinked(JITCodeLibrary):
-    """A piece of a function that is never run by itself: nothing is made of it but what is linked
-    into the function, which is optimised and turned into machine code as a whole.
-    """
-
-    def _optimize_final_module(self):
-        pass
-
-    def _finalize_final_module(self):
-        self._finalize_dynamic_globals()
-        self._finalized = True
-
-
-@contextlib.contextmanager
-def _wrappers_only_linked(codegen: Any) -> Iterator[None]:
-    """Have numba not compile the two wrappers of a parallel loop by themselves. Each has the whole
-    loop in it, and so has the function in which they end: without this, half of the time that a
-    parallel function takes to compile is for machine code that is thrown away.
-    """
-    before = codegen.create_library
-
-    def create_library(name, **options):
-        if name == "parallelgufuncwrapper" or "_GufuncWrapper" in name:
-            return _OnlyLinked(codegen, name, **options)
-        return before(name, **options)
-
-    codegen.create_library = create_library
-    try:
-        yield
-    finally:
-        codegen.create_library = before
-
-
-def _compile(numbas_compile, codegen, arguments, result):
-    with _wrappers_only_linked(codegen()):
-        return numbas_compile(arguments, result)
-
-
-def _call_of_any(call_template, arguments, keywords):
-    """Return what a caller that is compiled needs of this function, for any numbers in the place of
-    constants: by itself numba compiles a function anew for every constant that it is called with.
-    """
-    keywords = {name: types.unliteral(kind) for name, kind in keywords.items()}
-    return call_template([types.unliteral(kind) for kind in arguments], keywords)
-
-
 def jit(function: Callable | None = None, error_model: Any = "numpy", **options: Any) -> Any:
     """numba.njit that releases the GIL and keeps the machine code in our own cache folder; numba's
     settings stay the user's.
@@ -279,10 +232,7 @@ def jit(function: Callable | None = None, error_model: Any = "numpy", **options:
     if function is None:
         return functools.partial(jit, error_model=error_model, **options)
     options = {"nogil": True, "no_cfunc_wrapper": True, "error_model": error_model, **options}
-    dispatcher = numba.njit(**options)(function)
-    dispatcher.get_call_template = functools.partial(_call_of_any, dispatcher.get_call_template)
-    compiler = dispatcher._compiler
-    compiler.compile = functools.partial(_compile, compiler.compile, dispatcher.targetctx.codegen)
+    dispatcher = compile_less(numba.njit(**options)(function))
     try:
         dispatcher._cache = _LockedCache(function, bool(options.get("parallel")))
     except (OSError, RuntimeError) as problem:  # numba finds no place for it
