@@ -52,7 +52,7 @@ class SignalAt(mc.callbacks.Callback):
         self.seen += 1
         if self.seen == self.step and self.rank == self.of:
             os.kill(os.getpid(), self.number)
-            time.sleep(0.02)  # a turn for the thread that receives it: else some steps more are made
+            time.sleep(0.02)  # a turn for the thread that receives it: else more steps are made
 
 
 def network(seed=3):
