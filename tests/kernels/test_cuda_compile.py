@@ -17,10 +17,13 @@ def need(architecture):
     return check.libraries()[version]
 
 
+table = check.table
+
+
 @cache
 def rows_of(architecture):
     """Rows of the table: to compile all kernels for a GPU takes ten seconds."""
-    return list(check.table([architecture]))
+    return list(table([architecture]))
 
 
 @pytest.mark.parametrize("architecture", check.GPUS, ids=lambda a: f"sm_{a}")
