@@ -137,10 +137,22 @@ def _recipe_arguments(group: Any) -> None:
 
 
 def _parallel_arguments(group: Any) -> None:
-    from ..parallel import MODES
+    from ..parallel import AUTO, MODES, OTHER_UPDATE
 
     add = group.add_argument
-    add("--sync", choices=MODES, help="what ranks exchange, see docs/parallel.md")
+    add(
+        "--sync",
+        choices=(*MODES, AUTO),
+        help="what ranks exchange, see docs/parallel.md; auto: the fastest on these ranks of those "
+        "with the same update",
+    )
+    add(
+        "--allow",
+        nargs="+",
+        choices=OTHER_UPDATE,
+        metavar="MODE",
+        help=f"modes with another update that --sync auto may take: {', '.join(OTHER_UPDATE)}",
+    )
     add("--bucket", type=positive_count, metavar="KB", help="size of a piece with --sync overlap")
     add("--transport", choices=("mpi", "nccl"), help="what adds up gradients that are on GPUs")
     add("--sync-every", type=positive_count, help="steps between two averages with --sync weights")
@@ -207,7 +219,7 @@ def recipe_and_options(args: argparse.Namespace) -> tuple[Recipe, TrainOptions]:
     """Return what the command line asks for; ValueError where recipe or sample do not allow it, and
     where there is no file of --weights: before any event is simulated or loaded.
     """
-    values = vars(args) | {"sample": sample_of(args)}
+    values = vars(args) | {"sample": sample_of(args), "allow": tuple(args.allow)}
     recipe = Recipe(**{field.name: values[field.name] for field in fields(Recipe)})
     options = TrainOptions(**{field.name: values[field.name] for field in fields(TrainOptions)})
     if options.weights and not options.weights.is_file():

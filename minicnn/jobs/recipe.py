@@ -229,7 +229,7 @@ class TrainOptions:
     train, validation: numbers of events; None: those of recipe.py. weights: a model to start from.
     resume: go on with the step that is saved in ``out``, as it is every ``save_every`` minutes, at
     every epoch's end, and after SIGINT, SIGTERM or SIGUSR1. stall_limit: minutes without progress
-    after which all ranks end (watch.py). sync, sync_every, bucket (in kB), transport: see
+    after which all ranks end (watch.py). sync, allow, sync_every, bucket (in kB), transport: see
     parallel.make_sync. threads: per rank; None: the cores of the node / its ranks. store: "sparse"
     or "dense". codec: NAME or NAME:LEVEL. ledger: say where every step's time goes. bad_events:
     "stop" at an event that cannot be read or has no class, or "skip" it (bad_events.py).
@@ -247,6 +247,7 @@ class TrainOptions:
     save_every: float = 5.0
     stall_limit: float = MINUTES
     sync: str = "gradients"
+    allow: tuple[str, ...] = ()
     sync_every: int = 1
     bucket: int | None = None
     transport: str = "mpi"

@@ -75,13 +75,9 @@ class TrainingJob:
         if options.weights and recipe.shared_epochs is None:
             self.recipe = replace(recipe, shared_epochs=0)  # they have left that state behind
         # What does not exist is refused before any work is done: a sync mode, a store, a codec.
-        bucket = 1024 * options.bucket if options.bucket else None
-        self.sync = parallel.everywhere(
-            comm,
-            lambda: parallel.make_sync(
-                options.sync, comm, options.sync_every, bucket, options.transport
-            ),
-        )
+        o, bucket = options, 1024 * options.bucket if options.bucket else None
+        how = o.sync_every, bucket, o.transport, o.allow
+        self.sync = parallel.everywhere(comm, lambda: parallel.make_sync(o.sync, comm, *how))
         parallel.everywhere(comm, self._new_store)
         self.bad = parallel.everywhere(
             comm, lambda: BadEvents(options.bad_events, self.folder.bad_events)
@@ -386,6 +382,7 @@ class TrainingJob:
             "recipe": self.recipe.record(),
             "sample": self.sample,
             "ranks": self.ranks,
+            "sync": {"mode": self.sync.mode} | self.sync.record,
             "threads": self.threads,
             "seconds": seconds,
             "peak_memory_mb": memory,

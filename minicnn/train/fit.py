@@ -17,8 +17,9 @@ from ..data.batches import as_dataset, batches
 from ..data.dataset import begin_epoch, content_digest, epoch_order, file_indices_of, order_name
 from ..engine.model import Model
 from ..inspect import trace
-from ..parallel import agree, as_comm, make_sync, threads_per_rank, together
+from ..parallel import AutoSync, agree, as_comm, threads_per_rank, together
 from .callbacks import Callback, History
+from .choose_sync import as_sync, choose_sync
 from .evaluate import evaluate, figures
 from .identity import compare_ranks, facts_of
 from .iterables import IterableData
@@ -36,7 +37,8 @@ class FitOptions:
     validation_data: like ``train``. batch_size: per rank. optimizer: becomes the model's. comm: an
     mpi4py communicator or None. sync: what ranks exchange, a mode of parallel.sync ("gradients":
     one Allreduce per step; "overlap"; "weights": the mean of weights and optimizer state every
-    ``sync_every`` steps, as MaTEx; ...) or what parallel.make_sync returned. accumulate: so many
+    ``sync_every`` steps, as MaTEx; "auto": the fastest with the update of "gradients", see
+    choose_sync; ...) or what parallel.make_sync returned. accumulate: so many
     batches make one step, with one reduction and update. seed: of the order of events; every event
     is used once per epoch, in an order given by (seed, epoch, rank), or by the data set's own
     ``order(seed, epoch, events per step)``, as of a NodeStore. balance: steps get events of about
@@ -107,7 +109,7 @@ class _Fit:
                 self.validation = IterableData(held).in_memory()
             else:
                 self.validation = as_dataset(held, self.rank, self.ranks, options.seed)
-        self.sync = _as_sync(options.sync, comm, options.sync_every)
+        self.sync = as_sync(options.sync, comm, options.sync_every, self.train)
         if options.threads or comm:
             model.kernels.set_threads(options.threads or threads_per_rank(comm))
         self.steps = self._agree_steps()
@@ -133,6 +135,8 @@ class _Fit:
         facts = self._facts() if saver or self.ranks > 1 else {}
         compare_ranks(self.comm, facts)
         self.sync.broadcast(model, self.optimizer)
+        if isinstance(self.sync, AutoSync):
+            facts |= self._choose_sync(self.sync)
         place = Place(options.initial_epoch)
         try:
             if saver:
@@ -171,6 +175,21 @@ class _Fit:
                 if close:
                     close()
         return self.history
+
+    def _choose_sync(self, auto: AutoSync) -> dict[str, Any]:
+        """Take the mode that is fastest, or that of the saved step; returns the facts of it."""
+        saver = self.options.checkpoint
+
+        def read() -> list[Any]:
+            _, source = self._batches(Place(self.options.initial_epoch))
+            return list(islice(source, self.options.accumulate))
+
+        saved = saver.saved_sync(self.comm) if saver else None
+        self.sync = choose_sync(auto, self.model, read, saved)
+        return {"sync": self._sync_facts(), "sync choice": auto.record}
+
+    def _sync_facts(self) -> list[Any]:
+        return [self.sync.mode, getattr(self.sync, "every", 1), *getattr(self.sync, "allow", ())]
 
     def _epoch(self, place: Place) -> dict[str, float]:
         """Train for the rest of an epoch and validate; returns the means and times of it."""
@@ -268,7 +287,7 @@ class _Fit:
             self.model,
             self.optimizer,
             **{
-                "sync": [self.sync.mode, getattr(self.sync, "every", 1)],
+                "sync": self._sync_facts(),
                 "epochs": options.epochs,
                 "initial epoch": options.initial_epoch,
                 "steps per epoch": self.steps,
@@ -357,20 +376,6 @@ class _Fit:
 def _filled(model: Model, total: dict[str, float]) -> dict[str, float]:
     """Return the sums with 0 for figures that no step has reported yet."""
     return dict.fromkeys(model.targets.tail, 0.0) | total
-
-
-def _as_sync(sync: Any, comm: Any, every: int) -> Any:
-    """Return ``sync``, made of its name if it is one; ValueError for one that belongs to other
-    ranks, or an option it would ignore.
-    """
-    if isinstance(sync, str):
-        return make_sync(sync, comm, every)
-    if sync.comm is not comm or every != 1:
-        raise ValueError(
-            "a sync that is made already takes its communicator and sync_every from make_sync: "
-            "give fit the same comm, and no sync_every"
-        )
-    return sync
 
 
 def _timed(source: Iterator[Any], ledger: trace.Ledger) -> Iterator[Any]:

@@ -22,7 +22,7 @@ from ..parallel import agree, as_comm, everywhere
 #: with other ranks the events that the epoch still has are dealt anew, each once.
 MAY_CHANGE = ("epochs", "ranks", "threads", "device", "sync")
 #: Facts that those change.
-_OF_RUN = ("epochs", "initial epoch", "ranks", "sync", "source")
+_OF_RUN = ("epochs", "initial epoch", "ranks", "sync", "sync choice", "source")
 #: Facts that checkpoints of before do not have, and what they stand for.
 _BEFORE: dict[str, Any] = {
     "order of events": PERMUTATION,

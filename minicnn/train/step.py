@@ -41,12 +41,23 @@ def train_step(
     "not_finite"} over all ranks, or None where ``sync`` has not reduced yet (weights mode between
     two averages, the first step of delayed mode). ValueError without a batch.
     """
+    sync = sync or make_sync("gradients", None)
+    ledger = ledger or trace.Ledger()
+    ready = reduce_gradients(model, batches, sync, ledger)
+    model.updates += 1
+    return apply_gradients(model, optimizer, sync, ledger) if ready else None
+
+
+def reduce_gradients(
+    model: Engine, batches: Iterable[Any], sync: Any, ledger: trace.Ledger
+) -> bool:
+    """The step without its update: forward, loss, backward, allreduce; tells whether there are
+    sums to update with.
+    """
     source: Iterator[Any] = iter(batches)
     first: Any = next(source, None)
     if first is None:
         raise ValueError("train_step needs a batch, got none: one of no event is (x[:0], y[:0])")
-    sync = sync or make_sync("gradients", None)
-    ledger = ledger or trace.Ledger()
     with trace.span("clear gradients"):
         model.clear_gradients()
     with ledger.span("between layers" if ledger.detail else "forward+backward"):
@@ -67,11 +78,10 @@ def train_step(
                 model.mark_not_finite()
                 flagged = True
     with ledger.span("allreduce"):
-        ready = sync.reduce_gradients(model)
+        ready: bool = sync.reduce_gradients(model)
     if flagged:  # only now: until here MPI may write to the gradients
         model.suspect = find_suspect(model, None if several else first[:2], rng)
-    model.updates += 1
-    return apply_gradients(model, optimizer, sync, ledger) if ready else None
+    return ready
 
 
 def apply_gradients(

@@ -169,6 +169,25 @@ class StepCheckpoint:
                 before.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------- going on
+    def saved_sync(self, comm: Any) -> dict[str, Any] | None:
+        """Return the record of the sync of the step that the training goes on with, {"mode",
+        "every", ...}, on all ranks together; None where there is none, or of other ranks.
+        """
+
+        def read() -> dict[str, Any] | None:
+            if not (self.resume and self.path.exists()):
+                return None
+            _, state = read_arrays(self.path, (FORMAT,))
+            mode, every = state["sync"]
+            same = len(state["ranks"]) == comm.size
+            return (
+                state["facts"].get("sync choice", {}) | {"mode": mode, "every": every}
+                if same
+                else None
+            )
+
+        return ordered(comm, read)
+
     def restore(self, model: Model, sync: Any) -> Place | None:
         """Bring model, optimizer and ``sync`` to where they were, on all ranks together; return the
         place, None where nothing was saved.

@@ -11,6 +11,7 @@ import pytest
 import minicnn as mc
 from helpers import ROOT, mpi, random_batch
 from helpers.fault_cases import BATCH, EPOCHS, EVENTS, train
+from minicnn.parallel import Alone
 from minicnn.parallel.signals import INTERRUPTED, PREEMPTED, Preempted
 from minicnn.train.callbacks import CSVLogger, read_history
 from minicnn.train.checkpoint import read_arrays, write_arrays
@@ -146,6 +147,20 @@ def test_residuals_go_on_in_another_compressed_mode_and_are_said_to_be_dropped_i
     assert "sync bf16 has become gradients" in out and "is dropped (of norm 0.0" in out
 
 
+def test_the_sync_of_a_saved_step_is_that_of_its_number_of_ranks(tmp_path):
+    class Two(Alone):
+        size = 2
+
+    with pytest.raises(Preempted):
+        train(None, tmp_path, "fp16", 3, False)
+    folder = tmp_path / "checkpoint"
+    again = StepCheckpoint(folder, resume=True)
+    assert again.saved_sync(Alone()) == {"mode": "fp16", "every": 1}
+    assert again.saved_sync(Two()) is None
+    assert StepCheckpoint(folder).saved_sync(Alone()) is None
+    assert StepCheckpoint(tmp_path, resume=True).saved_sync(Alone()) is None
+
+
 def test_other_events_are_refused(tmp_path):
     x, y = random_batch(6)
     model = mc.Sequential([mc.Flatten(), mc.Dense(3)], (22, 19, 1), device="reference")
@@ -173,7 +188,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_a_second_interrupt_ends_at_once():
     code = """if True:
         import os, signal, sys, threading, time
-        from minicnn.parallel.signals import Signals
+        from minicnn.parallel import Alone
+from minicnn.parallel.signals import Signals
         with Signals() as signals:
             def send():
                 os.kill(os.getpid(), signal.SIGINT)

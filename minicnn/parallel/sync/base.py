@@ -54,6 +54,8 @@ class Sync:
     mode = "gradients"
     #: Whether each rank updates with its own gradients, before anything is reduced.
     updates_before_reduction = False
+    #: What run.json says of it beside its name: what a training has chosen, and why.
+    record: dict[str, Any]
     #: See the module; None where nothing is sent before all gradients are there.
     on_gradients_ready: Callable[[Engine, int], None] | None = None
 
@@ -61,6 +63,7 @@ class Sync:
         self.comm, self.transport = as_comm(comm), transport
         self.size = self.comm.size
         self.nccl: Callable[[Array], None] | None = None
+        self.record: dict[str, Any] = {}
 
     # ------------------------------------------------------------------------------- the protocol
     def broadcast(self, model: Engine, optimizer: Optimizer) -> None:
