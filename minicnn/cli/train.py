@@ -113,8 +113,8 @@ def _recipe_arguments(group: Any) -> None:
     add(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        help="mirror, shift (both not where particles start in one place) and jitter training "
-        "events, anew in every epoch",
+        help="mirror, shift (neither where particles start in one place, but for --mirror-start) "
+        "and jitter training events, anew in every epoch",
     )
     add(
         "--scale",
@@ -126,6 +126,12 @@ def _recipe_arguments(group: Any) -> None:
         type=float,
         help="ADC above which pixels are compressed (default: 100 at size 3600, more for summed "
         "pixels)",
+    )
+    add(
+        "--mirror-start",
+        action=argparse.BooleanOptionalAction,
+        help="events of a fixed start are mirrored along the drift about it, where their sample is "
+        "symmetric",
     )
     add(
         "--balance",

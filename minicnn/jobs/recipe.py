@@ -63,7 +63,8 @@ class Recipe:
     layer has the same weights at all positions of the image. keep_rest: weights move in coordinates
     in which they do not move the outputs of an empty image (train/rest_coordinates.py). clip:
     longest gradient, see Optimizer.clip. scale, knee: of the pixels. augment: mirror and shift
-    training events (of a fixed start as far as may be) and jitter their gain, anew in every epoch.
+    training events (of a fixed start as far as may be; ``mirror_start``: mirror these about it) and
+    jitter their gain, anew in every epoch.
     balance: share events and make steps so that ranks have equal work (data.balance).
     """
 
@@ -88,6 +89,7 @@ class Recipe:
     scale: float | None = None
     knee: float | None = None
     augment: bool = True
+    mirror_start: bool = True
     balance: bool = True
     seed: int = 0
 

@@ -136,7 +136,7 @@ class TrainingJob:
             planes=source.image_shape[2],
             classes=len(self.class_names),
             fixed_start=bool(self.sample and self.sample["position"]),
-            mirror_x=mirror_of(self.sample),
+            mirror_x=mirror_of(self.sample) if self.recipe.mirror_start else None,
         )
         numbers = self.options.train, self.options.validation
         self.training_events, self.validation_events = parallel.ordered(

@@ -30,6 +30,8 @@ _BEFORE: dict[str, Any] = {
     "keep rest": False,
     "clip": None,
     "views": False,
+    "mirror start": False,
+    "mirror x": None,
 }
 #: Facts that follow from the number of ranks, and from that of epochs.
 _OF_RANKS, _OF_EPOCHS = ("steps per epoch", "optimizer"), ("optimizer",)

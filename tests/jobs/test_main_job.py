@@ -261,7 +261,10 @@ def test_the_talks_sample_is_the_default(tmp_path):
     result = json.loads((tmp_path / "out/run.json").read_text())
     assert result["sample"]["momentum"] == [1500, 1500] and result["recipe"]["classes"] == 2
     assert list(result["sample"]["classes"]) == ["gamma", "proton"]
-    assert result["recipe"]["fixed_start"]
+    assert result["recipe"]["fixed_start"] and result["recipe"]["mirror_x"] == 100
+    done = job(*options, "--no-mirror-start", "--out", tmp_path / "plain", "--cache", tmp_path)
+    result = json.loads((tmp_path / "plain/run.json").read_text())
+    assert result["recipe"]["fixed_start"] and result["recipe"]["mirror_x"] is None
 
 
 def test_without_validation_events(run, tmp_path):
