@@ -33,6 +33,8 @@ UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 #: Seconds of its rate that a cable takes at once: what the kernel's timers need, and no more, or
 #: small messages would take no time.
 BURST, LEAST_BURST, QUEUE = 1e-4, 16_000, "50ms"
+#: Each network has its own, the machine's if it is not told another.
+CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
 
 
 def address(node):
@@ -156,6 +158,8 @@ def up(args):
             user_space_switch(processes, args)
         else:
             bridge(processes, args.rate and bits(args.rate))
+        for process in processes.values() if args.congestion else ():
+            inside(process, f"tee {CONGESTION}", args.congestion)
     except BaseException:
         namespaces.stop(NAME)
         raise
@@ -279,6 +283,9 @@ def parser():
     for name, unit in (("delay", "microseconds, one way"), ("jitter", "microseconds, at most")):
         one.add_argument(f"--{name}", type=float, default=0.0, help=unit)
     one.add_argument("--loss", type=float, default=0.0, help="per cent of the packets")
+    one.add_argument(
+        "--congestion", help="TCP's congestion control, reno or what the machine allows"
+    )
     one.add_argument("--pin", action="store_true", help="a core for each node, in turn")
     one = add(on, "node")
     one.add_argument("--by-network", action="store_true", help="only if it answers, as ssh")

@@ -198,7 +198,9 @@ def main(args):
     for nodes in args.nodes:
         try:
             # A paced rank is on no core most of the time; a computing one has a core of its own.
-            cluster("up", nodes, "--rate", args.rates[0], *([] if args.paced else ["--pin"]))
+            options = [] if args.paced else ["--pin"]
+            options += ["--congestion", args.congestion] if args.congestion else []
+            cluster("up", nodes, "--rate", args.rates[0], *options)
             for rate in args.rates:
                 cluster("rate", rate)
                 for batch in args.batches:
@@ -224,6 +226,7 @@ def parser():
     add = made.add_argument
     add("--nodes", type=int, nargs="+", default=[2])
     add("--rates", nargs="+", default=["1gbit", "100mbit"], help="of each cable and direction")
+    add("--congestion", help="TCP's congestion control on the nodes (default: the machine's)")
     add("--batches", type=int, nargs="+", default=[4, 32], help="events per step and rank")
     add("--modes", nargs="+", default=MODES)
     add("--steps", type=int, default=4, help="steps of a turn")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +44,7 @@ def nodes():
     pytest.importorskip("mpi4py")
     if found := reason():
         pytest.skip(f"no nodes of namespaces: {found}")
-    done = cluster("up", 4, "--rate", "1gbit")
+    done = cluster("up", 4, "--rate", "1gbit", "--congestion", "reno")
     try:
         assert done.returncode == 0, done.stderr
         yield
@@ -74,6 +75,14 @@ def test_ranks_of_two_nodes_train_to_the_bits_of_one():
     # Nodes that only look like nodes would exchange through memory: 8 steps went over the cable.
     for row in apart:
         assert row["sent"] >= 8 * row["gradients"]
+
+
+def test_nodes_have_the_congestion_control_that_is_asked_for():
+    where = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    machine = where.read_text()
+    for node in (1, 4, "head"):
+        assert cluster("on", node, "cat", where).stdout == "reno\n"
+    assert where.read_text() == machine
 
 
 def test_which_ranks_share_a_node_of_four():
