@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT
 
 HEAVY = {
-    "numba": ("kernels/cpu", "kernels/jit.py", "minicnn/simulate"),
+    "numba": ("kernels/cpu", "kernels/jit.py", "kernels/compile_less.py", "minicnn/simulate"),
     "cupy": ("kernels/cuda",),
     "mpi4py": ("minicnn/parallel",),
     "pickle": ("kernels/jit.py",),  # numba's files of compiled code, in a folder of nobody else
