@@ -189,7 +189,7 @@ def test_a_second_interrupt_ends_at_once():
     code = """if True:
         import os, signal, sys, threading, time
         from minicnn.parallel import Alone
-from minicnn.parallel.signals import Signals
+        from minicnn.parallel.signals import Signals
         with Signals() as signals:
             def send():
                 os.kill(os.getpid(), signal.SIGINT)
