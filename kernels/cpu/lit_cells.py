@@ -50,3 +50,21 @@ def corner(cells, cell):
     column = column & POSITIVE
     alike = (cells.rows_alike[row] & cells.columns_alike[column]) != 0
     return row * cells.down, column * cells.across, alike
+
+
+@jit
+def first_from(at, axis, begin, end, least):
+    """The first of the inputs begin to end whose row (axis 0) or column (axis 1), in which they
+    ascend, is ``least`` or a later one; ``end`` where there is none.
+    """
+    if begin < end and at[begin & POSITIVE, axis] >= least:  # all, or none, is the rule
+        return begin
+    if begin < end and at[(end - 1) & POSITIVE, axis] < least:
+        return end
+    while begin < end:
+        middle = (begin + end) >> 1
+        if at[middle & POSITIVE, axis] < least:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin

@@ -17,25 +17,13 @@ from ..types import Array
 from ..workspace import Workspace
 from .checks import as_contiguous, buffer
 from .jit import POSITIVE, jit, threaded
+from .lit_cells import first_from
 from .lit_tile import bits_set, lowest_bit
 from .lit_windows import by_windows
 
 ONE, WORD = np.uint64(1), 64
 #: Lit inputs that one task marks, or whose feeds it lists; cells that are worth a thread.
 TASK, CELLS = 512, 4096
-
-
-@jit
-def _first_of_row(at, row):
-    """The number of the first input of this row or a later one."""
-    begin, end = 0, at.shape[0]
-    while begin < end:
-        middle = (begin + end) >> 1
-        if at[middle & POSITIVE, 0] < row:
-            begin = middle + 1
-        else:
-            end = middle
-    return begin
 
 
 @jit
@@ -78,8 +66,8 @@ def _mark_and_count(at, heights, deep, fed, inputs, marks, counts, lines):
     for band in prange(counts.size):
         event, low = band // bands, band % bands * deep
         high, above, up = min(grid, low + deep), event * height, event * grid
-        begin = _first_of_row(at, above + inputs[low & POSITIVE, 0])
-        end = _first_of_row(at, above + inputs[(high - 1) & POSITIVE, 1])
+        begin = first_from(at, 0, 0, at.shape[0], above + inputs[low & POSITIVE, 0])
+        end = first_from(at, 0, begin, at.shape[0], above + inputs[(high - 1) & POSITIVE, 1])
         top, bottom = _mark(at, begin, end, above, (low, high), up, fed, bits)
         total = 0
         for i in range(up + top, up + bottom):
@@ -197,7 +185,8 @@ def _chunks(at, cells, least, heights, inputs, chunks):
         low = top // grid * height + inputs[top % grid, 0]
         high = bottom // grid * height + inputs[bottom % grid, 1]
         chunks[n, 0], chunks[n, 1] = first, end
-        chunks[n, 2], chunks[n, 3] = _first_of_row(at, low), _first_of_row(at, high)
+        chunks[n, 2] = first_from(at, 0, 0, at.shape[0], low)
+        chunks[n, 3] = first_from(at, 0, 0, at.shape[0], high)
         first, n = end, n + 1
     return n
 

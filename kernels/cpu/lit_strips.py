@@ -22,6 +22,7 @@ from ..types import Array
 from ..workspace import Workspace
 from .checks import buffer
 from .jit import POSITIVE, aligned_empty, jit, threaded
+from .lit_cells import first_from
 from .tile import LANES, Emit
 
 #: Floats behind a strip and behind windows that vector loads may read.
@@ -120,22 +121,6 @@ def new_windows(inputs, many):
 
 
 @jit
-def _first_from(at, begin, end, column):
-    """The first of the inputs begin to end, all of one row, in this column or a later one."""
-    if begin < end and at[begin & POSITIVE, 1] >= column:  # nothing, or all, is the rule
-        return begin
-    if begin < end and at[(end - 1) & POSITIVE, 1] < column:
-        return end
-    while begin < end:
-        middle = (begin + end) >> 1
-        if at[middle & POSITIVE, 1] < column:
-            begin = middle + 1
-        else:
-            end = middle
-    return begin
-
-
-@jit
 def paint(inputs, cells, begin, end, strip, painted):
     """Write the changes that the cells begin to end, all of one row, see into their strip."""
     d, at, ci = inputs.changes, inputs.at, inputs.changes.shape[1]
@@ -148,8 +133,8 @@ def paint(inputs, cells, begin, end, strip, painted):
         painted[r, 0], painted[r, 1] = 0, 0
         if 0 <= top + r < inputs.height:
             number = (event * inputs.height + top + r) & POSITIVE
-            first = _first_from(at, inputs.starts[number], inputs.starts[number + 1], low)
-            last = _first_from(at, first, inputs.starts[number + 1], high)
+            first = first_from(at, 1, inputs.starts[number], inputs.starts[number + 1], low)
+            last = first_from(at, 1, first, inputs.starts[number + 1], high)
             painted[r, 0], painted[r, 1] = first, last
             to = strip[r, inputs.left * ci :]
             for p in range(first, last):
