@@ -5,8 +5,10 @@ that names the file; and where a format has digests, nothing may be read as anot
 
 Every input is a sound file with some bytes changed, or with its structure changed by h5py or in its
 JSON. It is made from the seed and its number alone, and read in a child process with limits:
-SECONDS of processor time, MEMORY bytes. What is found is kept in --keep, and the exit status is
-then 1.
+SECONDS of processor time, MEMORY bytes. Where a library that parses a format hangs or crashes there
+(libhdf5, uproot), the input is read once more, as ``inspect`` and ``convert`` do it: in a sandbox,
+which must end with an error that names the file. What is found is kept in --keep, and the exit
+status is then 1.
 """
 
 import argparse
@@ -28,9 +30,10 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "benchmarks")]
 from faults.mutations import mutated  # noqa: E402
 
-SECONDS, MEMORY, WALL = 20, 4 << 30, 600
+SECONDS, MEMORY, WALL = 2, 4 << 30, 600
 #: Outcomes, and which of them are faults; "other" is one only where the format has digests.
-OUTCOMES = ("same", "error", "other", "foreign", "unnamed", "hang", "crash")
+#: "isolated": a hang or a crash that the sandbox turned into an error.
+OUTCOMES = ("same", "error", "other", "isolated", "foreign", "unnamed", "hang", "crash")
 FAULTS = {"foreign", "unnamed", "hang", "crash"}
 
 
@@ -168,6 +171,27 @@ def outcome(name, path, truth):
     return "other", ""
 
 
+def contained(path):
+    """Whether a sandbox turns a file that hangs or crashes its parser into an error that names
+    it.
+    """
+    from minicnn.data import EventError
+    from minicnn.data.readers.isolated import IsolatedReader, Limits, Sandbox
+
+    with Sandbox(Limits(SECONDS, MEMORY)) as sandbox:
+        try:
+            reader = IsolatedReader(path, sandbox)
+        except EventError as problem:
+            return str(path) in str(problem)
+        found = []
+        for i in range(len(reader)):
+            try:
+                reader.read(i)
+            except EventError as problem:
+                found.append(str(path) in str(problem))
+    return bool(found) and all(found)
+
+
 def child(name, folder, seed, first, last):
     """Read inputs first to last - 1; a line for the start of each and one for its end."""
     file = FORMATS[name][1]
@@ -235,6 +259,8 @@ def fuzz(name, folder, options):
     at, last = options.first, options.first + options.inputs
 
     def judge(number, how, result, said):
+        if result in ("hang", "crash") and name != "checkpoint" and contained(folder / file):
+            result = "isolated"
         counts[result] += 1
         if result in FAULTS or (result == "other" and digests):
             kept = options.keep / f"{name}-{number}-{file}".replace(" ", "-")
