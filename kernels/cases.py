@@ -252,6 +252,11 @@ def class_sums(rng: np.random.Generator) -> Arguments:
     return {"values": a["values"], "at": a["at"], "classes": classes, "pairs": (3, 2)}
 
 
+def class_values(rng: np.random.Generator) -> Arguments:
+    a, classes = _positions(rng)
+    return {"table": floats(rng, 3, 2, 4), "at": a["at"], "classes": classes}
+
+
 def merge_positions(rng: np.random.Generator) -> Arguments:
     masks = rng.random((2, *rng.integers(1, 40, 2))) < rng.choice([0.0, 0.1, 0.5])
     if rng.random() < 0.3:

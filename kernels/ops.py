@@ -23,7 +23,7 @@ FUNCTION = 1e-6  # elementwise, ten roundings: exponentials and their relatives
 EXACT = 0.0  # moves numbers, or finds them
 
 #: What every backend has besides ops: arrays and threads.
-ARRAYS = ("asarray", "empty", "set_threads", "synchronize", "to_host", "zeros")
+ARRAYS = ("asarray", "clear", "empty", "set_threads", "synchronize", "to_host", "zeros")
 
 
 class Op(NamedTuple):
@@ -135,6 +135,7 @@ OPS = {
     "take_pixels": Op("lists", cases.take_pixels, tolerance=EXACT),
     "put_pixels": Op("lists", cases.put_pixels, tolerance=EXACT),
     "class_sums": Op("lists", cases.class_sums, ("sums",), tolerance=1e-10),
+    "class_values": Op("lists", cases.class_values, tolerance=EXACT),
     "merge_positions": Op(
         "unions", cases.merge_positions, ("at", "in_first", "in_second"), tolerance=EXACT
     ),

@@ -8,11 +8,13 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import prange
 from numpy.typing import DTypeLike
 
 from ..arguments import Moments, Wanted
 from ..types import Array, Shape
 from ..workspace import Workspace
+from .jit import VECTOR_CHUNK, tasks, threaded, vector_chunk
 
 #: The object that arrays have for their type, all but a few: quicker to compare than by value.
 FLOAT32 = np.dtype(np.float32)
@@ -26,6 +28,20 @@ def empty(shape: Shape, dtype: Any = np.float32) -> Array:
 def zeros(shape: Shape, dtype: Any = np.float32) -> Array:
     """Return an array of zeros from the start of a cache line."""
     return aligned(shape, dtype)
+
+
+def clear(a: Array) -> None:
+    """Set all of ``a`` to 0."""
+    if a.dtype == np.float32 and a.flags.c_contiguous:
+        _clear(tasks(a.size), a.reshape(-1))
+    else:
+        a[...] = 0
+
+
+@threaded
+def _clear(a):
+    for task in prange((a.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        vector_chunk(a, task)[:] = np.float32(0)
 
 
 def asarray(a: Array, dtype: Any = None) -> Array:
@@ -154,7 +170,7 @@ def buffer(
     room = workspace.buffers.get(key)
     if room is None or room.size < size:
         room = workspace.buffers[key] = aligned((size,), np.uint8, empty=fill is None)
-    return room[:size].view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, room)
 
 
 def cached_until_update(workspace: Workspace | None, name: str, make: Callable[[], Any]) -> Any:

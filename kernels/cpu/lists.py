@@ -97,7 +97,8 @@ def put_pixels(x: Array, at: Array, values: Array) -> Array:
 def _add_to_classes(values, at, row_class, column_class, sums):
     height = row_class.size
     for t in range(values.shape[0]):
-        to = sums[row_class[at[t, 0] % height], column_class[at[t, 1]]]
+        row = row_class[(at[t, 0] % height) & POSITIVE] & POSITIVE
+        to = sums[row, column_class[at[t, 1] & POSITIVE] & POSITIVE]
         for c in range(values.shape[1]):
             to[c] += values[t, c]
 
@@ -111,7 +112,7 @@ def class_sums(
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
     sums = np.zeros((*pairs, values.shape[1]))
-    row_class, column_class = (as_contiguous(a, np.int64) for a in classes)
+    row_class, column_class = (as_contiguous(a, np.int32) for a in classes)
     _add_to_classes(
         check_float32("class_sums", values=values),
         as_contiguous(at, np.int32),
@@ -120,3 +121,24 @@ def class_sums(
         sums,
     )
     return sums
+
+
+@jit
+def _of_classes(table, at, row_class, column_class, values):
+    height = row_class.size
+    for t in range(values.shape[0]):
+        row = row_class[(at[t, 0] % height) & POSITIVE] & POSITIVE
+        own, to = table[row, column_class[at[t, 1] & POSITIVE] & POSITIVE], values[t]
+        for c in range(to.size):
+            to[c] = own[c]
+
+
+def class_values(table: Array, at: Array, classes: tuple[Array, Array]) -> Array:
+    """Return what a table (R, S, C) by class of row and of column has for the positions ``at`` (m,
+    2): (m, C). The transpose of class_sums.
+    """
+    table = check_float32("class_values", table=table)
+    values = np.empty((len(at), table.shape[2]), np.float32)
+    row_class, column_class = (as_contiguous(a, np.int32) for a in classes)
+    _of_classes(table, as_contiguous(at, np.int32), row_class, column_class, values)
+    return values

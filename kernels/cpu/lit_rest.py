@@ -173,6 +173,15 @@ def _rest_backward(x, columns_of_x, w, seen, kx_count, sums, with_dx, dw, dx):
                     dx[tap, p, i] = _dot(g, weights)
 
 
+@jit
+def _add_taps(dx, total):
+    for tap in range(dx.shape[0]):
+        for p in range(total.shape[0]):
+            own, to = dx[tap, p], total[p]
+            for c in range(to.size):
+                to[c] += own[c]
+
+
 def lit_rest_backward(
     dy: Array,
     sums: Array,
@@ -212,4 +221,8 @@ def lit_rest_backward(
         gradient,
         dx,
     )
-    return (dx.sum(0, dtype=np.float64).reshape(x.shape) if wanted.dx else None), dw, db
+    if not wanted.dx:
+        return None, dw, db
+    total = np.zeros(flat.shape)
+    _add_taps(dx, total)
+    return total.reshape(x.shape), dw, db

@@ -202,6 +202,18 @@ def _backward(inputs, cells, kernel, gradient, activation, parts):
                 )
 
 
+@jit
+def _add_parts(parts, dw):
+    """Add parts (n, C_out, KH, floats), summed up in float64, to dw (KH, KW * C_in, C_out)."""
+    for ky in range(dw.shape[0]):
+        for k in range(dw.shape[1]):
+            for c in range(dw.shape[2]):
+                total = 0.0
+                for part in range(parts.shape[0]):
+                    total += np.float64(parts[part, c, ky, k])
+                dw[ky, k, c] += np.float32(total)
+
+
 def forward(
     changes: Array,
     lists: LitLists,
@@ -231,5 +243,4 @@ def add_weight_gradient(
     cells, activation = compiled(block, lists.cells)
     gradient = dy, y, argmax
     _backward(inputs, cells, (kh, kw, ci), gradient, activation, parts)
-    total = parts[..., : kw * ci].sum(0, dtype=np.float64)
-    dw += total.reshape(co, kh, kw, ci).transpose(1, 2, 3, 0).astype(np.float32)
+    _add_parts(parts, dw.reshape(kh, kw * ci, co))

@@ -48,8 +48,12 @@ class Backend:
     def zeros(self, shape: Shape, dtype: Any = np.float32) -> Array:
         """Return an array of zeros on the device."""
         a = self.runtime.empty(shape, dtype)
-        a[...] = 0
+        self.clear(a)
         return a
+
+    def clear(self, a: Array) -> None:
+        """Set all of ``a`` to 0."""
+        a[...] = 0
 
     def asarray(self, a: Array, dtype: Any = None) -> Array:
         """Return ``a`` as an array on the device."""

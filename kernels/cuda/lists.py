@@ -92,3 +92,11 @@ def class_sums(
         (values, at, *values.shape, len(rows), rows, columns, pairs[1], parts),
     )
     return parts.sum(0)
+
+
+def class_values(kernels: Kernels, table: Array, at: Array, classes: tuple[Array, Array]) -> Array:
+    """Return what a table (R, S, C) by class of row and of column has for the positions ``at`` (m,
+    2): (m, C). The transpose of class_sums.
+    """
+    at, (rows, columns) = integers(kernels, at), (integers(kernels, c) for c in classes)
+    return table[rows[at[:, 0] % len(rows)], columns[at[:, 1]]]

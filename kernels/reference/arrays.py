@@ -18,6 +18,11 @@ def zeros(shape: Shape, dtype: Any = np.float32) -> Array:
     return np.zeros(shape, dtype)
 
 
+def clear(a: Array) -> None:
+    """Set all of ``a`` to 0."""
+    a[...] = 0
+
+
 def asarray(a: Array, dtype: Any = None) -> Array:
     """Return ``a`` as an array on the device."""
     return np.asarray(a, dtype)

@@ -39,3 +39,10 @@ def class_sums(
     sums = np.zeros((*pairs, values.shape[1]))
     np.add.at(sums, (classes[0][at[:, 0] % len(classes[0])], classes[1][at[:, 1]]), values)
     return sums
+
+
+def class_values(table: Array, at: Array, classes: tuple[Array, Array]) -> Array:
+    """Return what a table (R, S, C) by class of row and of column has for the positions ``at`` (m,
+    2): (m, C). The transpose of class_sums.
+    """
+    return table[classes[0][at[:, 0] % len(classes[0])], classes[1][at[:, 1]]]

@@ -98,6 +98,13 @@ def _recipe_arguments(group: Any) -> None:
         help="a mean gradient that is longer is shortened to this (default: as it is)",
     )
     add(
+        "--average",
+        type=float,
+        metavar="EPOCHS",
+        help="validate, and save the model, with the mean of the weights over about the last so "
+        "many epochs (default: with the weights themselves)",
+    )
+    add(
         "--accumulate",
         type=positive_count,
         help="batches that make one step: one exchange and update for all of them",

@@ -292,7 +292,7 @@ class Engine:
     # ------------------------------------------------------------------------------- a step's parts
     def clear_gradients(self) -> None:
         """Begin a step: set ``gradients`` and its tail to 0."""
-        self.gradients[...] = 0
+        self.kernels.clear(self.gradients)
         self._figures[...] = 0
 
     def accumulate(

@@ -62,7 +62,8 @@ class Recipe:
     is meant for; it then grows with their number. shared_epochs: epochs in which the first Dense
     layer has the same weights at all positions of the image. keep_rest: weights move in coordinates
     in which they do not move the outputs of an empty image (train/rest_coordinates.py). clip:
-    longest gradient, see Optimizer.clip. scale, knee: of the pixels. augment: mirror and shift
+    longest gradient, see Optimizer.clip. average: epochs over which weights are averaged, see
+    Optimizer.average. scale, knee: of the pixels. augment: mirror and shift
     training events (of a fixed start as far as may be; ``mirror_start``: mirror these about it) and
     jitter their gain, anew in every epoch.
     balance: share events and make steps so that ranks have equal work (data.balance).
@@ -86,6 +87,7 @@ class Recipe:
     shared_epochs: int | None = None
     keep_rest: bool = True
     clip: float | None = None
+    average: float | None = None
     scale: float | None = None
     knee: float | None = None
     augment: bool = True
@@ -175,6 +177,8 @@ class Recipe:
         made.share(SHARED_LAYER, self.epochs_with_shared_weights * steps // self.epochs)
         if self.keep_rest:
             made.keep_rest()
+        if self.average is not None:
+            made.average(self.average * steps_per_epoch)
         return made if self.clip is None else made.clip(self.clip)
 
     def build_model(self, optimizer: optim.Optimizer | None = None, **options: Any) -> Model:

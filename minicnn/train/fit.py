@@ -18,6 +18,7 @@ from ..data.dataset import begin_epoch, content_digest, epoch_order, file_indice
 from ..engine.model import Model
 from ..inspect import trace
 from ..parallel import AutoSync, agree, as_comm, threads_per_rank, together
+from .averaged_weights import averaged, take_average
 from .callbacks import Callback, History
 from .choose_sync import as_sync, choose_sync
 from .evaluate import evaluate, figures
@@ -162,10 +163,12 @@ class _Fit:
                     logs = self._epoch(place)
                 except NotFiniteError as problem:
                     raise together(NotFiniteError(f"{problem}{self._offenders()}")) from None
-                self._call("on_epoch_end", place.epoch, logs)
+                with averaged(model):
+                    self._call("on_epoch_end", place.epoch, logs)
                 place = Place(place.epoch + 1)
                 if saver:
                     saver.edge(partial(self._save, place), always=True)
+            take_average(model)
             self._call("on_train_end")
         finally:
             if saver:
@@ -228,7 +231,8 @@ class _Fit:
         logs |= ledger.close(comm)
         self.sync.average_state(model)
         if self.validation is not None:
-            result = evaluate(model, self.validation, self.options.batch_size, comm)
+            with averaged(model):
+                result = evaluate(model, self.validation, self.options.batch_size, comm)
             logs |= {f"val_{key}": value for key, value in figures(result).items()}
         return logs
 

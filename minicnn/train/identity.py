@@ -29,6 +29,7 @@ _BEFORE: dict[str, Any] = {
     "balance": False,
     "keep rest": False,
     "clip": None,
+    "average": None,
     "views": False,
     "mirror start": False,
     "mirror x": None,

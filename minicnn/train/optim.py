@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernels.arguments import AdamStep, SGDStep
 from ..kernels.types import Array
+from .averaged_weights import AVERAGE, add_sample
 from .rest_coordinates import RestCoordinates
 from .schedules import (
     Cosine,
@@ -65,6 +66,8 @@ class Optimizer:
         self.at_rest = False
         #: Longest mean gradient, None for any. Saved.
         self.longest: float | None = None
+        #: Updates over which weights are averaged, None for not at all. Saved.
+        self.horizon: float | None = None
 
     def keep_rest(self) -> Optimizer:
         """Move weights in coordinates in which they do not move the outputs of an empty image;
@@ -80,6 +83,16 @@ class Optimizer:
         if not norm > 0:
             raise ValueError(f"gradients are clipped to a norm > 0, got {norm}")
         self.longest = float(norm)
+        return self
+
+    def average(self, updates: float) -> Optimizer:
+        """Keep the running mean of the weights over about the last ``updates`` updates, in
+        state["average"]; returns self. ``fit`` validates and saves models with it and leaves it
+        in the model at the end; moments of BatchNormalization are those of the last step.
+        """
+        if not updates > 0:
+            raise ValueError(f"weights are averaged over more than 0 updates, got {updates}")
+        self.horizon = float(updates)
         return self
 
     def share(self, layer: str, updates: int) -> Optimizer:
@@ -110,6 +123,8 @@ class Optimizer:
                     f"this optimizer belongs to a model of {self.state[name].size} parameters, not "
                     f"{model.parameters.size}: make a new one"
                 )
+        if self.horizon and AVERAGE not in self.state:
+            self.state[AVERAGE] = model.parameters.copy()
         for constraint in self.constraints:
             constraint.prepare(model, self.steps)
 
@@ -125,6 +140,8 @@ class Optimizer:
                 self._step_all(model, 1.0 / events)
             model.weights_changed()
         self.steps += 1
+        if self.horizon:
+            add_sample(self.state[AVERAGE], model.parameters, self.steps, self.horizon)
 
     def _step_all(self, model: Engine, scale: float) -> None:
         """Apply ``step`` to everything that learns, with the gradient scale * model.gradients."""
@@ -177,7 +194,7 @@ class Optimizer:
         options = {name: getattr(self, name) for name in names}
         if "learning_rate" in options:
             options["learning_rate"] = rate_config(self.learning_rate)
-        chosen = {"keep_rest": self.at_rest, "clip": self.longest}
+        chosen = {"keep_rest": self.at_rest, "clip": self.longest, "average": self.horizon}
         return {
             "type": type(self).__name__,
             "options": options,
@@ -204,7 +221,7 @@ def optimizer_from_config(config: dict[str, Any]) -> Optimizer:
     optimizer = OPTIMIZERS[kind](**options)
     optimizer.rate_factor = config.get("rate_factor", 1.0)
     optimizer.at_rest = config.get("keep_rest", False)
-    optimizer.longest = config.get("clip")
+    optimizer.longest, optimizer.horizon = config.get("clip"), config.get("average")
     for constraint in config.get("shared_positions", ()):
         optimizer.share(**constraint)
     return optimizer

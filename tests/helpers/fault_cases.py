@@ -82,7 +82,7 @@ def train(comm, folder, mode, stop, resume, **options):
     settings = {
         "epochs": EPOCHS,
         "batch_size": BATCH,
-        "optimizer": mc.Adam(mc.optim.Cosine(0.01, 40, 0.001)),
+        "optimizer": mc.Adam(mc.optim.Cosine(0.01, 40, 0.001)).average(12),
         "sync": mode,
         "prefetch": 0,
         "checkpoint": StepCheckpoint(folder / "checkpoint", resume=resume),

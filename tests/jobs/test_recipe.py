@@ -130,6 +130,7 @@ def test_steps_and_what_cannot_be():
             Recipe(**{name: value})
     with pytest.raises(ValueError, match="norm > 0"):
         Recipe(clip=0).build_optimizer(10)
+    assert Recipe(average=1.5).build_optimizer(10).horizon == 15
     assert asdict(recipe)["accumulate"] == 2
 
 

@@ -106,7 +106,7 @@ OPTIMIZERS = [
     mc.LARS(mc.optim.LinearScaling(mc.optim.StepDecay(0.1, 30), 4, 10), trust=0.01),
     mc.SGD(mc.optim.PerEpoch([0.1, 0.01], 7)),
     mc.SGD(0.01).share("fc", 3),
-    mc.SGD(0.01, momentum=0.5).keep_rest().clip(0.1),
+    mc.SGD(0.01, momentum=0.5).keep_rest().clip(0.1).average(30),
 ]
 
 
@@ -143,6 +143,53 @@ def test_long_gradients_are_shortened():
     np.testing.assert_allclose(steps[0.01], steps[None] * (0.5 * 0.01 / norm), rtol=1e-3, atol=1e-7)
     with pytest.raises(ValueError, match="norm > 0"):
         mc.SGD().clip(0)
+
+
+def test_weights_are_averaged_over_the_last_updates():
+    """The mean of all samples first, the exponential one as soon as it spans the horizon."""
+    horizon, every = 40, 8
+    model = small_model(optimizer=mc.Adam(0.01).average(horizon))
+    x, y = random_batch(4)
+    samples = []
+    for update in range(1, 97):
+        model.train_on_batch(x, y)
+        if update % every == 0:
+            samples.append(model.parameters.copy())
+    expected = samples[0]
+    for number, sample in enumerate(samples[1:], 2):
+        share = max(1 / number, 1 - np.exp(-every / horizon))
+        expected = expected + share * (sample - expected)
+    average = model.optimizer.state["average"]
+    np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-7)
+    assert not np.array_equal(average, model.parameters)
+    with pytest.raises(ValueError, match="more than 0 updates"):
+        mc.SGD().average(0)
+
+
+def test_fit_validates_and_saves_with_the_averaged_weights(tmp_path):
+    x, y = random_batch(16)
+    model = small_model(optimizer=mc.Adam(0.02).average(16))
+    path, seen = tmp_path / "m.safetensors", []
+
+    class Look(mc.callbacks.Callback):
+        def on_batch_end(self, step, logs):
+            self.own = self.model.parameters.copy()
+
+        def on_epoch_end(self, epoch, logs):
+            average = self.model.optimizer.state["average"]
+            assert np.array_equal(self.model.parameters, average)
+            assert not np.array_equal(self.own, average)
+            seen.append((logs["val_loss"], self.model.evaluate((x, y)).loss))
+
+        def on_epoch_begin(self, epoch):
+            assert not epoch or np.array_equal(self.model.parameters, self.own)
+
+    chosen = [mc.callbacks.ModelCheckpoint(path), Look()]
+    model.fit((x, y), validation_data=(x, y), epochs=3, batch_size=1, callbacks=chosen)
+    assert len(seen) == 3 and all(a == pytest.approx(b, rel=1e-6) for a, b in seen)
+    saved = mc.load_model(path, "reference")
+    assert np.array_equal(saved.parameters, model.optimizer.state["average"])
+    assert np.array_equal(model.parameters, saved.parameters)
 
 
 def test_a_bare_function_as_rate_trains_and_says_what_a_file_cannot_hold(tmp_path):

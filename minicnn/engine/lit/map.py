@@ -82,8 +82,7 @@ class Grid:
         """
         if self.pairs == (1, 1):
             return rest.reshape(1, -1)
-        rows, columns = self.on_device
-        return rest[rows[at[:, 0] % self.size[0]], columns[at[:, 1]]]
+        return self.kernels.class_values(rest, at, self.on_device)
 
     def sums_at(self, values: Array, at: Array) -> Array:
         """Return the sums (R, S, C) float64 over pairs of classes of values (m, C) at ``at``."""
