@@ -24,8 +24,9 @@ where the CPU multiplies bf16 numbers.
 First loss, gradients of all weights and the change of all weights by two steps are compared on two
 simulated events. Then each engine gets a process of its own, one set per batch size, with the same
 number of threads; only one of them works at a time, and they take turns, so that a change of the
-machine's speed meets all. A turn is one pass over all events, cut off after a second, at least one
-step; its time per event is one sample. Peak memory is that of an engine's process up to the end of
+machine's speed meets all. A turn is a second of steps, at least one: of an engine that is through
+all events by then as many passes as it began, so that all have the same time, in which what was
+cold in the first step hardly counts; its time per event is one sample. Peak memory is that of an engine's process up to the end of
 its turns on the set of events. Larger batches than the smallest are measured with peers that are
 within SLOWER of the fastest, and on the first set of events: what a peer needs does not depend on
 what is lit (what spconv needs does). What is left out, or not installed, is named.
@@ -216,7 +217,7 @@ def arguments(argv=None):
     )
     p.add_argument("--repeats", type=int, default=5, help="turns of each engine")
     p.add_argument(
-        "--seconds", type=float, default=1.0, help="a turn ends after so long, or after all events"
+        "--seconds", type=float, default=1.0, help="of steps in a turn"
     )
     p.add_argument("--pause", type=float, default=0.3, help="seconds between two turns")
     p.add_argument("--number", type=int, default=16, help="events")

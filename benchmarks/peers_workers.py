@@ -62,8 +62,8 @@ class Job:
 
     def turn(self, seconds):
         """Return (seconds per event of one turn, peak memory in MB)."""
-        total = count = 0
-        while count == 0 or (total < seconds and count < len(self.images)):
+        total, count, events = 0.0, 0, len(self.images)
+        while count == 0 or total < seconds or (count > events and count % events):
             some = [(self.next + i) % len(self.images) for i in range(self.size)]
             batch = self.engine.batch(
                 [self.images[i] for i in some], [self.labels[i] for i in some]
