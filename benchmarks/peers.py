@@ -26,10 +26,11 @@ simulated events. Then each engine gets a process of its own, one set per batch 
 number of threads; only one of them works at a time, and they take turns, so that a change of the
 machine's speed meets all. A turn is a second of steps, at least one: of an engine that is through
 all events by then as many passes as it began, so that all have the same time, in which what was
-cold in the first step hardly counts; its time per event is one sample. Peak memory is that of an engine's process up to the end of
-its turns on the set of events. Larger batches than the smallest are measured with peers that are
-within SLOWER of the fastest, and on the first set of events: what a peer needs does not depend on
-what is lit (what spconv needs does). What is left out, or not installed, is named.
+cold in the first step hardly counts; its time per event is one sample. Peak memory is that of an
+engine's process up to the end of its turns on the set of events. Larger batches than the smallest
+are measured with peers that are within SLOWER of the fastest, and on the first set of events: what
+a peer needs does not depend on what is lit (what spconv needs does). What is left out, or not
+installed, is named.
 
 Sets of events: simulated single particles (or those of --events); --talk: one particle of the
 talk's kind, along the beam with 1.5 GeV/c; --real: a real event with its cosmics, and its mirror
