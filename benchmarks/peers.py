@@ -217,9 +217,7 @@ def arguments(argv=None):
         help="which ones: " + ", ".join(ENGINES),
     )
     p.add_argument("--repeats", type=int, default=5, help="turns of each engine")
-    p.add_argument(
-        "--seconds", type=float, default=1.0, help="of steps in a turn"
-    )
+    p.add_argument("--seconds", type=float, default=1.0, help="of steps in a turn")
     p.add_argument("--pause", type=float, default=0.3, help="seconds between two turns")
     p.add_argument("--number", type=int, default=16, help="events")
     p.add_argument("--seed", type=int, default=0, help="of the simulated events")

@@ -41,7 +41,9 @@ def clear(a: Array) -> None:
 @threaded
 def _clear(a):
     for task in prange((a.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
-        vector_chunk(a, task)[:] = np.float32(0)
+        here = vector_chunk(a, task)
+        for i in range(here.size):  # numba would leave out here[:] = 0, as of no use
+            here[i] = np.float32(0)
 
 
 def asarray(a: Array, dtype: Any = None) -> Array:

@@ -123,6 +123,15 @@ def test_parity(name, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_clear(kind):
+    for kernels in backends(kind):
+        for shape, dtype in (((3, 5), np.float32), ((50_000,), np.float32), ((7,), np.float64)):
+            a = kernels.asarray(np.ones(shape, dtype))
+            kernels.clear(a)
+            assert not kernels.to_host(a).any(), (kernels.name, shape)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("function", room("activations").ACTIVATIONS)
 def test_parity_of_every_activation(function, kind):
     for seed in SEEDS[:2]:
