@@ -1,13 +1,15 @@
 """Feed damaged files to every parser: nothing may hang, crash, or raise anything but its own error
 that names the file; and where a format has digests, nothing may be read as another event.
 
-    python tests/faults/fuzz.py [--inputs 200] [--formats NAME...] [--first 0] [--seed 0] [--json F]
+    python tests/faults/fuzz.py [--inputs 200] [--formats NAME...] [--first 0] [--seed 0]
+                                [--json FILE [--go-on]]
 
 Every input is a sound file with some bytes changed, or with its structure changed by h5py or in its
 JSON. It is made from the seed and its number alone, and read in a child process with limits:
 SECONDS of processor time, MEMORY bytes. Where a library that parses a format hangs or crashes there
 (libhdf5, uproot), the input is read once more, as ``inspect`` and ``convert`` do it: in a sandbox,
-which must end with an error that names the file. What is found is kept in --keep, and the exit
+which must end with an error that names the file. --go-on takes the inputs behind those that FILE
+counts, and adds to its figures: many inputs in several runs. What is found is kept in --keep, and the exit
 status is then 1.
 """
 
@@ -285,6 +287,15 @@ def fuzz(name, folder, options):
     return counts, wrong
 
 
+def write_figures(options, results):
+    """Write what is known so far: a format of many inputs takes an hour."""
+    from minicnn.files import describe_machine, write_json
+
+    limits = {"seconds": SECONDS, "memory": MEMORY}
+    figures = {"seed": options.seed, "limits": limits, "formats": results}
+    write_json(options.json, {**figures, "machine": describe_machine()})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--inputs", type=int, default=200, help="of every format")
@@ -292,28 +303,30 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"))
-    parser.add_argument("--json", type=Path, help="folder or file for the figures")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--go-on", action="store_true", help="behind the inputs of --json, added")
     options = parser.parse_args()
+    before = {}
+    if options.go_on:
+        before = json.loads(options.json.read_text())
+        options.seed = before["seed"]
     options.keep.mkdir(parents=True, exist_ok=True)
     started, results = time.time(), {}
     print("format".ljust(20), *(o.rjust(8) for o in OUTCOMES))
     for name in options.formats:
+        known = before.get("formats", {}).get(name, {"counts": {}, "wrong": []})
+        if options.go_on:
+            options.first = sum(known["counts"].values())
         with tempfile.TemporaryDirectory() as folder:
             counts, wrong = fuzz(name, Path(folder), options)
+        counts, wrong = Counter(known["counts"]) + counts, known["wrong"] + wrong
         results[name] = {"digests": FORMATS[name][2], "counts": dict(counts), "wrong": wrong}
+        if options.json:
+            write_figures(options, {**before.get("formats", {}), **results})
         print(name.ljust(20), *(str(counts[o]).rjust(8) for o in OUTCOMES), flush=True)
     faults = sum(len(one["wrong"]) for one in results.values())
     inputs = sum(sum(one["counts"].values()) for one in results.values())
     print(f"{inputs:,} inputs in {time.time() - started:.0f} s, {faults} faults")
-    if options.json:
-        from minicnn.files import describe_machine, write_json
-
-        settings = {"seed": options.seed, "first": options.first, "inputs": options.inputs}
-        limits = {"seconds": SECONDS, "memory": MEMORY}
-        write_json(
-            options.json,
-            {**settings, "limits": limits, "formats": results, "machine": describe_machine()},
-        )
     return int(faults > 0)
 
 
