@@ -8,9 +8,11 @@ Every input is a sound file with some bytes changed, or with its structure chang
 JSON. It is made from the seed and its number alone, and read in a child process with limits:
 SECONDS of processor time, MEMORY bytes. Where a library that parses a format hangs or crashes there
 (libhdf5, uproot), the input is read once more, as ``inspect`` and ``convert`` do it: in a sandbox,
-which must end with an error that names the file. --go-on takes the inputs behind those that FILE
-counts, and adds to its figures: many inputs in several runs. What is found is kept in --keep, and the exit
+which must end with an error that names the file. What is found is kept in --keep, and the exit
 status is then 1.
+
+--go-on takes the inputs behind those that FILE counts, and adds to its figures: many inputs in
+several runs.
 """
 
 import argparse
