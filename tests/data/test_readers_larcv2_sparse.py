@@ -62,6 +62,20 @@ def test_tensors_are_projected(root):
             open_events(path, planes=planes)
 
 
+def test_semantic_classes_are_labels_of_pixels(root):
+    """More of it in test_readers_larcv3_tensors.py: the arithmetic is the same."""
+    classes = [{(1, 7, 3): 3, (1, 2, 3): 1, (9, 19, 29): 0}, {}]
+    path = root(tensor3d_tree(TENSORS), tensor3d_tree(classes, "pcluster_semantics"))
+    with open_events(path, pixel_labels=True, planes=("yx",)) as reader:
+        first, second = reader
+    assert first.image.coords.tolist() == [[2, 6], [7, 6], [19, 14]]
+    assert first.pixel_labels.tolist() == [1, 0, 0] and second.pixel_labels.size == 0
+    assert open_events(path).read(0).pixel_labels is None
+    path = root(tensor3d_tree(TENSORS), tensor3d_tree(classes[:1], "pcluster_semantics"))
+    with pytest.raises(EventError, match="pcluster_semantics has 1 entries for 2 events"):
+        open_events(path, pixel_labels=True)
+
+
 def test_which_images_are_read(root):
     trees = [
         tensor3d_tree(TENSORS),
