@@ -61,8 +61,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="WHAT",
         help="events to write, where all conditions hold: labelled, "
-        "class=A,B, lit>=N, lit<=N (pixels), events=A:B (numbers in each input), share=A:B (of each "
-        "input, shuffled: 0:0.8 for training and 0.8:1 for validation have no event in common)",
+        "class=A,B, lit>=N, lit<=N (pixels), events=A:B (numbers in each input), share=A:B (of "
+        "each input, shuffled: 0:0.8 and 0.8:1 have no event in common and leave none out)",
     )
     add(
         "--balance",
