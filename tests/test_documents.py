@@ -125,3 +125,12 @@ def test_the_site_builds_without_a_warning(tmp_path):
         assert name in page
     for page in tmp_path.glob("*.html"):  # no network: neither fonts nor scripts from elsewhere
         assert not re.findall(r'(?:src|stylesheet" href)="https?://', page.read_text()), page
+
+
+def test_extras_are_named_as_every_shell_takes_them():
+    """zsh takes the brackets of minicnn[mpi] for a pattern where they are not quoted."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.py")]
+    pages += [page for top in ("minicnn", "benchmarks") for page in ROOT.glob(f"{top}/**/*.py")]
+    for page in pages:
+        bare = re.findall(r"pip install (?:-\S+ )*minicnn\[\w+\]", page.read_text())
+        assert not bare, f"{page.relative_to(ROOT)}: {bare}"

@@ -1,6 +1,6 @@
 """larcv2 ROOT files: sparse images and 3-D tensors, on an object that answers as uproot does
 (tests/helpers/larcv2.py); 3-D tensors once more in a real ROOT file where uproot is installed
-(pip install minicnn[root])."""
+(the extra root)."""
 
 import numpy as np
 import pytest
@@ -134,7 +134,7 @@ def write_tensors(path):
 
 
 def test_a_real_file_of_tensors(tmp_path):
-    pytest.importorskip("uproot", reason="uproot is not installed (pip install minicnn[root])")
+    pytest.importorskip("uproot", reason="uproot is not installed (the extra root)")
     write_tensors(tmp_path / "a.root")
     with open_events(tmp_path / "a.root") as reader:
         assert pixels(reader.read(0)) == {(3, 11): [0.75], (29, 19): [2]}

@@ -1,5 +1,5 @@
 """larcv2 ROOT files: images of several planes, dense, sparse or 3-D and projected, and simulated
-particles, read through uproot (pip install minicnn[root]).
+particles, read through uproot (pip install "minicnn[root]").
 
 Read here, for images of a producer NAME and particles of any (layout: DeepLearnPhysics/larcv2,
 larcv/core/DataFormat):
