@@ -57,6 +57,7 @@ setup(
             "pyelftools>=0.31",
         ],
         "tensorboard": ["tensorboardX>=2.6"],  # mc.callbacks.TensorBoard
+        "reference": ["pooch>=1.8"],  # reference files of validate from a server
         "root": ["uproot>=5"],  # larcv2 ROOT files
         # What networks are exported to, and how the result is checked (docs/exchange.md); Keras
         # runs on the torch of the next line where there is no TensorFlow

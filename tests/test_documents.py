@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import runpy
 import subprocess
 import sys
 from importlib import import_module
@@ -134,3 +135,14 @@ def test_extras_are_named_as_every_shell_takes_them():
     for page in pages:
         bare = re.findall(r"pip install (?:-\S+ )*minicnn\[\w+\]", page.read_text())
         assert not bare, f"{page.relative_to(ROOT)}: {bare}"
+
+
+def test_a_release_is_a_tag_with_notes():
+    release = runpy.run_path(str(ROOT / ".github/release.py"))["notes"]
+    changelog = (
+        "# Changelog\n\n## 0.2.0 (2027-01-01)\n\n- New.\n\n## 0.1.0 (unreleased)\n\n- Old.\n"
+    )
+    assert release("v0.2.0", "0.2.0", changelog) == "- New."
+    for tag, version in (("v0.2.0", "0.2.1"), ("v0.1.0", "0.1.0"), ("v0.3.0", "0.3.0")):
+        with pytest.raises(SystemExit, match=r"expected v0\.2\.1|needs one section"):
+            release(tag, version, changelog)
