@@ -14,6 +14,28 @@ from minicnn.__main__ import COMMANDS
 
 PAGES = ["README.md", "docs/networks.md", "docs/exchange.md"]
 PAGES += ["docs/tutorial.md", "docs/recipes.md", "docs/keras-pytorch.md"]
+#: What pages take for granted that show a part of a program, and the module that they need.
+SMALL = """
+simulator = mc.data.Simulator(seed=0, shape=(50, 50, 1), sample="isotropic")
+events, comm = mc.data.EventStore().load(simulator, range(8)), None
+model = mc.models.microboone(size=50, input_scale=1e-4, device="reference")
+"""
+EVENTS = """
+import h5py, numpy as np
+mc.data.generate("events.h5", 3, mc.data.Simulator(0, (50, 50, 1), sample="isotropic"))
+k = 1
+"""
+BEFORE = {
+    "docs/format.md": (EVENTS, "h5py"),
+    "docs/ledger.md": (SMALL, "numpy"),
+    "docs/runs.md": (SMALL, "tensorboardX"),
+}
+AFTER = {
+    "docs/format.md": """
+event = mc.data.open_events("events.h5").read(k)
+assert np.array_equal(image, event.image.to_dense())
+""",
+}
 
 
 def blocks(page):
@@ -21,9 +43,11 @@ def blocks(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *BEFORE])
 def test_the_python_of_a_page_runs(page, tmp_path):
-    code = "\n".join(blocks(page))
+    before, module = BEFORE.get(page, ("", "numpy"))
+    pytest.importorskip(module)
+    code = "\n".join([before, *blocks(page), AFTER.get(page, "")])
     # The pages show the talk's sizes; here the same with few and small events.
     code = code.replace("size=3600", "size=50").replace(
         "length=500", "length=40, shape=(50, 50, 1)"
@@ -84,6 +108,12 @@ def test_commands_of_the_pages_exist_with_their_options(helps):
             assert re.search(rf"{option}\b", known), f"{page}: {option} in {line}"
             checked += 1
     assert checked > 60
+
+
+def test_all_pages_with_python_are_run():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    names = {page.relative_to(ROOT).as_posix() for page in pages}
+    assert {name for name in names if blocks(name)} == {*PAGES, *BEFORE}
 
 
 def test_links_between_the_pages_exist():
