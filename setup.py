@@ -31,6 +31,9 @@ setup(
     license="BSD-3-Clause",
     python_requires=">=3.11",
     packages=find_packages(include=["minicnn", "minicnn.*"]),
+    # Said, so that an editable install is a path, which Python takes before a clone's folder in the
+    # present one: minicnn/ without an __init__.py
+    package_dir={"": "."},
     package_data={"minicnn": ["py.typed"], "minicnn.kernels.cuda": ["*.cu", "*.cuh", "*.h"]},
     install_requires=[
         "numpy>=2",
