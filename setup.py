@@ -31,6 +31,9 @@ setup(
     license="BSD-3-Clause",
     python_requires=">=3.11",
     packages=find_packages(include=["minicnn", "minicnn.*"]),
+    # Said, so that an editable install is a path, which Python takes before a clone's folder in the
+    # present one: minicnn/ without an __init__.py
+    package_dir={"": "."},
     package_data={"minicnn": ["py.typed"], "minicnn.kernels.cuda": ["*.cu", "*.cuh", "*.h"]},
     install_requires=[
         "numpy>=2",
@@ -57,6 +60,7 @@ setup(
             "pyelftools>=0.31",
         ],
         "tensorboard": ["tensorboardX>=2.6"],  # mc.callbacks.TensorBoard
+        "reference": ["pooch>=1.8"],  # reference files of validate from a server
         "root": ["uproot>=5"],  # larcv2 ROOT files
         # What networks are exported to, and how the result is checked (docs/exchange.md); Keras
         # runs on the torch of the next line where there is no TensorFlow

@@ -1,8 +1,9 @@
 """The same training on several processes: minicnn over MPI against PyTorch's
 DistributedDataParallel, on the same events.
 
-    pip install minicnn[peers] python benchmarks/ddp.py [--ranks 2] [--threads 1] [--batch-size 2]
-    [--rounds 3] [--size 3600] [--events FILE] [--json FILE]
+    pip install "minicnn[peers]"
+    python benchmarks/ddp.py [--ranks 2] [--threads 1] [--batch-size 2]
+        [--rounds 3] [--size 3600] [--events FILE] [--json FILE]
 
 PyTorch runs with gloo, one process per rank, in its fastest setting here: channels last, oneDNN,
 the pooling before the ELU (which increases: the same numbers with 1/25 of the ELUs), DDP's own
@@ -294,7 +295,7 @@ def main(argv=None):
     if args.worker:
         return worker(args)
     if importlib.util.find_spec("torch") is None:
-        raise SystemExit("PyTorch is not installed: pip install minicnn[peers]")
+        raise SystemExit('PyTorch is not installed: pip install "minicnn[peers]"')
     from importlib.metadata import version
 
     print(

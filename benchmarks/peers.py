@@ -1,7 +1,7 @@
 """One training step of the talk's network in minicnn, Keras/TensorFlow and PyTorch, and of the
 submanifold network of the same layers in spconv: the same events, the same weights, one run.
 
-    pip install minicnn[peers]       # keras, tensorflow-cpu, torch and spconv
+    pip install "minicnn[peers]"     # keras, tensorflow-cpu, torch and spconv
     python benchmarks/peers.py [--batch-size 1 8] [--events FILE] [--talk] [--real FILE] [--noise]
                                [--planes] [--bf16] [--engines NAME ...] [--repeats 5]
                                [--threads 2] [--size 3600] [--json FILE] [--plot PNG]
@@ -78,7 +78,7 @@ def installed(engines):
         ]
         if missing:
             print(
-                f"{name}: left out, {INSTALL[missing[0]]} (all peers: pip install minicnn[peers])"
+                f'{name}: left out, {INSTALL[missing[0]]} (all peers: pip install "minicnn[peers]")'
             )
         elif ENGINES[name].mark == BF16 and not has_bf16():
             print(f"{name}: left out, this CPU ({cpu_model()}) has no bf16 arithmetic")

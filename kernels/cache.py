@@ -122,13 +122,16 @@ def unsealed(data: bytes, path: Path | str) -> bytes | None:
 def can_lock(folder: Path) -> bool:
     """Return whether files in ``folder`` can be locked. Some network and container file systems
     refuse, which a lock that nobody else can have shows at once; else each look-up would wait for
-    PATIENCE seconds.
+    PATIENCE seconds. A lock file in the place of a lock, which a killed process leaves behind, is
+    no lock here: filelock warns of it.
     """
     name = folder / f"probe-{uuid.uuid4().hex[:16]}.lock"
     try:
-        with FileLock(name, timeout=0):
-            return True
-    except (Timeout, OSError, NotImplementedError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            with FileLock(name, timeout=0):
+                return True
+    except (Timeout, OSError, NotImplementedError, UserWarning):
         return False
     finally:
         with contextlib.suppress(OSError):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from .files import StrPath
 
-#: What file systems without locks answer.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+#: What file systems without locks answer; 524 is Linux' own ENOTSUPP, which errno does not name.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
 
 
 class LockedError(RuntimeError):

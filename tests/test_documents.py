@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import runpy
 import subprocess
 import sys
 from importlib import import_module
@@ -13,6 +14,28 @@ from minicnn.__main__ import COMMANDS
 
 PAGES = ["README.md", "docs/networks.md", "docs/exchange.md"]
 PAGES += ["docs/tutorial.md", "docs/recipes.md", "docs/keras-pytorch.md"]
+#: What pages take for granted that show a part of a program, and the module that they need.
+SMALL = """
+simulator = mc.data.Simulator(seed=0, shape=(50, 50, 1), sample="isotropic")
+events, comm = mc.data.EventStore().load(simulator, range(8)), None
+model = mc.models.microboone(size=50, input_scale=1e-4, device="reference")
+"""
+EVENTS = """
+import h5py, numpy as np
+mc.data.generate("events.h5", 3, mc.data.Simulator(0, (50, 50, 1), sample="isotropic"))
+k = 1
+"""
+BEFORE = {
+    "docs/format.md": (EVENTS, "h5py"),
+    "docs/ledger.md": (SMALL, "numpy"),
+    "docs/runs.md": (SMALL, "tensorboardX"),
+}
+AFTER = {
+    "docs/format.md": """
+event = mc.data.open_events("events.h5").read(k)
+assert np.array_equal(image, event.image.to_dense())
+""",
+}
 
 
 def blocks(page):
@@ -20,9 +43,11 @@ def blocks(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *BEFORE])
 def test_the_python_of_a_page_runs(page, tmp_path):
-    code = "\n".join(blocks(page))
+    before, module = BEFORE.get(page, ("", "numpy"))
+    pytest.importorskip(module)
+    code = "\n".join([before, *blocks(page), AFTER.get(page, "")])
     # The pages show the talk's sizes; here the same with few and small events.
     code = code.replace("size=3600", "size=50").replace(
         "length=500", "length=40, shape=(50, 50, 1)"
@@ -85,6 +110,12 @@ def test_commands_of_the_pages_exist_with_their_options(helps):
     assert checked > 60
 
 
+def test_all_pages_with_python_are_run():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    names = {page.relative_to(ROOT).as_posix() for page in pages}
+    assert {name for name in names if blocks(name)} == {*PAGES, *BEFORE}
+
+
 def test_links_between_the_pages_exist():
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
@@ -101,11 +132,14 @@ def test_the_reference_has_every_public_name():
     import minicnn as mc
 
     modules = re.findall(r"^::: (\S+)", (ROOT / "docs/reference.md").read_text(), re.M)
-    for room in (mc, mc.data, mc.parallel, mc.models, mc.losses, mc.optim, mc.callbacks):
+    rooms = (mc, mc.data, mc.data.readers, mc.parallel, mc.models, mc.losses, mc.optim)
+    for room in (*rooms, mc.callbacks):
         for name in getattr(room, "__all__", ()):
             home = getattr(getattr(room, name), "__module__", None)
             if isinstance(home, str) and home.startswith("minicnn"):
-                assert any(home.startswith(module) for module in modules), f"{name} of {home}"
+                # A package shows what it imports; that of the readers imports them when asked.
+                package = home.rpartition(".")[0].replace("minicnn.data.readers", "")
+                assert home in modules or package in modules, f"{name} of {home}"
 
 
 @pytest.mark.slow
@@ -121,7 +155,27 @@ def test_the_site_builds_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "reference.html").read_text()
-    for name in ("Conv2D", "EventStore", "export_model", "StepCheckpoint"):
+    for name in ("Conv2D", "EventStore", "export_model", "StepCheckpoint", "Larcv3"):
         assert name in page
     for page in tmp_path.glob("*.html"):  # no network: neither fonts nor scripts from elsewhere
         assert not re.findall(r'(?:src|stylesheet" href)="https?://', page.read_text()), page
+
+
+def test_extras_are_named_as_every_shell_takes_them():
+    """zsh takes the brackets of minicnn[mpi] for a pattern where they are not quoted."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.py")]
+    pages += [page for top in ("minicnn", "benchmarks") for page in ROOT.glob(f"{top}/**/*.py")]
+    for page in pages:
+        bare = re.findall(r"pip install (?:-\S+ )*minicnn\[\w+\]", page.read_text())
+        assert not bare, f"{page.relative_to(ROOT)}: {bare}"
+
+
+def test_a_release_is_a_tag_with_notes():
+    release = runpy.run_path(str(ROOT / ".github/release.py"))["notes"]
+    changelog = (
+        "# Changelog\n\n## 0.2.0 (2027-01-01)\n\n- New.\n\n## 0.1.0 (unreleased)\n\n- Old.\n"
+    )
+    assert release("v0.2.0", "0.2.0", changelog) == "- New."
+    for tag, version in (("v0.2.0", "0.2.1"), ("v0.1.0", "0.1.0"), ("v0.3.0", "0.3.0")):
+        with pytest.raises(SystemExit, match=r"expected v0\.2\.1|needs one section"):
+            release(tag, version, changelog)

@@ -21,8 +21,8 @@ def problem() -> str | None:
         import cupy
     except ImportError as failure:
         return (
-            f"CuPy cannot be imported ({failure}): pip install minicnn[cuda12] or minicnn[cuda13], "
-            "after the driver's CUDA version"
+            f'CuPy cannot be imported ({failure}): pip install "minicnn[cuda12]" or '
+            '"minicnn[cuda13]", after the driver\'s CUDA version'
         )
     try:
         count = cupy.cuda.runtime.getDeviceCount()

@@ -5,10 +5,8 @@ left out by choice, or reported.
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from inspect import signature
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,10 +29,10 @@ from .common import (
     reader_options,
     sandboxes,
 )
+from .selection import Selection
 
 AT_A_TIME = 8  # events that a process reads for one answer
 SHOWN = 10  # lines of a report that are printed; all of them go to its file
-SELECT = re.compile(r"(labelled)|(class)=(.+)|(lit)(>=|<=)(\d+)|(events)=(\d*):(\d*)")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +61,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="WHAT",
         help="events to write, where all conditions hold: labelled, "
-        "class=A,B, lit>=N, lit<=N (pixels), events=A:B (numbers in each input)",
+        "class=A,B, lit>=N, lit<=N (pixels), events=A:B (numbers in each input), share=A:B (of "
+        "each input, shuffled: 0:0.8 and 0.8:1 have no event in common and leave none out)",
+    )
+    add(
+        "--balance",
+        action="store_true",
+        help="write as many events of every class as the rarest has, drawn at random from all "
+        "inputs, the same in every conversion",
     )
     add(
         "--processes",
@@ -82,11 +87,18 @@ def run(args: argparse.Namespace) -> int:
     one_process("convert", "--processes N shares the work")
     if args.processes < 1:
         raise ValueError(f"--processes must be positive, got {args.processes}")
-    path, selection = output(args.out, args.overwrite), [_condition(text) for text in args.select]
+    path, selection = output(args.out, args.overwrite), Selection(args.select, args.balance)
     label_map = _label_map(args.label_map) if args.label_map else None
+    if args.balance and label_map:
+        raise ValueError(
+            "--balance counts events before they are read, --label-map labels them afterwards: "
+            "convert first, then balance the event file"
+        )
     with ExitStack() as opened:
         children = [opened.enter_context(one) for one in sandboxes(args, args.processes)]
         job = opened.enter_context(Job(path, args, selection, label_map, children))
+        if args.balance:
+            job.balance()
         for number, source in enumerate(args.input, 1):
             job.add(
                 source,
@@ -95,19 +107,6 @@ def run(args: argparse.Namespace) -> int:
                 else Path(source).name,
             )
     return job.report()
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One --select: ``wants`` says whether an event is to be written.
-
-    of_numbers: the condition is about the event's number in its input, so that the event need not
-    be read to know; else about the event itself.
-    """
-
-    text: str
-    wants: Callable[[Any, Sequence[str]], bool]
-    of_numbers: bool = False
 
 
 class Job:
@@ -119,7 +118,7 @@ class Job:
         self,
         path: Path,
         args: argparse.Namespace,
-        selection: list[Condition],
+        selection: Selection,
         label_map: tuple[dict[int, int], tuple[str, ...]] | None,
         children: list[Any],
     ) -> None:
@@ -142,6 +141,16 @@ class Job:
         else:
             self.writer.abort()
 
+    def balance(self) -> None:
+        """Choose as many events of every class as the rarest has."""
+        known = {}
+        for source in self.args.input:
+            with suppress(EventError):  # it is reported when it is added
+                options = self._recipe(source)[0]
+                with open_reader(source, options, *self.children[:1]) as reader:
+                    known[source] = reader.labels, reader.class_names
+        self.selection.balance(known)
+
     def add(self, source: str, title: str) -> None:
         """Write the events of one input."""
         from ..progress import Meter
@@ -153,11 +162,7 @@ class Job:
             return
         self._record_digest(source)
         with reader, Meter(f"converting {title}", len(reader)) as meter:
-            wanted = [
-                i
-                for i in range(len(reader))
-                if all(c.wants(i, ()) for c in self.selection if c.of_numbers)
-            ]
+            wanted = self.selection.numbers(source, len(reader))
             self.unselected += len(reader) - len(wanted)
             for i, (event, note, reason) in zip(wanted, self._events(reader, source, wanted)):
                 try:
@@ -225,6 +230,7 @@ class Job:
                     "sources": [Path(name).name for name in self.args.input],
                     "options": {key: str(value) for key, value in self.options.items()},
                     "select": self.args.select,
+                    **({"balance": "classes"} if self.args.balance else {}),
                     "sample": getattr(reader, "metadata", {}).get("sample"),
                     "units": reader.unit,
                     "axes": [list(axis) for axis in reader.axes],
@@ -262,11 +268,7 @@ class Job:
         return reader
 
     def _write(self, event, where):
-        if not all(
-            condition.wants(event, self.writer.class_names)
-            for condition in self.selection
-            if not condition.of_numbers
-        ):
+        if not self.selection.wants(event, self.writer.class_names):
             self.unselected += 1
             return
         try:
@@ -354,37 +356,6 @@ def _label_map(text: str) -> tuple[dict[int, int], tuple[str, ...]]:
         names += [name] * (name not in names)
         labels[int(pdg)] = names.index(name)
     return labels, tuple(names)
-
-
-def _condition(text: str) -> Condition:
-    """Return the Condition that a --select asks for."""
-    found = SELECT.fullmatch(text)
-    if not found:
-        raise EventError(
-            f"--select {text}: expected labelled, class=A,B, lit>=N, lit<=N or events=A:B"
-        )
-    labelled, _, names, _, sign, pixels, _, first, last = found.groups()
-
-    def of_class(event: Any, class_names: Sequence[str]) -> bool:
-        wanted = names.split(",")
-        unknown = sorted(set(wanted) - set(class_names))
-        if unknown:
-            raise ValueError(
-                f"--select {text}: there is no class {', '.join(unknown)}, only "
-                f"{', '.join(class_names)}"
-            )
-        return event.label >= 0 and class_names[event.label] in wanted
-
-    if labelled:
-        return Condition(text, lambda event, _: event.label >= 0)
-    if names:
-        return Condition(text, of_class)
-    if sign == ">=":
-        return Condition(text, lambda event, _: event.image.nnz >= int(pixels))
-    if sign == "<=":
-        return Condition(text, lambda event, _: event.image.nnz <= int(pixels))
-    begin, end = int(first or 0), int(last) if last else sys.maxsize
-    return Condition(text, lambda number, _: begin <= number < end, of_numbers=True)
 
 
 def _text(values):

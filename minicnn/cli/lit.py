@@ -32,8 +32,11 @@ def run(args: argparse.Namespace) -> int:
     if args.file:
         from ..train.checkpoint import load_model
 
-        model = load_model(args.weights, "cpu")
-        with open_reader(args.file, reader_options(args)) as events:
+        model, options = load_model(args.weights, "cpu"), reader_options(args)
+        rows, columns, _ = model.input_shape
+        if rows == columns:  # as predict places events
+            options.setdefault("size", rows)
+        with open_reader(args.file, options) as events:
             image = events.read(args.event).image
     else:
         model, image = small_example()

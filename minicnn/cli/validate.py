@@ -17,8 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--data",
         metavar="FOLDER",
-        help="folder of the reference files; what needs one that is not there is named and left "
-        "out",
+        help="folder of the reference files, or the address of a server that has them "
+        "(https://...); what needs one that is not there is named and left out",
     )
     add(
         "--out",
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from ..progress import Meter
     from ..simulate import Simulator
     from ..simulate.validation import VALIDATIONS, validate
+    from ..simulate.validation.references import is_address
 
     one_process("validate")
     names = args.only or list(VALIDATIONS)
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"there is no comparison {', '.join(unknown)}; there are {', '.join(VALIDATIONS)}"
         )
-    if args.data and not Path(args.data).is_dir():
+    if args.data and not is_address(args.data) and not Path(args.data).is_dir():
         raise ValueError(f"--data {args.data}: there is no such folder")
     simulator, done, left_out = Simulator(seed=args.seed, sample="isotropic"), [], []
     with Meter("validating", len(names)) as meter:

@@ -57,7 +57,7 @@ def export_model(model: Model, path: str | Path, check: bool = True) -> float | 
     with tempfile.TemporaryDirectory() as folder:
         beside = Path(folder) / path.name
         write(model, beside)
-        difference = largest_difference(model, runner(beside)) if check else None
+        difference = largest_difference(model, _run(runner, beside)) if check else None
         exact = model.options.precision == "float32"
         if difference is not None and not difference <= (TOLERANCE if exact else TOLERANCE_OF_BF16):
             raise ExchangeError(
@@ -67,6 +67,20 @@ def export_model(model: Model, path: str | Path, check: bool = True) -> float | 
             if file.is_file():
                 atomic_write(path.with_name(file.name), file.read_bytes())
     return difference
+
+
+def _run(runner: Any, path: Path) -> Any:
+    """Return what runs a written file; where its library is missing, the error says that the check
+    alone needs it.
+    """
+    try:
+        return runner(path)
+    except ExchangeError as problem:
+        if isinstance(problem.__cause__, ImportError):
+            raise ExchangeError(
+                f"{problem}; --no-check, check=False, writes {path.name} without comparing it"
+            ) from problem
+        raise
 
 
 def _functions(kind: str, model: Model) -> tuple[Any, Any]:

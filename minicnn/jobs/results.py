@@ -89,7 +89,7 @@ def write_report(folder: RunFolder, record: dict[str, Any]) -> None:
     pictures = [html.picture_block(folder.figure(name), text) for name, text in FIGURES.items()]
     missed = "the most confident mistakes: what each was taken for, and how sure the network was"
     sections = {
-        "Command": [html.text_block(record.get("command", "not recorded"))],
+        "Command": [html.command_block(record.get("command", "not recorded"))],
         "Curves": [
             html.picture_block(folder.loss_curves, "loss and accuracy, epoch by epoch"),
             html.table_block([name.replace("_", " ") for name in columns], rows),

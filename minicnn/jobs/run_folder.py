@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "ledger.txt"
 
     @property
+    def timeline(self) -> Path:
+        """Every span of that epoch, for Perfetto."""
+        return self.path / "timeline.json"
+
+    @property
     def board(self) -> Path:
         """The folder of the event files for TensorBoard, with --tensorboard."""
         return self.path / "tensorboard"
@@ -116,8 +121,9 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.marker.unlink(missing_ok=True)
         pictures = map(self.figure, PICTURES)
-        tables = map(self.confusion, ("txt", "csv", "png"))
-        for left in (self.validation, self.scores, self.ledger, self.page, *pictures, *tables):
+        tables = (self.validation, *map(self.confusion, ("txt", "csv", "png")))
+        texts = (self.scores, self.ledger, self.timeline, self.page)
+        for left in (*tables, *texts, *pictures):
             left.unlink(missing_ok=True)
         for left in () if goes_on else self.board.glob("events.out.tfevents.*"):
             left.unlink()

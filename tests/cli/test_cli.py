@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from helpers import ROOT
 from helpers.cli import make_events, run
 from minicnn.__main__ import COMMANDS, main
 from minicnn.data import EventError
@@ -27,6 +28,17 @@ def test_help_lists_all_commands_and_loads_little():
         and done.stdout.endswith("[]\n")
         and not done.stderr
     )
+
+
+def test_import_beside_a_clone(tmp_path):
+    """Its folder is called minicnn too, and Python looks into the present folder first."""
+    (tmp_path / "minicnn").symlink_to(ROOT)
+    code = "import minicnn; print(minicnn.Sequential.__name__)"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.stdout == "Sequential\n", done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,6 +1,7 @@
 """``convert``: what is written, what is left out, what is reported."""
 
 import os
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -85,6 +86,49 @@ def test_convert_and_its_options(tmp_path, capsys):
         and err == "error: no event was written (0 rejected, 12 not selected)\n"
         and not (tmp_path / "c.h5").exists()
     )
+
+
+def test_shares_meet_and_have_no_event_in_common(tmp_path, capsys):
+    source = make_events(tmp_path / "a.h5", 30)
+    parts = []
+    for k, share in enumerate(("0:0.5", "0.5:0.85", "0.85:1")):
+        out = tmp_path / f"{k}.h5"
+        assert run(capsys, "convert", source, "--out", out, "--select", f"share={share}")[0] == 0
+        with open_events(out) as reader:
+            parts.append([event.id[2] for event in reader])
+    assert list(map(len, parts)) == [15, 11, 4] and sorted(chain(*parts)) == list(range(30))
+    assert parts[0] == sorted(parts[0]) != list(range(15))
+    for share in ("0.8:0.2", "0:2", "a:b", "0.1.1:1"):
+        status, _, err = run(
+            capsys, "convert", source, "--out", tmp_path / "x.h5", "--select", f"share={share}"
+        )
+        assert status == 2 and f"--select share={share}: " in err
+
+
+@pytest.mark.parametrize("processes", (1, 2))
+def test_balanced_classes(tmp_path, capsys, processes):
+    """Of two inputs together; unlabelled events are of no class."""
+    sources = [
+        make_events(tmp_path / "a.h5", 40, labels=(0, 1, 1, -1)),
+        make_events(tmp_path / "b.h5", 40, labels=(0, 0, 1, 4)),
+        tmp_path / "missing.h5",
+    ]
+    out = tmp_path / "c.h5"
+    options = ["--balance", "--overwrite", "--out", out, "--processes", processes]
+    status, text, err = run(capsys, "convert", *sources, *options)
+    assert status == 0 and "gamma 10, e+- 10, mu+- 0, pi+- 0, K+ 10" in text
+    assert "1 rejected, 50 not selected" in text and "missing.h5: no such file" in err
+    with open_events(out) as reader:
+        numbers = [event.id[2] for event in reader]
+        assert reader.metadata["balance"] == "classes"
+    run(capsys, "convert", *sources, *options)
+    with open_events(out) as reader:
+        assert [event.id[2] for event in reader] == numbers != sorted(numbers)
+    some = ["--select", "class=gamma,e+-", "--select", "events=:20"]
+    assert "gamma 15, e+- 15, mu+- 0" in run(capsys, "convert", *sources, *options, *some)[1]
+    for more in (["--label-map", "13=mu"], ["--select", "lit>=3"]):
+        status, _, err = run(capsys, "convert", *sources, *options, *more)
+        assert status == 2 and "convert first, then balance the event file" in err
 
 
 def test_convert_by_several_processes(tmp_path, capsys):

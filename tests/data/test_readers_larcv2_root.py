@@ -1,6 +1,6 @@
 """larcv2 ROOT files: dense images and particles, on an object that answers as uproot does
 (tests/helpers/larcv2.py); foreign and damaged files are real ROOT files where uproot is installed
-(pip install minicnn[root])."""
+(the extra root)."""
 
 import sys
 
@@ -158,9 +158,7 @@ def test_without_uproot(tmp_path, monkeypatch):
 
 
 def test_foreign_and_truncated_root_files(tmp_path):
-    uproot = pytest.importorskip(
-        "uproot", reason="uproot is not installed (pip install minicnn[root])"
-    )
+    uproot = pytest.importorskip("uproot", reason="uproot is not installed (the extra root)")
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("something_tree", {"x": "int32"}).extend({"x": np.arange(1000)})
     with pytest.raises(

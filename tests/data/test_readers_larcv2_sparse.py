@@ -1,6 +1,6 @@
 """larcv2 ROOT files: sparse images and 3-D tensors, on an object that answers as uproot does
 (tests/helpers/larcv2.py); 3-D tensors once more in a real ROOT file where uproot is installed
-(pip install minicnn[root])."""
+(the extra root)."""
 
 import numpy as np
 import pytest
@@ -62,6 +62,20 @@ def test_tensors_are_projected(root):
             open_events(path, planes=planes)
 
 
+def test_semantic_classes_are_labels_of_pixels(root):
+    """More of it in test_readers_larcv3_tensors.py: the arithmetic is the same."""
+    classes = [{(1, 7, 3): 3, (1, 2, 3): 1, (9, 19, 29): 0}, {}]
+    path = root(tensor3d_tree(TENSORS), tensor3d_tree(classes, "pcluster_semantics"))
+    with open_events(path, pixel_labels=True, planes=("yx",)) as reader:
+        first, second = reader
+    assert first.image.coords.tolist() == [[2, 6], [7, 6], [19, 14]]
+    assert first.pixel_labels.tolist() == [1, 0, 0] and second.pixel_labels.size == 0
+    assert open_events(path).read(0).pixel_labels is None
+    path = root(tensor3d_tree(TENSORS), tensor3d_tree(classes[:1], "pcluster_semantics"))
+    with pytest.raises(EventError, match="pcluster_semantics has 1 entries for 2 events"):
+        open_events(path, pixel_labels=True)
+
+
 def test_which_images_are_read(root):
     trees = [
         tensor3d_tree(TENSORS),
@@ -120,7 +134,7 @@ def write_tensors(path):
 
 
 def test_a_real_file_of_tensors(tmp_path):
-    pytest.importorskip("uproot", reason="uproot is not installed (pip install minicnn[root])")
+    pytest.importorskip("uproot", reason="uproot is not installed (the extra root)")
     write_tensors(tmp_path / "a.root")
     with open_events(tmp_path / "a.root") as reader:
         assert pixels(reader.read(0)) == {(3, 11): [0.75], (29, 19): [2]}

@@ -265,6 +265,10 @@ def test_a_layer_without_a_rule_and_a_library_that_is_missing(tmp_path, monkeypa
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(exchange.ExchangeError, match=rf'pip install "minicnn\[{module}\]"'):
             exchange.export_model(made(talk), tmp_path / name)
+    with pytest.raises(
+        exchange.ExchangeError, match=r"minicnn\[torch\].*; --no-check, check=False"
+    ):
+        exchange.export_model(made(talk), tmp_path / "a.py")
     assert not list(tmp_path.iterdir())
 
 

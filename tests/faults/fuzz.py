@@ -100,7 +100,7 @@ FORMATS = {
     "waveforms.npz": (waveforms, "a.npz", True),
     "image.npy": (image, "a.npy", False),
     "larcv3": (by_test("larcv3", "write_larcv3", "EVENTS"), "a.h5", False),
-    "larcv3, tensors": (by_test("larcv3", "write_tensors"), "a.h5", False),
+    "larcv3, tensors": (by_test("larcv3_tensors", "write_tensors"), "a.h5", False),
     "open samples": (by_test("open_samples", "write_open_samples", "EVENTS"), "a.h5", False),
     "open samples, hits": (by_test("open_samples", "write_without_wires"), "a.h5", False),
     "pilarnet": (by_test("pilarnet", "write_vlen", "EVENTS"), "a.h5", False),

@@ -69,7 +69,7 @@ def mpi(ranks, *command, timeout=600, wait=True, **env):
     pytest.importorskip("mpi4py")
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.exists():
-        pytest.skip("no mpiexec beside this Python (pip install minicnn[mpi])")
+        pytest.skip('no mpiexec beside this Python (pip install "minicnn[mpi]")')
     variables = {
         **os.environ,
         "NUMBA_NUM_THREADS": "2",

@@ -40,4 +40,12 @@ def test_the_command(tmp_path, capsys):
     assert main(["lit", "--out", str(tmp_path / "c.png")]) == 0
     said = capsys.readouterr().out
     assert "Conv2D 3 x 3: 39 of 24 x 24 positions lit" in said and (tmp_path / "c.png").exists()
+    model = mc.Sequential([mc.Conv2D(2, 3), mc.Flatten(), mc.Dense(2)], (20, 20, 1))
+    model.save(tmp_path / "m.safetensors")
+    image = np.zeros((50, 50), np.float32)  # of another size than the network
+    image[25:28, 25] = 9
+    np.save(tmp_path / "e.npy", image)
+    options = ["--weights", tmp_path / "m.safetensors", "--layers", "input_1", "--out"]
+    assert main([str(a) for a in ("lit", tmp_path / "e.npy", *options, tmp_path / "d.png")]) == 0
+    assert "1 of 20 x 20 positions lit" in capsys.readouterr().out
     assert main(["lit", "some.h5"]) == 2 and "--weights MODEL" in capsys.readouterr().err

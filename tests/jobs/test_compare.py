@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import run
-from minicnn.inspect.report.html import page, picture_block, table_block, text_block
+from minicnn.inspect.report import draw_history
+from minicnn.inspect.report.html import (
+    command_block,
+    page,
+    picture_block,
+    table_block,
+    text_block,
+)
 from minicnn.jobs.compare import differing_settings, ledgers, read_runs
 from minicnn.jobs.results import command_line
 
@@ -104,14 +111,16 @@ def test_what_cannot_be_compared(tmp_path, capsys):
 def test_the_page_of_a_run_stands_alone(tmp_path, capsys):
     a = make_run(tmp_path / "<b>a</b>")
     (a / "scores.txt").write_text("ROC < area")
-    from minicnn.inspect.report import draw_history
-
     draw_history(history(1.0, None), a / "loss.png")
     status, out, _ = run(capsys, "report", a)
     text = (a / "report.html").read_text()
     assert status == 0 and out.strip() == f"wrote {a}/report.html"
     assert text.startswith("<!DOCTYPE html>") and "accuracy 87.0 % after 3 epochs" in text
-    assert "--out &lt;here&gt;" in text and "<b>a</b>" not in text and "ROC &lt; area" in text
+    assert (
+        "<span>--out</span> <span>&lt;here&gt;</span>" in text
+        and "<b>a</b>" not in text
+        and "ROC &lt; area" in text
+    )
     assert "conv &amp; pool" in text and text.count("data:image/png;base64,") == 1
     links = re.findall(r"""(?:src|href)=["']?([^"'> ]+)""", text)
     assert links and all(link.startswith(("#", "data:")) for link in links)
@@ -135,14 +144,21 @@ def test_the_page_fits_its_window(tmp_path, width):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no browser is installed ({', '.join(BROWSERS)})")
+    picture = tmp_path / "wide.png"
+    draw_history(history(1.0, None), picture)
     wide = page("x" * 300, "y " * 200, {
         "Text": [text_block("z" * 400)],
         "Table": [table_block(["h" * 40] * 12, [["v" * 40] * 12])],
         "Settings": [table_block((), [("name", "w" * 300)])],
+        "Command": [command_block("c" * 400)],
+        "Picture": [picture_block(picture, "wide")],
     })  # fmt: skip
     probe = (
-        "<script>const d = document.documentElement; "
-        "document.title = `${d.scrollWidth} of ${d.clientWidth} in ${innerWidth}`</script>"
+        "<script>const d = document.documentElement, range = document.createRange(), "
+        "cell = [...document.querySelectorAll('td')].find(td => td.innerText == 'name'); "
+        "range.selectNodeContents(cell); "
+        "document.title = `${d.scrollWidth} of ${d.clientWidth} in ${innerWidth}, "
+        "${range.getClientRects().length} line, ${document.images[0].width} pixels`</script>"
     )
     frame = f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="INNER"></iframe>'
     inner = (wide + probe.replace("document.title", "parent.document.title")).replace("&", "&amp;")
@@ -154,9 +170,11 @@ def test_the_page_fits_its_window(tmp_path, width):
          "--dump-dom", (tmp_path / "page.html").as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    found = re.search(r"<title>(\d+) of (\d+) in (\d+)</title>", done.stdout)
+    figures = r"<title>(\d+) of (\d+) in (\d+), (\d+) line, (\d+) pixels</title>"
+    found = re.search(figures, done.stdout)
     assert found, done.stdout[-500:] + done.stderr[-500:]
     assert found[1] == found[2] and int(found[3]) == width, found[0]
+    assert found[4] == "1" and int(found[5]) >= 600, found[0]  # names whole, pictures legible
 
 
 def test_the_command_is_written_as_it_may_be_typed(monkeypatch):

@@ -2,6 +2,7 @@
 them.
 """
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from helpers import ROOT, mpi
 from helpers.main_job import SIZE
-from minicnn import watch
+from minicnn import locks, watch
 from minicnn.cli.launch import LaunchOptions, supervise
 from minicnn.data import Simulator, generate
 from minicnn.jobs.run_folder import RunFolder
@@ -150,6 +151,17 @@ def test_a_lock_ends_with_its_process(tmp_path):
     assert (tmp_path / "lock").exists()
     with locked(tmp_path / "lock", "x"):
         pass
+
+
+@pytest.mark.parametrize("number", (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524))
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys, number):
+    def flock(*_):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with locked(tmp_path / "lock", "x"):
+        assert "this file system has no locks" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_folder_of_a_start_is_the_users_own(tmp_path, monkeypatch):

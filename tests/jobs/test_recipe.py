@@ -214,6 +214,7 @@ def test_the_run_folder(tmp_path):
     folder.finish({"epochs": [], "arguments": {}})
     assert folder.is_run and read_record(folder.marker) == {"epochs": [], "arguments": {}}
     stale = (folder.validation, folder.page, folder.figure("roc"), folder.confusion("csv"))
+    stale += (folder.ledger, folder.timeline)
     for path in (*stale, folder.history, folder.model):
         path.write_text("of the run before")
     folder.begin()

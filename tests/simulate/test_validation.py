@@ -2,6 +2,12 @@
 validate``), and the page of it.
 """
 
+import hashlib
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import numpy as np
 import pytest
 
@@ -9,7 +15,15 @@ from helpers import SHARED
 from minicnn.__main__ import main
 from minicnn.inspect.report import write_page
 from minicnn.simulate import Simulator
-from minicnn.simulate.validation import VALIDATIONS, Check, Figure, Series, Validation, validate
+from minicnn.simulate.validation import (
+    VALIDATIONS,
+    Check,
+    Figure,
+    Series,
+    Validation,
+    references,
+    validate,
+)
 
 DATA = SHARED
 
@@ -51,6 +65,56 @@ def test_a_wrong_noise_is_seen(name, change):
         assert not all(check.holds for check in validate(name, wrong, DATA).checks)
     except FileNotFoundError as missing:
         pytest.skip(str(missing))
+
+
+def test_reference_files_are_known_by_their_digests(tmp_path, monkeypatch):
+    assert set(references.REFERENCES) == {file for _, file in VALIDATIONS.values() if file}
+    name, content = "geant4_muon_100MeV_in_argon.h5", b"a reference"
+    with pytest.raises(FileNotFoundError, match=f"{name}, which is not in"):
+        references.reference_file(name, tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}: another file than the reference: .* 50a57f0d"):
+        references.reference_file(name, tmp_path)
+    monkeypatch.setitem(references.REFERENCES, name, hashlib.sha256(content).hexdigest())
+    assert references.reference_file(name, tmp_path) == tmp_path / name
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of a server of the files in tmp_path / "served"."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    (tmp_path / "served").mkdir()
+    handler = partial(Quiet, directory=tmp_path / "served")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_reference_files_from_a_server(tmp_path, monkeypatch, server):
+    name, content = "geant4_muon_100MeV_in_argon.h5", b"a reference"
+    monkeypatch.setattr(references, "cache_folder", lambda part: tmp_path / part)
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(ValueError, match=r'pip install "minicnn\[reference\]"'):
+        references.reference_file(name, server)
+    monkeypatch.undo()
+    pytest.importorskip("pooch", reason="the extra reference is not installed")
+    monkeypatch.setattr(references, "cache_folder", lambda part: tmp_path / part)
+    with pytest.raises(ValueError, match=f"{name} cannot be fetched: .*404"):
+        references.reference_file(name, server)
+    (tmp_path / "served" / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} cannot be fetched: .*(?s:.*)50a57f0d"):
+        references.reference_file(name, server)
+    assert not list(tmp_path.glob("reference/*.h5"))
+    monkeypatch.setitem(references.REFERENCES, name, hashlib.sha256(content).hexdigest())
+    path = references.reference_file(name, server)
+    assert path.read_bytes() == content
+    (tmp_path / "served" / name).unlink()
+    assert references.reference_file(name, server) == path  # kept
 
 
 def test_page(tmp_path):

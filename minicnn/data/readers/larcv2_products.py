@@ -27,7 +27,7 @@ import numpy as np
 from ..axes import Axis
 from ..event import EventError
 from .reader import naming
-from .voxel_planes import Pixels, planes_of_volume, project, seen
+from .voxel_planes import Pixels, Voxels, planes_of_volume, project, seen
 
 ENTRIES_AT_A_TIME = 1000
 #: What ROOT writes before vectors of voxels: whether their members follow one by one, and whether
@@ -230,15 +230,19 @@ class Tensors(Product):
         return Axis(f"{axis} voxel", length=axis, cm=edge, origin=corner)
 
     def pixels(self, i: int, planes: Sequence[Any]) -> Iterator[Pixels]:
+        voxels = self.voxels(i)
+        yield from (project(voxels, plane) for plane in planes)
+
+    def voxels(self, i: int) -> Voxels:
+        """Return the tensor of entry ``i``; ValueError where it is damaged."""
         counts = [int(entry(one, i)) for one in self._counts]
         value = np.asarray(entry(self._value, i), np.float32)
         number = _within(entry(self._id, i), counts)
         if len(value) != len(number):
             raise ValueError(f"has {len(number)} voxels and {len(value)} values")
         nx, ny = max(counts[0], 1), max(counts[1], 1)
-        place = {"x": number % nx, "y": number // nx % ny, "z": number // (nx * ny)}
-        for plane in planes:
-            yield project(place, value, counts, plane)
+        places = {"x": number % nx, "y": number // nx % ny, "z": number // (nx * ny)}
+        return Voxels(number, value, places, counts)
 
 
 #: Kinds of products that are read; of those in a file the first kind is the default.

@@ -1,5 +1,5 @@
 """larcv2 ROOT files: images of several planes, dense, sparse or 3-D and projected, and simulated
-particles, read through uproot (pip install minicnn[root]).
+particles, read through uproot (pip install "minicnn[root]").
 
 Read here, for images of a producer NAME and particles of any (layout: DeepLearnPhysics/larcv2,
 larcv/core/DataFormat):
@@ -24,9 +24,10 @@ import numpy as np
 from ..axes import placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
 from .larcv2_products import ENTRIES_AT_A_TIME, KINDS, branch, entry
-from .placement import lit_pixels, merge, place
+from .placement import shrink, shrink_labels
 from .reader import Reader, naming
 from .truth import check_labels, choose_particles, label_of, mev_per_unit, particle_table
+from .voxel_planes import IN_3D, choose_semantics, image_of, pixel_labels
 
 #: What names of images of labels, of voxels that belong together and of fits have in them.
 NO_CHARGE = ("seg", "label", "semantics", "index", "chi2")
@@ -43,7 +44,10 @@ class Larcv2Root(Reader):
     channel each; default: the last plane of the first event that has any, of 3-D tensors "zx".
     threshold: smallest pixel kept, in the file's units, None for all that are not 0. size: images
     are centred on size x size, larger ones summed in the smallest blocks that fit; default: the
-    smallest square that holds all images of the file.
+    smallest square that holds all images of the file. pixel_labels: of 3-D tensors, label pixels
+    as shower or track (PIXEL_CLASSES) by the semantic classes of their voxels: the NAME of the
+    tensor that has these, or True for the only one with "semantics" in its name; a pixel has the
+    class that most of its charge is of, IGNORED where that is a low-energy deposit or not known.
 
     Values of voxels behind each other are added up. The label is that of the primary particle of
     highest momentum, by ``label_of_pdg`` (PDG code -> index into ``class_names``), -1 where that
@@ -70,6 +74,7 @@ class Larcv2Root(Reader):
         label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
         class_names: Sequence[str] = CLASSES,
         particles: str | None = None,
+        pixel_labels: bool | str = False,
     ) -> None:
         self.path, self.class_names, self.threshold, self._size = (
             Path(path),
@@ -78,6 +83,7 @@ class Larcv2Root(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
+        self._labelled = pixel_labels
         self._begin(_open(self.path), self._open_trees, producer, particles, label_of_pdg)
 
     def _open_trees(self, producer, particles, label_of_pdg):
@@ -88,6 +94,16 @@ class Larcv2Root(Reader):
             raise ValueError("the file holds no events")
         self._product = KINDS[self.producer.split("_")[0]](self._tree, self.path)
         self.planes = self._product.planes(self.planes)
+        self._semantics = None
+        if self._labelled:
+            images = [name.removesuffix("_tree") for name in names if name.endswith("_tree")]
+            chosen = choose_semantics(images, self._labelled, self.producer)
+            self._semantics = KINDS[IN_3D](self._file[f"{chosen}_tree"], self.path)
+            if self._semantics.entries != self._tree.num_entries:
+                raise ValueError(
+                    f"{chosen} has {self._semantics.entries} entries for {self._tree.num_entries} "
+                    "events"
+                )
         self._ids = [branch(self._tree, name, None) for name in ("_run", "_subrun", "_event")]
         self._set_canvas(self._product.largest(self.planes), self._size, len(self.planes))
         self.axes = placed(*self._product.axes(self.planes), self._edge, self._size)
@@ -148,11 +164,11 @@ class Larcv2Root(Reader):
         return mev_per_unit(pdg, np.stack([px, py, pz], 1), total)
 
     def _read(self, i):
-        images = []
-        for channel, pixels in enumerate(self._product.pixels(i, self.planes)):
-            shape = (*pixels.shape, len(self.planes))
-            image = lit_pixels(*pixels[:3], shape, self.threshold, channel)
-            images.append(place(image, self._edge, self._size))
+        image = image_of(list(self._product.pixels(i, self.planes)), self._edge, self.threshold)
+        small, labels = shrink(image, self.image_shape), None
+        if self._semantics:
+            classes = self._product.voxels(i), self._semantics.voxels(i)
+            labels = shrink_labels(pixel_labels(image, *classes, self.planes), image, small)
         number = (
             (0, 0, i)
             if any(one is None for one in self._ids)
@@ -162,7 +178,7 @@ class Larcv2Root(Reader):
         if self._particles:
             columns = {key: entry(one, i) for key, one in self._particles.items()}
             particles = _table(columns, self._mev)
-        return Event(merge(images), int(self.labels[i]), number, particles)
+        return Event(small, int(self.labels[i]), number, particles, labels)
 
 
 def _choose(names, producer):

@@ -30,10 +30,19 @@ import numpy as np
 from ..axes import Axis, placed
 from ..event import CLASS_OF_PDG, CLASSES, PARTICLE, Event, EventError
 from .hdf5 import dataset, is_hdf5, open_hdf5
-from .placement import lit_pixels, merge, place
+from .placement import lit_pixels, merge, pad, shrink, shrink_labels
 from .reader import Reader, naming
 from .truth import check_labels, choose_particles, label_of, mev_per_unit, particle_table
-from .voxel_planes import planes_of_volume, project, seen
+from .voxel_planes import (
+    IN_3D,
+    Voxels,
+    choose_semantics,
+    image_of,
+    pixel_labels,
+    planes_of_volume,
+    project,
+    seen,
+)
 
 #: Kind of image -> (its table of projections, its pixels).
 KINDS = {
@@ -41,7 +50,6 @@ KINDS = {
     "image2d": ("image_extents", "images"),
     "sparse3d": ("voxel_extents", "voxels"),
 }
-IN_3D = "sparse3d"
 #: What names of images of labels have in them, and of 3-D ones those of groups and of fits, too.
 LABELS, LABELS_IN_3D = ("seg", "label"), ("seg", "label", "semantics", "index", "chi2")
 FIELDS = ("pdg", "trackid", "parent_trackid", "px", "py", "pz", "vtx", "end_pt", "process")
@@ -59,6 +67,10 @@ class Larcv3(Reader):
     where values of voxels behind each other are added up. threshold: smallest pixel kept, in the
     file's units, None for all. size: images are centred on size x size, larger ones summed in the
     smallest blocks that fit; default: the smallest square that holds all images of the file.
+    pixel_labels: of 3-D tensors, label pixels as shower or track (PIXEL_CLASSES) by the semantic
+    classes of their voxels: the NAME of the tensor that has these, or True for the only one with
+    "semantics" in its name; a pixel has the class that most of its charge is of, IGNORED where that
+    is a low-energy deposit or not known.
 
     The label is that of the primary particle of highest momentum, by ``label_of_pdg`` (PDG code ->
     index into ``class_names``), -1 where that knows none (a neutrino, say) or the file has no
@@ -86,6 +98,7 @@ class Larcv3(Reader):
         label_of_pdg: Mapping[int, int] = CLASS_OF_PDG,
         class_names: Sequence[str] = CLASSES,
         particles: str | None = None,
+        pixel_labels: bool | str = False,
     ) -> None:
         self.path, self.class_names, self.threshold, self._size = (
             Path(path),
@@ -94,31 +107,26 @@ class Larcv3(Reader):
             size,
         )
         self.planes = tuple(planes) if planes is not None else None if plane is None else (plane,)
+        self._labelled = pixel_labels
         self._begin(open_hdf5(self.path), self._open, producer, particles, label_of_pdg)
 
     def _open(self, producer, particles, label_of_pdg):
         self.producer = self._choose(producer)
-        self._dimensions = 3 if self.producer.startswith(IN_3D) else 2
-        group = self._file["Data"][f"{self.producer}_group"]
-        projections, pixels = KINDS[self.producer.split("_")[0]]
-        for name in ("extents", projections, "image_meta", pixels):
-            if name not in group:
-                raise ValueError(
-                    f"{self.producer}_group has no dataset {name!r}, it has {', '.join(group)}"
-                )
-        self._extents = dataset(group, "extents")[:]
-        self._projections, self._meta, self._pixels = (
-            dataset(group, name) for name in (projections, "image_meta", pixels)
-        )
+        self._images, self._semantics = _Images(self._file["Data"], self.producer), None
         self._ids = dataset(self._file, "Events/event_id")[:]
-        if len(self._ids) != len(self._extents):
-            raise ValueError(
-                f"{len(self._ids)} event ids, but {self.producer} has {len(self._extents)} events"
-            )
+        if self._labelled:
+            chosen = choose_semantics(self._names(), self._labelled, self.producer)
+            self._semantics = _Images(self._file["Data"], chosen)
+        for images in filter(None, (self._images, self._semantics)):
+            if len(self._ids) != len(images.extents):
+                raise ValueError(
+                    f"{len(self._ids)} event ids, but {images.name} has {len(images.extents)} "
+                    "events"
+                )
         if not len(self._ids):
             raise ValueError("the file holds no events")
-        _, meta = self._rows(self._first_whole())
-        if self._dimensions == 3:
+        _, meta = self._images.rows(self._first_whole())
+        if self._images.dimensions == 3:
             self._set_projections(meta)
         else:
             self._set_planes(meta)
@@ -133,7 +141,7 @@ class Larcv3(Reader):
         missing = [p for p in self.planes if p not in known]
         if missing or not self.planes or len(set(self.planes)) != len(self.planes):
             raise ValueError(f"planes are projections out of {known}, each once; got {self.planes}")
-        every = self._meta[:]
+        every = self._images.meta[:]
         longest = every["number_of_voxels"][np.isin(every["projection_id"], self.planes)].max(0)
         self._set_canvas(longest.tolist(), self._size, len(self.planes))
         first = meta[np.isin(meta["projection_id"], self.planes)][0]
@@ -143,7 +151,7 @@ class Larcv3(Reader):
     def _set_projections(self, meta):
         """The same of 3-D tensors."""
         self.planes = planes_of_volume(self.planes)
-        longest = self._meta["number_of_voxels"].max(0).tolist()
+        longest = self._images.meta["number_of_voxels"].max(0).tolist()
         largest = np.max([seen(longest, plane) for plane in self.planes], 0).tolist()
         self._set_canvas(largest, self._size, len(self.planes))
         axes = dict(zip("xyz", _axes(meta[0], ("x voxel", "y voxel", "z voxel"))))
@@ -151,13 +159,16 @@ class Larcv3(Reader):
         chosen = [axes[axis] for axis in self.planes[0]]
         self.axes = placed(chosen, shape, self._edge, self._size)
 
+    def _names(self):
+        """Full names of the images in the file."""
+        kinds = tuple(KINDS)
+        return [
+            name.removesuffix("_group") for name in self._file["Data"] if name.startswith(kinds)
+        ]
+
     def _choose(self, producer):
         """Full name of the images to read, as in "sparse2d_sbndwire"."""
-        names = [
-            name.removesuffix("_group")
-            for name in self._file["Data"]
-            if name.startswith(tuple(KINDS))
-        ]
+        names = self._names()
         if producer is None:
             images = [name for name in names if not name.startswith(IN_3D)]
             words = LABELS if images else LABELS_IN_3D
@@ -180,26 +191,11 @@ class Larcv3(Reader):
         for i in range(len(self._ids)):
             try:
                 with naming(f"{self.path}, event {i}"):
-                    self._rows(i)
+                    self._images.rows(i)
                 return i
             except EventError as its_problem:
                 problem = problem or its_problem
         raise problem
-
-    def _rows(self, i):
-        """(rows in the pixels, meta) of the projections of event ``i``."""
-        first, count = (int(n) for n in self._extents[i])
-        rows, meta = self._projections[first : first + count], self._meta[first : first + count]
-        if not count or len(rows) != count or len(meta) != count:
-            raise ValueError(
-                f"has {len(rows)} projections and {len(meta)} descriptions, the event should have "
-                f"{max(count, 1)}"
-            )
-        if meta["number_of_voxels"].shape[1:] != (self._dimensions,):
-            raise ValueError(
-                f"has sizes {meta['number_of_voxels'].tolist()}, expected {self._dimensions} each"
-            )
-        return rows, meta
 
     def _open_particles(self, wanted, label_of_pdg):
         groups = [
@@ -250,13 +246,29 @@ class Larcv3(Reader):
         return mev_per_unit(rows["pdg"], momentum, rows["energy_init"])
 
     def _read(self, i):
-        rows, meta = self._rows(i)
+        labels = None
+        if self._images.dimensions == 3:
+            voxels = self._images.voxels(i)
+            seen_planes = [project(voxels, plane) for plane in self.planes]
+            image = image_of(seen_planes, self._edge, self.threshold)
+        else:
+            image = self._image(i)
+        small = shrink(image, self.image_shape)
+        if self._semantics:
+            found = pixel_labels(image, voxels, self._semantics.voxels(i), self.planes)
+            labels = shrink_labels(found, image, small)
+        particles = np.zeros(0, PARTICLE)
+        if self._particles is not None:
+            table, first, count = self._particles
+            particles = _table(table.fields(FIELDS)[first[i] : first[i] + count[i]], self._mev)
+        number = tuple(int(n) for n in self._ids[i])
+        return Event(small, int(self.labels[i]), number, particles, labels)
+
+    def _image(self, i):
+        """Image (edge, edge, planes) of the planes of an event."""
+        rows, meta = self._images.rows(i)
         images = []
         for channel, plane in enumerate(self.planes):
-            if self._dimensions == 3:
-                image = self._projection(rows, meta, plane, channel)
-                images.append(place(image, self._edge, self._size))
-                continue
             places = np.flatnonzero(meta["projection_id"] == plane)
             if len(places) != 1:
                 known = meta["projection_id"].tolist()
@@ -264,41 +276,12 @@ class Larcv3(Reader):
                     f"has projection {plane} {len(places)} times; its projections are {known}"
                 )
             image = self._plane_image(rows[places[0]], meta[places[0]], channel)
-            images.append(place(image, self._edge, self._size))
-        particles = np.zeros(0, PARTICLE)
-        if self._particles is not None:
-            table, first, count = self._particles
-            particles = _table(table.fields(FIELDS)[first[i] : first[i] + count[i]], self._mev)
-        return Event(
-            merge(images), int(self.labels[i]), tuple(int(n) for n in self._ids[i]), particles
-        )
-
-    def _projection(self, rows, meta, plane, channel):
-        """Image of the one tensor of an event, seen as ``plane``."""
-        if len(rows) != 1:
-            raise ValueError(f"has {len(rows)} tensors, expected 1")
-        voxels = self._pixels_of(rows[0], meta[0])
-        counts = [int(n) for n in meta[0]["number_of_voxels"]]
-        number = _within(voxels["id"], counts, meta[0])
-        ny, nz = max(counts[1], 1), max(counts[2], 1)
-        places = {"x": number // (ny * nz), "y": number // nz % ny, "z": number % nz}
-        pixels = project(places, voxels["value"], counts, plane)
-        shape = (*pixels.shape, len(self.planes))
-        return lit_pixels(*pixels[:3], shape, self.threshold, channel)
-
-    def _pixels_of(self, row, meta):
-        """What the file has of the pixels of one projection."""
-        first, count = int(row["first"]), int(row["N"])
-        pixels = self._pixels[first : first + count]
-        if len(pixels) != count:
-            raise ValueError(
-                f"projection {meta['projection_id']} has {len(pixels)} pixels, should have {count}"
-            )
-        return pixels
+            images.append(pad(image, self._edge, self._edge))
+        return merge(images)
 
     def _plane_image(self, row, meta, channel):
         wires, ticks = (int(n) for n in meta["number_of_voxels"])
-        pixels, shape = self._pixels_of(row, meta), (wires, ticks, len(self.planes))
+        pixels, shape = self._images.pixels(row, meta), (wires, ticks, len(self.planes))
         count = len(pixels)
         if pixels.dtype.names is None:
             if count != wires * ticks:
@@ -313,6 +296,65 @@ class Larcv3(Reader):
         return lit_pixels(
             number // ticks, number % ticks, pixels["value"], shape, self.threshold, channel
         )
+
+
+class _Images:
+    """The images of one producer, by its full name.
+
+    extents: (first, number) of the projections of each event. meta: what the file says of all
+    projections. dimensions: 2 or 3.
+    """
+
+    def __init__(self, data: Any, name: str) -> None:
+        group, self.name = data[f"{name}_group"], name
+        projections, pixels = KINDS[name.split("_")[0]]
+        for needed in ("extents", projections, "image_meta", pixels):
+            if needed not in group:
+                raise ValueError(
+                    f"{name}_group has no dataset {needed!r}, it has {', '.join(group)}"
+                )
+        self.dimensions = 3 if name.startswith(IN_3D) else 2
+        self.extents = dataset(group, "extents")[:]
+        self._projections, self.meta, self._pixels = (
+            dataset(group, needed) for needed in (projections, "image_meta", pixels)
+        )
+
+    def rows(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (rows in the pixels, meta) of the projections of event ``i``."""
+        first, count = (int(n) for n in self.extents[i])
+        rows, meta = self._projections[first : first + count], self.meta[first : first + count]
+        if not count or len(rows) != count or len(meta) != count:
+            raise ValueError(
+                f"has {len(rows)} projections and {len(meta)} descriptions, the event should have "
+                f"{max(count, 1)}"
+            )
+        if meta["number_of_voxels"].shape[1:] != (self.dimensions,):
+            raise ValueError(
+                f"has sizes {meta['number_of_voxels'].tolist()}, expected {self.dimensions} each"
+            )
+        return rows, meta
+
+    def pixels(self, row: Any, meta: Any) -> np.ndarray:
+        """Return what the file has of the pixels of one projection."""
+        first, count = int(row["first"]), int(row["N"])
+        pixels: np.ndarray = self._pixels[first : first + count]
+        if len(pixels) != count:
+            raise ValueError(
+                f"projection {meta['projection_id']} has {len(pixels)} pixels, should have {count}"
+            )
+        return pixels
+
+    def voxels(self, i: int) -> Voxels:
+        """Return the one 3-D tensor of event ``i``."""
+        rows, meta = self.rows(i)
+        if len(rows) != 1:
+            raise ValueError(f"has {len(rows)} tensors, expected 1")
+        pixels = self.pixels(rows[0], meta[0])
+        counts = [int(n) for n in meta[0]["number_of_voxels"]]
+        number = _within(pixels["id"], counts, meta[0])
+        ny, nz = max(counts[1], 1), max(counts[2], 1)
+        places = {"x": number // (ny * nz), "y": number // nz % ny, "z": number % nz}
+        return Voxels(number, pixels["value"], places, counts)
 
 
 def _within(numbers, counts, meta):

@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 
 from ..axes import Axis, placed
-from ..event import CLASS_OF_PDG, CLASSES, IGNORED, PARTICLE, PIXEL_CLASSES, Event
+from ..event import CLASS_OF_PDG, CLASSES, IGNORED, PARTICLE, Event
 from ..sparse import SparseImage
 from .hdf5 import dataset, is_hdf5, open_hdf5
 from .placement import pad, shrink, shrink_labels
 from .reader import Reader, naming
 from .truth import check_labels
+from .voxel_planes import NEITHER, PIXEL_CLASS
 
 VLEN, FLAT = (
     ("point", "cluster"),
@@ -43,14 +44,6 @@ EVENTS_AT_A_TIME = 1000
 PLANES = ("zx", "yx", "zy")
 EXTRAS = "cluster_extra"
 VOXEL_CM = 0.3
-#: Semantic class -> pixel class: Michel electrons and delta rays are showers (see PIXEL_CLASSES), a
-#: low-energy deposit, and a class that is not known, is neither.
-PIXEL_CLASS = {
-    0: PIXEL_CLASSES.index("shower"),
-    1: PIXEL_CLASSES.index("track"),
-    2: PIXEL_CLASSES.index("shower"),
-    3: PIXEL_CLASSES.index("shower"),
-}
 
 
 class Pilarnet(Reader):
@@ -234,13 +227,12 @@ class Pilarnet(Reader):
         labels = np.full(image.nnz, IGNORED, np.uint8)
         if not self._labelled:
             return labels
-        other = len(PIXEL_CLASSES)
-        kind = np.array([PIXEL_CLASS.get(int(k), other) for k in semantic], np.int64)
-        sums = np.zeros((image.nnz, other + 1))
+        kind = np.array([PIXEL_CLASS.get(int(k), NEITHER) for k in semantic], np.int64)
+        sums = np.zeros((image.nnz, NEITHER + 1))
         for of_plane in zip(rows, columns):
             np.add.at(sums, (image.index_of(*of_plane), kind), energy)
         most = sums.argmax(1)
-        labels[most < other] = most[most < other]
+        labels[most < NEITHER] = most[most < NEITHER]
         return labels
 
     def _particle(self, i):

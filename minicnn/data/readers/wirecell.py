@@ -8,7 +8,8 @@ WireCell/wire-cell-toolkit, aux/docs/frame-files.org, FrameFileSink.cxx, NumpyFr
     channels_TAG_IDENT.npy   numbers of the channels
     tickinfo_TAG_IDENT.npy   time, length of a tick, number of the first tick
 
-TAG may be empty or "*". summary_ and chanmask_ are not read.
+TAG may be empty or "*". summary_ and chanmask_ are not read: signal processing there sets bad
+channels to 0 itself, and in raw waveforms they are found by their noise.
 """
 
 from __future__ import annotations

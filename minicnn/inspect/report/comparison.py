@@ -20,6 +20,7 @@ def draw_comparison(
     without. rates: {run: events/s}.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(12, 8.5), dpi=110, layout="constrained")
     (losses, accuracies), (speed, ledger) = figure.subplots(2, 2)
@@ -30,6 +31,7 @@ def draw_comparison(
                     axes, rows, prefix + key, style, f"C{number % 10}", name if not prefix else ""
                 )
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_ylabel(f"{key} (dashed: validation)")
         axes.grid(alpha=0.3)
         if axes.lines:

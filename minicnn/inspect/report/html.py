@@ -16,22 +16,34 @@ h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--lin
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; }
 a { color: #1f5fa8; }
 p { overflow-wrap: anywhere; }
-img { max-width: 100%; height: auto; display: block; }
+img { max-width: max(100%, 40rem); height: auto; display: block; }
 figure { margin: 1rem 0; }
 figcaption, .quiet { color: var(--quiet); font-size: .9rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto;  /* a shadow at the side where there is more */
+        background: linear-gradient(to right, #fff 2rem, #fff0) 0 0 / 4rem 100% no-repeat local,
+                    linear-gradient(to left, #fff 2rem, #fff0) 100% 0 / 4rem 100% no-repeat local,
+                    linear-gradient(to right, #0003, #0000) 0 0 / .75rem 100% no-repeat scroll,
+                    linear-gradient(to left, #0003, #0000) 100% 0 / .75rem 100% no-repeat scroll; }
 pre { font: 13px/1.4 ui-monospace, monospace; margin: .5rem 0; }
+pre.wrapped { white-space: pre-wrap; overflow-wrap: anywhere; }
+.wrapped span { display: inline-block; max-width: 100%; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .75rem .25rem 0; text-align: left;
          vertical-align: top; }
 td { overflow-wrap: anywhere; }
-thead ~ tbody td { white-space: nowrap; }
+td:first-child, thead ~ tbody td { white-space: nowrap; }
 """
 
 
 def text_block(text: str) -> str:
     """Return a text as it is, in fixed width; on a narrow screen it scrolls by itself."""
     return f'<div class="wide" tabindex="0"><pre>{html.escape(text.rstrip())}</pre></div>'
+
+
+def command_block(command: str) -> str:
+    """Return a command line, broken between its words where the window ends."""
+    words = " ".join(f"<span>{html.escape(word)}</span>" for word in command.split(" "))
+    return f'<pre class="wrapped">{words}</pre>'
 
 
 def table_block(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
@@ -53,8 +65,8 @@ def picture_block(path: Path, caption: str) -> str:
     encoded = base64.b64encode(path.read_bytes()).decode()
     words = html.escape(caption)
     return (
-        f'<figure><img alt="{words}" src="data:image/png;base64,{encoded}">'
-        f"<figcaption>{words}</figcaption></figure>"
+        f'<figure><div class="wide" tabindex="0"><img alt="{words}" '
+        f'src="data:image/png;base64,{encoded}"></div><figcaption>{words}</figcaption></figure>'
     )
 
 

@@ -18,8 +18,9 @@ made by
 
     python -m minicnn validate --data FOLDER --out docs
 
-where FOLDER holds the reference files (named below each figure that needs one). Without one, what
-needs it is left out, and named.
+where FOLDER holds the reference files (named below each figure that needs one), or is the address
+of a server that has them (`pip install "minicnn[reference]"`). Their SHA-256 is compared; without
+one, what needs it is left out, and named.
 
 Which particles are shot is a sample, by name (`minicnn/simulate/samples.py`, `--sample NAME`):
 `talk`, the talk's: gamma, e-, e+, mu-, pi- and K+ of 1.5 GeV/c, 5 degrees around the beam, from one

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import decays, fast_hadrons, fast_muons, pions_kaons, pixels, readout, showers, tracks
 from .base import Check, Figure, Series, Validation
+from .references import reference_file
 
 #: Name -> (function, reference file that it needs or None), in the order of the page.
 VALIDATIONS: dict[str, tuple[Any, str | None]] = {
@@ -51,18 +52,20 @@ __all__ = ["VALIDATIONS", "Check", "Figure", "Series", "Validation", "validate"]
 
 
 def validate(name: str, simulator: Any, folder: str | Path | None = None) -> Validation:
-    """Return the Validation of that name; FileNotFoundError where its reference file is not in
-    ``folder``.
+    """Return the Validation of that name. ``folder``: of the reference files, or the address of a
+    server that has them.
+
+    FileNotFoundError where its reference file is not there, ValueError where it is another one.
     """
     function, file = VALIDATIONS[name]
     if file is None:
         return function(simulator)
-    path = Path(folder or ".") / file
-    if folder is None or not path.exists():
-        raise FileNotFoundError(
-            f"{name} is compared with {file}, which is not "
-            f"{'given' if folder is None else f'in {folder}'}"
-        )
+    if folder is None:
+        raise FileNotFoundError(f"{name} is compared with {file}, which is not given")
+    try:
+        path = reference_file(file, folder)
+    except FileNotFoundError as missing:
+        raise FileNotFoundError(f"{name} is compared with {missing}") from missing
     result = function(simulator, path)
     result.file = file
     return result
