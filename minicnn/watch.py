@@ -71,8 +71,8 @@ def step(number: int) -> None:
 
 
 class waiting:
-    """``with waiting("allreduce"): ...`` says that this rank waits there for the others. Written
-    for speed.
+    """``with waiting("allreduce"): ...`` says that this rank waits there for the others; ``name``:
+    at what, for the message of a stalled job. Written for speed.
     """
 
     __slots__ = ("before", "name")

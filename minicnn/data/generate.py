@@ -32,8 +32,8 @@ def generate(
     progress: Callable[[int, int, str], Any] | None = None,
     part: int = 1000,
 ) -> int:
-    """Write events 0 to ``events`` - 1 of ``simulator`` to ``path``; every rank makes a share, the
-    file is the same for any number.
+    """Write events 0 to ``events`` - 1 of ``simulator`` to ``path``; every rank of ``comm`` makes a
+    share, the file is the same for any number of ranks.
 
     ``progress(done, total, step)`` is called on rank 0, step: "" or JOINING. The file appears under
     its name only when it is complete. More than ``part`` events are first written to files of

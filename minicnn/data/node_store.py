@@ -127,7 +127,7 @@ class NodeStore(EventStore):
         return self.node_events
 
     def load(self, *args: Any, **options: Any) -> EventStore:
-        """Refused: a shared store is complete when it is made."""
+        """Refused with any ``args`` and ``options``: a shared store is complete when it is made."""
         raise TypeError(
             "a NodeStore cannot take more events: load them into the EventStore that it is made of"
         )
@@ -136,7 +136,7 @@ class NodeStore(EventStore):
     order_name = "permutation of the node's events, batches of equal work"
 
     def order(self, seed: int, epoch: int, batch_size: int) -> np.ndarray:
-        """Return the indices of this rank's events in an epoch, batch by batch.
+        """Return the indices of this rank's events in an epoch, batch by batch of ``batch_size``.
 
         The node's events are dealt, as (seed, epoch, node) say, to batches of equal cost; each step
         takes one for each rank, and the last step's events are shared evenly.

@@ -132,8 +132,9 @@ class SparseImage:
     def from_pixels(
         cls, rows: Any, columns: Any, values: Any, shape: Shape, background: float = 0.0
     ) -> SparseImage:
-        """Make one from unordered pixels; values of pixels that occur more than once are added up,
-        in float64, and rounded to float32 once.
+        """Make one of ``shape`` (H, W, C) from unordered pixels: ``rows`` and ``columns``, whole
+        numbers (n,), and ``values`` (n, C). Values of pixels that occur more than once are added
+        up, in float64, and rounded to float32 once. ValueError for a pixel outside.
         """
         values = np.asarray(values)
         if values.dtype.kind not in "biuf":
@@ -153,8 +154,8 @@ class SparseImage:
         return cls(np.stack([key // shape[1], key % shape[1]], 1), total, shape, background)
 
     def index_of(self, rows: Any, columns: Any) -> np.ndarray:
-        """Return int64 (m,): where each of the given pixels is in the list; ValueError for one that
-        is not lit.
+        """Return int64 (m,): where each of the pixels (rows[i], columns[i]) is in the list;
+        ValueError for one that is not lit.
         """
         width = np.int64(self.shape[1])
         listed = self.coords[:, 0] * width + self.coords[:, 1]

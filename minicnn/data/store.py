@@ -132,8 +132,8 @@ class EventStore:
         threads: int = 1,
         bad: Callable[[int, EventError], Any] | None = None,
     ) -> EventStore:
-        """Read the given events of a reader (default: all), compress and keep them; returns the
-        store.
+        """Read the events ``indices`` of a reader (default: all), compress and keep them; returns
+        the store.
 
         ``threads`` compress, and read as well if the source says that it can be read by several at
         once (``concurrent``); the store is the same for any number. It pays for the simulator, not
@@ -337,7 +337,7 @@ class EventStore:
 
     def batch(self, indices: Any) -> tuple[Any, ...]:
         """Return (images, targets), and sample weights float32 (N,) if the store has them, of the
-        given events: targets int64 (N,), float32 (N, D) or a list of uint8 arrays.
+        events ``indices``: targets int64 (N,), float32 (N, D) or a list of uint8 arrays.
         """
         found = [self._decompressed(i) for i in indices]
         images, chosen = [image for image, _ in found], np.asarray(indices, np.int64)

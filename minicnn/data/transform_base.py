@@ -18,8 +18,8 @@ Rng: TypeAlias = Any
 
 
 def event_rng(seed: int, epoch: int, event: Any) -> np.random.Generator:
-    """Return the Generator for one event in one epoch; ``event`` is its number in the file, or its
-    (run, subrun, event).
+    """Return the Generator that ``seed`` gives one event in one epoch; ``event`` is its number in
+    the file, or its (run, subrun, event).
     """
     numbers = [event] if np.ndim(event) == 0 else list(event)
     return np.random.default_rng([int(n) & (1 << 64) - 1 for n in (seed, epoch, *numbers)])
@@ -74,7 +74,9 @@ class Transform:
     def apply(
         self, image: SparseImage, labels: Labels = None, rng: Rng = None
     ) -> tuple[SparseImage, Labels]:
-        """Return (image, labels of its pixels) transformed; labels may be None."""
+        """Return (image, labels of its pixels) transformed; labels may be None. rng: the NumPy
+        generator of this event in this epoch (event_rng), None for a transform that draws nothing.
+        """
         raise NotImplementedError(f"{type(self).__name__}.apply")
 
     def __call__(self, image: SparseImage, rng: Rng = None) -> SparseImage:

@@ -31,7 +31,7 @@ WITHOUT = {"b": ("use_bias", 0.0), "gamma": ("scale", 1.0), "beta": ("center", 0
 
 
 def load(path: str | Path, size: int | None = None, **options: Any) -> Model:
-    """Return the network of a .keras or .h5 file with its weights, as a Model.
+    """Return the network of ``path``, a .keras or .h5 file, with its weights, as a Model.
 
     A softmax at the end becomes the loss SoftmaxCrossEntropy or PixelCrossEntropy, which has its
     own; with any other end the loss is MeanSquaredError, whose predictions are the outputs: in all

@@ -23,8 +23,8 @@ class Exchange(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """Collectives of one kind and place in the ledger, added up: how many, their bytes, and the
-    seconds from the last rank's arrival to the end.
+    """Collectives of one kind and place in the ledger, added up: how many ``calls``, their bytes,
+    and the seconds from the last rank's arrival to the end.
     """
 
     calls: int = 0
@@ -32,11 +32,13 @@ class Traffic(NamedTuple):
     seconds: float = 0.0
 
     def plus(self, nbytes: float, seconds: float) -> "Traffic":
-        """Return it with more."""
+        """Return it with one more collective, of ``nbytes``."""
         return Traffic(self.calls + 1, self.bytes + nbytes, self.seconds + seconds)
 
     def bus_bandwidth(self, kind: str, ranks: int) -> float:
-        """Return bytes per second that each rank's link carried; nan where no time was measured."""
+        """Return bytes per second that the link of each of ``ranks`` carried, for a collective of
+        this ``kind``; nan where no time was measured.
+        """
         carried = BUS_FACTOR[kind] * self.bytes * (ranks - 1) / ranks
         return carried / self.seconds if self.seconds > 0 else float("nan")
 

@@ -38,9 +38,12 @@ COMMUNICATION = ("allreduce", "exposed communication")
 
 @dataclass
 class Summary:
-    """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank
-    that worked longest, without waiting and communication; ``wall`` and ``wall_slowest`` are the
-    step's duration by the clock. exchanges: of the whole epoch, on a rank. straggler: None of one
+    """An epoch of all ``ranks``, of so many ``steps``, in seconds per step.
+
+    mean, hidden: {(part, layer): seconds} of the main thread and of work beside it, the mean over
+    ranks. slowest: the rank that worked longest, without waiting and communication; parts_slowest
+    and hidden_slowest are its books. wall and wall_slowest: the step's duration by the clock, in
+    the mean and of that rank. exchanges: of the whole epoch, on a rank. straggler: None of one
     rank."""
 
     ranks: int
@@ -68,9 +71,9 @@ class Summary:
 
 
 class Epoch(NamedTuple):
-    """What a rank has on its books at the end of an epoch: steps, their seconds, seconds by part,
-    and of hidden work; what was exchanged; its host; (collectives at which it came last, of so
-    many).
+    """What a rank has on its books at the end of an epoch: steps, their seconds (wall), seconds by
+    part, and of hidden work; exchanges, what was exchanged; its host; arrivals, (collectives at
+    which it came last, of so many).
     """
 
     steps: int
@@ -83,7 +86,9 @@ class Epoch(NamedTuple):
 
 
 def summarize(comm: Any, mine: Epoch) -> Summary:
-    """Return the Summary over all ranks, made on rank 0 and sent to all."""
+    """Return the Summary over all ranks of ``comm``, of which this one has ``mine`` on its books,
+    made on rank 0 and sent to all.
+    """
     per_rank = comm.gather(mine) if comm else None
     if not comm:
         return _summary([mine])

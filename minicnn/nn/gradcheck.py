@@ -119,10 +119,13 @@ def check_gradients(
     """Compare analytic and numeric gradients of a layer, or of a list of layers one after the
     other, for x (batch, *input_shape); returns the Report.
 
-    input_shape: of several inputs a list of shapes. The input is drawn so that no two values are
-    closer than the step of the differences, away from ties and kinks (``smooth=False`` takes plain
-    normal noise). ``fuse=True`` runs the list as one FusedBlock. ``training=False`` checks the pass
-    that evaluates. Dropout uses the same mask for every evaluation.
+    input_shape: of several inputs a list of shapes. seed: of the random input, parameters and
+    upstream gradient. tolerance: what the largest difference, relative to the largest numeric
+    gradient, may be. options: fuse, smooth, training; TypeError for others. The input is drawn so
+    that no two values are closer than the step of the differences, away from ties and kinks
+    (``smooth=False`` takes plain normal noise). ``fuse=True`` runs the list as one FusedBlock.
+    ``training=False`` checks the pass that evaluates. Dropout uses the same mask for every
+    evaluation.
     """
     fuse, smooth = options.pop("fuse", False), options.pop("smooth", True)
     training = options.pop("training", True)

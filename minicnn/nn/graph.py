@@ -58,7 +58,9 @@ class Node:
 
 
 def Input(shape: Shape, name: str | None = None) -> Node:
-    """Return the node where images (height, width, channels) enter a Model."""
+    """Return the node where images of ``shape`` (height, width, channels) enter a Model; ValueError
+    for any other shape. name: of the input, by default counted (input_1, ...).
+    """
     layer = InputLayer(shape, name=name)
     return Node(layer, (), layer.shape)
 

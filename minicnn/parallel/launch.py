@@ -169,8 +169,8 @@ def _communicator() -> Any:
 
 
 def threads_per_rank(comm: Any) -> int:
-    """Return how many threads this rank may use: the cores of its node shared between the node's
-    ranks, at least 1, and no more than NUMBA_NUM_THREADS, where it is set.
+    """Return how many threads this rank of ``comm`` may use: the cores of its node shared between
+    the node's ranks, at least 1, and no more than NUMBA_NUM_THREADS, where it is set.
 
     A rank that the launcher bound to cores of its own uses just these.
     """

@@ -37,8 +37,8 @@ class Simulator:
     planes where there are several; IGNORED where noise made more than half of it. The images are
     the same bit for bit; it takes half as long again. cosmic_rate: muons of cosmic rays that cross
     the TPC, in kHz (MicroBooNE has about 5), laid over every event; ``particles`` does not tell of
-    them. Other keywords set the numbers of the readout by name, see ``detector.Response``:
-    ``noise=0``, ``threshold=20``, ...
+    them. response: other keywords set the numbers of the readout by name, see
+    ``detector.Response``: ``noise=0``, ``threshold=20``, ...
 
     An event with fewer than 10 lit pixels of charge in the full collection plane (its particle left
     at once) is drawn again from the same random numbers, its species kept. Raises ValueError for a
@@ -166,8 +166,8 @@ class Simulator:
         position: Any = None,
         direction: Any = None,
     ) -> Event:
-        """Return event ``i`` with some of its primary fixed: PDG code, momentum (MeV/c), position
-        (cm), direction.
+        """Return event ``i`` with some of its primary fixed: its PDG code ``pdg``, momentum
+        (MeV/c), position (3,) in cm, direction (3,) of any length.
 
         What is given is not drawn. The label is -1 for a particle that is not of the classes (a
         proton, say). After a hundred attempts with fewer than 10 lit pixels the last one is
@@ -184,7 +184,7 @@ class Simulator:
         direction: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return (deposits, particles) of event ``i`` before the detector, for studies of the
-        physics.
+        physics; pdg, momentum, position and direction as of ``simulate``.
 
         deposits float64 (n, 6): x, y, z in cm, time in us, energy in MeV, length in cm of every
         step in the TPC.

@@ -69,7 +69,8 @@ def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], state: dict[st
 def load_model(
     path: str | Path, device: str = "auto", optimizer: Optimizer | None = None, **options: Any
 ) -> Model:
-    """Return the model saved at ``path``, ready to predict or to go on training.
+    """Return the model saved at ``path``, ready to predict or to go on training on ``device``
+    ("auto", "cpu", "cuda", "reference"; "auto" takes a GPU where there is one).
 
     Its optimizer comes back with settings and state. ``optimizer``: another one; it takes over the
     saved state if it is of the same kind, and begins anew if not. ``options`` replace those of the

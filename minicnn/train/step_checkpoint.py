@@ -87,7 +87,9 @@ class StepCheckpoint:
 
     # ----------------------------------------------------------------------------- when to save
     def begin(self, comm: Any, facts: dict[str, Any]) -> None:
-        """Take signals from here on; ``facts``: what the training is, see identity."""
+        """Take signals from here on; ``comm``: all ranks; ``facts``: what the training is, see
+        identity.
+        """
         self.comm, self.facts = comm, facts | self.settings
         self.notices = Notices(comm)
         self.signals.__enter__()
@@ -118,7 +120,8 @@ class StepCheckpoint:
 
     # ----------------------------------------------------------------------------------- saving
     def save(self, model: Model, sync: Any, place: Place, used: np.ndarray) -> None:
-        """Write the checkpoint, on all ranks together; ``used``: the events that this rank used in
+        """Write the checkpoint of ``model`` and of what ``sync`` carries from one step into the
+        next, on all ranks together; ``used``: the events that this rank used in
         the order of ``place``, as numbers in the file.
 
         Raises RuntimeError on all ranks where weights that must be equal on all of them are not.
@@ -171,7 +174,8 @@ class StepCheckpoint:
     # ------------------------------------------------------------------------------- going on
     def saved_sync(self, comm: Any) -> dict[str, Any] | None:
         """Return the record of the sync of the step that the training goes on with, {"mode",
-        "every", ...}, on all ranks together; None where there is none, or of other ranks.
+        "every", ...}, on all ranks of ``comm`` together; None where there is none, or of another
+        number of ranks.
         """
 
         def read() -> dict[str, Any] | None:

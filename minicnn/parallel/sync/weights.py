@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class WeightSync(Sync):
-    """Every ``every`` steps weights and optimizer state become the mean over ranks, weighted by the
-    events each has seen since the last.
+    """Every ``every`` steps weights and optimizer state become the mean over the ranks of ``comm``,
+    weighted by the events each has seen since the last. transport: "mpi", or "nccl" between GPUs.
 
     At every = 1 this equals GradientSync up to rounding for SGD with momentum and weight decay,
     because both are linear in the gradients. The talk's "aggregate weights across nodes, average,
@@ -65,13 +65,13 @@ class WeightSync(Sync):
         return total
 
     def state(self, model: Engine) -> dict[str, np.ndarray]:
-        """Return the number of steps since the last mean, and their figures."""
+        """Return the number of steps of ``model`` since the last mean, and their figures."""
         if self.pending is None:
             return {}
         return {"pending": np.array([self.since, *self.pending.values()], np.float64)}
 
     def set_state(self, model: Engine, arrays: dict[str, np.ndarray]) -> None:
-        """Carry on so many steps behind the last mean."""
+        """Carry on with ``model`` as many steps behind the last mean as ``arrays`` say."""
         if "pending" in arrays:
             since, *figures = arrays["pending"].tolist()
             self.since, self.pending = int(since), dict(zip(model.targets.tail, figures))
