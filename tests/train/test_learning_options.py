@@ -1,5 +1,8 @@
 """What fit takes and what it leaves behind: data of any kind, frozen layers, rates, statistics."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -281,6 +284,15 @@ def test_what_is_open_is_closed_when_training_is_interrupted():
     with pytest.raises(KeyboardInterrupt):
         small_model().fit(random_batch(4), callbacks=[progress, interrupting])
     assert interrupting.closed and progress.meter is None
+
+
+def test_what_training_leaves_can_be_pickled():
+    model = small_model(optimizer=mc.Adam(mc.optim.Warmup(0.01, 3)))
+    history = model.fit(random_batch(4), batch_size=2)
+    for copied in (pickle.loads(pickle.dumps(history)), copy.deepcopy(history)):
+        assert copied.rows == history.rows
+    optimizer = pickle.loads(pickle.dumps(model.optimizer))
+    assert optimizer.config() == model.optimizer.config() and optimizer.steps == 2
 
 
 def test_repr_of_what_a_notebook_shows():
