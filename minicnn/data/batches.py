@@ -138,9 +138,9 @@ def as_dataset(data: Any, rank: int = 0, ranks: int = 1, seed: int = 0) -> Any:
             f"got a {type(data).__name__}" + f" of {len(data)}" * hasattr(data, "__len__")
         )
     whole = ArrayDataset(*data)
-    mine = shard(len(whole), ranks, rank, seed) if ranks > 1 else np.arange(len(whole))
-    share = ArrayDataset(*whole.batch(mine)) if ranks > 1 else whole
-    share.file_indices = mine
+    own = shard(len(whole), ranks, rank, seed) if ranks > 1 else np.arange(len(whole))
+    share = ArrayDataset(*whole.batch(own)) if ranks > 1 else whole
+    share.file_indices = own
     return share
 
 

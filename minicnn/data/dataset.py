@@ -65,8 +65,8 @@ class EventSource(Protocol):
         """Number of events."""
         ...
 
-    def read(self, i: int) -> Event:
-        """Return event ``i``; EventError naming file and event where it is damaged."""
+    def read(self, index: int) -> Event:
+        """Return event ``index``; EventError naming file and event where it is damaged."""
         ...
 
 

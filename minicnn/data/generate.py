@@ -78,7 +78,7 @@ def _generate(path, events, simulator, comm, report, part):
     present = ordered(
         comm, lambda: [_is_part(file, numbers, simulator) for file, numbers in zip(files, ranges)]
     )
-    done = there = sum(len(numbers) for numbers, has in zip(ranges, present) if has)
+    done = before = sum(len(numbers) for numbers, has in zip(ranges, present) if has)
     for file, numbers, has in zip(files, ranges, present):
         if not has:
             _write(
@@ -92,7 +92,7 @@ def _generate(path, events, simulator, comm, report, part):
             done += len(numbers)
     ordered(comm, lambda: _merge(path, files, simulator, metadata, report))
     ordered(comm, lambda: shutil.rmtree(folder))
-    return there
+    return before
 
 
 def parts_folder(path: str | Path) -> Path:

@@ -40,8 +40,8 @@ class SharedEvents:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, i: int) -> CompressedEvent:
-        rank, start, size, digest, pixels, background, source, number, *_ = self.table[i].item()
+    def __getitem__(self, index: int) -> CompressedEvent:
+        rank, start, size, digest, pixels, background, source, number, *_ = self.table[index].item()
         return CompressedEvent(
             self.pieces[rank][start : start + size],
             digest,
@@ -147,9 +147,9 @@ class NodeStore(EventStore):
         left = len(costs) % (batch_size * self.ranks)
         dealt = equal_batches(costs, batch_size, generator, left)
         whole, last = np.split(dealt, [len(dealt) - left])
-        mine = equal_shares(costs[last], self.ranks, generator) == self.rank
+        shared = equal_shares(costs[last], self.ranks, generator) == self.rank
         own = whole.reshape(-1, self.ranks, batch_size)[:, self.rank].reshape(-1)
-        return (np.concatenate([own, last[mine]]) - self.first) % self.node_events
+        return (np.concatenate([own, last[shared]]) - self.first) % self.node_events
 
     @property
     def nbytes(self) -> int:

@@ -26,16 +26,19 @@ def event_rng(seed: int, epoch: int, event: Any) -> np.random.Generator:
 
 
 def mapped(
-    image: SparseImage, labels: Labels, f: Callable[[Any], Any], background: float | None = None
+    image: SparseImage,
+    labels: Labels,
+    mapping: Callable[[Any], Any],
+    background: float | None = None,
 ) -> tuple[SparseImage, Labels]:
-    """Return the image with the values f(values), all pixels in their places, and its labels.
+    """Return the image with the values mapping(values), all pixels in their places, and its labels.
 
-    background: of the result, by default f of the image's. Raises ValueError where f gives what is
-    not finite.
+    background: of the result, by default the mapping of the image's. Raises ValueError where the
+    mapping gives what is not finite.
     """
-    values = np.ascontiguousarray(f(image.values), np.float32)
+    values = np.ascontiguousarray(mapping(image.values), np.float32)
     if background is None:
-        background = float(f(np.float32(image.background)))
+        background = float(mapping(np.float32(image.background)))
     if not (np.isfinite(values).all() and np.isfinite(background)):
         raise ValueError("a transform made a pixel infinite or not a number")
     return SparseImage.trusted(image.coords, values, image.shape, background), labels

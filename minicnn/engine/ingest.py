@@ -114,10 +114,10 @@ class LitInput:
     """
 
     def __init__(
-        self, kernels: Any, shape: Shape, dtype: np.dtype, input_map: InputMap, most: float
+        self, kernels: Any, shape: Shape, dtype: np.dtype, input_map: InputMap, lit_fraction: float
     ) -> None:
         self.kernels, self.shape, self.dtype, self.input_map = kernels, shape, dtype, input_map
-        self.most = int(most * shape[0] * shape[1])
+        self.most = int(lit_fraction * shape[0] * shape[1])
         self.grid = Grid.uniform(kernels, *shape[:2])
         self._rest: dict[float, Array] = {}
 

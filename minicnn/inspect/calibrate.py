@@ -120,14 +120,14 @@ def _computing(
     walls = np.array([[step.wall for step in of_pass] for of_pass in done])
     events = [_of_events(of_pass, store.costs, batch) for of_pass in done]
     all_steps = [step for of_pass in done for step in of_pass]
-    mine = {
+    own = {
         "fixed": statistics.median(step.wall - sum(step.events) for step in all_steps),
         "load": load,
         "backward": statistics.median(step.last_backward for step in all_steps),
         "whole": float(walls.min(0).mean()),
     }
-    per_rank = agree(comm, value=mine)
-    means = {key: statistics.fmean(of_rank[key] for of_rank in per_rank) for key in mine}
+    per_rank = agree(comm, value=own)
+    means = {key: statistics.fmean(of_rank[key] for of_rank in per_rank) for key in own}
     unexplained = _unexplained(np.mean(agree(comm, value=walls.min(0)), 0), store.costs, batch)
     return means | {"events": np.median(events, 0).tolist(), "unexplained": unexplained}
 

@@ -53,7 +53,7 @@ def added(per_rank: Sequence[Exchanges]) -> Exchanges:
     """
     total = {}
     for key, first in per_rank[0].items():
-        seconds = statistics.fmean(one.get(key, Traffic()).seconds for one in per_rank)
+        seconds = statistics.fmean(exchanges.get(key, Traffic()).seconds for exchanges in per_rank)
         total[key] = first._replace(seconds=seconds)
     return total
 
@@ -102,13 +102,15 @@ def find_straggler(ranks: Sequence[OfRank], wall: float) -> Straggler | None:
         return None
     totals = [sum(rank.work.values()) for rank in ranks]
     slowest = totals.index(max(totals))
-    mine, others = ranks[slowest], [rank for r, rank in enumerate(ranks) if r != slowest]
+    straggler, others = ranks[slowest], [rank for r, rank in enumerate(ranks) if r != slowest]
     excess = {
         part: seconds - statistics.fmean(other.work.get(part, 0.0) for other in others)
-        for part, seconds in mine.work.items()
+        for part, seconds in straggler.work.items()
     }
     part = max(excess, key=lambda name: excess[name], default=("nothing", ""))
     more = totals[slowest] - statistics.fmean(sum(other.work.values()) for other in others)
     share = more / wall if wall > 0 else 0.0
-    most = excess.get(part, 0.0)
-    return Straggler(slowest, mine.host, more, share, part, most, mine.last, mine.arrivals)
+    part_excess = excess.get(part, 0.0)
+    return Straggler(
+        slowest, straggler.host, more, share, part, part_excess, straggler.last, straggler.arrivals
+    )

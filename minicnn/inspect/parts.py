@@ -85,13 +85,13 @@ class Epoch(NamedTuple):
     arrivals: tuple[int, int]
 
 
-def summarize(comm: Any, mine: Epoch) -> Summary:
-    """Return the Summary over all ranks of ``comm``, of which this one has ``mine`` on its books,
+def summarize(comm: Any, own: Epoch) -> Summary:
+    """Return the Summary over all ranks of ``comm``, of which this one has ``own`` on its books,
     made on rank 0 and sent to all.
     """
-    per_rank = comm.gather(mine) if comm else None
+    per_rank = comm.gather(own) if comm else None
     if not comm:
-        return _summary([mine])
+        return _summary([own])
     return comm.bcast(_summary(per_rank) if per_rank else None)
 
 
@@ -134,7 +134,7 @@ def _ordered_parts(books: Sequence[Books]) -> list[tuple[str, str]]:
     """Return the parts in the books of all ranks in the order of a step; those that ORDER does not
     name come before "other".
     """
-    place = {name: number for number, name in enumerate(ORDER)}
-    unnamed = place[OTHER] - 0.5
+    order = {name: number for number, name in enumerate(ORDER)}
+    unnamed = order[OTHER] - 0.5
     parts = dict.fromkeys(part for book in books for part in book)
-    return sorted(parts, key=lambda part: place.get(part[0], unnamed))
+    return sorted(parts, key=lambda part: order.get(part[0], unnamed))

@@ -210,8 +210,8 @@ class ScalingModel:
     @cached_property
     def normal(self) -> np.ndarray:
         """(draws,) numbers of a normal distribution, at equal distances of probability."""
-        at = (np.arange(self.draws) + 0.5) / self.draws
-        return np.array([NormalDist().inv_cdf(p) for p in at.tolist()])
+        probabilities = (np.arange(self.draws) + 0.5) / self.draws
+        return np.array([NormalDist().inv_cdf(p) for p in probabilities.tolist()])
 
     def uneven(self, batch: int) -> float:
         """Return the standard deviation of a step's computation on a rank whose batches have equal
@@ -229,8 +229,8 @@ class ScalingModel:
         points linear, then constant.
         """
         known = {1: 1.0, **self.calibration.slowdown}
-        at = sorted(known)
-        return float(np.interp(ranks, at, [known[r] for r in at]))
+        counts = sorted(known)
+        return float(np.interp(ranks, counts, [known[r] for r in counts]))
 
     def step(self, ranks: int, batch: int, setting: Setting) -> Step:
         """Return the Step of ``ranks`` with ``batch`` events each."""

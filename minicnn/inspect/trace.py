@@ -296,17 +296,17 @@ class Ledger:
             offset, self.uncertainty = clock_offset(comm, self.clock)
             self.offsets.append((self.clock(), offset))
 
-    def aligned(self, t: float) -> float:
-        """Return the time ``t`` of this rank's clock on rank 0's; between two measurements the
+    def aligned(self, moment: float) -> float:
+        """Return the time ``moment`` of this rank's clock on rank 0's; between two measurements the
         offset is interpolated.
         """
         if not self.offsets:
-            return t
-        times = [at for at, _ in self.offsets]
-        i = min(max(bisect_right(times, t), 1), len(times) - 1)
+            return moment
+        times = [time for time, _ in self.offsets]
+        i = min(max(bisect_right(times, moment), 1), len(times) - 1)
         (t0, o0), (t1, o1) = self.offsets[i - 1 if len(times) > 1 else 0], self.offsets[i]
-        share = 0.0 if t1 == t0 else min(max((t - t0) / (t1 - t0), 0.0), 1.0)
-        return t + o0 + (o1 - o0) * share
+        share = 0.0 if t1 == t0 else min(max((moment - t0) / (t1 - t0), 0.0), 1.0)
+        return moment + o0 + (o1 - o0) * share
 
     def books(self, comm: Any) -> dict[str, Any]:
         """Return what this rank has booked since the epoch began, JSON-ready, for ``reopen``. With
@@ -354,7 +354,7 @@ class Ledger:
             Piece(name, layer, lane, step, self.aligned(start), self.aligned(end))
             for (name, layer), lane, step, start, end in epoch.pieces
         ]
-        mine = Epoch(
+        own = Epoch(
             len(epoch.walls),
             sum(epoch.walls),
             epoch.seconds,
@@ -363,7 +363,7 @@ class Ledger:
             socket.gethostname(),
             (epoch.last, epoch.arrivals),
         )
-        self.summaries.append(summarize(comm, mine))
+        self.summaries.append(summarize(comm, own))
         return self.summaries[-1].logs()
 
     def _split_waiting(self, comm, epoch):
@@ -394,6 +394,6 @@ class Ledger:
         """
         size, rank = (comm.size, comm.rank) if comm else (1, 0)
         chosen = sorted({i * size // min(ranks, size) for i in range(min(ranks, size))})
-        mine = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
-        per_rank = comm.gather(mine) if comm else [mine]
+        own = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
+        per_rank = comm.gather(own) if comm else [own]
         return [timeline for timeline in per_rank or [] if timeline]

@@ -63,12 +63,13 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
             work = partial(_classify, comm, model, source, path, folder, bad)
             per_rank = parallel.agree(comm, value=parallel.everywhere(comm, work))
         predictions = sorted(
-            (one for of_rank in per_rank for one in of_rank), key=lambda one: one.number
+            (prediction for of_rank in per_rank for prediction in of_rank),
+            key=lambda prediction: prediction.number,
         )
         table = table or PredictionTable(class_names, source.axes)
         table.add(path, predictions, source.class_names, source.axes)
-        for one in predictions[:EVENTS_PRINTED]:
-            say(comm, _line(path, one, source.class_names, class_names))
+        for prediction in predictions[:EVENTS_PRINTED]:
+            say(comm, _line(path, prediction, source.class_names, class_names))
         if len(predictions) > EVENTS_PRINTED:
             say(comm, f"{path.name}: {len(predictions) - EVENTS_PRINTED} more events")
     bad.settle(comm)
@@ -155,13 +156,13 @@ def _as_inputs(model: Model, image: data.SparseImage) -> Any:
 
 
 def _line(
-    path: Path, one: Prediction, truth_names: Sequence[str], class_names: Sequence[str]
+    path: Path, prediction: Prediction, truth_names: Sequence[str], class_names: Sequence[str]
 ) -> str:
     """Return what is printed of an event."""
-    scores = "  ".join(f"{name} {score:.3f}" for name, score in zip(class_names, one.scores))
+    scores = "  ".join(f"{name} {score:.3f}" for name, score in zip(class_names, prediction.scores))
     return (
-        f"{path.name} event {one.number}: {one.quantities.lit_pixels} lit pixels, "
-        f"truth {truth_name(one, truth_names)}; {scores}"
+        f"{path.name} event {prediction.number}: {prediction.quantities.lit_pixels} lit pixels, "
+        f"truth {truth_name(prediction, truth_names)}; {scores}"
     )
 
 

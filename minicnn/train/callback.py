@@ -77,7 +77,7 @@ class History(Callback):
 
     def __repr__(self) -> str:
         last = self.rows[-1] if self.rows else {}
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "epoch")
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "epoch")
         return f"<History of {len(self.rows)} epochs{': ' + shown if shown else ''}>"
 
     def _repr_html_(self) -> str:

@@ -49,6 +49,6 @@ def figures(evaluation: Any) -> dict[str, float]:
     """Return {"loss": ..., "accuracy": ..., ...} of what ``evaluate`` returned."""
     if not isinstance(evaluation, dict):
         return evaluation.figures()
-    parts = {name: one.figures() for name, one in evaluation.items()}
+    parts = {name: of_output.figures() for name, of_output in evaluation.items()}
     total = {"loss": sum(part["loss"] for part in parts.values())}
     return total | {f"{name}/{k}": v for name, part in parts.items() for k, v in part.items()}

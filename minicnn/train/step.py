@@ -114,11 +114,11 @@ def check_finite(model: Engine, sync: Any, tail: dict[str, float] | None) -> Any
     """Return ``tail``; raises NotFiniteError, on all ranks, where it says so."""
     if tail and tail["not_finite"]:
         sync.collect_pending(model)  # nobody may free a buffer that MPI still writes to
-        mine = model.suspect
+        suspect = model.suspect
         found = None
-        if mine:
-            event = "" if mine.event is None else f", event {mine.event} of its batch"
-            found = f"; rank {sync.comm.rank}: {mine.where}{event}"
+        if suspect:
+            event = "" if suspect.event is None else f", event {suspect.event} of its batch"
+            found = f"; rank {sync.comm.rank}: {suspect.where}{event}"
         where = "".join(filter(None, sync.comm.allgather(found)))
         raise together(
             NotFiniteError(

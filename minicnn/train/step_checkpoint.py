@@ -134,13 +134,13 @@ class StepCheckpoint:
         if not sync.updates_before_reduction and any(_is_common(name) for name in own):
             problem = f"rank {comm.rank} has other weights than rank 0"
         tag = comm.bcast(f"{model.updates}-{time.time_ns():x}")
-        mine = self.folder / f"rank-{comm.rank}-{tag}.safetensors"
+        own_file = self.folder / f"rank-{comm.rank}-{tag}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if own and not problem:
-                write_arrays(mine, own, {"format": FORMAT})
+                write_arrays(own_file, own, {"format": FORMAT})
         except OSError as failure:
-            problem = f"rank {comm.rank}: {mine}: {failure.strerror}"
+            problem = f"rank {comm.rank}: {own_file}: {failure.strerror}"
         per_rank = agree(comm, problem, {"own": bool(own), "books": place.books}, RuntimeError)
         all_used = comm.gather(used)
         state = {
@@ -168,7 +168,7 @@ class StepCheckpoint:
 
         ordered(comm, write)
         for before in self.folder.glob(f"rank-{comm.rank}-*.safetensors"):
-            if before != mine:
+            if before != own_file:
                 before.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------- going on

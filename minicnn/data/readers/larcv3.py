@@ -186,9 +186,9 @@ class Larcv3(Reader):
                 problem = problem or its_problem
         raise problem
 
-    def _rows(self, i):
-        """(rows in the pixels, meta) of the projections of event ``i``."""
-        first, count = (int(n) for n in self._extents[i])
+    def _rows(self, index):
+        """(rows in the pixels, meta) of the projections of event ``index``."""
+        first, count = (int(n) for n in self._extents[index])
         rows, meta = self._projections[first : first + count], self._meta[first : first + count]
         if not count or len(rows) != count or len(meta) != count:
             raise ValueError(
@@ -249,8 +249,8 @@ class Larcv3(Reader):
         momentum = np.stack([rows["px"], rows["py"], rows["pz"]], 1)
         return mev_per_unit(rows["pdg"], momentum, rows["energy_init"])
 
-    def _read(self, i):
-        rows, meta = self._rows(i)
+    def _read(self, index):
+        rows, meta = self._rows(index)
         images = []
         for channel, plane in enumerate(self.planes):
             if self._dimensions == 3:
@@ -268,9 +268,14 @@ class Larcv3(Reader):
         particles = np.zeros(0, PARTICLE)
         if self._particles is not None:
             table, first, count = self._particles
-            particles = _table(table.fields(FIELDS)[first[i] : first[i] + count[i]], self._mev)
+            particles = _table(
+                table.fields(FIELDS)[first[index] : first[index] + count[index]], self._mev
+            )
         return Event(
-            merge(images), int(self.labels[i]), tuple(int(n) for n in self._ids[i]), particles
+            merge(images),
+            int(self.labels[index]),
+            tuple(int(n) for n in self._ids[index]),
+            particles,
         )
 
     def _projection(self, rows, meta, plane, channel):

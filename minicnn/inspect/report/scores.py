@@ -44,11 +44,13 @@ def binomial(k: Any, n: Any, z: float = 1.0) -> tuple[np.ndarray, np.ndarray, np
     deviations, nan where n is 0.
     """
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
-    some = np.where(n > 0, n, np.nan)
-    fraction = k / some
-    middle = (fraction + z * z / (2 * some)) / (1 + z * z / some)
+    known = np.where(n > 0, n, np.nan)
+    fraction = k / known
+    middle = (fraction + z * z / (2 * known)) / (1 + z * z / known)
     half = (
-        z / (1 + z * z / some) * np.sqrt(fraction * (1 - fraction) / some + z * z / (4 * some**2))
+        z
+        / (1 + z * z / known)
+        * np.sqrt(fraction * (1 - fraction) / known + z * z / (4 * known**2))
     )
     return fraction, middle - half, middle + half
 
@@ -104,10 +106,10 @@ def calibration(events: ScoredEvents) -> tuple[np.ndarray, np.ndarray, np.ndarra
     score and fraction right, by events (Naeini et al. 2015).
     """
     highest = events.scores.max(1, initial=0.0)
-    place = np.minimum((CALIBRATION_BINS * highest).astype(int), CALIBRATION_BINS - 1)
+    cell = np.minimum((CALIBRATION_BINS * highest).astype(int), CALIBRATION_BINS - 1)
     right = events.predicted == events.labels
     n, k, total = (
-        np.bincount(place, weights, CALIBRATION_BINS) for weights in (None, right, highest)
+        np.bincount(cell, weights, CALIBRATION_BINS) for weights in (None, right, highest)
     )
     mean = np.divide(total, n, out=np.full(CALIBRATION_BINS, np.nan), where=n > 0)
     error = np.abs(total - k).sum() / max(n.sum(), 1)
@@ -222,10 +224,10 @@ def draw_calibration(path: StrPath, events: ScoredEvents) -> StrPath:
     figure = Figure(figsize=(5.6, 5.6), dpi=120, layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     fraction, low, high = binomial(k, n)
-    some = n > 0
-    errors = np.maximum([(fraction - low)[some], (high - fraction)[some]], 0)
+    filled = n > 0
+    errors = np.maximum([(fraction - low)[filled], (high - fraction)[filled]], 0)
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="as often right as it says")
-    axes.errorbar(mean[some], fraction[some], errors, fmt="o-", capsize=3, label="this model")
+    axes.errorbar(mean[filled], fraction[filled], errors, fmt="o-", capsize=3, label="this model")
     axes.set_ylabel("fraction that is right")
     axes.set_ylim(-0.02, 1.02)
     axes.set_title(f"expected calibration error {100 * error:.2f} %", fontsize=10)

@@ -46,18 +46,18 @@ class WeightSync(Sync):
     def finish_epoch(self, model: Engine, optimizer: Optimizer) -> Tail | None:
         if self.pending is None:
             return None
-        mine, self.pending, self.since = self.pending, None, 0
-        k, vectors = model.kernels, [model.parameters, *optimizer.state.values()]
+        own, self.pending, self.since = self.pending, None, 0
+        kernels, vectors = model.kernels, [model.parameters, *optimizer.state.values()]
         with trace.span("pack"):
-            rows = k.empty(
-                (len(vectors), model.parameters.size + len(mine)), model.parameters.dtype
+            rows = kernels.empty(
+                (len(vectors), model.parameters.size + len(own)), model.parameters.dtype
             )
             for row, vector in zip(rows, vectors):
-                row[: vector.size] = vector * mine["events"]
-                row[vector.size :] = k.asarray(np.array(list(mine.values()), vector.dtype))
-        self.allreduce(rows, k)
+                row[: vector.size] = vector * own["events"]
+                row[vector.size :] = kernels.asarray(np.array(list(own.values()), vector.dtype))
+        self.allreduce(rows, kernels)
         with trace.span("pack"):
-            total = dict(zip(mine, map(float, k.to_host(rows[0, model.parameters.size :]))))
+            total = dict(zip(own, map(float, kernels.to_host(rows[0, model.parameters.size :]))))
             if total["events"]:
                 for row, vector in zip(rows, vectors):
                     vector[...] = row[: vector.size] / total["events"]
