@@ -204,24 +204,24 @@ def write(model: Model, path: str | Path) -> None:
     without the library onnx.
     """
     b, (steps, outputs) = Builder(), steps_of(model)
-    helper, number = b.onnx.helper, b.onnx.TensorProto.FLOAT
+    helper, element = b.onnx.helper, b.onnx.TensorProto.FLOAT
     results: list[str] = []
     inputs: list[Any] = []
     for step in steps:
         if isinstance(step.layer, InputLayer):
             shape = ["events", *step.shape]
-            inputs.append(helper.make_tensor_value_info(step.name, number, shape))
+            inputs.append(helper.make_tensor_value_info(step.name, element, shape))
             results.append(b.add("Transpose", [step.name], perm=FIRST))
         else:
             rule = rule_for(RULES, step, "minicnn.exchange.to_onnx.RULES")
             results.append(rule(b, step, *(results[source] for source in step.sources)))
     named = []
-    for number in outputs:
-        step, result = steps[number], results[number]
+    for output in outputs:
+        step, result = steps[output], results[output]
         result = b.add("Transpose", [result], perm=LAST) if step.is_image else result
         name = f"{step.name}_output" if len(outputs) > 1 else "predictions"
         b.nodes.append(helper.make_node("Identity", [result], [name]))
-        named.append(helper.make_tensor_value_info(name, number, ["events", *step.shape]))
+        named.append(helper.make_tensor_value_info(name, element, ["events", *step.shape]))
     graph = helper.make_graph(b.nodes, "network", inputs, named, list(b.constants.values()))
     opset = helper.make_opsetid("", OPSET)
     file = helper.make_model(graph, opset_imports=[opset], producer_name="minicnn")

@@ -302,7 +302,7 @@ class Ledger:
         """
         if not self.offsets:
             return moment
-        times = [time for time, _ in self.offsets]
+        times = [clock for clock, _ in self.offsets]
         i = min(max(bisect_right(times, moment), 1), len(times) - 1)
         (t0, o0), (t1, o1) = self.offsets[i - 1 if len(times) > 1 else 0], self.offsets[i]
         share = 0.0 if t1 == t0 else min(max((moment - t0) / (t1 - t0), 0.0), 1.0)
