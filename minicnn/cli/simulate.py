@@ -82,11 +82,11 @@ def run(args: argparse.Namespace) -> int:
 def _run(args):
     from ..data import Simulator, generate, open_events
     from ..data.generate import parts_folder
-    from ..parallel import ordered, world
+    from ..parallel import as_comm, ordered, world
     from ..progress import Meter
 
     with world() as comm:
-        quiet = bool(comm and comm.rank)
+        quiet = as_comm(comm).rank > 0
 
         def prepare() -> tuple[Path, bool]:
             path = output(args.out, args.overwrite)

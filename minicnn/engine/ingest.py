@@ -84,7 +84,7 @@ class DenseInput:
         """Return the array; of SparseImages only the listed pixels go to a GPU."""
         kernels, input_map = self.kernels, self.input_map
         sparse = all(isinstance(event, SparseImage) for event in events)
-        if not hasattr(kernels, "pinned") or not sparse:
+        if not (kernels.on_device and sparse):
             return kernels.asarray(self._on_host(events), self.dtype)
         batch = kernels.empty((len(events), *self.shape), self.dtype)
         for image, event in zip(batch, events):

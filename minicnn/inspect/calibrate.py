@@ -18,7 +18,7 @@ from ..data import EventStore, open_events, shard
 from ..files import StrPath
 from ..jobs.recipe import FULL_SIZE, Recipe
 from ..kernels.cpu.machine import describe
-from ..parallel import agree, everywhere, threads_per_rank
+from ..parallel import agree, as_comm, everywhere, threads_per_rank
 from ..parallel.machine import allreduce_seconds, exchange_seconds, ranks_of_nodes
 from ..train.fit import train_step
 from ..train.optim import SGD
@@ -59,7 +59,7 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
     the same time to see how much they slow each other down; then each trains on events of its own,
     with the ledger. Of the epochs that count, the one of median length is taken.
     """
-    rank = comm.rank if comm else 0
+    rank = as_comm(comm).rank
     if options.steps < 1 or options.epochs < 2:
         raise ValueError(
             f"{options.events_per_rank} events per rank give no batch of {options.batch}, or "
@@ -89,7 +89,7 @@ def _load(comm: Any, path: StrPath, options: MeasureOptions, rank: int | None) -
     """Return the events of one epoch of a rank, a share of equal work where the file tells what
     events cost; None: the first of the file.
     """
-    ranks = comm.size if comm else 1
+    ranks = as_comm(comm).size
     needed = ranks * options.events_per_rank
     with open_events(path, size=options.size) as source:
         if len(source) < needed:

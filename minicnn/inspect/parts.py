@@ -89,9 +89,10 @@ def summarize(comm: Any, own: Epoch) -> Summary:
     """Return the Summary over all ranks of ``comm``, of which this one has ``own`` on its books,
     made on rank 0 and sent to all.
     """
-    per_rank = comm.gather(own) if comm else None
-    if not comm:
-        return _summary([own])
+    from ..parallel.comm import as_comm
+
+    comm = as_comm(comm)
+    per_rank = comm.gather(own)
     return comm.bcast(_summary(per_rank) if per_rank else None)
 
 

@@ -392,8 +392,11 @@ class Ledger:
         """Return on rank 0 of ``comm`` [(rank, host, Pieces)] of at most so many ranks, evenly
         spread; an empty list elsewhere.
         """
-        size, rank = (comm.size, comm.rank) if comm else (1, 0)
+        from ..parallel.comm import as_comm
+
+        comm = as_comm(comm)
+        size, rank = comm.size, comm.rank
         chosen = sorted({i * size // min(ranks, size) for i in range(min(ranks, size))})
         own = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
-        per_rank = comm.gather(own) if comm else [own]
+        per_rank = comm.gather(own)
         return [timeline for timeline in per_rank or [] if timeline]

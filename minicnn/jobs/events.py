@@ -23,7 +23,7 @@ def simulated(comm: Any, simulator: Any, events: int, cache: Path) -> Path:
         return path
     parallel.ordered(comm, lambda: cache.mkdir(parents=True, exist_ok=True))
     start = time.perf_counter()
-    with Meter("simulating", events, silent=bool(comm and comm.rank)) as meter:
+    with Meter("simulating", events, silent=parallel.as_comm(comm).rank > 0) as meter:
         data.generate(path, events, simulator, comm, lambda done, _, step: meter.update(done, step))
     seconds = time.perf_counter() - start
     say(

@@ -47,7 +47,7 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
     """Print and write the class scores of all events in ``files``, and draw the first few; where
     their truth is known, say how many are right.
     """
-    rank = comm.rank if comm else 0
+    rank = parallel.as_comm(comm).rank
     folder = RunFolder(options.out)
     parallel.ordered(comm, lambda: folder.path.mkdir(parents=True, exist_ok=True))
     model = parallel.everywhere(comm, lambda: _classifier(options))
@@ -121,7 +121,8 @@ def _classify(
     comm: Any, model: Model, source: Any, path: Path, folder: RunFolder, bad: BadEvents
 ) -> list[Prediction]:
     """Return the Predictions of this rank's events of a file; draw those among the first few."""
-    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
+    comm = parallel.as_comm(comm)
+    rank, ranks = comm.rank, comm.size
     numbers, done = range(rank, len(source), ranks), []
     with Meter(f"classifying {path.name}", len(numbers), silent=rank > 0) as meter:
         for number in numbers:

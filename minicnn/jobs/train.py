@@ -63,8 +63,8 @@ class TrainingJob:
 
     def __init__(self, comm: Any, recipe: Recipe, options: TrainOptions) -> None:
         self.comm, self.recipe, self.options = comm, recipe, options
-        self.rank: int = comm.rank if comm else 0
-        self.ranks: int = comm.size if comm else 1
+        self.rank: int = parallel.as_comm(comm).rank
+        self.ranks: int = parallel.as_comm(comm).size
         self.started = time.perf_counter()
         self.folder = RunFolder(options.out)
         self.lock = ExitStack()

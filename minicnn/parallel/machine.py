@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .cgroups import cpu_quota, memory_limit
+from .comm import as_comm
 from .device import cuda_aware
 from .launch import announced_size
 from .segments import stale_segments
@@ -110,8 +111,8 @@ def mpi_facts(comm: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "announced": size,
         "launcher": launcher,
-        "size": comm.size if comm else 1,
-        "rank": comm.rank if comm else 0,
+        "size": as_comm(comm).size,
+        "rank": as_comm(comm).rank,
     }
     try:
         import mpi4py
