@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.dataset import Dataset
 from ..kernels.types import Shape
 from ..nn.graph import Input
 from ..nn.layers import Layer
@@ -85,15 +86,17 @@ class Model(Engine):
                 self.targets.values(self.kernels, outputs, parts, None, events, gradient=False),
             )
 
-    def predict(self, x: Any) -> Any:
+    def predict(self, x: Any, batch_size: int = 32) -> Any:
         """Return what the loss says for a batch of images: softmax scores (N, classes) of a
-        classifier, numbers of a regression; for several outputs a list.
+        classifier, numbers of a regression; for several outputs a list. Of a data set, as an
+        EventStore, ``batch_size`` events at a time, in its order.
         """
         predictions: list[list[Any]] = [[] for _ in self.graph.outputs]
-        for _, events, values in self.pieces(x):
-            outputs, _ = self.run_forward(values)
-            for each, loss, output in zip(predictions, self.targets.losses, outputs):
-                each.append(loss.predict(self.kernels, output, events[0]))
+        for images in _batches(x, batch_size) if isinstance(x, Dataset) else [x]:
+            for _, events, values in self.pieces(images):
+                outputs, _ = self.run_forward(values)
+                for each, loss, output in zip(predictions, self.targets.losses, outputs):
+                    each.append(loss.predict(self.kernels, output, events[0]))
         joined = self.targets.join(predictions)
         return joined[0] if len(joined) == 1 else joined
 
@@ -241,6 +244,14 @@ class Model(Engine):
         self.set_weights(state["weights"])
         self.updates, optimizer.steps = state["updates"], steps
         optimizer.state = {name: self.kernels.asarray(array) for name, array in arrays.items()}
+
+
+def _batches(dataset: Dataset, batch_size: int) -> Iterator[Any]:
+    """Yield the images of a data set, ``batch_size`` events at a time."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for start in range(0, len(dataset), batch_size):
+        yield dataset.batch(range(start, min(start + batch_size, len(dataset))))[0]
 
 
 class Sequential(Model):

@@ -395,8 +395,7 @@ class Ledger:
         from ..parallel.comm import as_comm
 
         comm = as_comm(comm)
-        size, rank = comm.size, comm.rank
-        chosen = sorted({i * size // min(ranks, size) for i in range(min(ranks, size))})
-        own = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
-        per_rank = comm.gather(own)
-        return [timeline for timeline in per_rank or [] if timeline]
+        count = min(ranks, comm.size)
+        chosen = {i * comm.size // count for i in range(count)}
+        own = (comm.rank, socket.gethostname(), self.timeline) if comm.rank in chosen else None
+        return [timeline for timeline in comm.gather(own) or [] if timeline]
