@@ -389,9 +389,7 @@ class Ledger:
                 epoch.pieces.append(((WAIT, ""), lane, step, start, until))
 
     def gather(self, comm: Any, ranks: int = 32) -> list[tuple[int, str, list[Piece]]]:
-        """Return on rank 0 of ``comm`` [(rank, host, Pieces)] of at most so many ranks, evenly
-        spread; an empty list elsewhere.
-        """
+        """Return [(rank, host, Pieces)] of at most so many ranks of ``comm``; [] but on rank 0."""
         from ..parallel.comm import as_comm
 
         comm = as_comm(comm)
