@@ -84,8 +84,8 @@ class SparseImage:
         """Raise ValueError naming the first entry that breaks the rules of the class."""
         h, w, _ = self.shape
 
-        def pixel(k: Any) -> str:
-            return f"pixel {k} at (row {self.coords[k, 0]}, column {self.coords[k, 1]})"
+        def pixel(entry: Any) -> str:
+            return f"pixel {entry} at (row {self.coords[entry, 0]}, column {self.coords[entry, 1]})"
 
         # As unsigned numbers negative coordinates are very large: one comparison finds both.
         outside = self.coords.view(np.uint32) >= np.array((h, w), np.uint32)
@@ -96,13 +96,15 @@ class SparseImage:
         number = self.coords[:, 0] * np.int64(w) + self.coords[:, 1]
         unsorted = number[1:] <= number[:-1]
         if unsorted.any():
-            k = unsorted.argmax()
-            what = "given twice" if number[k] == number[k + 1] else "not in row-major order"
-            raise ValueError(f"{pixel(k + 1)} is {what}; SparseImage.from_pixels sorts and adds up")
+            entry = unsorted.argmax()
+            what = "given twice" if number[entry] == number[entry + 1] else "not in row-major order"
+            raise ValueError(
+                f"{pixel(entry + 1)} is {what}; SparseImage.from_pixels sorts and adds up"
+            )
         finite = np.isfinite(self.values)
         if not finite.all():
-            k = (~finite).any(1).argmax()
-            raise ValueError(f"{pixel(k)} has the value {self.values[k].tolist()}")
+            entry = (~finite).any(1).argmax()
+            raise ValueError(f"{pixel(entry)} has the value {self.values[entry].tolist()}")
         if not np.isfinite(self.background):
             raise ValueError(f"the background is {self.background}")
 

@@ -188,22 +188,22 @@ class ScalingModel:
         """Return (draws,) seconds of computing a step of ``batch`` events on a node with so many
         ranks; too few cores are shared.
         """
-        c = self.calibration
+        calibration = self.calibration
         if batch not in self._sums:
-            events = np.asarray(c.events)
+            events = np.asarray(calibration.events)
             rng = np.random.default_rng([self.seed, batch])
             total = np.zeros(self.draws)
             for _ in range(batch):
                 total += events[rng.integers(0, len(events), self.draws)]
             self._sums[batch] = total
-        cores = cores or ranks_on_node * c.threads
-        shared = max(1.0, ranks_on_node * c.threads / cores)
+        cores = cores or ranks_on_node * calibration.threads
+        shared = max(1.0, ranks_on_node * calibration.threads / cores)
         loading = (
-            c.load * batch if ranks_on_node * c.threads >= cores else 0.0
+            calibration.load * batch if ranks_on_node * calibration.threads >= cores else 0.0
         )  # no core is free to do it beside
         return shared * (
-            self.slowdown(min(ranks_on_node, max(cores // c.threads, 1)))
-            * (c.fixed + self._sums[batch])
+            self.slowdown(min(ranks_on_node, max(cores // calibration.threads, 1)))
+            * (calibration.fixed + self._sums[batch])
             + loading
         )
 

@@ -212,8 +212,10 @@ def _input(shape: Shape, rng: np.random.Generator, smooth: bool) -> np.ndarray:
     return rng.standard_normal(size).reshape(shape) + 1e-3
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a - b).max(initial=0) / max(np.abs(b).max(initial=0), 1e-12))
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(
+        np.abs(found - expected).max(initial=0) / max(np.abs(expected).max(initial=0), 1e-12)
+    )
 
 
 def _in_pieces(

@@ -55,13 +55,13 @@ def binomial(k: Any, n: Any, z: float = 1.0) -> tuple[np.ndarray, np.ndarray, np
     return fraction, middle - half, middle + half
 
 
-def roc(events: ScoredEvents, k: int) -> tuple[np.ndarray, np.ndarray, float]:
+def roc(events: ScoredEvents, label: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Return (efficiency for class k, efficiency for all others, area under the curve) as the cut
     on score k falls from above the highest to 0; events of equal scores pass together. nan where
     class k or the others have no events.
     """
-    signal = events.labels == k
-    score = events.scores[:, k]
+    signal = events.labels == label
+    score = events.scores[:, label]
     order = np.argsort(-score, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)[: len(score)]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -89,14 +89,14 @@ class Cuts:
         return int(product.argmax())
 
 
-def cuts(events: ScoredEvents, k: int) -> Cuts:
+def cuts(events: ScoredEvents, label: int) -> Cuts:
     """Return efficiency and purity of class k above each of CUTS cuts from 0 to 1."""
     cut = np.linspace(0, 1, CUTS)
     passing, right = (
         len(chosen) - np.searchsorted(np.sort(chosen), cut, "left")
-        for chosen in (events.scores[:, k], events.scores[events.labels == k, k])
+        for chosen in (events.scores[:, label], events.scores[events.labels == label, label])
     )
-    total = np.sum(events.labels == k)
+    total = np.sum(events.labels == label)
     return Cuts(cut, binomial(right, np.full(CUTS, total)), binomial(right, passing))
 
 
@@ -194,8 +194,8 @@ def draw_cuts(path: StrPath, events: ScoredEvents) -> StrPath:
     lines = -(-n // columns)
     figure = Figure(figsize=(4.2 * columns, 3.4 * lines), dpi=110, layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for k, (axes, name) in enumerate(zip(panels, events.class_names)):
-        found = cuts(events, k)
+    for label, (axes, name) in enumerate(zip(panels, events.class_names)):
+        found = cuts(events, label)
         for what, (fraction, low, high), colour in (
             ("efficiency", found.efficiency, "C0"),
             ("purity", found.purity, "C1"),
@@ -207,7 +207,7 @@ def draw_cuts(path: StrPath, events: ScoredEvents) -> StrPath:
         axes.axvline(found.cut[found.best], color="grey", linestyle=":")
         axes.set_title(f"{name}: best above {found.cut[found.best]:.2f}", fontsize=10)
         axes.set_xlabel(f"cut on the score of {name}")
-        _finish(axes, k == 0)
+        _finish(axes, label == 0)
     for axes in panels[n:]:
         axes.set_axis_off()
     panels[0].set_ylim(-0.02, 1.02)

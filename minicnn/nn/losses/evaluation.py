@@ -85,5 +85,5 @@ class Evaluation:
         return _ratio(self.correct, self.confusion.sum(0))
 
 
-def _ratio(a, b):
-    return np.divide(a, b, out=np.full(len(b), np.nan), where=np.asarray(b) > 0)
+def _ratio(part, whole):
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=np.asarray(whole) > 0)
