@@ -10,6 +10,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "minicnn/__init__.py").read_text(), re.M)[1]
 
+tensorboard = ["tensorboardX>=2.6"]  # mc.callbacks.TensorBoard
+root = ["uproot>=5"]  # larcv2 ROOT files
 test = [
     "pytest>=8",
     "hypothesis>=6",
@@ -19,6 +21,8 @@ test = [
     "pytest-xdist>=3",
     "build",
     "setuptools>=70.1",
+    *tensorboard,  # what is tested with its library wherever that is small
+    *root,
 ]
 mpi = ["mpi4py>=4", "mpich>=4"]
 
@@ -59,9 +63,9 @@ setup(
             "nvidia-cuda-nvrtc-cu12>=12.4; sys_platform == 'linux'",
             "pyelftools>=0.31",
         ],
-        "tensorboard": ["tensorboardX>=2.6"],  # mc.callbacks.TensorBoard
+        "tensorboard": tensorboard,
         "reference": ["pooch>=1.8"],  # reference files of validate from a server
-        "root": ["uproot>=5"],  # larcv2 ROOT files
+        "root": root,
         # What networks are exported to, and how the result is checked (docs/exchange.md); Keras
         # runs on the torch of the next line where there is no TensorFlow
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],

@@ -109,8 +109,8 @@ class InMemory:
     def __len__(self):
         return len(self.images)
 
-    def read(self, i):
-        return mc.data.Event(self.images[i], self.labels[i])
+    def read(self, index):
+        return mc.data.Event(self.images[index], self.labels[index])
 
 
 class TorchDDP:

@@ -120,11 +120,11 @@ def rows_of_kernels(clock, size, batch):
     yield {"kernel": "sgd", "flop": 6 * n, "bytes": 20 * n, "seconds": clock(update)}
 
 
-def peak_memory(k, reset=False):
+def peak_memory(kernels, reset=False):
     """Return the bytes that CuPy's pool holds, which never shrinks by itself; ``reset`` gives back
     what is unused.
     """
-    if k.name != "cuda":
+    if kernels.name != "cuda":
         return 0
     import cupy
 
@@ -144,10 +144,10 @@ class Case(NamedTuple):
     precision: str = "float32"
 
 
-def step_of_minicnn(k, case, events, repeats):
+def step_of_minicnn(kernels, case, events, repeats):
     """Return the row of one training step: transfer, compression, update and all."""
     device, size, batch, mode, precision = case
-    peak_memory(k, reset=True)
+    peak_memory(kernels, reset=True)
     model = mc.models.microboone(
         size,
         device=device,
@@ -165,11 +165,11 @@ def step_of_minicnn(k, case, events, repeats):
         "engine": f"minicnn {kind}",
         "batch": batch,
         "seconds": seconds / batch,
-        "memory": peak_memory(k),
+        "memory": peak_memory(kernels),
     }
 
 
-def from_the_store(k, device, size, batch, simulator, seconds):
+def from_the_store(kernels, device, size, batch, simulator, seconds):
     """Train from a compressed store for at least so many seconds; returns (events per second,
     percent of the time in which a kernel ran, by nvidia-smi, or None where it says nothing).
     """
@@ -179,7 +179,7 @@ def from_the_store(k, device, size, batch, simulator, seconds):
     )
     model.fit(store, batch_size=batch)
     watch = None
-    if k.name == "cuda":
+    if kernels.name == "cuda":
         with suppress(OSError):
             watch = subprocess.Popen(
                 [
@@ -189,7 +189,7 @@ def from_the_store(k, device, size, batch, simulator, seconds):
                     "-lms",
                     "200",
                     "-i",
-                    k.runtime.device.pci_bus_id,
+                    kernels.runtime.device.pci_bus_id,
                 ],
                 stdout=subprocess.PIPE,
                 text=True,

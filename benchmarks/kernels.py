@@ -70,9 +70,9 @@ def _run_multiply_adds(data):
 
 
 @njit(parallel=True)
-def _copy(a, b):
-    for i in prange(a.size):
-        b[i] = a[i]
+def _copy(array, into):
+    for i in prange(array.size):
+        into[i] = array[i]
 
 
 class Limits:

@@ -58,8 +58,8 @@ class Memory:
     def __len__(self):
         return len(self.events)
 
-    def read(self, i):
-        return self.events[i]
+    def read(self, index):
+        return self.events[index]
 
 
 def measure(events, form, codec, level, repeats):

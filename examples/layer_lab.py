@@ -76,7 +76,8 @@ def main():
         seconds = time.perf_counter() - begin
         accuracy = model.evaluate(test).accuracy
         print(f"{activation.__name__}: accuracy {accuracy:.2f}, {seconds:.1f} s\n")
-    print("slopes learned:", np.round(model.weights["prelu_1/slope"], 3).tolist())
+    slopes = ", ".join(f"{slope:.3f}" for slope in model.weights["prelu_1/slope"])
+    print(f"slopes learned: {slopes}")
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ def step(number: int) -> None:
 
 
 class waiting:
-    """``with waiting("allreduce"): ...`` says that this rank waits there for the others. Written
-    for speed.
+    """``with waiting("allreduce"): ...`` says that this rank waits there for the others; ``name``:
+    at what, for the message of a stalled job. Written for speed.
     """
 
     __slots__ = ("before", "name")
@@ -198,12 +198,12 @@ class Watch:
         """Return which of the two nodes beside this one, in the order of ranks, do not answer; the
         first rank of each node asks.
         """
-        rows, mine = self._rows(), socket.gethostname()
+        rows, own = self._rows(), socket.gethostname()
         hosts = list(dict.fromkeys(row["host"] for _, row in sorted(rows.items())))
-        if mine not in hosts or min(r for r in rows if rows[r]["host"] == mine) != self.rank:
+        if own not in hosts or min(r for r in rows if rows[r]["host"] == own) != self.rank:
             return []
-        at = hosts.index(mine)
-        beside = {hosts[at - 1], hosts[(at + 1) % len(hosts)]} - {mine}
+        index = hosts.index(own)
+        beside = {hosts[index - 1], hosts[(index + 1) % len(hosts)]} - {own}
         answers: dict[str, bool] = {}
         asking = [threading.Thread(target=_ask, args=(h, answers), daemon=True) for h in beside]
         for thread in asking:

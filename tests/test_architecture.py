@@ -67,6 +67,36 @@ def test_importing_minicnn_is_light():
     assert done.stdout.strip() == "[]"
 
 
+#: Who may open a file for writing beside minicnn/files.py, and what it is.
+WRITERS = {
+    "minicnn/files.py": "the atomic writer",
+    "minicnn/watch.py": "notes of the watchdog in a folder of the job's own",
+    "minicnn/__main__.py": "/dev/null",
+    "minicnn/data/readers/serve.py": "a pipe",
+    "minicnn/exchange/keras_files.py": "a temporary folder",
+    "minicnn/train/loggers.py": "JSON lines, appended one by one",
+}
+
+
+def test_files_are_written_by_the_atomic_writer():
+    """A job that is killed leaves files whole or not at all."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in sources("minicnn")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and writes(node)
+    }
+    assert found == set(WRITERS)
+
+
+def writes(call):
+    """Tell whether a call opens a file for writing, or writes one by its path."""
+    name = ast.unparse(call.func).split(".")[-1]
+    modes = [ast.literal_eval(a) for a in call.args[1:2] if isinstance(a, ast.Constant)]
+    opened = name in ("open", "fdopen") and any(set(str(m)) & set("wxa+") for m in modes)
+    return opened or name in ("write_text", "write_bytes", "tofile")
+
+
 def test_public_names_exist_and_are_documented():
     import minicnn as mc
 

@@ -13,6 +13,8 @@ from . import bf16, checks, lit
 
 name = "cpu"
 microbatch = 1  # events per call: one at a time, so that memory does not grow with the batch
+on_device = False
+precisions = {"bf16": bf16.in_bf16}
 
 _functions = {n: getattr(checks, n) for n in ARRAYS} | gather(__name__)
 _functions |= {
@@ -20,8 +22,7 @@ _functions |= {
     for n in ("lit_lists", "lit_rest", "lit_rest_backward", "lit_block", "lit_block_backward")
 }
 globals().update(_functions)
-in_bf16 = bf16.in_bf16
-__all__ = ["in_bf16", "microbatch", "name", *_functions]
+__all__ = ["microbatch", "name", "on_device", "precisions", *_functions]
 
 if TYPE_CHECKING:
 

@@ -99,4 +99,4 @@ def in_bf16() -> Any:
             '4, Intel Cooper Lake and Sapphire Rapids and later): use precision="float32"'
         )
     everything: dict[str, Any] = {**_functions, "conv2d_block": block.conv2d_block_bf16}
-    return SimpleNamespace(name="cpu", microbatch=1, **everything)
+    return SimpleNamespace(name="cpu", microbatch=1, on_device=False, precisions={}, **everything)

@@ -24,8 +24,11 @@ class Backend:
         8  # events per call: enough to fill a GPU; memory does not grow with the batch beyond it
     )
 
+    on_device = True
+
     def __init__(self, runtime, tf32=False):
         self.runtime, self.name, self.tf32 = runtime, runtime.name, tf32
+        self.precisions = {"tf32": self.in_tf32}
 
     def in_tf32(self) -> "Backend":
         """Return this backend with the block's forward pass on tensor cores, to about 5e-4 of a

@@ -153,6 +153,8 @@ def _run_tensor_cores(kernels, pooled, w, b, block, workspace):
         """
         padded = kernels.zeros((kh * kw, 8 * chunks, 8 * groups))
         padded[:, :ci, :co] = w.reshape(kh * kw, ci, co)
+        # (tap, chunk of rows, half of the chunk, t, group of columns, g), as read above, to
+        # (group of columns, chunk of rows, tap, g, t, half of the chunk)
         return padded.reshape(kh * kw, chunks, 2, 4, groups, 8).transpose(4, 1, 0, 5, 3, 2).copy()
 
     warps = min(4, groups)

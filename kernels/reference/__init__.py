@@ -16,12 +16,14 @@ from . import arrays
 
 name = "reference"
 microbatch = None  # events per call: None means the whole batch at once
+on_device = False
+precisions: dict[str, Any] = {}
 
 _functions = {n: getattr(arrays, n) for n in ARRAYS} | gather(__name__)
 for _function in _functions.values():
     _function.__module__ = __name__  # where they are to be imported from, as NumPy has it
 globals().update(_functions)
-__all__ = ["microbatch", "name", *_functions]
+__all__ = ["microbatch", "name", "on_device", "precisions", *_functions]
 
 if TYPE_CHECKING:
 

@@ -25,10 +25,10 @@ def run(args: argparse.Namespace) -> int:
     if len(args.runs) < 2:
         raise ValueError(f"compare takes two runs or more, got {args.runs[0]} alone")
     runs = read_runs(args.runs)
-    names = [one.name for one in runs]
-    for one in runs:
-        if not one.record:
-            print(f"{one.name} is not complete (no run.json): its settings are not known")
+    names = [each.name for each in runs]
+    for each in runs:
+        if not each.record:
+            print(f"{each.name} is not complete (no run.json): its settings are not known")
     settings = differing_settings(runs)
     if settings:
         _print("settings that differ", names, settings, _words)
@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
         draw_comparison(
             args.out,
-            {one.name: one.epochs for one in runs},
-            {one.name: one.parts() for one in runs},
-            {one.name: one.median_epoch.get("events_per_second", math.nan) for one in runs},
+            {each.name: each.epochs for each in runs},
+            {each.name: each.parts() for each in runs},
+            {each.name: each.median_epoch.get("events_per_second", math.nan) for each in runs},
         )
         print(f"\nwrote {args.out}")
     return 0

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             "convert first, then balance the event file"
         )
     with ExitStack() as opened:
-        children = [opened.enter_context(one) for one in sandboxes(args, args.processes)]
+        children = [opened.enter_context(child) for child in sandboxes(args, args.processes)]
         job = opened.enter_context(Job(path, args, selection, label_map, children))
         if args.balance:
             job.balance()
@@ -190,17 +190,17 @@ class Job:
         for child in self.children:
             readers.put(reader.beside(child))
 
-        def work(some):
-            mine = readers.get()
+        def work(chunk):
+            own = readers.get()
             try:
-                return [_prepared(mine, i, *recipe) for i in some]
+                return [_prepared(own, i, *recipe) for i in chunk]
             finally:
-                readers.put(mine)
+                readers.put(own)
 
         tasks = [numbers[first : first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME)]
         with ThreadPoolExecutor(len(self.children)) as pool:  # they read while this one writes
-            for some in ordered_map(work, tasks, len(self.children), pool):
-                yield from some
+            for chunk in ordered_map(work, tasks, len(self.children), pool):
+                yield from chunk
 
     def _recipe(self, source):
         """(options of the reader, threshold still to be applied, labels by PDG code): a reader
@@ -239,13 +239,13 @@ class Job:
                     self.path, shape, names, getattr(reader, "background", 0.0), metadata
                 )
             first = self.writer
-            for what, mine, others, way in (
+            for what, own, others, way in (
                 ("images of", shape, first.image_shape, "--size"),
                 ("the classes", names, first.class_names, "--label-map"),
             ):
-                if mine != others:
+                if own != others:
                     raise EventError(
-                        f"{source} has {what} {_text(mine)}, the first input {_text(others)}; "
+                        f"{source} has {what} {_text(own)}, the first input {_text(others)}; "
                         f"give {way}, or convert them apart"
                     )
         except BaseException:
@@ -315,8 +315,8 @@ class Job:
         return 0
 
 
-def _prepared(reader, i, threshold, labels):
-    """(event, note, problem) of event ``i`` as it is to be written; one of event and problem, a
+def _prepared(reader, index, threshold, labels):
+    """(event, note, problem) of event ``index`` as it is to be written; one of event and problem, a
     text, is None.
     """
     from dataclasses import replace
@@ -324,14 +324,14 @@ def _prepared(reader, i, threshold, labels):
     from ..data.readers.truth import label_of
 
     try:
-        event = reader.read(i)
+        event = reader.read(index)
     except EventError as problem:
         return None, None, str(problem)
     if threshold is not None:
         event = _above(event, threshold)
     if labels is not None:
         event = replace(event, label=label_of(event.particles, labels))
-    return event, getattr(reader, "notes", {}).get(i), None
+    return event, getattr(reader, "notes", {}).get(index), None
 
 
 def _above(event, threshold):

@@ -100,7 +100,7 @@ def _data(args: argparse.Namespace, per_rank: list[dict[str, Any]]) -> list[Any]
 
 def report(findings: list[Any], per_rank: list[dict[str, Any]]) -> None:
     """Print the findings, and how many are not ok."""
-    hosts = sorted({one["host"] for one in per_rank})
+    hosts = sorted({facts["host"] for facts in per_rank})
     nodes = hosts[0] if len(hosts) == 1 else f"{len(hosts)} nodes"
     print(
         f"minicnn doctor: {len(per_rank)} rank{'s' * (len(per_rank) > 1)} on {nodes}, Python "

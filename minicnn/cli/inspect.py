@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if path.is_file() and _is_safetensors(path):
         return _model(path)
     with ExitStack() as opened:
-        sandbox = [opened.enter_context(one) for one in sandboxes(args)]
+        sandbox = [opened.enter_context(child) for child in sandboxes(args)]
         return _events(path, reader_options(args), *sandbox)
 
 

@@ -155,17 +155,17 @@ def _results(args: argparse.Namespace) -> dict[int, Any] | None:
 def _measure(comm: Any, args: argparse.Namespace) -> dict[str, Any]:
     """Return what these ranks measure."""
     from ..inspect.calibrate import measure
-    from ..parallel import threads_per_rank
+    from ..parallel import as_comm, threads_per_rank
     from ..parallel.machine import ranks_of_nodes
 
-    ranks = comm.size if comm else 1
-    nodes = ranks_of_nodes(comm)
+    comm = as_comm(comm)
+    ranks, nodes = comm.size, ranks_of_nodes(comm)
     have_cores = max(map(len, nodes)) * args.threads <= threads_per_rank(None)
     # Several nodes see the working folder, not each other's temporary ones.
     with tempfile.TemporaryDirectory(dir=Path.cwd() if len(nodes) > 1 else None) as folder:
         path = args.events
         if path is None:
-            path = Path(comm.bcast(folder) if comm else folder) / "events.h5"
+            path = Path(comm.bcast(folder)) / "events.h5"
             _simulate(comm, args, path, ranks)
         computing = not args.worker or have_cores or ranks == min(args.ranks)
         return measure(comm, path, replace(_measure_options(args), computing=computing))

@@ -82,11 +82,11 @@ def run(args: argparse.Namespace) -> int:
 def _run(args):
     from ..data import Simulator, generate, open_events
     from ..data.generate import parts_folder
-    from ..parallel import ordered, world
+    from ..parallel import as_comm, ordered, world
     from ..progress import Meter
 
     with world() as comm:
-        quiet = bool(comm and comm.rank)
+        quiet = as_comm(comm).rank > 0
 
         def prepare() -> tuple[Path, bool]:
             path = output(args.out, args.overwrite)
@@ -113,14 +113,14 @@ def _run(args):
             print(f"going on with the events in {parts_folder(path)}", flush=True)
         start = time.perf_counter()
         with Meter("simulating", args.events, silent=quiet) as meter:
-            there = generate(
+            present = generate(
                 path, args.events, simulator, comm, lambda done, _, step: meter.update(done, step)
             )
         seconds = time.perf_counter() - start
         if quiet:
             return 0
-        made = args.events - there
-        before = f" ({there:,} were there already)" if there else ""
+        made = args.events - present
+        before = f" ({present:,} were there already)" if present else ""
         with open_events(path) as events:
             print(
                 f"simulated {made:,} events{before} in {seconds:.1f} s, {made / seconds:.0f}/s, "

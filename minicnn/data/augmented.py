@@ -55,10 +55,10 @@ class Augmented(DatasetWrapper):
             targets = [label for _, label in pairs]
         return ([image for image, _ in pairs], targets, *weights)
 
-    def _transformed(self, image: Any, labels: Any, i: int) -> tuple[SparseImage, Any]:
+    def _transformed(self, image: Any, labels: Any, index: int) -> tuple[SparseImage, Any]:
         if not isinstance(image, SparseImage):
             image = SparseImage.from_dense(image)
         if labels is not None and labels.ndim == 2:
             labels = labels[image.coords[:, 0], image.coords[:, 1]]
-        rng = event_rng(self.seed, self.epoch, self.file_indices[i])
+        rng = event_rng(self.seed, self.epoch, self.file_indices[index])
         return apply(self.transform, image, labels, rng)

@@ -41,8 +41,8 @@ def lit_cells(image: SparseImage) -> np.ndarray:
         lit = np.zeros(pooled, bool)
         # Five rows lie in one or two cells: those of the first and of the last of them.
         near = [
-            [np.clip(at + reach, 0, side - 1) // FACTOR for reach in (-REACH, REACH)]
-            for at, side in zip((rows, columns), sides)
+            [np.clip(positions + reach, 0, side - 1) // FACTOR for reach in (-REACH, REACH)]
+            for positions, side in zip((rows, columns), sides)
         ]
         for of_row in near[0]:
             for of_column in near[1]:

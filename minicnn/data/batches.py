@@ -64,7 +64,9 @@ class ArrayDataset:
         return self.targets
 
     def batch(self, indices: Any) -> tuple[Any, ...]:
-        """Return (images, targets), and sample weights if there are any, of the given events."""
+        """Return (images, targets), and sample weights if there are any, of the events
+        ``indices``.
+        """
         images = tuple([part[i] for i in indices] for part in self.inputs)
         targets = tuple(_take(part, indices) for part in self.outputs)
         batch = (
@@ -136,17 +138,17 @@ def as_dataset(data: Any, rank: int = 0, ranks: int = 1, seed: int = 0) -> Any:
             f"got a {type(data).__name__}" + f" of {len(data)}" * hasattr(data, "__len__")
         )
     whole = ArrayDataset(*data)
-    mine = shard(len(whole), ranks, rank, seed) if ranks > 1 else np.arange(len(whole))
-    share = ArrayDataset(*whole.batch(mine)) if ranks > 1 else whole
-    share.file_indices = mine
+    own = shard(len(whole), ranks, rank, seed) if ranks > 1 else np.arange(len(whole))
+    share = ArrayDataset(*whole.batch(own)) if ranks > 1 else whole
+    share.file_indices = own
     return share
 
 
 def batches(
     dataset: Any, order: Any, batch_size: int, steps: int, prefetch: int = 1
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield exactly ``steps`` batches of ``dataset``, as its ``batch`` returns them, in the given
-    order; the last ones may be short or empty.
+    """Yield exactly ``steps`` batches of ``batch_size`` events of ``dataset``, as its ``batch``
+    returns them, in the given order (indices); the last ones may be short or empty.
 
     ``prefetch`` batches are read and decompressed ahead by one thread (0: none). An error there is
     raised here, in its place.

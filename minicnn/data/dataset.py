@@ -37,7 +37,8 @@ class Dataset(Protocol):
         ...
 
     def batch(self, indices: Any) -> tuple[Any, ...]:
-        """Return (images, targets), or (images, targets, sample weights), of the given events.
+        """Return (images, targets), or (images, targets, sample weights), of the events
+        ``indices``, int (N,).
 
         images: a list of SparseImage or float32 (H, W, C) arrays; for a model of several inputs a
         tuple of such lists. targets: int (N,), float (N, D) or a list of label arrays, one per
@@ -64,8 +65,8 @@ class EventSource(Protocol):
         """Number of events."""
         ...
 
-    def read(self, i: int) -> Event:
-        """Return event ``i``; EventError naming file and event where it is damaged."""
+    def read(self, index: int) -> Event:
+        """Return event ``index``; EventError naming file and event where it is damaged."""
         ...
 
 

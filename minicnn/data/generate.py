@@ -32,8 +32,8 @@ def generate(
     progress: Callable[[int, int, str], Any] | None = None,
     part: int = 1000,
 ) -> int:
-    """Write events 0 to ``events`` - 1 of ``simulator`` to ``path``; every rank makes a share, the
-    file is the same for any number.
+    """Write events 0 to ``events`` - 1 of ``simulator`` to ``path``; every rank of ``comm`` makes a
+    share, the file is the same for any number of ranks.
 
     ``progress(done, total, step)`` is called on rank 0, step: "" or JOINING. The file appears under
     its name only when it is complete. More than ``part`` events are first written to files of
@@ -78,7 +78,7 @@ def _generate(path, events, simulator, comm, report, part):
     present = ordered(
         comm, lambda: [_is_part(file, numbers, simulator) for file, numbers in zip(files, ranges)]
     )
-    done = there = sum(len(numbers) for numbers, has in zip(ranges, present) if has)
+    done = before = sum(len(numbers) for numbers, has in zip(ranges, present) if has)
     for file, numbers, has in zip(files, ranges, present):
         if not has:
             _write(
@@ -92,7 +92,7 @@ def _generate(path, events, simulator, comm, report, part):
             done += len(numbers)
     ordered(comm, lambda: _merge(path, files, simulator, metadata, report))
     ordered(comm, lambda: shutil.rmtree(folder))
-    return there
+    return before
 
 
 def parts_folder(path: str | Path) -> Path:

@@ -40,8 +40,8 @@ class SharedEvents:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, i: int) -> CompressedEvent:
-        rank, start, size, digest, pixels, background, source, number, *_ = self.table[i].item()
+    def __getitem__(self, index: int) -> CompressedEvent:
+        rank, start, size, digest, pixels, background, source, number, *_ = self.table[index].item()
         return CompressedEvent(
             self.pieces[rank][start : start + size],
             digest,
@@ -127,7 +127,7 @@ class NodeStore(EventStore):
         return self.node_events
 
     def load(self, *args: Any, **options: Any) -> EventStore:
-        """Refused: a shared store is complete when it is made."""
+        """Refused with any ``args`` and ``options``: a shared store is complete when it is made."""
         raise TypeError(
             "a NodeStore cannot take more events: load them into the EventStore that it is made of"
         )
@@ -136,7 +136,7 @@ class NodeStore(EventStore):
     order_name = "permutation of the node's events, batches of equal work"
 
     def order(self, seed: int, epoch: int, batch_size: int) -> np.ndarray:
-        """Return the indices of this rank's events in an epoch, batch by batch.
+        """Return the indices of this rank's events in an epoch, batch by batch of ``batch_size``.
 
         The node's events are dealt, as (seed, epoch, node) say, to batches of equal cost; each step
         takes one for each rank, and the last step's events are shared evenly.
@@ -147,9 +147,9 @@ class NodeStore(EventStore):
         left = len(costs) % (batch_size * self.ranks)
         dealt = equal_batches(costs, batch_size, generator, left)
         whole, last = np.split(dealt, [len(dealt) - left])
-        mine = equal_shares(costs[last], self.ranks, generator) == self.rank
+        shared = equal_shares(costs[last], self.ranks, generator) == self.rank
         own = whole.reshape(-1, self.ranks, batch_size)[:, self.rank].reshape(-1)
-        return (np.concatenate([own, last[mine]]) - self.first) % self.node_events
+        return (np.concatenate([own, last[shared]]) - self.first) % self.node_events
 
     @property
     def nbytes(self) -> int:

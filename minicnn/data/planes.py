@@ -17,7 +17,8 @@ class Planes(DatasetWrapper):
     tuple, too: for each plane a list of the labels of the pixels that are lit there. Augmentation
     belongs inside, Planes(Augmented(store, ...)), so that an event's planes are moved together.
 
-    planes: how many, by default those of the data set's ``image_shape``.
+    dataset: the data set of whole images. planes: how many, by default those of the data set's
+    ``image_shape``.
     """
 
     def __init__(self, dataset: Any, planes: int | None = None) -> None:
@@ -39,7 +40,9 @@ class Planes(DatasetWrapper):
         return self._shape
 
     def batch(self, indices: Any) -> tuple[Any, ...]:
-        """Return (tuple of one list of images per plane, targets), and sample weights if any."""
+        """Return (tuple of one list of images per plane, targets), and sample weights if any, of
+        the events ``indices``.
+        """
         images, targets, *weights = self.dataset.batch(indices)
         if isinstance(images, tuple):
             raise ValueError(

@@ -12,8 +12,8 @@ from .balance import equal_shares
 def shard(
     events: int, ranks: int, rank: int, seed: int = 0, costs: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the event numbers (int64) of ``rank``: every event belongs to one rank, sizes differ
-    by at most one.
+    """Return the event numbers (int64) of ``rank``, as ``seed`` mixes them: every event belongs to
+    one rank, sizes differ by at most one.
 
     costs: of each event, float (events,), in any unit, as the counts of lit pixels; all ranks then
     have about equal sums of them, see data.balance. Without costs a permutation mixes a file that
@@ -35,8 +35,8 @@ def shard(
 
 
 def split(events: int, train: int, validation: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return (training, validation) event numbers: disjoint pieces of one seeded permutation of all
-    events.
+    """Return (training, validation) event numbers, ``train`` and ``validation`` many: disjoint
+    pieces of one permutation, given by ``seed``, of all events.
 
     Raises ValueError where the file has fewer events than both together.
     """

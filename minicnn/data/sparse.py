@@ -84,25 +84,27 @@ class SparseImage:
         """Raise ValueError naming the first entry that breaks the rules of the class."""
         h, w, _ = self.shape
 
-        def place(k: Any) -> str:
-            return f"pixel {k} at (row {self.coords[k, 0]}, column {self.coords[k, 1]})"
+        def pixel(entry: Any) -> str:
+            return f"pixel {entry} at (row {self.coords[entry, 0]}, column {self.coords[entry, 1]})"
 
         # As unsigned numbers negative coordinates are very large: one comparison finds both.
         outside = self.coords.view(np.uint32) >= np.array((h, w), np.uint32)
         if outside.any():
             raise ValueError(
-                f"{place(outside.any(1).argmax())} lies outside the image of {h} x {w}"
+                f"{pixel(outside.any(1).argmax())} lies outside the image of {h} x {w}"
             )
         number = self.coords[:, 0] * np.int64(w) + self.coords[:, 1]
         unsorted = number[1:] <= number[:-1]
         if unsorted.any():
-            k = unsorted.argmax()
-            what = "given twice" if number[k] == number[k + 1] else "not in row-major order"
-            raise ValueError(f"{place(k + 1)} is {what}; SparseImage.from_pixels sorts and adds up")
+            entry = unsorted.argmax()
+            what = "given twice" if number[entry] == number[entry + 1] else "not in row-major order"
+            raise ValueError(
+                f"{pixel(entry + 1)} is {what}; SparseImage.from_pixels sorts and adds up"
+            )
         finite = np.isfinite(self.values)
         if not finite.all():
-            k = (~finite).any(1).argmax()
-            raise ValueError(f"{place(k)} has the value {self.values[k].tolist()}")
+            entry = (~finite).any(1).argmax()
+            raise ValueError(f"{pixel(entry)} has the value {self.values[entry].tolist()}")
         if not np.isfinite(self.background):
             raise ValueError(f"the background is {self.background}")
 
@@ -132,8 +134,9 @@ class SparseImage:
     def from_pixels(
         cls, rows: Any, columns: Any, values: Any, shape: Shape, background: float = 0.0
     ) -> SparseImage:
-        """Make one from unordered pixels; values of pixels that occur more than once are added up,
-        in float64, and rounded to float32 once.
+        """Make one of ``shape`` (H, W, C) from unordered pixels: ``rows`` and ``columns``, whole
+        numbers (n,), and ``values`` (n, C). Values of pixels that occur more than once are added
+        up, in float64, and rounded to float32 once. ValueError for a pixel outside.
         """
         values = np.asarray(values)
         if values.dtype.kind not in "biuf":
@@ -147,14 +150,14 @@ class SparseImage:
                 f"pixel {k} at (row {rows[k]}, column {columns[k]}) lies outside the image of "
                 f"{shape[0]} x {shape[1]}"
             )
-        key, place = np.unique(rows * shape[1] + columns, return_inverse=True)
+        key, inverse = np.unique(rows * shape[1] + columns, return_inverse=True)
         total = np.zeros((len(key), shape[2]), np.float64)
-        np.add.at(total, place, values)
+        np.add.at(total, inverse, values)
         return cls(np.stack([key // shape[1], key % shape[1]], 1), total, shape, background)
 
     def index_of(self, rows: Any, columns: Any) -> np.ndarray:
-        """Return int64 (m,): where each of the given pixels is in the list; ValueError for one that
-        is not lit.
+        """Return int64 (m,): where each of the pixels (rows[i], columns[i]) is in the list;
+        ValueError for one that is not lit.
         """
         width = np.int64(self.shape[1])
         listed = self.coords[:, 0] * width + self.coords[:, 1]
@@ -167,23 +170,28 @@ class SparseImage:
             raise ValueError(f"the pixel at (row {row}, column {column}) is not lit")
         return index
 
-    def plane(self, c: int) -> SparseImage:
-        """Return channel ``c`` as an image of one channel, (H, W, 1): the pixels where this channel
+    def plane(self, channel: int) -> SparseImage:
+        """Return ``channel`` as an image of one channel, (H, W, 1): the pixels where this channel
         differs from the background.
         """
-        if not 0 <= c < self.shape[2]:
-            raise IndexError(f"the image has the planes 0 to {self.shape[2] - 1}, asked for {c}")
-        lit = self.lit_in_plane(c)
+        if not 0 <= channel < self.shape[2]:
+            raise IndexError(
+                f"the image has the planes 0 to {self.shape[2] - 1}, asked for {channel}"
+            )
+        lit = self.lit_in_plane(channel)
         return SparseImage.trusted(
-            self.coords[lit], self.values[lit, c : c + 1], (*self.shape[:2], 1), self.background
+            self.coords[lit],
+            self.values[lit, channel : channel + 1],
+            (*self.shape[:2], 1),
+            self.background,
         )
 
-    def lit_in_plane(self, c: int) -> np.ndarray:
-        """Return bool (n,): which of the lit pixels ``plane(c)`` keeps."""
-        return self.values[:, c] != np.float32(self.background)
+    def lit_in_plane(self, channel: int) -> np.ndarray:
+        """Return bool (n,): which of the lit pixels ``plane(channel)`` keeps."""
+        return self.values[:, channel] != np.float32(self.background)
 
     def planes(self) -> tuple[SparseImage, ...]:
-        """Return ``plane(c)`` of every channel."""
+        """Return ``plane(channel)`` of every channel."""
         return tuple(self.plane(c) for c in range(self.shape[2]))
 
     def to_dense(

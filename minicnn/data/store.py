@@ -132,8 +132,8 @@ class EventStore:
         threads: int = 1,
         bad: Callable[[int, EventError], Any] | None = None,
     ) -> EventStore:
-        """Read the given events of a reader (default: all), compress and keep them; returns the
-        store.
+        """Read the events ``indices`` of a reader (default: all), compress and keep them; returns
+        the store.
 
         ``threads`` compress, and read as well if the source says that it can be read by several at
         once (``concurrent``); the store is the same for any number. It pays for the simulator, not
@@ -186,8 +186,8 @@ class EventStore:
         reading: AbstractContextManager[Any] = nullcontext() if concurrent else threading.Lock()
         origin = _origin(source)
 
-        def read(place: int) -> Any:
-            number = int(indices[place])
+        def read(position: int) -> Any:
+            number = int(indices[position])
             try:
                 with reading:
                     event = source.read(number)
@@ -199,11 +199,11 @@ class EventStore:
 
         found: list[Any] = [None] * len(indices)
         taken = 0
-        for done, (place, entry) in enumerate(zip(order, ordered_map(read, order, threads)), 1):
+        for done, (position, entry) in enumerate(zip(order, ordered_map(read, order, threads)), 1):
             if isinstance(entry, EventError):
-                bad(int(indices[place]), entry)
+                bad(int(indices[position]), entry)
             else:
-                found[place] = entry
+                found[position] = entry
                 taken += len(entry[0].data)
             check_memory(taken, done, len(indices), origin)
             if progress:
@@ -276,30 +276,30 @@ class EventStore:
         pixels = self.image_shape[0] * self.image_shape[1]
         return np.dtype(np.int32 if pixels < 1 << 31 else np.int64)
 
-    def image(self, i: int) -> SparseImage | np.ndarray:
-        """Return event i decompressed: a SparseImage, or a float32 array (H, W, C) in the dense
-        form.
+    def image(self, index: int) -> SparseImage | np.ndarray:
+        """Return event ``index`` decompressed: a SparseImage, or a float32 array (H, W, C) in the
+        dense form.
 
         Raises EventError naming the event where its bytes in memory have changed since it was
         loaded.
         """
-        return self._decompressed(i)[0]
+        return self._decompressed(index)[0]
 
-    def pixel_labels(self, i: int) -> np.ndarray:
-        """Return the labels of event i's pixels: uint8 (n,), or (H, W) in the dense form.
-        ValueError where the target is another one.
+    def pixel_labels(self, index: int) -> np.ndarray:
+        """Return the labels of the pixels of event ``index``: uint8 (n,), or (H, W) in the dense
+        form. ValueError where the target is another one.
         """
         if self.kind != "pixels":
             raise ValueError(
                 f"this store has the target {self.target!r}: EventStore(target='pixel_labels') "
                 "keeps labels of pixels"
             )
-        labels = self._decompressed(i)[1]
+        labels = self._decompressed(index)[1]
         assert labels is not None
         return labels
 
-    def _decompressed(self, i: int) -> tuple[SparseImage | np.ndarray, np.ndarray | None]:
-        packed = self.events[int(i)]
+    def _decompressed(self, index: int) -> tuple[SparseImage | np.ndarray, np.ndarray | None]:
+        packed = self.events[int(index)]
         if zlib.crc32(packed.data) != packed.digest:
             raise EventError(
                 f"{packed.origin}: its compressed copy in memory is damaged (digest differs); load "
@@ -337,7 +337,7 @@ class EventStore:
 
     def batch(self, indices: Any) -> tuple[Any, ...]:
         """Return (images, targets), and sample weights float32 (N,) if the store has them, of the
-        given events: targets int64 (N,), float32 (N, D) or a list of uint8 arrays.
+        events ``indices``: targets int64 (N,), float32 (N, D) or a list of uint8 arrays.
         """
         found = [self._decompressed(i) for i in indices]
         images, chosen = [image for image, _ in found], np.asarray(indices, np.int64)

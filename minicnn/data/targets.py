@@ -129,9 +129,9 @@ def class_weights(store: Any, comm: Any = None) -> dict[int, float]:
     return {k: float(weight) for k, weight in enumerate(weights)}
 
 
-def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _sum(values: np.ndarray, more: np.ndarray) -> np.ndarray:
     """Return the sum of two lists of counts, the shorter one continued by zeros."""
-    total = np.zeros(max(len(a), len(b)), np.int64)
-    total[: len(a)] += a
-    total[: len(b)] += b
+    total = np.zeros(max(len(values), len(more)), np.int64)
+    total[: len(values)] += values
+    total[: len(more)] += more
     return total

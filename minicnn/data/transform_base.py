@@ -18,24 +18,27 @@ Rng: TypeAlias = Any
 
 
 def event_rng(seed: int, epoch: int, event: Any) -> np.random.Generator:
-    """Return the Generator for one event in one epoch; ``event`` is its number in the file, or its
-    (run, subrun, event).
+    """Return the Generator that ``seed`` gives one event in one epoch; ``event`` is its number in
+    the file, or its (run, subrun, event).
     """
     numbers = [event] if np.ndim(event) == 0 else list(event)
     return np.random.default_rng([int(n) & (1 << 64) - 1 for n in (seed, epoch, *numbers)])
 
 
 def mapped(
-    image: SparseImage, labels: Labels, f: Callable[[Any], Any], background: float | None = None
+    image: SparseImage,
+    labels: Labels,
+    mapping: Callable[[Any], Any],
+    background: float | None = None,
 ) -> tuple[SparseImage, Labels]:
-    """Return the image with the values f(values), all pixels in their places, and its labels.
+    """Return the image with the values mapping(values), all pixels in their places, and its labels.
 
-    background: of the result, by default f of the image's. Raises ValueError where f gives what is
-    not finite.
+    background: of the result, by default the mapping of the image's. Raises ValueError where the
+    mapping gives what is not finite.
     """
-    values = np.ascontiguousarray(f(image.values), np.float32)
+    values = np.ascontiguousarray(mapping(image.values), np.float32)
     if background is None:
-        background = float(f(np.float32(image.background)))
+        background = float(mapping(np.float32(image.background)))
     if not (np.isfinite(values).all() and np.isfinite(background)):
         raise ValueError("a transform made a pixel infinite or not a number")
     return SparseImage.trusted(image.coords, values, image.shape, background), labels
@@ -74,7 +77,9 @@ class Transform:
     def apply(
         self, image: SparseImage, labels: Labels = None, rng: Rng = None
     ) -> tuple[SparseImage, Labels]:
-        """Return (image, labels of its pixels) transformed; labels may be None."""
+        """Return (image, labels of its pixels) transformed; labels may be None. rng: the NumPy
+        generator of this event in this epoch (event_rng), None for a transform that draws nothing.
+        """
         raise NotImplementedError(f"{type(self).__name__}.apply")
 
     def __call__(self, image: SparseImage, rng: Rng = None) -> SparseImage:

@@ -46,7 +46,7 @@ __all__ = [
 
 
 class Compose(Transform):
-    """One transform after the other."""
+    """One of ``transforms`` after the other."""
 
     def __init__(self, transforms: Iterable[Callable[..., SparseImage]]) -> None:
         self.transforms = list(transforms)
@@ -187,8 +187,8 @@ class GainJitter(Transform):
 
 
 class DeadWires(Transform):
-    """Every wire (row) reads nothing but background with the given probability, in each plane on
-    its own.
+    """Every wire (row) reads nothing but background with the probability ``fraction``, in each
+    plane on its own.
     """
 
     def __init__(self, fraction: float) -> None:

@@ -60,9 +60,9 @@ def in_precision(precision: str, kernels: Any, device: str) -> tuple[Any, str]:
     if precision not in ROUNDED:
         raise ValueError(f'precision must be "float32", "tf32" or "bf16", got {precision!r}')
     where, name = ROUNDED[precision]
-    if not hasattr(kernels, f"in_{precision}"):
+    if precision not in kernels.precisions:
         raise ValueError(f'precision "{precision}" is for {where}; this is {device}')
-    return getattr(kernels, f"in_{precision}")(), f"{device}, forward in {name}"
+    return kernels.precisions[precision](), f"{device}, forward in {name}"
 
 
 def gpu_for_rank(rank: int, ranks: int, gpus: int) -> tuple[int, int]:

@@ -202,6 +202,8 @@ class Engine:
 
     def _per_input(self, x: Any) -> list[Any]:
         inputs = len(self.graph.inputs)
+        if not hasattr(x, "__len__"):
+            raise TypeError(f"a batch is a list of images or an array (N, H, W, C), got {x!r}")
         batches = [x] if inputs == 1 else list(x)
         if len(batches) != inputs or len({len(batch) for batch in batches}) > 1:
             raise ValueError(

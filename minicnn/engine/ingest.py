@@ -84,7 +84,7 @@ class DenseInput:
         """Return the array; of SparseImages only the listed pixels go to a GPU."""
         kernels, input_map = self.kernels, self.input_map
         sparse = all(isinstance(event, SparseImage) for event in events)
-        if not hasattr(kernels, "pinned") or not sparse:
+        if not (kernels.on_device and sparse):
             return kernels.asarray(self._on_host(events), self.dtype)
         batch = kernels.empty((len(events), *self.shape), self.dtype)
         for image, event in zip(batch, events):
@@ -114,10 +114,10 @@ class LitInput:
     """
 
     def __init__(
-        self, kernels: Any, shape: Shape, dtype: np.dtype, input_map: InputMap, most: float
+        self, kernels: Any, shape: Shape, dtype: np.dtype, input_map: InputMap, lit_fraction: float
     ) -> None:
         self.kernels, self.shape, self.dtype, self.input_map = kernels, shape, dtype, input_map
-        self.most = int(most * shape[0] * shape[1])
+        self.most = int(lit_fraction * shape[0] * shape[1])
         self.grid = Grid.uniform(kernels, *shape[:2])
         self._rest: dict[float, Array] = {}
 

@@ -26,20 +26,22 @@ class InputMap:
             f", compressed above {self.knee:g}" if self.knee else ""
         )
 
-    def derivative(self, v: np.ndarray) -> np.ndarray:
-        """Return d map / d v, of the dtype of v."""
+    def derivative(self, values: np.ndarray) -> np.ndarray:
+        """Return the derivative of the map at ``values``, of their dtype."""
         if self.knee is None:
-            return np.full_like(v, self.scale)
-        return (self.scale / (1 + np.abs(v) / self.knee)).astype(v.dtype)
+            return np.full_like(values, self.scale)
+        return (self.scale / (1 + np.abs(values) / self.knee)).astype(values.dtype)
 
-    def __call__(self, v: Any) -> Any:
-        """Return the mapped array, of the dtype of v; integers become float32 first."""
-        v = np.asarray(v)
-        if v.dtype.kind != "f":
-            v = v.astype(np.float32)
+    def __call__(self, values: Any) -> Any:
+        """Return the mapped array, of the dtype of ``values``; integers become float32 first."""
+        values = np.asarray(values)
+        if values.dtype.kind != "f":
+            values = values.astype(np.float32)
         if self.identity:
-            return v
+            return values
         if self.knee is None:
-            return v * v.dtype.type(self.scale)
-        knee = v.dtype.type(self.knee)
-        return np.copysign(v.dtype.type(self.scale) * knee * np.log1p(np.abs(v) / knee), v)
+            return values * values.dtype.type(self.scale)
+        knee = values.dtype.type(self.knee)
+        return np.copysign(
+            values.dtype.type(self.scale) * knee * np.log1p(np.abs(values) / knee), values
+        )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.dataset import Dataset
 from ..kernels.types import Shape
 from ..nn.graph import Input
 from ..nn.layers import Layer
@@ -28,8 +29,11 @@ class Model(Engine):
         x = mc.ELU()(mc.Conv2D(16, 3, padding="same")(inputs))
         model = mc.Model(inputs, mc.Dense(5)(mc.GlobalAveragePooling2D()(x)), seed=1)
 
-    ``options``: see Options. ``parameters`` (P,) holds every weight in layer order and
-    ``gradients`` (P + tail) every gradient, *summed* over events, and behind them the number of
+    ``options``: see Options. Where a method takes a batch, ``x`` is a list of SparseImage or an
+    array (N, H, W, C), of a model of several inputs a tuple of these, and ``y`` what the loss takes
+    as targets, for a classifier int (N,), of several outputs a tuple of these; ValueError
+    names the first event that does not fit. ``parameters`` (P,) holds every weight in layer order
+    and ``gradients`` (P + tail) every gradient, *summed* over events, and behind them the number of
     events, the summed loss, the loss's figures and a not-finite flag. ``weights["<layer>/w"]``,
     ``weight_gradients`` and ``states`` are views.
     """
@@ -40,6 +44,8 @@ class Model(Engine):
     ) -> tuple[float, dict[str, np.ndarray]]:
         """Return (mean loss, ``{"<layer>/w": array, ...}``) for a batch, gradients averaged over
         events; weights stay as they are. The pass evaluates: dropout drops nothing.
+
+        y: targets of the loss, one per event. sample_weights: float (N,), factors of the losses.
         """
         self.clear_gradients()
         self.accumulate(x, y, sample_weights=sample_weights)
@@ -51,7 +57,9 @@ class Model(Engine):
         }
 
     def train_on_batch(self, x: Any, y: Any, sample_weights: Any = None) -> float:
-        """Apply one optimizer step on a batch and return its mean loss (before the step)."""
+        """Apply one optimizer step on a batch and return its mean loss (before the step).
+        sample_weights: float (N,), factors of the losses.
+        """
         from ..train.step import train_step
 
         tail = train_step(self, [(x, y, sample_weights)], self.optimizer)
@@ -78,48 +86,58 @@ class Model(Engine):
                 self.targets.values(self.kernels, outputs, parts, None, events, gradient=False),
             )
 
-    def predict(self, x: Any) -> Any:
+    def predict(self, x: Any, batch_size: int = 32) -> Any:
         """Return what the loss says for a batch of images: softmax scores (N, classes) of a
-        classifier, numbers of a regression; for several outputs a list.
+        classifier, numbers of a regression; for several outputs a list. Of a data set, as an
+        EventStore, ``batch_size`` events at a time, in its order.
         """
         predictions: list[list[Any]] = [[] for _ in self.graph.outputs]
-        for _, events, values in self.pieces(x):
-            outputs, _ = self.run_forward(values)
-            for each, loss, output in zip(predictions, self.targets.losses, outputs):
-                each.append(loss.predict(self.kernels, output, events[0]))
+        for images in _batches(x, batch_size) if isinstance(x, Dataset) else [x]:
+            for _, events, values in self.pieces(images):
+                outputs, _ = self.run_forward(values)
+                for each, loss, output in zip(predictions, self.targets.losses, outputs):
+                    each.append(loss.predict(self.kernels, output, events[0]))
         joined = self.targets.join(predictions)
         return joined[0] if len(joined) == 1 else joined
 
     def evaluate(self, data: Any, batch_size: int = 1, comm: Any = None) -> Any:
-        """Return the evaluation of a data set (of a classifier: loss, accuracy, confusion, scores
-        per class); see train.evaluate.
+        """Return the evaluation of a data set or (x, y) (of a classifier: loss, accuracy,
+        confusion, scores per class), ``batch_size`` events at a time, summed over the ranks of the
+        communicator ``comm``; see train.evaluate.
         """
         from ..train.evaluate import evaluate
 
         return evaluate(self, data, batch_size, comm)
 
     def fit(self, train: Any, targets: Any = None, **options: Any) -> History:
-        """Train on this rank's events, or on arrays ``fit(x, y)``; see train.fit for all options.
-        Returns the History.
+        """Train on this rank's events, or on arrays ``fit(x, y)``, where ``train`` is x and
+        ``targets`` y; returns the History.
+        ``options``: batch_size, epochs, validation_data, callbacks and others, see ``mc.fit``.
         """
         from ..train.fit import fit
 
         return fit(self, train if targets is None else (train, targets), **options)
 
     def activations(self, x: Any, names: str | Sequence[str]) -> dict[str, np.ndarray]:
-        """Return {layer name: its output (N, ...)} for a batch; see engine.explain."""
+        """Return {layer name: its output (N, ...)} of the layer or layers ``names`` for a batch;
+        ValueError for a name that is not there. See engine.explain.
+        """
         from .explain import activations
 
         return activations(self, x, names)
 
     def input_gradient(self, x: Any, target: int | Sequence[int]) -> Any:
-        """Return the gradient of an output with respect to every pixel; see engine.explain."""
+        """Return the gradient of output ``target`` (a class, or one for each event) with respect to
+        every pixel, (N, H, W, C); see engine.explain.
+        """
         from .explain import input_gradient
 
         return input_gradient(self, x, target)
 
     def occlusion_map(self, image: Any, target: int, size: int = 32, stride: int = 0) -> Any:
-        """Return how much the score falls when a window is covered; see engine.explain."""
+        """Return by how much the score of class ``target`` for one ``image`` falls when a window of
+        ``size`` pixels, one every ``stride`` (0: size), is covered; see engine.explain.
+        """
         from .explain import occlusion_map
 
         return occlusion_map(self, image, target, size, stride)
@@ -226,6 +244,14 @@ class Model(Engine):
         self.set_weights(state["weights"])
         self.updates, optimizer.steps = state["updates"], steps
         optimizer.state = {name: self.kernels.asarray(array) for name, array in arrays.items()}
+
+
+def _batches(dataset: Dataset, batch_size: int) -> Iterator[Any]:
+    """Yield the images of a data set, ``batch_size`` events at a time."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for start in range(0, len(dataset), batch_size):
+        yield dataset.batch(range(start, min(start + batch_size, len(dataset))))[0]
 
 
 class Sequential(Model):

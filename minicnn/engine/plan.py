@@ -204,7 +204,7 @@ class Plan:
 
     def out_of_memory(self, events: int, problem: Exception) -> MemoryError:
         """Return the MemoryError that says how many events fit at a time instead of ``events``."""
-        free = getattr(self.kernels, "memory_free", lambda: None)()
+        free = self.kernels.memory_free() if self.kernels.on_device else None
         if free is None:
             return MemoryError(
                 f"{self.device}: {events} events at a time do not fit into memory ({problem}): use "

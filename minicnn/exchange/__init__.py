@@ -35,7 +35,9 @@ TOLERANCE, TOLERANCE_OF_BF16 = 1e-3, 3e-2
 
 
 def format_of(path: str | Path) -> str:
-    """Return the format that the end of a file's name says; ExchangeError for another one."""
+    """Return the format that the end of the file's name ``path`` says; ExchangeError for another
+    one.
+    """
     found = [kind for end, kind in FORMATS.items() if str(path).endswith(end)]
     if not found:
         ends = ", ".join(f"{end} ({kind})" for end, kind in FORMATS.items())
@@ -44,7 +46,7 @@ def format_of(path: str | Path) -> str:
 
 
 def export_model(model: Model, path: str | Path, check: bool = True) -> float | None:
-    """Write a network to ``path`` in the format that its name ends in (FORMATS): a .py with a
+    """Write ``model`` to ``path`` in the format that its name ends in (FORMATS): a .py with a
     .safetensors beside it is a PyTorch module.
 
     check: before, run what was written by its own library on events and compare the predictions.
@@ -97,8 +99,8 @@ def _functions(kind: str, model: Model) -> tuple[Any, Any]:
 
 
 def import_weights(model: Model, path: str | Path) -> None:
-    """Set the model's weights from a Keras file, or from the .safetensors of a PyTorch module that
-    was exported from it and trained further there.
+    """Set the weights of ``model`` from ``path``, a Keras file, or the .safetensors of a PyTorch
+    module that was exported from it and trained further there.
 
     ExchangeError naming the file where something does not fit; the model is then as it was.
     """

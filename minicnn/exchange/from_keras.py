@@ -31,7 +31,7 @@ WITHOUT = {"b": ("use_bias", 0.0), "gamma": ("scale", 1.0), "beta": ("center", 0
 
 
 def load(path: str | Path, size: int | None = None, **options: Any) -> Model:
-    """Return the network of a .keras or .h5 file with its weights, as a Model.
+    """Return the network of ``path``, a .keras or .h5 file, with its weights, as a Model.
 
     A softmax at the end becomes the loss SoftmaxCrossEntropy or PixelCrossEntropy, which has its
     own; with any other end the loss is MeanSquaredError, whose predictions are the outputs: in all
@@ -147,8 +147,8 @@ class _Network:
             if not ready:
                 raise ExchangeError(f"what {ahead[0][0]['config']['name']} is called on is missing")
             for entry, number, sources in ready:
-                place = (entry["config"]["name"], number)
-                self.nodes[place] = self._call(entry, [self.nodes[s] for s in sources])
+                call_site = (entry["config"]["name"], number)
+                self.nodes[call_site] = self._call(entry, [self.nodes[s] for s in sources])
             ahead = [call for call in ahead if call not in ready]
         if self.scales:
             users = [e for e, _, called in self.calls if any(s[0] in self.inputs for s in called)]

@@ -74,21 +74,21 @@ def read_file(path: str | Path) -> KerasFile:
 def _zipped(path: Path) -> KerasFile:
     with zipfile.ZipFile(path) as file, tempfile.TemporaryDirectory() as folder:
         network = _json(_member(file, "config.json", LARGEST_JSON))
-        here = ABOUT in file.namelist()
-        about = _json(_member(file, ABOUT, LARGEST_JSON)) if here else None
+        written_by_minicnn = ABOUT in file.namelist()
+        about = _json(_member(file, ABOUT, LARGEST_JSON)) if written_by_minicnn else None
         beside = Path(folder) / "model.weights.h5"
         beside.write_bytes(_member(file, "model.weights.h5", LARGEST_WEIGHTS))
         with open_hdf5(beside) as arrays:
             return KerasFile(_weights(arrays), network, about)
 
 
-def _member(file: zipfile.ZipFile, name: str, most: int) -> bytes:
+def _member(file: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if name not in file.namelist():
         raise ValueError(f"there is no {name} in it")
     with file.open(name) as member:
-        found = member.read(most + 1)
-    if len(found) > most:
-        raise ValueError(f"{name} has more than {most:,} bytes")
+        found = member.read(limit + 1)
+    if len(found) > limit:
+        raise ValueError(f"{name} has more than {limit:,} bytes")
     return found
 
 
@@ -105,12 +105,12 @@ def _weights(file: Any) -> list[Arrays]:
     """Return the arrays of every layer that has some, in the file's order."""
     if "model_weights" in file or "layer_names" in file.attrs or "layer_names0" in file.attrs:
         return _weights_of_keras_2(file["model_weights"] if "model_weights" in file else file)
-    place = next((name for name in CONTAINERS if name in file), None)
-    if place is None:
+    container = next((name for name in CONTAINERS if name in file), None)
+    if container is None:
         raise ValueError(f"none of {', '.join(CONTAINERS)}, model_weights is in it")
     found = []
-    for key in sorted(file[place], key=_counted):
-        group = file[place][key].get("vars")
+    for key in sorted(file[container], key=_counted):
+        group = file[container][key].get("vars")
         if group is None or not len(group):
             continue
         arrays = tuple(_array(group, str(i)) for i in range(len(group)))

@@ -31,9 +31,9 @@ ABOUT = "minicnn.json"
 def keras_library() -> Any:
     """Return Keras on the backend that KERAS_BACKEND names, else on the first that is here."""
     if "KERAS_BACKEND" not in os.environ:
-        here = [name for name in ("tensorflow", "torch", "jax") if find_spec(name)]
-        if here:
-            os.environ["KERAS_BACKEND"] = here[0]
+        installed = [name for name in ("tensorflow", "torch", "jax") if find_spec(name)]
+        if installed:
+            os.environ["KERAS_BACKEND"] = installed[0]
     return optional("keras", "keras")
 
 
@@ -62,7 +62,7 @@ def keras_model(model: Model) -> Any:
         if step.arrays:
             made[step.name].set_weights(list(step.arrays.values()))
     inputs = [result for step, result in zip(steps, results) if isinstance(step.layer, InputLayer)]
-    return keras.Model(inputs, [results[place] for place in outputs])
+    return keras.Model(inputs, [results[number] for number in outputs])
 
 
 def _layer(keras: Any, step: Step, name: str) -> Any:

@@ -135,8 +135,8 @@ def _flat(b: Builder, step: Step, x: str) -> str:
 
 def _enlarged(b: Builder, step: Step, x: str) -> str:
     scales = b.constant(f"{step.name}/scales", np.array([1, 1, *step.layer.size], np.float32))
-    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return b.add("Resize", [x, "", scales], mode="nearest", **how)
+    options = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return b.add("Resize", [x, "", scales], mode="nearest", **options)
 
 
 def _padded(b: Builder, step: Step, x: str) -> str:
@@ -150,8 +150,8 @@ def _cropped(b: Builder, step: Step, x: str) -> str:
     (top, _), (left, _) = step.layer.cropping
     h, w, _ = step.shape
     limits = {"starts": [top, left], "ends": [top + h, left + w], "axes": [2, 3]}
-    place = f"{step.name}/{h}x{w}"
-    named = [b.constant(f"{place}/{key}", np.array(v, np.int64)) for key, v in limits.items()]
+    name = f"{step.name}/{h}x{w}"
+    named = [b.constant(f"{name}/{key}", np.array(v, np.int64)) for key, v in limits.items()]
     return b.add("Slice", [x, *named])
 
 
@@ -204,24 +204,24 @@ def write(model: Model, path: str | Path) -> None:
     without the library onnx.
     """
     b, (steps, outputs) = Builder(), steps_of(model)
-    helper, number = b.onnx.helper, b.onnx.TensorProto.FLOAT
+    helper, element = b.onnx.helper, b.onnx.TensorProto.FLOAT
     results: list[str] = []
     inputs: list[Any] = []
     for step in steps:
         if isinstance(step.layer, InputLayer):
             shape = ["events", *step.shape]
-            inputs.append(helper.make_tensor_value_info(step.name, number, shape))
+            inputs.append(helper.make_tensor_value_info(step.name, element, shape))
             results.append(b.add("Transpose", [step.name], perm=FIRST))
         else:
             rule = rule_for(RULES, step, "minicnn.exchange.to_onnx.RULES")
             results.append(rule(b, step, *(results[source] for source in step.sources)))
     named = []
-    for place in outputs:
-        step, result = steps[place], results[place]
+    for output in outputs:
+        step, result = steps[output], results[output]
         result = b.add("Transpose", [result], perm=LAST) if step.is_image else result
         name = f"{step.name}_output" if len(outputs) > 1 else "predictions"
         b.nodes.append(helper.make_node("Identity", [result], [name]))
-        named.append(helper.make_tensor_value_info(name, number, ["events", *step.shape]))
+        named.append(helper.make_tensor_value_info(name, element, ["events", *step.shape]))
     graph = helper.make_graph(b.nodes, "network", inputs, named, list(b.constants.values()))
     opset = helper.make_opsetid("", OPSET)
     file = helper.make_model(graph, opset_imports=[opset], producer_name="minicnn")
@@ -238,6 +238,6 @@ def runner(path: str | Path) -> Callable[[Sequence[np.ndarray]], list[np.ndarray
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return session.run(None, {one.name: x for one, x in zip(session.get_inputs(), images)})
+        return session.run(None, {entry.name: x for entry, x in zip(session.get_inputs(), images)})
 
     return run

@@ -76,20 +76,20 @@ def _pads(step: Step, dilation: tuple[int, int]) -> str:
 
 def _conv(step: Step) -> Row:
     layer, channels = step.layer, step.inputs[0][2]
-    how = f"stride={layer.strides}, dilation={layer.dilation}"
+    options = f"stride={layer.strides}, dilation={layer.dilation}"
     return Row(
         f"{{self}}({_pads(step, layer.dilation)})",
-        f"nn.Conv2d({channels}, {layer.filters}, {layer.kernel_size}, {how})",
+        f"nn.Conv2d({channels}, {layer.filters}, {layer.kernel_size}, {options})",
         {"weight": Weight("w", (3, 2, 0, 1)), **BIAS},
     )
 
 
 def _depthwise(step: Step) -> Row:
     layer, channels, outputs = step.layer, step.inputs[0][2], step.shape[2]
-    how = f"stride={layer.strides}, dilation={layer.dilation}, groups={channels}"
+    options = f"stride={layer.strides}, dilation={layer.dilation}, groups={channels}"
     return Row(
         f"{{self}}({_pads(step, layer.dilation)})",
-        f"nn.Conv2d({channels}, {outputs}, {layer.kernel_size}, {how})",
+        f"nn.Conv2d({channels}, {outputs}, {layer.kernel_size}, {options})",
         {"weight": Weight("w", (2, 3, 0, 1), (outputs, 1, *layer.kernel_size)), **BIAS},
     )
 
@@ -103,10 +103,10 @@ def _transposed(step: Step) -> Row:
     if layer.padding == "same":
         top, left = (max(k - s, 0) // 2 for k, s in zip(kernel, stride))
         call += f"[:, :, {top}:{top + h}, {left}:{left + w}]"
-    how = f"stride={stride}, output_padding={more}"
+    options = f"stride={stride}, output_padding={more}"
     return Row(
         call,
-        f"nn.ConvTranspose2d({step.inputs[0][2]}, {layer.filters}, {kernel}, {how})",
+        f"nn.ConvTranspose2d({step.inputs[0][2]}, {layer.filters}, {kernel}, {options})",
         {"weight": Weight("w", (3, 2, 0, 1)), **BIAS},
     )
 
@@ -278,7 +278,7 @@ def source_and_state(model: Model) -> tuple[str, dict[str, np.ndarray]]:
         call = row.call.format(x=xs[0], xs=_Listed(xs), self=f"self.{name}")
         results.append(f"x{len(results)}")
         lines.append(f"        {results[-1]} = {call}  # {_shape(step)}\n")
-    shown = ", ".join(results[place] for place in outputs)
+    shown = ", ".join(results[number] for number in outputs)
     about = {**description(model), "what": _what(model)}
     arguments = "".join(f", {name}: torch.Tensor" for name in inputs)
     kind = (
@@ -294,14 +294,14 @@ def source_and_state(model: Model) -> tuple[str, dict[str, np.ndarray]]:
 class _Listed(list):
     """Names that print with commas between them."""
 
-    def __format__(self, how: str) -> str:
+    def __format__(self, form: str) -> str:
         return ", ".join(self)
 
 
 def _shape(step: Step) -> str:
     """Return the shape of a step's result as PyTorch has it."""
-    *place, channels = step.shape
-    return " x ".join(map(str, (channels, *place)))
+    *sides, channels = step.shape
+    return " x ".join(map(str, (channels, *sides)))
 
 
 def _what(model: Model) -> str:

@@ -56,11 +56,11 @@ def read_state(model: Model, path: str | Path) -> None:
             continue
         row = rule_for(RULES, step, "minicnn.exchange.to_torch.RULES")(step)
         for key, weight in row.weights.items():
-            place, ours = f"{names[step.name]}.{key}", step.arrays[weight.key]
-            array, wanted = state.get(place), weight.there(ours).shape
+            key_of_theirs, ours = f"{names[step.name]}.{key}", step.arrays[weight.key]
+            array, wanted = state.get(key_of_theirs), weight.there(ours).shape
             if array is None or array.shape != wanted:
                 has = "is missing" if array is None else f"has the shape {array.shape}"
-                raise ExchangeError(f"{path}: {place} {has}, expected {wanted}")
+                raise ExchangeError(f"{path}: {key_of_theirs} {has}, expected {wanted}")
             weights[f"{step.name}/{weight.key}"] = weight.back(array, ours.shape)
     known = {f"{names[s.name]}.{key}" for s in steps if s.arrays for key in _keys(s)}
     unknown = sorted(state.keys() - known)

@@ -18,7 +18,7 @@ from ..data import EventStore, open_events, shard
 from ..files import StrPath
 from ..jobs.recipe import FULL_SIZE, Recipe
 from ..kernels.cpu.machine import describe
-from ..parallel import agree, everywhere, threads_per_rank
+from ..parallel import agree, as_comm, everywhere, threads_per_rank
 from ..parallel.machine import allreduce_seconds, exchange_seconds, ranks_of_nodes
 from ..train.fit import train_step
 from ..train.optim import SGD
@@ -59,7 +59,7 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
     the same time to see how much they slow each other down; then each trains on events of its own,
     with the ledger. Of the epochs that count, the one of median length is taken.
     """
-    rank = comm.rank if comm else 0
+    rank = as_comm(comm).rank
     if options.steps < 1 or options.epochs < 2:
         raise ValueError(
             f"{options.events_per_rank} events per rank give no batch of {options.batch}, or "
@@ -89,7 +89,7 @@ def _load(comm: Any, path: StrPath, options: MeasureOptions, rank: int | None) -
     """Return the events of one epoch of a rank, a share of equal work where the file tells what
     events cost; None: the first of the file.
     """
-    ranks = comm.size if comm else 1
+    ranks = as_comm(comm).size
     needed = ranks * options.events_per_rank
     with open_events(path, size=options.size) as source:
         if len(source) < needed:
@@ -120,14 +120,14 @@ def _computing(
     walls = np.array([[step.wall for step in of_pass] for of_pass in done])
     events = [_of_events(of_pass, store.costs, batch) for of_pass in done]
     all_steps = [step for of_pass in done for step in of_pass]
-    mine = {
+    own = {
         "fixed": statistics.median(step.wall - sum(step.events) for step in all_steps),
         "load": load,
         "backward": statistics.median(step.last_backward for step in all_steps),
         "whole": float(walls.min(0).mean()),
     }
-    per_rank = agree(comm, value=mine)
-    means = {key: statistics.fmean(of_rank[key] for of_rank in per_rank) for key in mine}
+    per_rank = agree(comm, value=own)
+    means = {key: statistics.fmean(of_rank[key] for of_rank in per_rank) for key in own}
     unexplained = _unexplained(np.mean(agree(comm, value=walls.min(0)), 0), store.costs, batch)
     return means | {"events": np.median(events, 0).tolist(), "unexplained": unexplained}
 

@@ -23,8 +23,8 @@ class Exchange(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """Collectives of one kind and place in the ledger, added up: how many, their bytes, and the
-    seconds from the last rank's arrival to the end.
+    """Collectives of one kind and place in the ledger, added up: how many ``calls``, their bytes,
+    and the seconds from the last rank's arrival to the end.
     """
 
     calls: int = 0
@@ -32,11 +32,13 @@ class Traffic(NamedTuple):
     seconds: float = 0.0
 
     def plus(self, nbytes: float, seconds: float) -> "Traffic":
-        """Return it with more."""
+        """Return it with one more collective, of ``nbytes``."""
         return Traffic(self.calls + 1, self.bytes + nbytes, self.seconds + seconds)
 
     def bus_bandwidth(self, kind: str, ranks: int) -> float:
-        """Return bytes per second that each rank's link carried; nan where no time was measured."""
+        """Return bytes per second that the link of each of ``ranks`` carried, for a collective of
+        this ``kind``; nan where no time was measured.
+        """
         carried = BUS_FACTOR[kind] * self.bytes * (ranks - 1) / ranks
         return carried / self.seconds if self.seconds > 0 else float("nan")
 
@@ -51,7 +53,7 @@ def added(per_rank: Sequence[Exchanges]) -> Exchanges:
     """
     total = {}
     for key, first in per_rank[0].items():
-        seconds = statistics.fmean(one.get(key, Traffic()).seconds for one in per_rank)
+        seconds = statistics.fmean(exchanges.get(key, Traffic()).seconds for exchanges in per_rank)
         total[key] = first._replace(seconds=seconds)
     return total
 
@@ -100,13 +102,15 @@ def find_straggler(ranks: Sequence[OfRank], wall: float) -> Straggler | None:
         return None
     totals = [sum(rank.work.values()) for rank in ranks]
     slowest = totals.index(max(totals))
-    mine, others = ranks[slowest], [rank for r, rank in enumerate(ranks) if r != slowest]
+    straggler, others = ranks[slowest], [rank for r, rank in enumerate(ranks) if r != slowest]
     excess = {
         part: seconds - statistics.fmean(other.work.get(part, 0.0) for other in others)
-        for part, seconds in mine.work.items()
+        for part, seconds in straggler.work.items()
     }
     part = max(excess, key=lambda name: excess[name], default=("nothing", ""))
     more = totals[slowest] - statistics.fmean(sum(other.work.values()) for other in others)
     share = more / wall if wall > 0 else 0.0
-    most = excess.get(part, 0.0)
-    return Straggler(slowest, mine.host, more, share, part, most, mine.last, mine.arrivals)
+    part_excess = excess.get(part, 0.0)
+    return Straggler(
+        slowest, straggler.host, more, share, part, part_excess, straggler.last, straggler.arrivals
+    )

@@ -95,7 +95,9 @@ def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
     )
 
 
-def _reduction(c: Calibration, ranks: int, n: int) -> float:
+def _reduction(calibration: Calibration, ranks: int, n: int) -> float:
     """Return the seconds of an Allreduce of n bytes where these ranks were measured."""
-    setting = c.measured_setting(ranks)
-    return allreduce(setting.algorithm, ranks, n, setting.fabric, c.inner, setting.per_node)
+    setting = calibration.measured_setting(ranks)
+    return allreduce(
+        setting.algorithm, ranks, n, setting.fabric, calibration.inner, setting.per_node
+    )

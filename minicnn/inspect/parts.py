@@ -38,9 +38,12 @@ COMMUNICATION = ("allreduce", "exposed communication")
 
 @dataclass
 class Summary:
-    """An epoch of all ranks, in seconds per step: {(part, layer): seconds}. ``slowest`` is the rank
-    that worked longest, without waiting and communication; ``wall`` and ``wall_slowest`` are the
-    step's duration by the clock. exchanges: of the whole epoch, on a rank. straggler: None of one
+    """An epoch of all ``ranks``, of so many ``steps``, in seconds per step.
+
+    mean, hidden: {(part, layer): seconds} of the main thread and of work beside it, the mean over
+    ranks. slowest: the rank that worked longest, without waiting and communication; parts_slowest
+    and hidden_slowest are its books. wall and wall_slowest: the step's duration by the clock, in
+    the mean and of that rank. exchanges: of the whole epoch, on a rank. straggler: None of one
     rank."""
 
     ranks: int
@@ -68,9 +71,9 @@ class Summary:
 
 
 class Epoch(NamedTuple):
-    """What a rank has on its books at the end of an epoch: steps, their seconds, seconds by part,
-    and of hidden work; what was exchanged; its host; (collectives at which it came last, of so
-    many).
+    """What a rank has on its books at the end of an epoch: steps, their seconds (wall), seconds by
+    part, and of hidden work; exchanges, what was exchanged; its host; arrivals, (collectives at
+    which it came last, of so many).
     """
 
     steps: int
@@ -82,11 +85,14 @@ class Epoch(NamedTuple):
     arrivals: tuple[int, int]
 
 
-def summarize(comm: Any, mine: Epoch) -> Summary:
-    """Return the Summary over all ranks, made on rank 0 and sent to all."""
-    per_rank = comm.gather(mine) if comm else None
-    if not comm:
-        return _summary([mine])
+def summarize(comm: Any, own: Epoch) -> Summary:
+    """Return the Summary over all ranks of ``comm``, of which this one has ``own`` on its books,
+    made on rank 0 and sent to all.
+    """
+    from ..parallel.comm import as_comm
+
+    comm = as_comm(comm)
+    per_rank = comm.gather(own)
     return comm.bcast(_summary(per_rank) if per_rank else None)
 
 
@@ -129,7 +135,7 @@ def _ordered_parts(books: Sequence[Books]) -> list[tuple[str, str]]:
     """Return the parts in the books of all ranks in the order of a step; those that ORDER does not
     name come before "other".
     """
-    place = {name: number for number, name in enumerate(ORDER)}
-    unnamed = place[OTHER] - 0.5
+    order = {name: number for number, name in enumerate(ORDER)}
+    unnamed = order[OTHER] - 0.5
     parts = dict.fromkeys(part for book in books for part in book)
-    return sorted(parts, key=lambda part: place.get(part[0], unnamed))
+    return sorted(parts, key=lambda part: order.get(part[0], unnamed))

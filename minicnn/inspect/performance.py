@@ -188,30 +188,30 @@ class ScalingModel:
         """Return (draws,) seconds of computing a step of ``batch`` events on a node with so many
         ranks; too few cores are shared.
         """
-        c = self.calibration
+        calibration = self.calibration
         if batch not in self._sums:
-            events = np.asarray(c.events)
+            events = np.asarray(calibration.events)
             rng = np.random.default_rng([self.seed, batch])
             total = np.zeros(self.draws)
             for _ in range(batch):
                 total += events[rng.integers(0, len(events), self.draws)]
             self._sums[batch] = total
-        cores = cores or ranks_on_node * c.threads
-        shared = max(1.0, ranks_on_node * c.threads / cores)
+        cores = cores or ranks_on_node * calibration.threads
+        shared = max(1.0, ranks_on_node * calibration.threads / cores)
         loading = (
-            c.load * batch if ranks_on_node * c.threads >= cores else 0.0
+            calibration.load * batch if ranks_on_node * calibration.threads >= cores else 0.0
         )  # no core is free to do it beside
         return shared * (
-            self.slowdown(min(ranks_on_node, max(cores // c.threads, 1)))
-            * (c.fixed + self._sums[batch])
+            self.slowdown(min(ranks_on_node, max(cores // calibration.threads, 1)))
+            * (calibration.fixed + self._sums[batch])
             + loading
         )
 
     @cached_property
     def normal(self) -> np.ndarray:
         """(draws,) numbers of a normal distribution, at equal distances of probability."""
-        at = (np.arange(self.draws) + 0.5) / self.draws
-        return np.array([NormalDist().inv_cdf(p) for p in at.tolist()])
+        probabilities = (np.arange(self.draws) + 0.5) / self.draws
+        return np.array([NormalDist().inv_cdf(p) for p in probabilities.tolist()])
 
     def uneven(self, batch: int) -> float:
         """Return the standard deviation of a step's computation on a rank whose batches have equal
@@ -229,8 +229,8 @@ class ScalingModel:
         points linear, then constant.
         """
         known = {1: 1.0, **self.calibration.slowdown}
-        at = sorted(known)
-        return float(np.interp(ranks, at, [known[r] for r in at]))
+        counts = sorted(known)
+        return float(np.interp(ranks, counts, [known[r] for r in counts]))
 
     def step(self, ranks: int, batch: int, setting: Setting) -> Step:
         """Return the Step of ``ranks`` with ``batch`` events each."""

@@ -34,8 +34,8 @@ _open: "Ledger | None" = None  # the ledger that inner spans go to
 
 
 def span(name: str, layer: str = "") -> AbstractContextManager[Any]:
-    """``with span("forward", "block1_conv1"): ...`` books the block under that part of the open
-    ledger.
+    """``with span("forward", "block1_conv1"): ...`` books the block under the part ``name`` of the
+    open ledger, and there under ``layer``.
     """
     return _NOTHING if _open is None else _Span(_open, (name, layer))
 
@@ -44,7 +44,8 @@ def collective(
     name: str = "allreduce", layer: str = "", exchange: Exchange | None = None
 ) -> AbstractContextManager[Any]:
     """A span in which this rank waits for the others: its start is this rank's arrival. All ranks
-    open the same ones in the same order. exchange: what it moves, for its bandwidth.
+    open the same ones in the same order. exchange: what it moves, for its bandwidth. name, layer:
+    as of ``span``.
 
     Name it "allreduce" where the main thread does the whole exchange, "exposed communication" where
     it waits for what is left of one that ran beside the computation.
@@ -63,8 +64,8 @@ def hidden(
     exchange: Exchange | None = None,
 ) -> None:
     """Book work from ``start`` to ``end`` (``now``) that ran beside the main thread without a
-    Python thread of its own; the pieces of one lane of the timeline must not overlap. exchange: a
-    collective that was under way, at least as fast as that says."""
+    Python thread of its own; the pieces of one lane of the timeline must not overlap. name, layer:
+    as of ``span``. exchange: a collective that was under way, at least as fast as that says."""
     if _open is not None:
         _open.book_hidden((name, layer), start, end, lane)
         if exchange:
@@ -148,7 +149,9 @@ class _Account:
 
 @dataclass(frozen=True)
 class Piece:
-    """One span of the timeline: seconds on rank 0's clock; ``lane`` is a thread."""
+    """One span of the timeline: the part ``name`` of ``layer`` in step number ``step``, from
+    ``start`` to ``end`` in seconds on rank 0's clock; ``lane`` is a thread.
+    """
 
     name: str
     layer: str
@@ -216,7 +219,7 @@ class Ledger:
     # -------------------------------------------------------------------------------------- booking
     def span(self, name: str, layer: str = "") -> _Span:
         """``with ledger.span("update"): ...`` books the time until the end of the block, less the
-        spans inside it.
+        spans inside it, under the part ``name``, and there under ``layer``.
         """
         return _Span(self, (name, layer))
 
@@ -240,7 +243,7 @@ class Ledger:
         return account
 
     def book_hidden(self, part: tuple[str, str], start: float, end: float, lane: str) -> None:
-        """See ``hidden``."""
+        """Book ``part`` (name, layer), from ``start`` to ``end``, in a lane; see ``hidden``."""
         self.epoch.hidden[part] = self.epoch.hidden.get(part, 0.0) + end - start
         if self.recording:
             self.epoch.pieces.append((part, lane, self.steps, start, end))
@@ -284,8 +287,8 @@ class Ledger:
 
     # -------------------------------------------------------------------------------- between ranks
     def align(self, comm: Any) -> None:
-        """Measure how far this rank's clock is from rank 0's; all ranks together, before and after
-        an epoch.
+        """Measure how far this rank's clock is from rank 0's; all ranks of ``comm`` together,
+        before and after an epoch.
         """
         if self.detail:
             from ..parallel.clock import clock_offset
@@ -293,21 +296,22 @@ class Ledger:
             offset, self.uncertainty = clock_offset(comm, self.clock)
             self.offsets.append((self.clock(), offset))
 
-    def aligned(self, t: float) -> float:
-        """Return a time of this rank's clock on rank 0's; between two measurements the offset is
-        interpolated.
+    def aligned(self, moment: float) -> float:
+        """Return the time ``moment`` of this rank's clock on rank 0's; between two measurements the
+        offset is interpolated.
         """
         if not self.offsets:
-            return t
-        times = [at for at, _ in self.offsets]
-        i = min(max(bisect_right(times, t), 1), len(times) - 1)
+            return moment
+        times = [clock for clock, _ in self.offsets]
+        i = min(max(bisect_right(times, moment), 1), len(times) - 1)
         (t0, o0), (t1, o1) = self.offsets[i - 1 if len(times) > 1 else 0], self.offsets[i]
-        share = 0.0 if t1 == t0 else min(max((t - t0) / (t1 - t0), 0.0), 1.0)
-        return t + o0 + (o1 - o0) * share
+        share = 0.0 if t1 == t0 else min(max((moment - t0) / (t1 - t0), 0.0), 1.0)
+        return moment + o0 + (o1 - o0) * share
 
     def books(self, comm: Any) -> dict[str, Any]:
         """Return what this rank has booked since the epoch began, JSON-ready, for ``reopen``. With
-        details all ranks call it together, and waiting is told from reducing up to here.
+        details all ranks of ``comm`` call it together, and waiting is told from reducing up to
+        here.
         """
         epoch = self.epoch
         if self.detail:
@@ -336,8 +340,9 @@ class Ledger:
 
     def close(self, comm: Any) -> dict[str, float]:
         """End an epoch and return its figures for the history: with details those of its Summary
-        over all ranks (all ranks call this together), which joins ``summaries``; without, this
-        rank's."""
+        over all ranks of ``comm`` (which call this together); the Summary joins ``summaries``;
+        without, this rank's.
+        """
         epoch, self.epoch = self.epoch, _Epoch()
         if not self.detail:
             return {
@@ -349,7 +354,7 @@ class Ledger:
             Piece(name, layer, lane, step, self.aligned(start), self.aligned(end))
             for (name, layer), lane, step, start, end in epoch.pieces
         ]
-        mine = Epoch(
+        own = Epoch(
             len(epoch.walls),
             sum(epoch.walls),
             epoch.seconds,
@@ -358,7 +363,7 @@ class Ledger:
             socket.gethostname(),
             (epoch.last, epoch.arrivals),
         )
-        self.summaries.append(summarize(comm, mine))
+        self.summaries.append(summarize(comm, own))
         return self.summaries[-1].logs()
 
     def _split_waiting(self, comm, epoch):
@@ -384,11 +389,11 @@ class Ledger:
                 epoch.pieces.append(((WAIT, ""), lane, step, start, until))
 
     def gather(self, comm: Any, ranks: int = 32) -> list[tuple[int, str, list[Piece]]]:
-        """Return on rank 0 [(rank, host, Pieces)] of at most so many ranks, evenly spread; an empty
-        list elsewhere.
-        """
-        size, rank = (comm.size, comm.rank) if comm else (1, 0)
-        chosen = sorted({i * size // min(ranks, size) for i in range(min(ranks, size))})
-        mine = (rank, socket.gethostname(), self.timeline) if rank in chosen else None
-        per_rank = comm.gather(mine) if comm else [mine]
-        return [timeline for timeline in per_rank or [] if timeline]
+        """Return [(rank, host, Pieces)] of at most so many ranks of ``comm``; [] but on rank 0."""
+        from ..parallel.comm import as_comm
+
+        comm = as_comm(comm)
+        count = min(ranks, comm.size)
+        chosen = {i * comm.size // count for i in range(count)}
+        own = (comm.rank, socket.gethostname(), self.timeline) if comm.rank in chosen else None
+        return [timeline for timeline in comm.gather(own) or [] if timeline]

@@ -59,19 +59,19 @@ class BadEvents:
     def settle(self, comm: Any) -> None:
         """Have all ranks know of what each has met, and rank 0 write the table and say so."""
         per_rank = parallel.agree(comm, value=self.found)
-        self.found = sorted({one for of_rank in per_rank for one in of_rank})
+        self.found = sorted({event for of_rank in per_rank for event in of_rank})
         parallel.ordered(comm, self._write)
         self.say(comm)
 
     def without(self, numbers: np.ndarray) -> np.ndarray:
         """Return those of the events that were not left out."""
-        return numbers[~np.isin(numbers, [one.number for one in self.found])]
+        return numbers[~np.isin(numbers, [event.number for event in self.found])]
 
     def say(self, comm: Any) -> None:
         """Have rank 0 print how many events were left out, and which."""
         if not self.found:
             return
-        numbers = [str(one.number) for one in self.found if one.number >= 0]
+        numbers = [str(event.number) for event in self.found if event.number >= 0]
         which = ", ".join(numbers[:SHOWN]) + ", ..." * (len(numbers) > SHOWN)
         say(
             comm,
@@ -80,7 +80,7 @@ class BadEvents:
 
     def record(self) -> dict[str, Any]:
         """Return what run.json says of them."""
-        return {"way": self.way, "left_out": [one._asdict() for one in self.found]}
+        return {"way": self.way, "left_out": [event._asdict() for event in self.found]}
 
     def _write(self) -> None:
         if not self.found:

@@ -23,7 +23,7 @@ def simulated(comm: Any, simulator: Any, events: int, cache: Path) -> Path:
         return path
     parallel.ordered(comm, lambda: cache.mkdir(parents=True, exist_ok=True))
     start = time.perf_counter()
-    with Meter("simulating", events, silent=bool(comm and comm.rank)) as meter:
+    with Meter("simulating", events, silent=parallel.as_comm(comm).rank > 0) as meter:
         data.generate(path, events, simulator, comm, lambda done, _, step: meter.update(done, step))
     seconds = time.perf_counter() - start
     say(
@@ -53,18 +53,18 @@ def split_for_ranks(
 
     Raises EventError where a rank would have none.
     """
-    (train, validation), there = numbers, len(source)
+    (train, validation), present = numbers, len(source)
     if train is None:
-        held = there // ONE_VALIDATES_IN if validation is None else validation
-        train = max(there - held, 0)
+        held = present // ONE_VALIDATES_IN if validation is None else validation
+        train = max(present - held, 0)
     if validation is None:
-        validation = there - train
+        validation = present - train
     if train < ranks or 0 < validation < ranks:
         raise data.EventError(
             f"{source.path} gives {train} training and {validation} validation events for "
             f"{ranks} ranks: every rank needs at least one of each; use fewer ranks or more events"
         )
-    return data.split(there, train, validation, seed)
+    return data.split(present, train, validation, seed)
 
 
 def loaded_text(store: Any, what: str, total: dict[str, Any], seconds: float) -> str:

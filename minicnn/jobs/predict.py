@@ -47,7 +47,7 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
     """Print and write the class scores of all events in ``files``, and draw the first few; where
     their truth is known, say how many are right.
     """
-    rank = comm.rank if comm else 0
+    rank = parallel.as_comm(comm).rank
     folder = RunFolder(options.out)
     parallel.ordered(comm, lambda: folder.path.mkdir(parents=True, exist_ok=True))
     model = parallel.everywhere(comm, lambda: _classifier(options))
@@ -63,12 +63,13 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
             work = partial(_classify, comm, model, source, path, folder, bad)
             per_rank = parallel.agree(comm, value=parallel.everywhere(comm, work))
         predictions = sorted(
-            (one for of_rank in per_rank for one in of_rank), key=lambda one: one.number
+            (prediction for of_rank in per_rank for prediction in of_rank),
+            key=lambda prediction: prediction.number,
         )
         table = table or PredictionTable(class_names, source.axes)
         table.add(path, predictions, source.class_names, source.axes)
-        for one in predictions[:EVENTS_PRINTED]:
-            say(comm, _line(path, one, source.class_names, class_names))
+        for prediction in predictions[:EVENTS_PRINTED]:
+            say(comm, _line(path, prediction, source.class_names, class_names))
         if len(predictions) > EVENTS_PRINTED:
             say(comm, f"{path.name}: {len(predictions) - EVENTS_PRINTED} more events")
     bad.settle(comm)
@@ -120,7 +121,8 @@ def _classify(
     comm: Any, model: Model, source: Any, path: Path, folder: RunFolder, bad: BadEvents
 ) -> list[Prediction]:
     """Return the Predictions of this rank's events of a file; draw those among the first few."""
-    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
+    comm = parallel.as_comm(comm)
+    rank, ranks = comm.rank, comm.size
     numbers, done = range(rank, len(source), ranks), []
     with Meter(f"classifying {path.name}", len(numbers), silent=rank > 0) as meter:
         for number in numbers:
@@ -155,13 +157,13 @@ def _as_inputs(model: Model, image: data.SparseImage) -> Any:
 
 
 def _line(
-    path: Path, one: Prediction, truth_names: Sequence[str], class_names: Sequence[str]
+    path: Path, prediction: Prediction, truth_names: Sequence[str], class_names: Sequence[str]
 ) -> str:
     """Return what is printed of an event."""
-    scores = "  ".join(f"{name} {score:.3f}" for name, score in zip(class_names, one.scores))
+    scores = "  ".join(f"{name} {score:.3f}" for name, score in zip(class_names, prediction.scores))
     return (
-        f"{path.name} event {one.number}: {one.quantities.lit_pixels} lit pixels, "
-        f"truth {truth_name(one, truth_names)}; {scores}"
+        f"{path.name} event {prediction.number}: {prediction.quantities.lit_pixels} lit pixels, "
+        f"truth {truth_name(prediction, truth_names)}; {scores}"
     )
 
 

@@ -57,16 +57,16 @@ def draw_mistakes(
     """Draw the most confident mistakes; ``reopen`` opens the file of the events."""
     path = folder.figure("misclassified")
     path.unlink(missing_ok=True)
-    chosen = worst_mistakes([one for *_, one in predictions.rows])
+    chosen = worst_mistakes([prediction for *_, prediction in predictions.rows])
     if not chosen:
         return
     with reopen() as source:
-        events = [source.read(one.number) for one in chosen]
+        events = [source.read(prediction.number) for prediction in chosen]
     report.draw_events(
         events,
         path,
-        titles=[f"event {one.number}" for one in chosen],
-        scores=[one.scores for one in chosen],
+        titles=[f"event {prediction.number}" for prediction in chosen],
+        scores=[prediction.scores for prediction in chosen],
         view=report.View(predictions.class_names),
         columns=4,
     )

@@ -49,7 +49,7 @@ def quantities_of(event: data.Event, axes: Sequence[Axis]) -> Quantities:
     charge = np.abs(image.values - image.background).sum(1, dtype=np.float64)
     length = math.nan
     if charge.sum() > 0:
-        across, up = (_extent(at, charge) for at in image.coords.T)
+        across, up = (_extent(positions, charge) for positions in image.coords.T)
         steps = [axis.cm for axis in axes] if _in_cm(axes) else [1.0, 1.0]
         length = math.hypot(steps[0] * across, steps[1] * up)
     return Quantities(image.nnz, event.momentum, abs(event.direction[1]), length)
@@ -59,11 +59,11 @@ def _in_cm(axes: Sequence[Axis]) -> bool:
     return all(axis.cm for axis in axes)
 
 
-def _extent(at: np.ndarray, charge: np.ndarray) -> int:
+def _extent(positions: np.ndarray, charge: np.ndarray) -> int:
     """Return the pixels from 1 to 99 % of the charge along an axis, both counted."""
-    order = np.argsort(at, kind="stable")
+    order = np.argsort(positions, kind="stable")
     share = np.cumsum(charge[order]) / charge.sum()
-    low, high = at[order][np.searchsorted(share, (0.01, 0.99)).clip(0, len(at) - 1)]
+    low, high = positions[order][np.searchsorted(share, (0.01, 0.99)).clip(0, len(positions) - 1)]
     return int(high) - int(low) + 1
 
 
@@ -86,10 +86,10 @@ class Noting:
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, i: int) -> data.Event:
-        """Return event ``i`` of the source."""
-        event = self.source.read(i)
-        self.noted[i] = quantities_of(event, self.axes)
+    def read(self, index: int) -> data.Event:
+        """Return event ``index`` of the source."""
+        event = self.source.read(index)
+        self.noted[index] = quantities_of(event, self.axes)
         return event
 
 
@@ -114,37 +114,44 @@ class PredictionTable:
         """
         if quantity_names(axes) != self.names:
             found = [
-                one._replace(quantities=one.quantities._replace(length=math.nan)) for one in found
+                prediction._replace(quantities=prediction.quantities._replace(length=math.nan))
+                for prediction in found
             ]
-        self.rows += [(str(path), truth_name(one, names), one) for one in found]
+        self.rows += [
+            (str(path), truth_name(prediction, names), prediction) for prediction in found
+        ]
 
     def write(self, path: Path) -> None:
         """Write a CSV file, a line per event."""
         with atomic_file(path) as file:
             writer = csv.writer(file)
             writer.writerow(["file", "event", "truth", *self.names, *self.class_names])
-            for name, truth, one in self.rows:
-                lit, *others = one.quantities
-                numbers = map(float, (*others, *one.scores))
-                writer.writerow([name, one.number, truth, int(lit), *numbers])
+            for name, truth, prediction in self.rows:
+                lit, *others = prediction.quantities
+                numbers = map(float, (*others, *prediction.scores))
+                writer.writerow([name, prediction.number, truth, int(lit), *numbers])
 
     def known(self) -> ScoredEvents:
         """Return the events whose truth is one of the model's classes."""
-        known = [(truth, one) for _, truth, one in self.rows if truth in self.class_names]
-        table = np.array([one.quantities for _, one in known], np.float64).reshape(-1, 4)
+        known = [
+            (truth, prediction) for _, truth, prediction in self.rows if truth in self.class_names
+        ]
+        table = np.array([prediction.quantities for _, prediction in known], np.float64).reshape(
+            -1, 4
+        )
         return ScoredEvents(
             self.class_names,
             np.array([self.class_names.index(truth) for truth, _ in known], np.int64),
-            np.array([one.scores for _, one in known], np.float64).reshape(
+            np.array([prediction.scores for _, prediction in known], np.float64).reshape(
                 len(known), len(self.class_names)
             ),
             dict(zip(self.names, table.T)),
         )
 
 
-def truth_name(one: Prediction, names: Sequence[str]) -> str:
+def truth_name(prediction: Prediction, names: Sequence[str]) -> str:
     """Return the name of an event's truth, "unknown" where it has none."""
-    return names[one.truth] if one.truth >= 0 else "unknown"
+    return names[prediction.truth] if prediction.truth >= 0 else "unknown"
 
 
 def draw_scores(events: ScoredEvents, picture: Callable[[str], Path]) -> None:
@@ -170,12 +177,18 @@ def worst_mistakes(found: Sequence[Prediction]) -> list[Prediction]:
     """Return at most GALLERY wrongly classified events, those with the highest scores for a wrong
     class first, OF_A_KIND at most of the same truth and prediction.
     """
-    wrong = [one for one in found if 0 <= one.truth != int(one.scores.argmax())]
+    wrong = [
+        prediction
+        for prediction in found
+        if 0 <= prediction.truth != int(prediction.scores.argmax())
+    ]
     kinds: dict[tuple[int, int], int] = {}
     chosen: list[Prediction] = []
-    for one in sorted(wrong, key=lambda one: (-float(one.scores.max()), one.number)):
-        kind = one.truth, int(one.scores.argmax())
+    for prediction in sorted(
+        wrong, key=lambda prediction: (-float(prediction.scores.max()), prediction.number)
+    ):
+        kind = prediction.truth, int(prediction.scores.argmax())
         kinds[kind] = kinds.get(kind, 0) + 1
         if kinds[kind] <= OF_A_KIND and len(chosen) < GALLERY:
-            chosen.append(one)
+            chosen.append(prediction)
     return chosen

@@ -63,8 +63,8 @@ class TrainingJob:
 
     def __init__(self, comm: Any, recipe: Recipe, options: TrainOptions) -> None:
         self.comm, self.recipe, self.options = comm, recipe, options
-        self.rank: int = comm.rank if comm else 0
-        self.ranks: int = comm.size if comm else 1
+        self.rank: int = parallel.as_comm(comm).rank
+        self.ranks: int = parallel.as_comm(comm).size
         self.started = time.perf_counter()
         self.folder = RunFolder(options.out)
         self.lock = ExitStack()
@@ -76,8 +76,10 @@ class TrainingJob:
             self.recipe = replace(recipe, shared_epochs=0)  # they have left that state behind
         # What does not exist is refused before any work is done: a sync mode, a store, a codec.
         o, bucket = options, 1024 * options.bucket if options.bucket else None
-        how = o.sync_every, bucket, o.transport, o.allow
-        self.sync = parallel.everywhere(comm, lambda: parallel.make_sync(o.sync, comm, *how))
+        sync_options = o.sync_every, bucket, o.transport, o.allow
+        self.sync = parallel.everywhere(
+            comm, lambda: parallel.make_sync(o.sync, comm, *sync_options)
+        )
         parallel.everywhere(comm, self._new_store)
         self.bad = parallel.everywhere(
             comm, lambda: BadEvents(options.bad_events, self.folder.bad_events)
@@ -190,27 +192,27 @@ class TrainingJob:
 
     def _load(self, source: Any, events: np.ndarray, what: str) -> Any:
         """Load this rank's share of the events and say what that took over all ranks."""
-        store, mine = self._new_store(), events
+        store, own = self._new_store(), events
         if len(events):
             counts = getattr(source, "pixel_counts", None) if self.recipe.balance else None
             costs = None if counts is None else counts[events]
-            mine = events[data.shard(len(events), self.ranks, self.rank, self.recipe.seed, costs)]
+            own = events[data.shard(len(events), self.ranks, self.rank, self.recipe.seed, costs)]
         problem = None
-        with Meter(f"loading {what}", len(mine), silent=self.rank > 0) as meter:
+        with Meter(f"loading {what}", len(own), silent=self.rank > 0) as meter:
             try:
                 store.load(
                     source,
-                    mine,
+                    own,
                     lambda done, _: meter.update(done),
                     bad=self.bad.of(source.path, what),
                 )
-                if len(mine) and not len(store):
-                    problem = f"rank {self.rank}: none of its {len(mine)} {what} events is left"
+                if len(own) and not len(store):
+                    problem = f"rank {self.rank}: none of its {len(own)} {what} events is left"
             except data.EventError as bad:
                 problem = f"rank {self.rank}: {bad}"
         stats = parallel.agree(self.comm, problem, store.stats())
-        total = {key: sum(one[key] for one in stats) for key in stats[0]}
-        seconds = max(one["seconds"] for one in stats)
+        total = {key: sum(of_rank[key] for of_rank in stats) for key in stats[0]}
+        seconds = max(of_rank["seconds"] for of_rank in stats)
         if total["events"]:
             say(self.comm, loaded_text(store, what, total, seconds))
         if not (self.options.shared_store and self.comm):
@@ -323,8 +325,8 @@ class TrainingJob:
         """Collect the predictions of all ranks on rank 0."""
         numbers = validation.file_indices[: len(validation)].tolist()
         labels, known = validation.labels.tolist(), self.noting.noted
-        mine = [Prediction(n, k, known[n], of) for n, k, of in zip(numbers, labels, scores)]
-        per_rank = parallel.as_comm(self.comm).gather(mine)
+        own = [Prediction(n, k, known[n], of) for n, k, of in zip(numbers, labels, scores)]
+        per_rank = parallel.as_comm(self.comm).gather(own)
         axes = self.noting.axes
         self.predictions = PredictionTable(self.class_names, axes)
         for found in per_rank or ():

@@ -6,11 +6,14 @@
 In float64 on the reference backend, with a *random* upstream gradient, so that a mistake that a sum
 of ones would hide is seen; starting from random numbers in the gradient arrays, so that a layer
 that sets them instead of adding to them is seen; with the batch in one piece and event by event;
-and once more with the layers saved and made again, so that a setting that is not saved is seen.
+once more with the layers saved and made again, so that a setting that is not saved is seen; and
+with an eye on workspaces, of which each op with weights needs its own.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +22,7 @@ import numpy as np
 
 from ..kernels import get_backend
 from ..kernels.types import Shape
+from ..kernels.workspace import Workspace
 from . import initializers
 from .graph import layer_from_config
 from .layers import Context, Dropout, Layer
@@ -27,7 +31,8 @@ from .layers import Context, Dropout, Layer
 @dataclass
 class Report:
     """``errors``: {"x", "<layer>/w", ...: largest |analytic - numeric| over the largest |numeric|},
-    and "... in pieces", "... of the saved layer" where those differ; ``ok`` if all <= tolerance.
+    and "... in pieces", "... of the saved layer" where those differ; infinite for "<op> on another
+    op's workspace"; ``ok`` if all <= tolerance.
     """
 
     errors: dict[str, float]
@@ -61,12 +66,41 @@ def numerical_gradient(f: Callable[[], float], a: np.ndarray, step: float = 1e-5
     return grad
 
 
+class _Watched:
+    """The reference backend, which keeps nothing in workspaces, and a list of what other backends
+    would do wrong: ``misplaced``, the ops that were given the workspace of an op with other
+    weights. They would compute with the packed weights of that one.
+    """
+
+    def __init__(self) -> None:
+        self.kernels = get_backend("reference")
+        self.weights: dict[Workspace, np.ndarray] = {}
+        self.watching = True
+        self.misplaced: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        op = getattr(self.kernels, name)
+        if not inspect.isfunction(op) or not self.watching:
+            return op
+
+        def watched(*arrays: Any, **options: Any) -> Any:
+            given = inspect.signature(op).bind(*arrays, **options).arguments
+            workspace, w = given.get("workspace"), given.get("w")
+            if workspace is not None and w is not None:
+                first = self.weights.setdefault(workspace, w.copy())
+                if not np.array_equal(first, w):
+                    self.misplaced.append(name)
+            return op(*arrays, **options)
+
+        return watched
+
+
 class _Chain:
     """Layers one after the other on the reference backend, with parameters of their own."""
 
     def __init__(self, layers: list[Any], shapes: list[list[Shape]], rng: np.random.Generator):
         self.layers, self.contexts, self.names = layers, [], []
-        kernels = get_backend("reference")
+        self.kernels = _Watched()
         for i, (layer, inputs) in enumerate(zip(layers, shapes)):
             described = getattr(layer, "conv", layer)  # the layer of a FusedBlock with parameters
             params = {
@@ -78,7 +112,7 @@ class _Chain:
                 for key, p in described.state(*inputs).items()
             }
             grads = {key: rng.standard_normal(w.shape) for key, w in params.items()}
-            self.contexts.append(Context(kernels, params, grads, state))
+            self.contexts.append(Context(self.kernels, params, grads, state))
             self.names.append(layer.name or f"{described.prefix}_{i + 1}")
 
     def forward(self, xs: Sequence[np.ndarray], seed: int, training: bool) -> tuple[Any, list[Any]]:
@@ -119,10 +153,13 @@ def check_gradients(
     """Compare analytic and numeric gradients of a layer, or of a list of layers one after the
     other, for x (batch, *input_shape); returns the Report.
 
-    input_shape: of several inputs a list of shapes. The input is drawn so that no two values are
-    closer than the step of the differences, away from ties and kinks (``smooth=False`` takes plain
-    normal noise). ``fuse=True`` runs the list as one FusedBlock. ``training=False`` checks the pass
-    that evaluates. Dropout uses the same mask for every evaluation.
+    input_shape: of several inputs a list of shapes. seed: of the random input, parameters and
+    upstream gradient. tolerance: what the largest difference, relative to the largest numeric
+    gradient, may be. options: fuse, smooth, training; TypeError for others. The input is drawn so
+    that no two values are closer than the step of the differences, away from ties and kinks
+    (``smooth=False`` takes plain normal noise). ``fuse=True`` runs the list as one FusedBlock.
+    ``training=False`` checks the pass that evaluates. Dropout uses the same mask for every
+    evaluation.
     """
     fuse, smooth = options.pop("fuse", False), options.pop("smooth", True)
     training = options.pop("training", True)
@@ -149,6 +186,7 @@ def check_gradients(
     y, saved = network.forward(xs, seed, training)
     upstream = rng.standard_normal(y.shape)
     dxs = network.backward(upstream, saved)
+    network.kernels.watching = False
     names = ["x"] if len(xs) == 1 else [f"x{i}" for i in range(len(xs))]
     analytic: dict[str, tuple[np.ndarray, np.ndarray]] = dict(zip(names, zip(xs, dxs)))
     for name, (w, grad) in network.gradients().items():
@@ -157,7 +195,7 @@ def check_gradients(
     def value() -> float:
         return float((network.forward(xs, seed, training)[0] * upstream).sum())
 
-    errors = {}
+    errors = {f"{op} on another op's workspace": math.inf for op in network.kernels.misplaced}
     for name, (a, grad) in analytic.items():
         numeric = numerical_gradient(value, a)
         errors[name] = _difference(grad, numeric)
@@ -174,8 +212,10 @@ def _input(shape: Shape, rng: np.random.Generator, smooth: bool) -> np.ndarray:
     return rng.standard_normal(size).reshape(shape) + 1e-3
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a - b).max(initial=0) / max(np.abs(b).max(initial=0), 1e-12))
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(
+        np.abs(found - expected).max(initial=0) / max(np.abs(expected).max(initial=0), 1e-12)
+    )
 
 
 def _in_pieces(

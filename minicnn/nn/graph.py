@@ -58,7 +58,9 @@ class Node:
 
 
 def Input(shape: Shape, name: str | None = None) -> Node:
-    """Return the node where images (height, width, channels) enter a Model."""
+    """Return the node where images of ``shape`` (height, width, channels) enter a Model; ValueError
+    for any other shape. name: of the input, by default counted (input_1, ...).
+    """
     layer = InputLayer(shape, name=name)
     return Node(layer, (), layer.shape)
 
@@ -152,14 +154,14 @@ class Graph:
     def _check_shared(self, nodes: list[Node]) -> None:
         for node in nodes:
             first = self.input_shapes[node.layer]
-            wanted, here = (
+            wanted, found = (
                 {name: p.shape for name, p in node.layer.parameters(*shapes).items()}
                 for shapes in (first, [source.shape for source in node.inputs])
             )
-            if wanted != here:
+            if wanted != found:
                 raise ValueError(
                     f"{self.names[node.layer]} is used in two places, with parameters of the "
-                    f"shapes {wanted} and {here}: a shared layer needs the same in all"
+                    f"shapes {wanted} and {found}: a shared layer needs the same in all"
                 )
 
     @property

@@ -2,8 +2,9 @@
 
     INITIALIZERS["my_name"] = lambda rng, shape: ...        # adds one of your own
 
-An initializer is a function of a NumPy generator and a shape. Shapes are as in Keras, (*window,
-inputs, outputs): fan_in = inputs * window positions, fan_out = outputs * window positions.
+An initializer is a function of a NumPy generator ``rng`` and a ``shape``. Shapes are as in Keras,
+(*window, inputs, outputs): fan_in = inputs * window positions, fan_out = outputs * window
+positions.
 """
 
 import math
@@ -24,34 +25,40 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 def zeros(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """0."""
+    """0, for all of ``shape``; ``rng`` is not used."""
     return np.zeros(shape)
 
 
 def ones(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """1."""
+    """1, for all of ``shape``; ``rng`` is not used."""
     return np.ones(shape)
 
 
 def glorot_uniform(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out))  (Glorot, Bengio 2010)."""
+    """Numbers (*shape), drawn by ``rng``, of U(-a, a) with a = sqrt(6 / (fan_in + fan_out))
+    (Glorot, Bengio 2010).
+    """
     limit = math.sqrt(6 / sum(fans(shape)))
     return rng.uniform(-limit, limit, shape)
 
 
 def he_normal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """N(0, 2 / fan_in), for ReLU networks  (He et al. 2015)."""
+    """Numbers (*shape), drawn by ``rng``, of N(0, 2 / fan_in), for ReLU networks  (He et al.
+    2015).
+    """
     return rng.normal(0, math.sqrt(2 / fans(shape)[0]), shape)
 
 
 def he_uniform(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """U(-a, a) with a = sqrt(6 / fan_in)  (He et al. 2015)."""
+    """Numbers (*shape), drawn by ``rng``, of U(-a, a) with a = sqrt(6 / fan_in)  (He et al.
+    2015).
+    """
     limit = math.sqrt(6 / fans(shape)[0])
     return rng.uniform(-limit, limit, shape)
 
 
 def lecun_normal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """N(0, 1 / fan_in)  (LeCun et al. 1998)."""
+    """Numbers (*shape), drawn by ``rng``, of N(0, 1 / fan_in)  (LeCun et al. 1998)."""
     return rng.normal(0, math.sqrt(1 / fans(shape)[0]), shape)
 
 
@@ -61,7 +68,7 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def get(initializer: "str | Initializer") -> Initializer:
-    """Return the function of that name, or the function that is given; ValueError for
+    """Return the function that ``initializer`` names, or the function that it is; ValueError for
     another name.
     """
     if callable(initializer):

@@ -73,8 +73,9 @@ def _chain(layers: list[Layer], x: Node) -> Node:
 
 
 def residual_block(x: Node, filters: int, normalization: type[Layer] | None) -> Node:
-    """Return x + two 3 x 3 convolutions of it, each behind a normalisation and ReLU (He et al.
-    2016); a 1 x 1 convolution gives x the channels of the sum where it has others.
+    """Return x + two 3 x 3 convolutions of it to ``filters`` channels, each behind a
+    ``normalization`` (a layer's class, or None) and ReLU (He et al. 2016); a 1 x 1 convolution
+    gives x the channels of the sum where it has others.
     """
     y = x
     for _ in range(2):
@@ -91,8 +92,9 @@ def resnet(
     normalization: type[Layer] | None = LayerNormalization,
     **options: Any,
 ) -> Model:
-    """Return a residual network: a 5 x 5 convolution, then for each of ``filters`` a residual block
-    and a maximum over 2 x 2, then the average over the image and Dense ``classes``.
+    """Return a residual network for images (size, size, channels): a 5 x 5 convolution, then for
+    each of ``filters`` a residual block and a maximum over 2 x 2, then the average over the image
+    and Dense ``classes``.
 
     normalization: a class, LayerNormalization (per pixel) or BatchNormalization, or None.
     ``options`` go to Model.
@@ -112,10 +114,11 @@ def unet(
     filters: tuple[int, ...] = (8, 16, 32),
     **options: Any,
 ) -> Model:
-    """Return a small U-Net (Ronneberger et al. 2015), which says a class for every pixel: going
-    down, two 3 x 3 convolutions and a maximum over 2 x 2 for each of ``filters``; going up, a
-    transposed convolution, joined with what went down at that size. Its loss by default is
-    PixelCrossEntropy. ``size`` must be divisible by 2^len(filters). ``options`` go to Model.
+    """Return a small U-Net (Ronneberger et al. 2015), which says one of ``classes`` for every pixel
+    of images (size, size, channels): going down, two 3 x 3 convolutions and a maximum over 2 x 2
+    for each of ``filters``; going up, a transposed convolution, joined with what went down at that
+    size. Its loss by default is PixelCrossEntropy. ``size`` must be divisible by 2^len(filters).
+    ``options`` go to Model.
     """
     if size % 2 ** len(filters):
         raise ValueError(f"size must be divisible by {2 ** len(filters)}, got {size}")

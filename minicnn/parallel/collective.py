@@ -15,8 +15,8 @@ Problem = TypeVar("Problem", bound=BaseException)
 
 
 def together(problem: Problem) -> Problem:
-    """Mark an exception that every rank raises at the same place: nobody waits, so the job ends in
-    order and says it once.
+    """Mark ``problem``, an exception that every rank raises at the same place: nobody waits, so the
+    job ends in order and says it once.
     """
     problem.together = True  # type: ignore[attr-defined]
     return problem
@@ -25,8 +25,8 @@ def together(problem: Problem) -> Problem:
 def agree(
     comm: Any, problem: str | None = None, value: Any = None, error: type[Exception] = ValueError
 ) -> list[Any]:
-    """Return the list of every rank's ``value``; if any rank states a ``problem`` (a string), all
-    ranks raise ``error`` with all of them.
+    """Return the list of the ``value`` of every rank of ``comm``; if any rank states a ``problem``
+    (a string), all ranks raise ``error`` with all of them.
 
     So that bad input on one rank is an orderly error on all of them, not a hang of those that wait.
     """
@@ -39,8 +39,8 @@ def agree(
 
 
 def ordered(comm: Any, call: Callable[[], Result]) -> Result:
-    """Return ``call()`` made on rank 0 and broadcast to all; an exception there is raised on all
-    ranks.
+    """Return ``call()`` made on rank 0 of ``comm`` and broadcast to all; an exception there is
+    raised on all ranks.
     """
     comm = as_comm(comm)
     result: Any = None
@@ -58,8 +58,8 @@ def ordered(comm: Any, call: Callable[[], Result]) -> Result:
 
 
 def everywhere(comm: Any, call: Callable[[], Result]) -> Result:
-    """Return ``call()``, made on every rank; bad input or a missing resource on any rank is raised
-    on all of them.
+    """Return ``call()``, made on every rank of ``comm``; bad input or a missing resource on any
+    rank is raised on all of them.
     """
     result: Any = None
     problem = None

@@ -16,19 +16,19 @@ class Alone:
         return False
 
     def allgather(self, value: Any) -> list[Any]:
-        """Return the values of all ranks: this one's."""
+        """Return the ``value`` of every rank: this one's alone."""
         return [value]
 
     def gather(self, value: Any, root: int = 0) -> list[Any]:
-        """Return the values of all ranks: this one's."""
+        """Return the ``value`` of every rank, on the rank ``root``: this one's alone."""
         return [value]
 
     def bcast(self, value: Any = None, root: int = 0) -> Any:
-        """Return the value of rank 0: this one's."""
+        """Return the ``value`` of the rank ``root``: this one's."""
         return value
 
     def allreduce(self, value: Any, op: Any = None) -> Any:
-        """Return the sum, or whatever ``op`` is, over one rank."""
+        """Return the sum of ``value``, or whatever ``op`` is, over one rank."""
         return value
 
     def Barrier(self) -> None:

@@ -22,7 +22,7 @@ def mpi_buffer(buffer: Array, kernels: Any = None) -> Iterator[Any]:
     do on the buffer is waited for first, because MPI knows nothing of streams; what MPI wrote is in
     the buffer afterwards.
     """
-    if not hasattr(kernels, "pinned"):
+    if kernels is None or not kernels.on_device:
         yield buffer
     elif kernels.name == "cuda" and cuda_aware():
         kernels.synchronize()
@@ -40,7 +40,7 @@ def nccl_sum(comm: Any, kernels: Any) -> Callable[[Array], None]:
     """
 
     def ready() -> None:
-        if not hasattr(kernels, "nccl_sum"):
+        if not kernels.on_device:
             raise RuntimeError(f'transport "nccl" is for GPUs, this is the {kernels.name} backend')
         kernels.nccl_sum(comm.size, comm.rank, None)
 

@@ -169,24 +169,24 @@ def _communicator() -> Any:
 
 
 def threads_per_rank(comm: Any) -> int:
-    """Return how many threads this rank may use: the cores of its node shared between the node's
-    ranks, at least 1, and no more than NUMBA_NUM_THREADS, where it is set.
+    """Return how many threads this rank of ``comm`` may use: the cores of its node shared between
+    the node's ranks, at least 1, and no more than NUMBA_NUM_THREADS, where it is set.
 
     A rank that the launcher bound to cores of its own uses just these.
     """
-    mine = (
+    own = (
         frozenset(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else frozenset(range(os.cpu_count() or 1))
     )
     variable = os.environ.get("NUMBA_NUM_THREADS", "")
-    most = max(1, int(variable)) if variable.isdecimal() else len(mine)
+    limit = max(1, int(variable)) if variable.isdecimal() else len(own)
     if not comm:
-        return min(len(mine), most)
+        return min(len(own), limit)
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    cores = node.allgather(mine)
+    cores = node.allgather(own)
     node.Free()
-    sharing = sum(bool(other & mine) for other in cores)
-    return max(1, min(len(mine) // sharing, most))
+    sharing = sum(bool(other & own) for other in cores)
+    return max(1, min(len(own) // sharing, limit))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .cgroups import cpu_quota, memory_limit
+from .comm import as_comm
 from .device import cuda_aware
 from .launch import announced_size
 from .segments import stale_segments
@@ -110,8 +111,8 @@ def mpi_facts(comm: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "announced": size,
         "launcher": launcher,
-        "size": comm.size if comm else 1,
-        "rank": comm.rank if comm else 0,
+        "size": as_comm(comm).size,
+        "rank": as_comm(comm).rank,
     }
     try:
         import mpi4py
@@ -179,13 +180,13 @@ def ranks_of_nodes(comm: Any) -> list[list[int]]:
     return list(nodes.values())
 
 
-def exchange_seconds(comm: Any, a: int, b: int, nbytes: int, repeats: int = 9) -> float:
+def exchange_seconds(comm: Any, first: int, second: int, nbytes: int, repeats: int = 9) -> float:
     """Return the median seconds in which ranks a and b send each other so many bytes, at the same
     time, as they do in an Allreduce; the same on all ranks, the others of which wait.
     """
     seconds = []
-    if comm.rank in (a, b):
-        other = b if comm.rank == a else a
+    if comm.rank in (first, second):
+        other = second if comm.rank == first else first
         out, into = np.ones(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
         empty = np.zeros(1, np.uint8)
         for _ in range(repeats + 1):
@@ -193,7 +194,7 @@ def exchange_seconds(comm: Any, a: int, b: int, nbytes: int, repeats: int = 9) -
             start = time.perf_counter()
             comm.Sendrecv(out, other, recvbuf=into, source=other)
             seconds.append(time.perf_counter() - start)
-    return float(comm.bcast(np.median(seconds[1:]) if comm.rank == a else None, a))
+    return float(comm.bcast(np.median(seconds[1:]) if comm.rank == first else None, first))
 
 
 def _output(*command: str) -> str:

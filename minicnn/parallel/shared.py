@@ -54,7 +54,7 @@ def free_shared_memory() -> float:
     the system has no such place.
     """
     try:
-        room = os.statvfs("/dev/shm")
+        volume = os.statvfs("/dev/shm")
     except (AttributeError, OSError):
         return float("inf")
-    return room.f_bavail * room.f_frsize
+    return volume.f_bavail * volume.f_frsize

@@ -261,8 +261,8 @@ def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         inner = {key: _words(part) for key, part in value.items()}
         nested = any(isinstance(part, Mapping) for part in value.values())
-        one = "{}({})" if nested else "{}={}"
-        return " ".join(one.format(*item) for item in inner.items()) or "none"
+        form = "{}({})" if nested else "{}={}"
+        return " ".join(form.format(*item) for item in inner.items()) or "none"
     if isinstance(value, list):
         return " ".join(map(_words, value))
     return "any" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

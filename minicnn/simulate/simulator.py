@@ -21,8 +21,8 @@ MAY_BE_ZERO = ("noise", "longitudinal", "transverse", "padding", "induced", "spa
 
 
 class Simulator:
-    """An endless source of simulated LArTPC events of one particle; event i depends on (seed, i)
-    and on nothing else.
+    """An endless source of simulated LArTPC events of one particle; event number
+    ``index`` depends on (seed, index) and on nothing else.
 
     seed: a non-negative integer. shape: (height, width, planes) of the image; (height, width) is
     one plane, and a number the edge of a square one. 3600 x 3600 is one pixel per wire and
@@ -37,8 +37,8 @@ class Simulator:
     planes where there are several; IGNORED where noise made more than half of it. The images are
     the same bit for bit; it takes half as long again. cosmic_rate: muons of cosmic rays that cross
     the TPC, in kHz (MicroBooNE has about 5), laid over every event; ``particles`` does not tell of
-    them. Other keywords set the numbers of the readout by name, see ``detector.Response``:
-    ``noise=0``, ``threshold=20``, ...
+    them. response: other keywords set the numbers of the readout by name, see
+    ``detector.Response``: ``noise=0``, ``threshold=20``, ...
 
     An event with fewer than 10 lit pixels of charge in the full collection plane (its particle left
     at once) is drawn again from the same random numbers, its species kept. Raises ValueError for a
@@ -146,76 +146,76 @@ class Simulator:
             raise TypeError("a Simulator has no end; give it length=")
         return self.length
 
-    def read(self, i: int) -> Event:
-        """Return event ``i`` (>= 0); ValueError if a hundred attempts give fewer than 10 lit pixels
-        (the threshold is too high).
+    def read(self, index: int) -> Event:
+        """Return event ``index`` (>= 0); ValueError if a hundred attempts give fewer than 10 lit
+        pixels (the threshold is too high).
         """
-        event, signal = self._make(i, None, None, None, None)
+        event, signal = self._make(index, None, None, None, None)
         if signal < FEWEST_LIT:
             raise ValueError(
-                f"event {i}: no particle of a hundred lights {FEWEST_LIT} pixels above a threshold "
-                f"of {self.response.threshold} ADC; lower the threshold"
+                f"event {index}: no particle of a hundred lights {FEWEST_LIT} pixels above a "
+                f"threshold of {self.response.threshold} ADC; lower the threshold"
             )
         return event
 
     def simulate(
         self,
-        i: int,
+        index: int,
         pdg: int | None = None,
         momentum: float | None = None,
         position: Any = None,
         direction: Any = None,
     ) -> Event:
-        """Return event ``i`` with some of its primary fixed: PDG code, momentum (MeV/c), position
-        (cm), direction.
+        """Return event ``index`` with some of its primary fixed: its PDG code ``pdg``, momentum
+        (MeV/c), position (3,) in cm, direction (3,) of any length.
 
         What is given is not drawn. The label is -1 for a particle that is not of the classes (a
         proton, say). After a hundred attempts with fewer than 10 lit pixels the last one is
         returned as it is.
         """
-        return self._make(i, pdg, momentum, position, direction)[0]
+        return self._make(index, pdg, momentum, position, direction)[0]
 
     def deposits(
         self,
-        i: int,
+        index: int,
         pdg: int | None = None,
         momentum: float | None = None,
         position: Any = None,
         direction: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return (deposits, particles) of event ``i`` before the detector, for studies of the
-        physics.
+        """Return (deposits, particles) of event ``index`` before the detector, for studies of the
+        physics; pdg, momentum, position and direction as of ``simulate``.
 
         deposits float64 (n, 6): x, y, z in cm, time in us, energy in MeV, length in cm of every
         step in the TPC.
         """
-        rng, _, draw = self._begin(i, pdg, momentum, position, direction)
+        rng, _, draw = self._begin(index, pdg, momentum, position, direction)
         steps, particles = self._follow(rng, *draw())
         return steps.copy(), particles
 
-    def _make(self, i, pdg, momentum, position, direction):
+    def _make(self, index, pdg, momentum, position, direction):
         """Return (event, its lit pixels of charge)."""
-        rng, label, draw = self._begin(i, pdg, momentum, position, direction)
+        rng, label, draw = self._begin(index, pdg, momentum, position, direction)
         for _ in range(100):
             steps, particles = self._follow(rng, *draw())
-            planes, signal = self._expose(rng, i, steps)
+            planes, signal = self._expose(rng, index, steps)
             if signal >= FEWEST_LIT:
                 break
         if self.cosmic_rate:
-            steps = self._add_cosmics(i)
-            planes, _ = self._expose(rng, i, steps)
+            steps = self._add_cosmics(index)
+            planes, _ = self._expose(rng, index, steps)
         image, *pixels = self._image(planes)
         labels = self._pixel_labels(steps, planes, image, *pixels) if self.pixel_truth else None
-        return Event(image, label, (1, 0, int(i)), particles, labels), signal
+        return Event(image, label, (1, 0, int(index)), particles, labels), signal
 
-    def _begin(self, i, pdg, momentum, position, direction):
+    def _begin(self, index, pdg, momentum, position, direction):
         """Return (the event's random numbers, its label, a function that draws the primary)."""
         from .particles import mass_of_pdg
 
-        i = operator.index(i)
-        if i < 0:
-            raise IndexError(f"events are numbered from 0, got {i}")
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i])))
+        index = operator.index(index)
+        if index < 0:
+            raise IndexError(f"events are numbered from 0, got {index}")
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, index])))
         species = self.sample.draw_species(rng)
         if pdg is not None:
             mass_of_pdg(pdg)  # an unknown code is an error here
@@ -256,11 +256,11 @@ class Simulator:
         )
         return world.steps[: world.n[0]], particles
 
-    def _add_cosmics(self, i):
+    def _add_cosmics(self, index):
         """Return the deposits of the event and of cosmic rays laid over it."""
         from . import cosmics
 
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i, 3])))
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, index, 3])))
         world, transport = self._scratch.world, self._modules[3]
         for _ in range(rng.poisson(cosmics.mean_number(self.cosmic_rate))):
             pdg, p, point, time = cosmics.draw_muon(rng)
@@ -268,7 +268,7 @@ class Simulator:
             transport.add(rng, world, pdg, *p, *point, time)
         return world.steps[: world.n[0]]
 
-    def _expose(self, rng, i, steps):
+    def _expose(self, rng, index, steps):
         """Return ([(coords, values) of the lit pixels of each full plane], lit pixels of the
         collection plane that are not noise far from any charge).
         """
@@ -282,7 +282,9 @@ class Simulator:
             # the collection plane goes on with the event's random numbers, so it is the same with
             # one plane and with three
             noise = (
-                np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, i, plane])))
+                np.random.Generator(
+                    np.random.PCG64(np.random.SeedSequence([self.seed, index, plane]))
+                )
                 if plane
                 else rng
             )

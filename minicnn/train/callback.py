@@ -28,7 +28,9 @@ class Callback:
                 setattr(self, name, value)
 
     def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
-        """``info``: epochs, steps (per epoch), rank, ranks, comm, initial_epoch."""
+        """Before the first epoch; ``model``: what is trained; ``info``: epochs, steps (per epoch),
+        rank, ranks, comm, initial_epoch.
+        """
         self.model, self.rank, self.comm = model, info["rank"], info["comm"]
 
     def on_epoch_begin(self, epoch: int) -> None:
@@ -38,8 +40,8 @@ class Callback:
         """After a step; ``logs``: mean loss and accuracy of the epoch so far, over all ranks."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """After validation; ``logs``: loss, accuracy, val_loss, val_accuracy, seconds and its
-        parts, events_per_second.
+        """After the validation of ``epoch`` (from 0); ``logs``: loss, accuracy, val_loss,
+        val_accuracy, seconds and its parts, events_per_second.
         """
 
     def on_train_end(self) -> None:
@@ -60,7 +62,9 @@ class History(Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_begin(self, model: Model, info: dict[str, Any]) -> None:
-        """Keeps no model: a history is passed around and pickled by itself."""
+        """Keeps neither ``model`` nor ``info``: a history is passed around and pickled
+        by itself.
+        """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self.rows.append({"epoch": epoch + 1, **logs})
@@ -73,7 +77,7 @@ class History(Callback):
 
     def __repr__(self) -> str:
         last = self.rows[-1] if self.rows else {}
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "epoch")
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "epoch")
         return f"<History of {len(self.rows)} epochs{': ' + shown if shown else ''}>"
 
     def _repr_html_(self) -> str:

@@ -58,8 +58,8 @@ class ModelCheckpoint(Callback):
 
 
 class EarlyStopping(Callback):
-    """Stops when ``monitor`` has not improved by more than ``min_delta`` for ``patience``
-    epochs.
+    """Stops when ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs.
+    mode: "min" where less is better, as for a loss, or "max".
     """
 
     remembered = ("best", "waited", "stop")
@@ -117,7 +117,7 @@ class ReduceLROnPlateau(Callback):
 
 class LayerStatistics(Callback):
     """Keeps, every ``every`` steps, the norm of each parameter and of its mean gradient, and every
-    epoch a histogram of each parameter.
+    epoch a histogram of each parameter in ``bins`` bins.
 
     norms: ``{"<layer>/w": [(step, |w|, |gradient|), ...]}``, steps counted through all epochs.
     histograms: ``{"<layer>/w": [(counts, edges), ...]}``, one pair per epoch, as numpy.histogram.
@@ -148,7 +148,7 @@ class LayerStatistics(Callback):
 
 class Progress(Callback):
     """A live bar on a terminal and in a notebook, plain lines elsewhere; after each epoch one line
-    with loss, figures and rate. Rank 0 only.
+    with loss, figures and rate. Rank 0 only. file: where it is written, None for standard output.
 
     It says so when a network that had learned something is back at the loss of equal scores,
     ln(classes): its units are saturated, and nothing more will come. ledger: the trace.Ledger of

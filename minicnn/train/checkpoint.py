@@ -69,7 +69,8 @@ def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], state: dict[st
 def load_model(
     path: str | Path, device: str = "auto", optimizer: Optimizer | None = None, **options: Any
 ) -> Model:
-    """Return the model saved at ``path``, ready to predict or to go on training.
+    """Return the model saved at ``path``, ready to predict or to go on training on ``device``
+    ("auto", "cpu", "cuda", "reference"; "auto" takes a GPU where there is one).
 
     Its optimizer comes back with settings and state. ``optimizer``: another one; it takes over the
     saved state if it is of the same kind, and begins anew if not. ``options`` replace those of the
@@ -170,6 +171,10 @@ def _optimizer(state: dict[str, Any]) -> Optimizer:
     )  # the format before kept the kind alone; its kinds have defaults for all they take
 
 
+def _is_of_keras(path: str | Path) -> bool:
+    return Path(path).suffix in (".keras", ".h5") and Path(path).is_file()
+
+
 def read_arrays(
     path: str | Path, formats: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -188,7 +193,8 @@ def read_arrays(
             state = json.loads(text)
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, *DAMAGE, RecursionError, SafetensorError) as problem:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({problem})") from problem
+        theirs = "; mc.exchange.import_keras reads networks of Keras" * _is_of_keras(path)
+        raise CheckpointError(f"{path}: not a readable checkpoint ({problem}){theirs}") from problem
     kind = state.get("format") if isinstance(state, dict) else None
     if kind not in formats:
         raise CheckpointError(

@@ -20,8 +20,8 @@ def evaluate(
     comm: Any = None,
     each: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
-    """Return the evaluation of a data set (given as to ``fit``), summed over all ranks; a rank may
-    have no events.
+    """Return the evaluation of a data set (given as to ``fit``), ``batch_size`` events at a time,
+    summed over all ranks of ``comm`` (None: there is one); a rank may have no events.
 
     What it is follows from the loss: of a classifier an Evaluation (loss, accuracy, confusion,
     ...). For a model of several outputs a dictionary {output: evaluation}. each: called with the
@@ -49,6 +49,6 @@ def figures(evaluation: Any) -> dict[str, float]:
     """Return {"loss": ..., "accuracy": ..., ...} of what ``evaluate`` returned."""
     if not isinstance(evaluation, dict):
         return evaluation.figures()
-    parts = {name: one.figures() for name, one in evaluation.items()}
+    parts = {name: of_output.figures() for name, of_output in evaluation.items()}
     total = {"loss": sum(part["loss"] for part in parts.values())}
     return total | {f"{name}/{k}": v for name, part in parts.items() for k, v in part.items()}

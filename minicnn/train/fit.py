@@ -259,10 +259,10 @@ class _Fit:
     def _remind(self, states: list[list[Any]]) -> None:
         """Give callbacks what they remembered, those of a kind in their order."""
         for callback in self.callbacks:
-            mine = next((each for each in states if each[0] == type(callback).__name__), None)
-            if mine:
-                states.remove(mine)
-                callback.set_state(mine[1])
+            own = next((each for each in states if each[0] == type(callback).__name__), None)
+            if own:
+                states.remove(own)
+                callback.set_state(own[1])
 
     def _save(self, place: Place) -> str:
         """Save the step at ``place``; returns it in words."""
@@ -307,10 +307,10 @@ class _Fit:
         """Return the numbers and digests of all ranks' events."""
         facts = {}
         for name, dataset in (("training", self.train), ("validation", self.validation)):
-            mine = (0, 0)
+            own = (0, 0)
             if dataset is not None and not isinstance(dataset, IterableData):
-                mine = (len(dataset), content_digest(dataset))
-            per_rank = agree(self.comm, value=mine)
+                own = (len(dataset), content_digest(dataset))
+            per_rank = agree(self.comm, value=own)
             events, digest = (sum(values) for values in zip(*per_rank))
             facts[f"{name} events"] = f"{events} (digest {digest % 2**64:016x})"
         return facts

@@ -80,22 +80,22 @@ def facts_of_events(source: Any, looks: int = 16) -> dict[str, Any]:
     """Return what tells a file of events from another with the same path on another node: number,
     shape, classes, all labels, and the contents of ``looks`` events, evenly spread.
     """
-    h, events = hashlib.blake2b(digest_size=8), len(source)
+    digest, events = hashlib.blake2b(digest_size=8), len(source)
     labels = getattr(source, "labels", None)
     if labels is not None:
-        h.update(labels.tobytes())
+        digest.update(labels.tobytes())
     for i in sorted({k * (events - 1) // max(looks - 1, 1) for k in range(looks if events else 0)}):
         try:
             image = source.read(i).image
         except ValueError as problem:  # a damaged event, the same on all ranks; loading says so
-            h.update(type(problem).__name__.encode())
+            digest.update(type(problem).__name__.encode())
         else:
-            h.update(image.coords.tobytes() + image.values.tobytes())
+            digest.update(image.coords.tobytes() + image.values.tobytes())
     return {
         "events": events,
         "shape": list(source.image_shape),
         "classes": list(source.class_names),
-        "digest": h.hexdigest(),
+        "digest": digest.hexdigest(),
     }
 
 

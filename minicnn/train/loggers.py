@@ -118,8 +118,8 @@ class TensorBoard(Callback):
 
 
 def read_history(path: str | Path, epochs: int) -> tuple[list[dict[str, float]], str | None]:
-    """Return the rows of the first ``epochs`` in a file that CSVLogger wrote, and in words what is
-    wrong with it: a damaged history keeps no training from going on.
+    """Return the rows of the first ``epochs`` in the file ``path`` that CSVLogger wrote, and in
+    words what is wrong with it: a damaged history keeps no training from going on.
     """
     rows: dict[int, dict[str, float]] = {}
     try:

@@ -107,7 +107,9 @@ class Optimizer:
         return rate_at(self.learning_rate, self.steps) * self.rate_factor
 
     def bind(self, steps_per_epoch: int) -> None:
-        """Tell a schedule that counts epochs how many updates one has; fit does."""
+        """Tell a schedule that counts epochs how many updates one has, ``steps_per_epoch``; fit
+        does.
+        """
         if isinstance(self.learning_rate, Schedule):
             self.learning_rate.bind(steps_per_epoch)
 
@@ -129,7 +131,7 @@ class Optimizer:
             constraint.prepare(model, self.steps)
 
     def update(self, model: Engine, events: float) -> None:
-        """Apply one step with the summed gradients of ``events`` events; for 0 events nothing
+        """Apply one step to ``model`` with its summed gradients of ``events`` events; for 0 nothing
         changes but the count of steps. Layers that are not trainable stay as they are.
         """
         self.prepare(model)
@@ -156,7 +158,9 @@ class Optimizer:
             self.step(model.kernels, w, dw, state, (rate * factor, weight_decay, scale))
 
     def pieces(self, model: Engine) -> list[tuple[slice, float, bool]]:
-        """Return (piece, factor of the rate, weight decay or not) of what is updated together."""
+        """Return (piece, factor of the rate, weight decay or not) of what is updated together in
+        ``model``.
+        """
         found = [(group.piece, group.factor, group.decay) for group in model.parameter_groups()]
         if not self.weight_decay:  # then groups that differ in decay alone need not be apart
             joined: list[tuple[slice, float, bool]] = []
@@ -175,8 +179,8 @@ class Optimizer:
         state: dict[str, Array],
         settings: tuple[float, float, float],
     ) -> None:
-        """Change w and the state in place; settings = (learning rate, weight decay, scale), for the
-        gradient scale * dw.
+        """Change w and the state in place, with ops of the backend ``kernels``; settings =
+        (learning rate, weight decay, scale), for the gradient scale * dw.
         """
         raise NotImplementedError(f"{type(self).__name__}.step")
 
@@ -333,7 +337,7 @@ class LARS(SGD):
         self.trust = trust
 
     def pieces(self, model: Engine) -> list[tuple[slice, float, bool]]:
-        """Return one piece per layer: weights and bias, together."""
+        """Return one piece per layer of ``model``: weights and bias, together."""
         found = []
         for layer in model.layers:
             piece = model.layer_slices[model.layer_name(layer)]

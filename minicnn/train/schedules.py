@@ -24,7 +24,9 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__}.__call__")
 
     def bind(self, steps_per_epoch: int) -> None:
-        """Learn how many updates an epoch has; fit calls it before the first step."""
+        """Learn how many updates an epoch has, ``steps_per_epoch``; fit calls it before the first
+        step.
+        """
         inner = getattr(self, "schedule", None)
         if isinstance(inner, Schedule):
             inner.bind(steps_per_epoch)
@@ -103,7 +105,7 @@ class LinearScaling(Schedule):
 
 class PerEpoch(Schedule):
     """``schedule`` (a function of the epoch, 0, 1, ..., or a list of rates, the last of which
-    stays) for steps: fit says how many make an epoch.
+    stays) for steps: fit says how many make an epoch, where ``steps_per_epoch`` does not.
     """
 
     def __init__(self, schedule: Any, steps_per_epoch: int | None = None) -> None:

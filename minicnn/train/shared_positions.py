@@ -27,14 +27,18 @@ class SharedPositions:
         self.layer, self.updates = layer, int(updates)
 
     def prepare(self, model: Engine, steps: int) -> None:
-        """Before update number ``steps``: at the very first one make the weights equal."""
+        """Before update number ``steps`` of ``model``: at the very first one make the weights
+        equal.
+        """
         weights = at_positions(model, self.layer, model.parameters)
         if steps == 0 < self.updates:
             weights[...] = weights[:1]
             model.weights_changed()
 
     def project(self, model: Engine, steps: int) -> None:
-        """Replace the gradient by its mean over positions."""
+        """Before update number ``steps`` of ``model``: replace the gradient by its mean over
+        positions.
+        """
         if steps < self.updates:
             gradients = at_positions(model, self.layer, model.gradients)
             gradients[...] = gradients.mean(0)

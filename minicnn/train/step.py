@@ -33,13 +33,14 @@ def train_step(
     sync: Any = None,
     ledger: trace.Ledger | None = None,
 ) -> dict[str, float] | None:
-    """Forward, loss, backward, allreduce, update for this rank's share of a step.
+    """Forward, loss, backward, allreduce, update of ``model`` for this rank's share of a step.
 
-    batches: one, (x, y) or (x, y, sample weights), which may hold no event; of several, which are
-    taken one after the other, the gradients are added before the one reduction and update (gradient
-    accumulation). Returns the reduced tail {"events", "loss" (summed), figures of the loss,
-    "not_finite"} over all ranks, or None where ``sync`` has not reduced yet (weights mode between
-    two averages, the first step of delayed mode). ValueError without a batch.
+    optimizer: what updates. ledger: where its time is booked, None for nowhere. batches: one, (x,
+    y) or (x, y, sample weights), which may hold no event; of several, which are taken one after the
+    other, the gradients are added before the one reduction and update (gradient accumulation).
+    Returns the reduced tail {"events", "loss" (summed), figures of the loss, "not_finite"} over all
+    ranks, or None where ``sync`` has not reduced yet (weights mode between two averages, the first
+    step of delayed mode). ValueError without a batch.
     """
     sync = sync or make_sync("gradients", None)
     ledger = ledger or trace.Ledger()
@@ -113,11 +114,11 @@ def check_finite(model: Engine, sync: Any, tail: dict[str, float] | None) -> Any
     """Return ``tail``; raises NotFiniteError, on all ranks, where it says so."""
     if tail and tail["not_finite"]:
         sync.collect_pending(model)  # nobody may free a buffer that MPI still writes to
-        mine = model.suspect
+        suspect = model.suspect
         found = None
-        if mine:
-            event = "" if mine.event is None else f", event {mine.event} of its batch"
-            found = f"; rank {sync.comm.rank}: {mine.where}{event}"
+        if suspect:
+            event = "" if suspect.event is None else f", event {suspect.event} of its batch"
+            found = f"; rank {sync.comm.rank}: {suspect.where}{event}"
         where = "".join(filter(None, sync.comm.allgather(found)))
         raise together(
             NotFiniteError(

@@ -87,7 +87,9 @@ class StepCheckpoint:
 
     # ----------------------------------------------------------------------------- when to save
     def begin(self, comm: Any, facts: dict[str, Any]) -> None:
-        """Take signals from here on; ``facts``: what the training is, see identity."""
+        """Take signals from here on; ``comm``: all ranks; ``facts``: what the training is, see
+        identity.
+        """
         self.comm, self.facts = comm, facts | self.settings
         self.notices = Notices(comm)
         self.signals.__enter__()
@@ -118,7 +120,8 @@ class StepCheckpoint:
 
     # ----------------------------------------------------------------------------------- saving
     def save(self, model: Model, sync: Any, place: Place, used: np.ndarray) -> None:
-        """Write the checkpoint, on all ranks together; ``used``: the events that this rank used in
+        """Write the checkpoint of ``model`` and of what ``sync`` carries from one step into the
+        next, on all ranks together; ``used``: the events that this rank used in
         the order of ``place``, as numbers in the file.
 
         Raises RuntimeError on all ranks where weights that must be equal on all of them are not.
@@ -131,13 +134,13 @@ class StepCheckpoint:
         if not sync.updates_before_reduction and any(_is_common(name) for name in own):
             problem = f"rank {comm.rank} has other weights than rank 0"
         tag = comm.bcast(f"{model.updates}-{time.time_ns():x}")
-        mine = self.folder / f"rank-{comm.rank}-{tag}.safetensors"
+        own_file = self.folder / f"rank-{comm.rank}-{tag}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if own and not problem:
-                write_arrays(mine, own, {"format": FORMAT})
+                write_arrays(own_file, own, {"format": FORMAT})
         except OSError as failure:
-            problem = f"rank {comm.rank}: {mine}: {failure.strerror}"
+            problem = f"rank {comm.rank}: {own_file}: {failure.strerror}"
         per_rank = agree(comm, problem, {"own": bool(own), "books": place.books}, RuntimeError)
         all_used = comm.gather(used)
         state = {
@@ -165,13 +168,14 @@ class StepCheckpoint:
 
         ordered(comm, write)
         for before in self.folder.glob(f"rank-{comm.rank}-*.safetensors"):
-            if before != mine:
+            if before != own_file:
                 before.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------- going on
     def saved_sync(self, comm: Any) -> dict[str, Any] | None:
         """Return the record of the sync of the step that the training goes on with, {"mode",
-        "every", ...}, on all ranks together; None where there is none, or of other ranks.
+        "every", ...}, on all ranks of ``comm`` together; None where there is none, or of another
+        number of ranks.
         """
 
         def read() -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ as on the CPU, which GPU a rank takes, what is said where there is none or too l
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -224,7 +225,33 @@ def test_cuda_awareness_can_be_told(monkeypatch):
         monkeypatch.setenv("MINICNN_CUDA_AWARE", value)
         assert cuda_aware() == (value == "1")
     cuda_aware.cache_clear()
-    monkeypatch.delenv("MINICNN_CUDA_AWARE")
-    pytest.importorskip("mpi4py")
-    assert cuda_aware() in (True, False, None)
+
+
+def test_libraries_are_asked_whether_they_are_cuda_aware(monkeypatch):
+    """Open MPI answers by a number; MPICH by an error code and a number, of GPUs of the kind 0."""
+    pytest.importorskip("mpi4py.MPI")
+    monkeypatch.delenv("MINICNN_CUDA_AWARE", raising=False)
+    monkeypatch.delenv("MPICH_GPU_SUPPORT_ENABLED", raising=False)
+
+    def mpich(failed, supported):
+        def query(kind, answer):
+            answer._obj.value = supported if kind == 0 else 1 - supported
+            return failed
+
+        return SimpleNamespace(MPIX_GPU_query_support=query)
+
+    for library, aware in (
+        (SimpleNamespace(MPIX_Query_cuda_support=lambda: 1), True),
+        (SimpleNamespace(MPIX_Query_cuda_support=lambda: 0), False),
+        (mpich(failed=0, supported=1), True),
+        (mpich(failed=0, supported=0), False),
+        (mpich(failed=1, supported=1), False),
+        (SimpleNamespace(), None),
+    ):
+        cuda_aware.cache_clear()
+        monkeypatch.setattr("ctypes.CDLL", lambda path, library=library: library)
+        assert cuda_aware() is aware
+    monkeypatch.setenv("MPICH_GPU_SUPPORT_ENABLED", "1")
+    cuda_aware.cache_clear()
+    assert cuda_aware() is True
     cuda_aware.cache_clear()

@@ -205,6 +205,18 @@ def test_backward_after_another_forward_is_refused():
         model.run_backward([np.ones_like(output)], first)
 
 
+def test_the_summary_of_a_graph_says_what_each_node_is_connected_to():
+    model = residual()
+    header, *rows = model.summary_text().splitlines()
+    assert header.endswith("Connected to")
+    for node in model.graph.nodes:
+        (row,) = [row for row in rows if row.startswith(f"{model.graph.node_name(node)} (")]
+        assert row.endswith(", ".join(map(model.graph.node_name, node.inputs)))
+    assert "Connected to" not in small_model().summary_text()
+    long = mc.Sequential([mc.Flatten(name="f" * 60), mc.Dense(2)], (4, 4, 1), device="reference")
+    assert f"{'f' * 60} (Flatten)  (None, 16)" in long.summary_text()
+
+
 def test_a_picture_of_the_graph(tmp_path):
     residual().draw(tmp_path / "graph.png")
     assert (tmp_path / "graph.png").read_bytes()[:4] == b"\x89PNG"

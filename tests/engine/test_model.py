@@ -114,6 +114,21 @@ def test_predict_returns_scores():
     scores = model.predict(x)
     assert scores.shape == (4, 3) and np.allclose(scores.sum(1), 1) and (scores > 0).all()
     assert model.predict(x[:0]).shape == (0, 3)
+    with pytest.raises(TypeError, match=r"a batch is a list of images or an array .* got Sparse"):
+        model.predict(mc.data.SparseImage.from_dense(x[0]))
+
+
+@pytest.mark.parametrize("batch_size", (1, 3, 32))
+def test_predict_takes_a_data_set(batch_size):
+    x, y = random_batch(7)
+    images = [mc.data.SparseImage.from_dense(image) for image in x]
+    for model in (small_model(), small_model("cpu")):
+        scores = model.predict(images)
+        found = model.predict(mc.data.ArrayDataset(images, y), batch_size)
+        np.testing.assert_allclose(found, scores, rtol=1e-5, atol=1e-7)
+    assert model.predict(mc.data.ArrayDataset([], [])).shape == (0, 3)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        model.predict(mc.data.ArrayDataset(images, y), 0)
 
 
 def test_dropout_acts_in_training_only_and_is_reproducible():

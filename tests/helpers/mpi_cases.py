@@ -269,9 +269,22 @@ def case_collectives(comm):
 
 
 def case_threads(comm):
-    most = int(os.environ["NUMBA_NUM_THREADS"])
-    cores = len(os.sched_getaffinity(0))
-    assert threads_per_rank(comm) == max(1, min(cores // comm.size, most))
+    """A made-up node of 12 cores: shared by all ranks, bound two by two, limited, too small."""
+    allowed, limit = os.sched_getaffinity, os.environ.pop("NUMBA_NUM_THREADS")
+    cores = {
+        "all of them": range(12),
+        "two of its own": (2 * comm.rank, 2 * comm.rank + 1),
+        "one": (7,),
+    }
+    found = []
+    for of_rank in cores.values():
+        os.sched_getaffinity = lambda _, own=of_rank: set(own)
+        found.append(threads_per_rank(comm))
+    os.sched_getaffinity = lambda _: set(range(12))
+    os.environ["NUMBA_NUM_THREADS"] = "2"
+    found.append(threads_per_rank(comm))
+    os.sched_getaffinity, os.environ["NUMBA_NUM_THREADS"] = allowed, limit
+    assert found == [{2: 6, 3: 4, 4: 3}[comm.size], 2, 1, 2], found
 
 
 def case_cold_cache(comm):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from minicnn.kernels import cpu, reference
 from minicnn.kernels.arguments import AdamStep, Pooled, SGDStep, Wanted
 from minicnn.kernels.cpu import block, pack
+from minicnn.kernels.jit import Threaded
 from minicnn.kernels.shapes import Block, Geometry
 from minicnn.kernels.workspace import Workspace
 
@@ -164,6 +165,24 @@ def test_bits_do_not_depend_on_the_number_of_threads(size, ci, co):
         )
     cpu.set_threads(numba.config.NUMBA_NUM_THREADS)
     assert all(a.tobytes() == c.tobytes() for a, c in zip(*results))
+
+
+def test_small_arrays_start_no_threads(monkeypatch):
+    """One chunk of numbers is one task: all threads would have to get a core before it is done."""
+    started = []
+
+    def call(self, tasks, *arguments):
+        started.append((self.__name__, tasks))
+        return self.serial(*arguments)
+
+    monkeypatch.setattr(Threaded, "__call__", call)
+    for side in (80, 400):
+        x = random(0, 1, side, side, 1)
+        for y in (cpu.elu(x), cpu.relu(x), cpu.activation(x, "leaky_relu", 0.1)):
+            cpu.elu_backward(x, y)
+        if side == 80:
+            assert started and all(tasks <= 1 for _, tasks in started)
+    assert started[-1][1] > 1
 
 
 # ---------------------------------------------------------------------------------------- other ops

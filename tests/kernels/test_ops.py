@@ -28,7 +28,7 @@ from helpers.parity import (
     upstream,
     wide,
 )
-from minicnn.kernels import cpu, reference
+from minicnn.kernels import cpu, reference, types
 from minicnn.kernels.arguments import Wanted
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.backend import Backend
@@ -38,6 +38,7 @@ from minicnn.kernels.workspace import Workspace
 
 DIFFERENTIABLE = [name for name, op in OPS.items() if op.gradients]
 SEEDS = range(8)
+MEMBERS = {"name", "microbatch", "on_device", "precisions"}  # of a backend, beside its functions
 HELPERS = {"inside", "taps", "zero_padded"}  # public functions of rooms of the reference, no ops
 
 
@@ -64,8 +65,13 @@ def test_every_public_function_of_the_reference_is_in_the_table_and_in_each_back
         if not name.startswith("_")
     }
     assert written - HELPERS <= listed
-    assert set(public) == listed == set(cpu.__all__) - {"name", "microbatch", "in_bf16"}
+    assert (
+        set(public)
+        == listed
+        == set(cpu.__all__) - {"name", "microbatch", "on_device", "precisions"}
+    )
     device = Backend(emulator.Emulator())
+    assert all(isinstance(backend, types.Backend) for backend in (reference, cpu, device))
     for name, f in public.items():
         for other in (getattr(cpu, name), getattr(device, name)):
             assert inspect.signature(other) == inspect.signature(f), name

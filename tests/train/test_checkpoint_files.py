@@ -118,6 +118,12 @@ def test_optimizer_state_of_another_length_is_refused(tmp_path):
         mc.load_model(tmp_path / "m.safetensors", device="reference")
 
 
+def test_a_file_of_keras_has_another_reader(tmp_path):
+    (tmp_path / "theirs.keras").write_bytes(b"PK\3\4" + bytes(100))
+    with pytest.raises(mc.CheckpointError, match=r"theirs\.keras: .*mc\.exchange\.import_keras"):
+        mc.load_model(tmp_path / "theirs.keras")
+
+
 def test_a_pipe_is_no_checkpoint(tmp_path):
     os.mkfifo(tmp_path / "m.safetensors")
     with pytest.raises(mc.CheckpointError, match="no regular file"):

@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
 
 
 def open_events(path: str | PathLike[str], **options: Any) -> Any:
-    """Open a file or folder of events with the reader that recognises its content.
+    """Open ``path``, a file or folder of events, with the reader that recognises its content.
 
     ``options`` go to that reader; ``size`` (edge length of the images) is known to all of them.
     Raises EventError where there is no such file, where it is damaged, or where no reader knows it

@@ -70,8 +70,8 @@ class Archive:
     def members(self) -> Iterator[tuple[str, int, IO[bytes]]]:
         """Yield (name, size in bytes, file that stands at its first byte) of each member."""
         self._places.clear()
-        how = {"folder": self._of_folder, "zip": self._of_zip}
-        for place, size, file in how.get(self.kind, self._of_tar)():
+        walks = {"folder": self._of_folder, "zip": self._of_zip}
+        for place, size, file in walks.get(self.kind, self._of_tar)():
             name = _name(place[0])
             if not name:
                 continue
@@ -142,20 +142,20 @@ class Archive:
                     yield (member.filename, member), member.file_size, file
 
     def _of_tar(self):
-        at, number = 0, 0
+        offset, number = 0, 0
         while True:
-            self._file.seek(at)
+            self._file.seek(offset)
             header = self._file.read(BLOCK)
             if not header.strip(b"\0"):  # the end of the tar
                 while rest := self._file.read(PIECE):  # that of the file has the checksum
-                    at += len(rest)
-                    self._hold(at)
+                    offset += len(rest)
+                    self._hold(offset)
                 return
-            name, kind, size = _tar_header(header, at)
+            name, kind, size = _tar_header(header, offset)
             _count(number)
-            first = at + BLOCK
+            first = offset + BLOCK
             self._hold(first + size)
-            at = first + -(-size // BLOCK) * BLOCK
+            offset = first + -(-size // BLOCK) * BLOCK
             number += 1
             if kind in FILES:
                 yield (name, first), size, self._file
@@ -163,8 +163,8 @@ class Archive:
     def _hold(self, unpacked):
         """Raise ValueError where the file cannot hold so many bytes of members."""
         packed = self.path.stat().st_size
-        most = packed if self.kind == "tar" else SHRINKS_AT_MOST * packed + IN_ANY_FILE
-        if unpacked > most:
+        possible = packed if self.kind == "tar" else SHRINKS_AT_MOST * packed + IN_ANY_FILE
+        if unpacked > possible:
             raise ValueError(
                 f"claims {unpacked:,} bytes of arrays, in a file of {packed:,}; it is damaged"
             )
@@ -181,12 +181,14 @@ def _name(path):
     return name.removesuffix(".npy") if name.endswith(".npy") and name[0] != "." else ""
 
 
-def _tar_header(header, at):
+def _tar_header(header, offset):
     """(name, type, size) of a member; ValueError where its checksum is another one."""
     fields = header[:100], header[124:136], header[148:156]
     name, size, checksum = (field.split(b"\0")[0].strip() for field in fields)
     total = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
     octal = all(field.isdigit() and not set(field) & set(b"89") for field in (size, checksum))
     if len(header) != BLOCK or not octal or int(checksum, 8) != total:
-        raise ValueError(f"the tar header at byte {at:,} is damaged; copy or make the file again")
+        raise ValueError(
+            f"the tar header at byte {offset:,} is damaged; copy or make the file again"
+        )
     return name.decode(errors="replace"), header[156:157], int(size, 8)

@@ -91,10 +91,10 @@ class Flow(Projected):
         self._begin(open_hdf5(self.path), self._open, hits, region, size, label_of_pdg)
 
     def _open(self, hits, region, size, label_of_pdg):
-        there = [name for name in HITS if f"{HITS[name]}/data" in self._file]
-        if hits is not None and hits not in there:
-            raise ValueError(f"has no {hits} hits, only {', '.join(there)}; choose by hits=")
-        self.hits = hits or there[0]
+        present = [name for name in HITS if f"{HITS[name]}/data" in self._file]
+        if hits is not None and hits not in present:
+            raise ValueError(f"has no {hits} hits, only {', '.join(present)}; choose by hits=")
+        self.hits = hits or present[0]
         self._hits = dataset(self._file, f"{HITS[self.hits]}/data")
         missing = [
             n for n in ("x", "y", "z", self.charge) if n not in (self._hits.dtype.names or ())
@@ -140,21 +140,21 @@ class Flow(Projected):
             raise ValueError("no hit has a place")
         return low, high + self.pitch  # a pixel to spare
 
-    def _read(self, i):
-        first, last, keep = span(self._hits_of.rows([i]))
+    def _read(self, index):
+        first, last, keep = span(self._hits_of.rows([index]))
         rows = self._hits.fields((*self.plane, self.charge))[first:last][keep]
         points, known = self._points(rows)
         value = rows[self.charge].astype(np.float64)
         known &= np.isfinite(value)
         note = "" if known.all() else f"hits without place or charge left out: {(~known).sum()}"
-        image = self._project(i, points[known], value[known], note)
-        number = (0, 0, int(self._ids[i]))
-        return Event(image, int(self.labels[i]), number, self._particles(i))
+        image = self._project(index, points[known], value[known], note)
+        number = (0, 0, int(self._ids[index]))
+        return Event(image, int(self.labels[index]), number, self._particles(index))
 
-    def _particles(self, i):
+    def _particles(self, index):
         if self._tracks is None:
             return np.zeros(0, PARTICLE)
-        rows = np.array([i])
+        rows = np.array([index])
         for references in self._chain:
             rows = references.rows(rows)
         return self._tracks.particles(*span(rows))

@@ -202,17 +202,17 @@ class IsolatedReader(Reader):
         other._sandbox = sandbox
         return other
 
-    def _read(self, i: int) -> Event:
-        where = f"{self.path}, event {i}"
+    def _read(self, index: int) -> Event:
+        where = f"{self.path}, event {index}"
         if self._deaths[0] >= MOST_DEATHS:
             raise EventError(f"{where}: not read, because {MOST_DEATHS} events ended their reader")
         try:
-            answer, arrays = self._sandbox.ask("read", self.path, self._options, i)
+            answer, arrays = self._sandbox.ask("read", self.path, self._options, index)
         except Died as problem:
             self._deaths[0] += 1
             raise EventError(f"{where}: {problem}") from problem
         if answer["note"]:
-            self.notes[i] = answer["note"]
+            self.notes[index] = answer["note"]
         coords, values, particles, *labels = arrays
         image = SparseImage(coords, values, tuple(answer["shape"]), answer["background"])
         label = int(answer["label"])

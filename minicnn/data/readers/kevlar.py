@@ -118,18 +118,20 @@ class Kevlar(Reader):
                 labels[k] = kind if kind < other else -1
         return labels
 
-    def _read(self, i):
+    def _read(self, index):
         images = []
         for channel, (plane, wires) in enumerate(zip(self.planes, self._wires)):
-            image = self._images[i, plane, self._ticks]
+            image = self._images[index, plane, self._ticks]
             if image[:, wires:].any():
                 behind = wires + int(image[:, wires:].any(0).argmax())
                 raise ValueError(f"plane {plane} of {wires} wires has a signal on wire {behind}")
-            ticks, at = np.nonzero(image)
+            ticks, wire_numbers = np.nonzero(image)
             shape = (wires, image.shape[0], len(self.planes))
-            lit = lit_pixels(at, ticks, image[ticks, at], shape, self.threshold, channel)
+            lit = lit_pixels(
+                wire_numbers, ticks, image[ticks, wire_numbers], shape, self.threshold, channel
+            )
             images.append(place(lit, self._edge, self._size))
-        return Event(merge(images), int(self.labels[i]), (0, 0, i))
+        return Event(merge(images), int(self.labels[index]), (0, 0, index))
 
 
 def _text(value: Any) -> str:

@@ -59,8 +59,10 @@ class Product:
         """Return the axes of the first plane of the first sound entry, and its shape."""
         raise NotImplementedError
 
-    def pixels(self, i: int, planes: Sequence[Any]) -> Iterator[Pixels]:
-        """Yield the pixels of each of the planes of entry ``i``; ValueError where it is damaged."""
+    def pixels(self, index: int, planes: Sequence[Any]) -> Iterator[Pixels]:
+        """Yield the pixels of each of the planes of entry ``index``; ValueError where it is
+        damaged.
+        """
         raise NotImplementedError
 
     def _first(self, read: Any) -> Any:
@@ -117,24 +119,24 @@ class Planes(Product):
     def axes(self, planes: Sequence[Any]) -> tuple[tuple[Axis, Axis], tuple[int, int]]:
         return (Axis("wire"), Axis("tick")), self._first(self._shapes)[planes[0]]
 
-    def pixels(self, i: int, planes: Sequence[Any]) -> Iterator[Pixels]:
-        shapes, contents = self._shapes(i), self._contents(i)
+    def pixels(self, index: int, planes: Sequence[Any]) -> Iterator[Pixels]:
+        shapes, contents = self._shapes(index), self._contents(index)
         for plane in planes:
             if plane >= len(shapes):
                 raise ValueError(f"has no plane {plane}, it has {len(shapes)} planes")
             yield self._of_plane(contents[plane], shapes[plane])
 
-    def _contents(self, i):
-        """What each of the planes of entry ``i`` holds."""
+    def _contents(self, index):
+        """What each of the planes of entry ``index`` holds."""
         raise NotImplementedError
 
     def _of_plane(self, content, shape):
         """Pixels of a plane, of its content and (wires, ticks)."""
         raise NotImplementedError
 
-    def _shapes(self, i):
-        """[(wires, ticks)] of the planes of entry ``i``; ValueError where it has none."""
-        shapes = list(zip(*([int(n) for n in entry(one, i)] for one in self._counts)))
+    def _shapes(self, index):
+        """[(wires, ticks)] of the planes of entry ``index``; ValueError where it has none."""
+        shapes = list(zip(*([int(n) for n in entry(count, index)] for count in self._counts)))
         if not shapes:
             raise ValueError("has no planes")
         return shapes
@@ -147,18 +149,18 @@ class DenseImages(Planes):
 
     def _branches(self, tree, names):
         found = [branch(tree, name, None) for name in names]
-        return [] if any(one is None for one in found) else found
+        return [] if any(count is None for count in found) else found
 
-    def _contents(self, i):
-        return entry(self._content, i)
+    def _contents(self, index):
+        return entry(self._content, index)
 
-    def _shapes(self, i):
-        pixels = self._contents(i)
+    def _shapes(self, index):
+        pixels = self._contents(index)
         if self._counts:
-            shapes = list(zip(*([int(n) for n in entry(one, i)] for one in self._counts)))
+            shapes = list(zip(*([int(n) for n in entry(count, index)] for count in self._counts)))
         else:
-            shapes = [(side, side) for side in (math.isqrt(len(some)) for some in pixels)]
-        counts = [len(some) for some in pixels]
+            shapes = [(side, side) for side in (math.isqrt(len(content)) for content in pixels)]
+        counts = [len(content) for content in pixels]
         if not shapes or [wires * ticks for wires, ticks in shapes] != counts:
             raise ValueError(f"has planes of {counts} pixels for images of {shapes}")
         return shapes
@@ -174,16 +176,16 @@ class SparseImages(Planes):
 
     kind, vector, content = "sparse2d", "_tensor_v", "_voxel_v"
 
-    def _contents(self, i):
-        return voxels(self._content, i)
+    def _contents(self, index):
+        return voxels(self._content, index)
 
-    def pixels(self, i: int, planes: Sequence[Any]) -> Iterator[Pixels]:
-        shapes, contents = self._shapes(i), self._contents(i)
+    def pixels(self, index: int, planes: Sequence[Any]) -> Iterator[Pixels]:
+        shapes, contents = self._shapes(index), self._contents(index)
         if len(contents) != len(shapes):
             raise ValueError(
                 f"has the pixels of {len(contents)} planes, but sizes of {len(shapes)}"
             )
-        return super().pixels(i, planes)
+        return super().pixels(index, planes)
 
     def _of_plane(self, content, shape):
         number = _within(content[0], shape)
@@ -204,12 +206,12 @@ class Tensors(Product):
         return planes_of_volume(wanted)
 
     def largest(self, planes: Sequence[Any]) -> tuple[int, int]:
-        most = [0, 0, 0]
+        edges = [0, 0, 0]
         for counts in self._columns(self._counts):
-            most = [max(have, int(count)) for have, count in zip(most, counts)]
-        if not all(most):
+            edges = [max(have, int(count)) for have, count in zip(edges, counts)]
+        if not all(edges):
             raise ValueError("no event has a volume of voxels")
-        shapes = [seen(most, plane) for plane in planes]
+        shapes = [seen(edges, plane) for plane in planes]
         rows, columns = zip(*shapes)
         return max(rows), max(columns)
 
@@ -219,25 +221,25 @@ class Tensors(Product):
         axes = tuple(self._axis(first, axis) for axis in planes[0])
         return axes, seen(counts, planes[0])
 
-    def _axis(self, i, axis):
+    def _axis(self, index, axis):
         names = (f"_meta._{axis}len", f"_meta._p1.{axis}", "_meta._unit")
         found = [branch(self._tree, name, None) for name in names]
-        if any(one is None for one in found):
+        if any(value is None for value in found):
             return Axis(f"{axis} voxel")
-        edge, corner, unit = (float(entry(one, i)) for one in found)
+        edge, corner, unit = (float(entry(value, index)) for value in found)
         if unit != CENTIMETRES or not edge > 0 or not math.isfinite(edge + corner):
             return Axis(f"{axis} voxel")
         return Axis(f"{axis} voxel", length=axis, cm=edge, origin=corner)
 
-    def pixels(self, i: int, planes: Sequence[Any]) -> Iterator[Pixels]:
-        voxels = self.voxels(i)
+    def pixels(self, index: int, planes: Sequence[Any]) -> Iterator[Pixels]:
+        voxels = self.voxels(index)
         yield from (project(voxels, plane) for plane in planes)
 
-    def voxels(self, i: int) -> Voxels:
-        """Return the tensor of entry ``i``; ValueError where it is damaged."""
-        counts = [int(entry(one, i)) for one in self._counts]
-        value = np.asarray(entry(self._value, i), np.float32)
-        number = _within(entry(self._id, i), counts)
+    def voxels(self, index: int) -> Voxels:
+        """Return the tensor of entry ``index``; ValueError where it is damaged."""
+        counts = [int(entry(count, index)) for count in self._counts]
+        value = np.asarray(entry(self._value, index), np.float32)
+        number = _within(entry(self._id, index), counts)
         if len(value) != len(number):
             raise ValueError(f"has {len(number)} voxels and {len(value)} values")
         nx, ny = max(counts[0], 1), max(counts[1], 1)
@@ -251,15 +253,15 @@ KINDS = {kind.kind: kind for kind in (DenseImages, SparseImages, Tensors)}
 
 def _within(numbers, counts):
     """Numbers of voxels int64 (n,); ValueError where one is not of an image of ``counts``."""
-    numbers, most = np.asarray(numbers, np.uint64), min(math.prod(counts), 1 << 62)
-    if len(numbers) and int(numbers.max()) >= most:
+    numbers, voxel_count = np.asarray(numbers, np.uint64), min(math.prod(counts), 1 << 62)
+    if len(numbers) and int(numbers.max()) >= voxel_count:
         volume = " x ".join(map(str, counts))
         raise ValueError(f"has the voxel {numbers.max()} in an image of {volume}")
     return numbers.astype(np.int64)
 
 
-def voxels(branch: Any, i: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (ids, values) of each vector of voxels in entry ``i`` of a branch.
+def voxels(branch: Any, index: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (ids, values) of each vector of voxels in entry ``index`` of a branch.
 
     uproot does not read such vectors where ROOT has written them member by member, as it does by
     default: a count of bytes, a version, that of the class and its checksum, and then of each
@@ -268,24 +270,24 @@ def voxels(branch: Any, i: int) -> list[tuple[np.ndarray, np.ndarray]]:
     import uproot
 
     as_bytes = uproot.AsJagged(uproot.AsDtype("u1"))
-    array = branch.array(as_bytes, entry_start=i, entry_stop=i + 1, library="np")
+    array = branch.array(as_bytes, entry_start=index, entry_stop=index + 1, library="np")
     raw = np.asarray(array[0], np.uint8).tobytes()
     if len(raw) < BYTES_OF_VERSIONS or not int.from_bytes(raw[4:6], "big") & MEMBERWISE:
-        return [(one["_id"], one["_value"]) for one in entry(branch, i)]
-    at = BYTES_OF_VERSIONS
+        return [(vector["_id"], vector["_value"]) for vector in entry(branch, index)]
+    offset = BYTES_OF_VERSIONS
     if not int.from_bytes(raw[6:8], "big"):
-        at += BYTES_OF_CHECKSUM
+        offset += BYTES_OF_CHECKSUM
     found = []
-    while at < len(raw):
-        count = int.from_bytes(raw[at : at + 4], "big")
-        ends = at + 4, at + 4 + 8 * count, at + 4 + 12 * count
+    while offset < len(raw):
+        count = int.from_bytes(raw[offset : offset + 4], "big")
+        ends = offset + 4, offset + 4 + 8 * count, offset + 4 + 12 * count
         if ends[2] > len(raw):
             raise ValueError(
                 f"has {len(raw)} bytes of voxels, expected {ends[2]} or more: it is damaged"
             )
         values = np.frombuffer(raw, ">f4", count, ends[1]).astype(np.float32)
         found.append((np.frombuffer(raw, ">u8", count, ends[0]).astype(np.uint64), values))
-        at = ends[2]
+        offset = ends[2]
     return found
 
 
@@ -301,6 +303,6 @@ def branch(tree: Any, name: str, *default: Any) -> Any:
     raise ValueError(f"{tree.name} has no branch {name!r}, it has {', '.join(tree.keys())}")
 
 
-def entry(branch: Any, i: int) -> Any:
-    """Return what a branch holds of entry ``i``."""
-    return branch.array(entry_start=i, entry_stop=i + 1)[0]
+def entry(branch: Any, index: int) -> Any:
+    """Return what a branch holds of entry ``index``."""
+    return branch.array(entry_start=index, entry_stop=index + 1)[0]

@@ -138,8 +138,8 @@ class Larcv2Root(Reader):
         for start in range(0, len(self), ENTRIES_AT_A_TIME):
             stop = min(start + ENTRIES_AT_A_TIME, len(self))
             columns = {
-                key: one.array(entry_start=start, entry_stop=stop)
-                for key, one in self._particles.items()
+                key: column.array(entry_start=start, entry_stop=stop)
+                for key, column in self._particles.items()
             }
             for k in range(stop - start):
                 with naming(f"{self.path}, event {start + k}"):
@@ -157,28 +157,28 @@ class Larcv2Root(Reader):
         stop = min(len(self), ENTRIES_AT_A_TIME)
         pdg, px, py, pz, total = (
             np.concatenate(
-                [np.zeros(0), *map(np.asarray, one.array(entry_start=0, entry_stop=stop))]
+                [np.zeros(0), *map(np.asarray, column.array(entry_start=0, entry_stop=stop))]
             )
-            for one in (*(self._particles[key] for key in ("_pdg", "_px", "_py", "_pz")), energy)
+            for column in (*(self._particles[key] for key in ("_pdg", "_px", "_py", "_pz")), energy)
         )
         return mev_per_unit(pdg, np.stack([px, py, pz], 1), total)
 
-    def _read(self, i):
-        image = image_of(list(self._product.pixels(i, self.planes)), self._edge, self.threshold)
+    def _read(self, index):
+        image = image_of(list(self._product.pixels(index, self.planes)), self._edge, self.threshold)
         small, labels = shrink(image, self.image_shape), None
         if self._semantics:
-            classes = self._product.voxels(i), self._semantics.voxels(i)
+            classes = self._product.voxels(index), self._semantics.voxels(index)
             labels = shrink_labels(pixel_labels(image, *classes, self.planes), image, small)
         number = (
-            (0, 0, i)
-            if any(one is None for one in self._ids)
-            else tuple(int(entry(one, i)) for one in self._ids)
+            (0, 0, index)
+            if any(column is None for column in self._ids)
+            else tuple(int(entry(column, index)) for column in self._ids)
         )
         particles = np.zeros(0, PARTICLE)
         if self._particles:
-            columns = {key: entry(one, i) for key, one in self._particles.items()}
+            columns = {key: entry(column, index) for key, column in self._particles.items()}
             particles = _table(columns, self._mev)
-        return Event(small, int(self.labels[i]), number, particles, labels)
+        return Event(small, int(self.labels[index]), number, particles, labels)
 
 
 def _choose(names, producer):

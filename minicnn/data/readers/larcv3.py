@@ -245,28 +245,30 @@ class Larcv3(Reader):
         momentum = np.stack([rows["px"], rows["py"], rows["pz"]], 1)
         return mev_per_unit(rows["pdg"], momentum, rows["energy_init"])
 
-    def _read(self, i):
+    def _read(self, index):
         labels = None
         if self._images.dimensions == 3:
-            voxels = self._images.voxels(i)
+            voxels = self._images.voxels(index)
             seen_planes = [project(voxels, plane) for plane in self.planes]
             image = image_of(seen_planes, self._edge, self.threshold)
         else:
-            image = self._image(i)
+            image = self._image(index)
         small = shrink(image, self.image_shape)
         if self._semantics:
-            found = pixel_labels(image, voxels, self._semantics.voxels(i), self.planes)
+            found = pixel_labels(image, voxels, self._semantics.voxels(index), self.planes)
             labels = shrink_labels(found, image, small)
         particles = np.zeros(0, PARTICLE)
         if self._particles is not None:
             table, first, count = self._particles
-            particles = _table(table.fields(FIELDS)[first[i] : first[i] + count[i]], self._mev)
-        number = tuple(int(n) for n in self._ids[i])
-        return Event(small, int(self.labels[i]), number, particles, labels)
+            particles = _table(
+                table.fields(FIELDS)[first[index] : first[index] + count[index]], self._mev
+            )
+        number = tuple(int(n) for n in self._ids[index])
+        return Event(small, int(self.labels[index]), number, particles, labels)
 
-    def _image(self, i):
+    def _image(self, index):
         """Image (edge, edge, planes) of the planes of an event."""
-        rows, meta = self._images.rows(i)
+        rows, meta = self._images.rows(index)
         images = []
         for channel, plane in enumerate(self.planes):
             places = np.flatnonzero(meta["projection_id"] == plane)
@@ -319,9 +321,9 @@ class _Images:
             dataset(group, needed) for needed in (projections, "image_meta", pixels)
         )
 
-    def rows(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (rows in the pixels, meta) of the projections of event ``i``."""
-        first, count = (int(n) for n in self.extents[i])
+    def rows(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (rows in the pixels, meta) of the projections of event ``index``."""
+        first, count = (int(n) for n in self.extents[index])
         rows, meta = self._projections[first : first + count], self.meta[first : first + count]
         if not count or len(rows) != count or len(meta) != count:
             raise ValueError(
@@ -344,8 +346,8 @@ class _Images:
             )
         return pixels
 
-    def voxels(self, i: int) -> Voxels:
-        """Return the one 3-D tensor of event ``i``."""
+    def voxels(self, index: int) -> Voxels:
+        """Return the one 3-D tensor of event ``index``."""
         rows, meta = self.rows(i)
         if len(rows) != 1:
             raise ValueError(f"has {len(rows)} tensors, expected 1")

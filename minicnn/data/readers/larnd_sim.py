@@ -116,8 +116,8 @@ class LarndSim(Projected):
             raise ValueError("the file holds no segments")
         return low, high + self.pitch  # a pixel to spare
 
-    def _read(self, i):
-        rows = self._segments.fields((*POINTS, "dE"))[self._rows[i]]
+    def _read(self, index):
+        rows = self._segments.fields((*POINTS, "dE"))[self._rows[index]]
         start, end = self._points(rows)
         energy = rows["dE"].astype(np.float64)
         if not (np.isfinite(start).all() and np.isfinite(end).all() and np.isfinite(energy).all()):
@@ -132,9 +132,9 @@ class LarndSim(Projected):
         step = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
         share = ((step + 0.5) / count[of])[:, None]
         points = start[of] + share * (end - start)[of]
-        image = self._project(i, points, energy[of] / count[of])
-        number = self._ids[i]
-        return Event(image, int(self.labels[i]), (0, 0, number), self._particles(number))
+        image = self._project(index, points, energy[of] / count[of])
+        number = self._ids[index]
+        return Event(image, int(self.labels[index]), (0, 0, number), self._particles(number))
 
     def _particles(self, number):
         if number not in self._rows_of:

@@ -158,10 +158,10 @@ class EventFile(Reader):
         of_pixels = ["pixels/coords", "pixels/values", *[PIXEL_LABELS] * self.has_pixel_labels]
         self._pixels = self._offsets("events/offset", *of_pixels)
         self._particles = self._offsets("particles/offset", "particles/table")
-        most = self.file_shape[0] * self.file_shape[1]
-        if len(self) and (np.diff(self._pixels) > most).any():
+        whole = self.file_shape[0] * self.file_shape[1]
+        if len(self) and (np.diff(self._pixels) > whole).any():
             k = int(np.diff(self._pixels).argmax())
-            raise ValueError(f"event {k} has {np.diff(self._pixels)[k]:,} pixels of {most:,}")
+            raise ValueError(f"event {k} has {np.diff(self._pixels)[k]:,} pixels of {whole:,}")
         for name in ("events/id", *[DIGESTS] * self.has_digests):
             if len(self._data[name]) != len(self):
                 raise ValueError(f"{len(self)} labels, but {len(self._data[name])} rows of {name}")
@@ -214,22 +214,22 @@ class EventFile(Reader):
         """Whether events come with the classes of their pixels."""
         return self.version == LABELLED_VERSION
 
-    def _read(self, i: int) -> Event:
+    def _read(self, index: int) -> Event:
         chunk = self._chunk  # read once: another thread may put another chunk there
-        if not chunk.first <= i < chunk.end:
-            chunk = self._chunk = self._read_chunk(i, self._end_of_chunk(i, chunk))
+        if not chunk.first <= index < chunk.end:
+            chunk = self._chunk = self._read_chunk(index, self._end_of_chunk(index, chunk))
         pixels, particles = (
-            slice(*(offset[i : i + 2] - offset[chunk.first]).tolist())
+            slice(*(offset[index : index + 2] - offset[chunk.first]).tolist())
             for offset in (self._pixels, self._particles)
         )
         coords, values = chunk.coords[pixels].copy(), chunk.values[pixels].copy()
         known = None if chunk.labels is None else chunk.labels[pixels].copy()
-        number = chunk.ids[i - chunk.first].tolist()
+        number = chunk.ids[index - chunk.first].tolist()
         image = SparseImage(coords, values, self.file_shape, self.background)
         if self._digests is not None:
-            labels = int(self.labels[i]), known
+            labels = int(self.labels[index]), known
             digest = event_digest(coords, values, chunk.particles[particles], labels, number)
-            if digest != self._digests[i].tobytes():
+            if digest != self._digests[index].tobytes():
                 raise ValueError(f"{WRONG_DIGEST}; copy the file or make it again")
         if self._edge:
             image = pad(image, self._edge, self._edge)
@@ -239,16 +239,16 @@ class EventFile(Reader):
             raise ValueError(f"a particle's parent is none of the {len(parents)} particles, nor -1")
         known = None if known is None else shrink_labels(known, image, small)
         table = chunk.particles[particles].copy()
-        return Event(small, int(self.labels[i]), tuple(number), table, known)
+        return Event(small, int(self.labels[index]), tuple(number), table, known)
 
-    def _end_of_chunk(self, i: int, last: EventChunk) -> int:
-        """Return the event up to which to read when event ``i`` is wanted: many where the last
+    def _end_of_chunk(self, index: int, last: EventChunk) -> int:
+        """Return the event up to which to read when event ``index`` is wanted: many where the last
         chunk is near, because then the file is read in order, which is faster so.
         """
-        if not last.end <= i < last.end + NEAR:
-            return i + 1
-        end = np.searchsorted(self._pixels, self._pixels[i] + PIXEL_CHUNK, side="right") - 1
-        return max(i + 1, int(end))
+        if not last.end <= index < last.end + NEAR:
+            return index + 1
+        end = np.searchsorted(self._pixels, self._pixels[index] + PIXEL_CHUNK, side="right") - 1
+        return max(index + 1, int(end))
 
     def _read_chunk(self, first: int, end: int) -> EventChunk:
         pixels, particles = (

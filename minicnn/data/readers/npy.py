@@ -38,10 +38,10 @@ def read_header(file: IO[Any], size: int) -> Header:
         if "max_header_size" not in str(problem):
             raise
         raise ValueError("holds records of very many fields, not an image") from problem
-    wanted, there = math.prod(header.shape) * header.dtype.itemsize, size - file.tell()
-    if header.dtype.kind in "buif" and wanted != there:
+    wanted, available = math.prod(header.shape) * header.dtype.itemsize, size - file.tell()
+    if header.dtype.kind in "buif" and wanted != available:
         raise ValueError(
             f"its header says {header.dtype} {header.shape}, which is {wanted:,} bytes, but "
-            f"{there:,} follow; the file is damaged, copy or make it again"
+            f"{available:,} follow; the file is damaged, copy or make it again"
         )
     return header

@@ -198,10 +198,12 @@ class NumpyImages(Reader):
             )
         return shape
 
-    def _read(self, i):
-        file, label = self._sources[i]
+    def _read(self, index):
+        file, label = self._sources[index]
         with naming(
-            f"{file}, event {i} of {self.path}" if file != self.path else f"{file}, event {i}"
+            f"{file}, event {index} of {self.path}"
+            if file != self.path
+            else f"{file}, event {index}"
         ):
             shape, headers = self._shape(file), _headers(file)
             if shape != self._native if not self._edge else shape[2] != self._native[2]:
@@ -222,7 +224,7 @@ class NumpyImages(Reader):
                 image = pad(repeat_ticks(adc, 3), DETECTOR_SIZE, DETECTOR_SIZE)
             if self._edge:
                 image = place(image, self._edge, self._size)
-            return Event(image, label, (0, 0, i))
+            return Event(image, label, (0, 0, index))
 
 
 def _files(folder):

@@ -215,8 +215,8 @@ class OpenSamples(Reader):
             )
         return event, first
 
-    def _read(self, i):
-        first, last = self._first[i : i + 2].tolist()
+    def _read(self, index):
+        first, last = self._first[index : index + 2].tolist()
         plane = self._wire["local_plane"][first:last].reshape(-1)
         wire = self._wire["local_wire"][first:last].reshape(-1)
         images = [
@@ -226,9 +226,9 @@ class OpenSamples(Reader):
         event_id = tuple(self._wire["event_id"][first].tolist()) if last > first else (0, 0, 0)
         return Event(
             place(merge(images), self._edge, self._size),
-            int(self.labels[i]),
+            int(self.labels[index]),
             event_id,
-            self._particles(i),
+            self._particles(index),
         )
 
     def _plane_image(self, channel, rows, first, wire):
@@ -272,8 +272,8 @@ class OpenSamples(Reader):
         )
         return pad(in_order(coords, values, shape), DETECTOR_SIZE, DETECTOR_SIZE, self.crop)
 
-    def _particles(self, i):
-        rows = self._particle_rows.get(int(self._event[i]), slice(0, 0))
+    def _particles(self, index):
+        rows = self._particle_rows.get(int(self._event[index]), slice(0, 0))
         if rows.stop == rows.start:
             return np.zeros(0, PARTICLE)
         column = {name: _table(self._particle[name][rows]) for name in PARTICLE_COLUMNS[1:]}

@@ -62,8 +62,8 @@ class OpenSamplesHits(OpenSamples):
         self._set_axes(TICKS)
         self._open_truth(label_of_pdg)
 
-    def _read(self, i):
-        first, last = self._first[i : i + 2].tolist()
+    def _read(self, index):
+        first, last = self._first[index : index + 2].tolist()
         plane, wire, time, rms, integral = (
             self._hit[name][first:last].reshape(-1).astype(np.float64) for name in HIT_COLUMNS[2:]
         )
@@ -80,7 +80,7 @@ class OpenSamplesHits(OpenSamples):
             images.append(self._painted(channel, *(c[chosen] for c in (wire, time, rms, integral))))
         event_id = tuple(self._hit["event_id"][first].tolist()) if last > first else (0, 0, 0)
         image = place(merge(images), self._edge, self._size)
-        return Event(image, int(self.labels[i]), event_id, self._particles(i))
+        return Event(image, int(self.labels[index]), event_id, self._particles(index))
 
     def _painted(self, channel, wire, time, rms, integral):
         """Image of the hits (n,) of one plane on the full canvas, in channel ``channel``."""

@@ -181,8 +181,8 @@ class Pilarnet(Reader):
         self.labels = np.array([label_of_pdg.get(pdg, -1) for pdg in self._pdg.tolist()], np.int32)
         check_labels(self.labels, self.class_names)
 
-    def _read(self, i):
-        xyz, energy, semantic = self._particle(i) if self._flat else self._points(i)
+    def _read(self, index):
+        xyz, energy, semantic = self._particle(index) if self._flat else self._points(index)
         if not np.isfinite(xyz).all() or ((xyz < 0) | (xyz >= self.extent)).any():
             bad = xyz[~((xyz >= 0) & (xyz < self.extent)).all(1)][0]
             raise ValueError(
@@ -210,15 +210,15 @@ class Pilarnet(Reader):
         lit = (values != 0).any(1)
         labels = self._pixel_labels(image, rows, columns, energy, semantic)[lit]
         image = SparseImage(image.coords[lit], values[lit], image.shape)
-        particles, number = np.zeros(int(self._flat or self._single), PARTICLE), (0, 0, i)
+        particles, number = np.zeros(int(self._flat or self._single), PARTICLE), (0, 0, index)
         if len(particles):
-            particles["pdg"], particles["parent"] = self._pdg[i], -1
+            particles["pdg"], particles["parent"] = self._pdg[index], -1
         if self._single:
-            number = (0, *self._places[i, :2].tolist())
+            number = (0, *self._places[index, :2].tolist())
         padded = pad(image, self._edge, self._edge)
         small = shrink(padded, self.image_shape)
         known = shrink_labels(labels, padded, small) if self._labelled else None
-        return Event(small, int(self.labels[i]), number, particles, known)
+        return Event(small, int(self.labels[index]), number, particles, known)
 
     def _pixel_labels(self, image, rows, columns, energy, semantic):
         """Return uint8 (n,): the class of each pixel of ``image``, from the points (m,) of each of
@@ -235,16 +235,16 @@ class Pilarnet(Reader):
         labels[most < NEITHER] = most[most < NEITHER]
         return labels
 
-    def _particle(self, i):
-        points = slice(int(self._first[i]), int(self._end[i]))
+    def _particle(self, index):
+        points = slice(int(self._first[index]), int(self._end[index]))
         energy = self._data["charge"][points].astype(np.float32)
         return self._data["coordinates"][points].reshape(-1, 3), energy, None
 
-    def _points(self, i):
+    def _points(self, index):
         """(coordinates, energies, semantic classes) of the points of an event, or of one of its
         particles.
         """
-        number = int(self._places[i, 0]) if self._single else i
+        number = int(self._places[index, 0]) if self._single else index
         point = self._data["point"][number]
         if len(point) % 8:
             raise ValueError(f"has {len(point)} numbers for its points, no multiple of 8")
@@ -254,7 +254,7 @@ class Pilarnet(Reader):
         semantic = np.repeat(cluster[:, 4].astype(np.int64), size)
         keep = ~np.isin(semantic, self._without)
         if self._single:
-            keep &= np.repeat(cluster[:, 2].astype(np.int64), size) == self._places[i, 1]
+            keep &= np.repeat(cluster[:, 2].astype(np.int64), size) == self._places[index, 1]
         return point[keep, :3], point[keep, 3], semantic[keep]
 
     def _clusters(self, number, points):

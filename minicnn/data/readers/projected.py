@@ -55,20 +55,20 @@ class Projected(Reader):
         raise NotImplementedError(f"{type(self).__name__}._extent")
 
     def _project(
-        self, i: int, points: np.ndarray, values: np.ndarray, note: str = ""
+        self, index: int, points: np.ndarray, values: np.ndarray, note: str = ""
     ) -> SparseImage:
         """Return the image of points float64 (n, 2) in cm, rows and columns, with values (n,).
 
-        What lies outside the region is in the note of event ``i``, behind ``note``.
+        What lies outside the region is in the note of event ``index``, behind ``note``.
         """
-        at = np.floor((points - self._origin) / self.pitch)
-        inside = ((at >= 0) & (at < self._shape)).all(1)
+        cells = np.floor((points - self._origin) / self.pitch)
+        inside = ((cells >= 0) & (cells < self._shape)).all(1)
         outside = f"{values[~inside].sum():.4g} {self.unit} lie outside the region"
         notes = [note] * bool(note) + [outside] * (not inside.all())
         if notes:
-            self.notes[i] = "; ".join(notes)
+            self.notes[index] = "; ".join(notes)
         shape = (*self._shape, 1)
-        rows, columns = at[inside].astype(np.int64).T
+        rows, columns = cells[inside].astype(np.int64).T
         image = SparseImage.from_pixels(rows, columns, values[inside][:, None], shape)
         least = -np.inf if self.threshold is None else self.threshold
         lit = (image.values[:, 0] != 0) & (image.values[:, 0] >= least)

@@ -111,17 +111,17 @@ class Reader:
         shape = " x ".join(map(str, self.image_shape))
         return f"{type(self).__name__}({str(self.path)!r}, {len(self):,} events of {shape})"
 
-    def read(self, i: int) -> Event:
-        """Return event ``i`` as an Event; EventError naming file and event where it is damaged."""
-        i = operator.index(i)
-        if not 0 <= i < len(self):
-            raise IndexError(f"{self.path} has events 0 to {len(self) - 1}, asked for {i}")
-        with naming(f"{self.path}, event {i}"):
+    def read(self, index: int) -> Event:
+        """Return event ``index``; EventError naming file and event where it is damaged."""
+        index = operator.index(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path} has events 0 to {len(self) - 1}, asked for {index}")
+        with naming(f"{self.path}, event {index}"):
             if self._is_closed:
                 raise ValueError("the file is closed")
-            return self._read(i)
+            return self._read(index)
 
-    def _read(self, i: int) -> Event:
+    def _read(self, index: int) -> Event:
         raise NotImplementedError(f"{type(self).__name__}._read")
 
     def __iter__(self) -> Iterator[Event]:

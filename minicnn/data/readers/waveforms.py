@@ -94,8 +94,8 @@ class Waveforms(Reader):
                     size,
                 )
 
-    def _read(self, i):
-        with _opened(self.path, self.keys[i]) as (file, shape, dtype):
+    def _read(self, index):
+        with _opened(self.path, self.keys[index]) as (file, shape, dtype):
             if len(shape) != 2 or dtype.kind not in "uif":
                 raise ValueError(f"expected ADC counts [channel, tick], got {dtype} {shape}")
             channels, ticks = shape
@@ -121,15 +121,17 @@ class Waveforms(Reader):
                 values.append(value)
             file.read(1)  # the end of a compressed array is where its checksum is compared
         if left_out:
-            array = f"of {self.keys[i]} " if self.keys[i] else ""
-            self.notes[i] = (
+            array = f"of {self.keys[index]} " if self.keys[index] else ""
+            self.notes[index] = (
                 f"channels {ranges(left_out)} {array}left out: noise above "
                 f"{self._cleaning.noisy:g} ADC, or none"
             )
         image = in_order(
             np.concatenate(coords), np.concatenate(values)[:, None], (channels, columns, 1)
         )
-        return Event(shrink(pad(image, self._edge, self._edge), self.image_shape), -1, (0, 0, i))
+        return Event(
+            shrink(pad(image, self._edge, self._edge), self.image_shape), -1, (0, 0, index)
+        )
 
 
 @contextmanager

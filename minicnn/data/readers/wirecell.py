@@ -168,34 +168,34 @@ class WireCell(Reader):
             raise ValueError(f"planes are 0, 1 and 2, each once; got {self.planes}")
         if tick_sum is not None and tick_sum < 1:
             raise ValueError(f"ticks summed are positive, got {tick_sum}")
-        how = {"pedestal": pedestal, "group": group, "bipolar": bipolar, "noisy": noisy}
+        cleaning = {"pedestal": pedestal, "group": group, "bipolar": bipolar, "noisy": noisy}
         with naming(self.path):
             archive = Archive(self.path)
-        self._begin(archive, self._open, tag, raw, channels, (ticks, tick_sum, size), how)
+        self._begin(archive, self._open, tag, raw, channels, (ticks, tick_sum, size), cleaning)
 
-    def _open(self, tag, raw, channels, ticks_and_size, how):
+    def _open(self, tag, raw, channels, ticks_and_size, cleaning):
         frames, tags = self._index()
         self.tags = _choose(tags, tag)
         self._idents = list(frames)
         self._frames = [{t: frames[i][t] for t in self.tags if t in frames[i]} for i in frames]
         self.labels = np.full(len(self._frames), -1, np.int32)
-        sound = [[p for p in some.values() if not p.problem()] for some in self._frames]
-        first = next((some for some in sound if some), None)
+        sound = [[p for p in frame.values() if not p.problem()] for frame in self._frames]
+        first = next((frame for frame in sound if frame), None)
         if first is None:
-            i = next(i for i, some in enumerate(self._frames) if some)
+            i = next(i for i, frame in enumerate(self._frames) if frame)
             with naming(f"{self.path}, event {i}"):
                 self._check(next(iter(self._frames[i].values())))
         every = np.sort(np.concatenate([piece.channels for piece in first]))
         if self.planes is None and channels is None:
             if np.array_equal(every, np.arange(FIRST_CHANNEL[-1])):
                 self.planes = (2,)
-        pieces = [piece for some in sound for piece in some]
+        pieces = [piece for frame in sound for piece in frame]
         self._set_rows(channels, pieces)
         self._set_ticks(pieces, *ticks_and_size)
         self.raw = self._is_raw() if raw is None else bool(raw)
         self.unit = "ADC" if self.raw else ""
         sigmas = {"threshold": self.threshold} if self.raw and self.threshold is not None else {}
-        self._cleaning = Cleaning(**how, **sigmas)
+        self._cleaning = Cleaning(**cleaning, **sigmas)
 
     def _index(self):
         """({ident: {tag: Piece}}, tags in the file's order) of all members."""
@@ -260,10 +260,10 @@ class WireCell(Reader):
                     return bool(np.count_nonzero(samples) > samples.size / 2)
         return False
 
-    def _samples(self, i, tag, piece):
+    def _samples(self, index, tag, piece):
         """Samples (channels, ticks) of a piece."""
         self._check(piece)
-        array = read_array(self._file.read(f"frame_{tag}_{self._idents[i]}"))
+        array = read_array(self._file.read(f"frame_{tag}_{self._idents[index]}"))
         return array.T if piece.is_transposed else array
 
     def _check(self, piece):
@@ -276,10 +276,10 @@ class WireCell(Reader):
                 f"{FIRST_CHANNEL[-1] - 1}; of another detector give channels=, not planes"
             )
 
-    def _read(self, i):
+    def _read(self, index):
         images, left_out = [], []
-        for tag, piece in self._frames[i].items():
-            samples = self._samples(i, tag, piece)
+        for tag, piece in self._frames[index].items():
+            samples = self._samples(index, tag, piece)
             for channel, (first, last) in enumerate(self._rows):
                 rows, columns, values, bad = self._lit(samples, piece, first, last)
                 shape = (last - first, self._columns)
@@ -294,15 +294,15 @@ class WireCell(Reader):
                 images.append(place(image, self._edge, self._size))
                 left_out += bad
         if not images:
-            self.notes[i] = f"has no traces of {' or '.join(self.tags)}"
+            self.notes[index] = f"has no traces of {' or '.join(self.tags)}"
             nothing = np.zeros((0, self.image_shape[2]), np.float32)
             images = [SparseImage(np.zeros((0, 2), np.int32), nothing, self.image_shape)]
         if left_out:
-            self.notes[i] = (
+            self.notes[index] = (
                 f"channels {ranges(np.unique(left_out))} left out: noise above "
                 f"{self._cleaning.noisy:g} ADC, or none"
             )
-        return Event(merge(images), -1, (0, 0, self._idents[i]))
+        return Event(merge(images), -1, (0, 0, self._idents[index]))
 
     def _lit(self, samples, piece, first, last):
         """(rows, columns, values (n,), bad channels) of the channels from ``first`` on."""

@@ -17,9 +17,9 @@ def threads(ranks: Ranks) -> list[Finding]:
             f"{'/'.join(map(str, per_rank))} thread{'s' * (per_rank[-1] > 1)}"
         )
         if started > cores:
-            most = max(1, cores // len(local_ranks))
+            fitting = max(1, cores // len(local_ranks))
             fix = (
-                f"--threads {most}"
+                f"--threads {fitting}"
                 if len(local_ranks) <= cores
                 else f"at most {cores} ranks per node with --threads 1"
             )

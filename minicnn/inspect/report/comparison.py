@@ -42,8 +42,8 @@ def draw_comparison(
         [_finite(rates[name]) for name in names],
         color=[f"C{k % 10}" for k in range(len(names))],
     )
-    for place, name in enumerate(names):
-        speed.text(_finite(rates[name]), place, f" {rates[name]:.4g}", va="center", fontsize=9)
+    for row, name in enumerate(names):
+        speed.text(_finite(rates[name]), row, f" {rates[name]:.4g}", va="center", fontsize=9)
     speed.set_xlabel("events/s of all ranks, median epoch")
     _draw_parts(ledger, names, parts)
     for axes in (speed, ledger):
@@ -59,8 +59,10 @@ def _curve(
     """Draw a column of a history against the epoch, with gaps where it has no number."""
     values = [row.get(key, math.nan) for row in rows]
     if any(map(math.isfinite, values)):
-        at = [row["epoch"] for row in rows]
-        axes.plot(at, values, style, color=colour, label=label or None, marker="o", markersize=3)
+        epochs = [row["epoch"] for row in rows]
+        axes.plot(
+            epochs, values, style, color=colour, label=label or None, marker="o", markersize=3
+        )
 
 
 def _draw_parts(axes: Any, names: Sequence[str], parts: Mapping[str, Mapping[str, float]]) -> None:

@@ -174,8 +174,8 @@ def draw_accuracy(
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axes, (name, k) in zip(panels, drawn.items()):
-        here = known[k]
-        _accuracy_against(axes, values[k, here], labels[here], right[here], class_names, bins)
+        chosen = known[k]
+        _accuracy_against(axes, values[k, chosen], labels[chosen], right[chosen], class_names, bins)
         axes.set_xlabel(name)
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
@@ -195,15 +195,15 @@ def _varies(value):
 
 def _accuracy_against(axes, value, labels, right, class_names, bins):
     edges = np.quantile(value, np.linspace(0, 1, bins + 1))
-    place = np.clip(np.searchsorted(edges, value, "right") - 1, 0, bins - 1)
+    cell = np.clip(np.searchsorted(edges, value, "right") - 1, 0, bins - 1)
     for k, name in enumerate(class_names):
         n, correct = (
-            np.bincount(place[chosen], minlength=bins)
+            np.bincount(cell[chosen], minlength=bins)
             for chosen in (labels == k, (labels == k) & right)
         )
-        some = n >= max(min(FEWEST, n.max()), 1)
-        p, low, high = binomial(correct[some], n[some])
-        middle = (edges[1:] + edges[:-1])[some] / 2 + (k - len(class_names) / 2) * (
+        enough = n >= max(min(FEWEST, n.max()), 1)
+        p, low, high = binomial(correct[enough], n[enough])
+        middle = (edges[1:] + edges[:-1])[enough] / 2 + (k - len(class_names) / 2) * (
             edges[-1] - edges[0]
         ) / 400  # side by side
         axes.errorbar(

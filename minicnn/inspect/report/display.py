@@ -213,13 +213,14 @@ def _extent(region, axes):
     )
 
 
-def _draw_region(panel, rows, columns, values, region, limits, most, axes):
-    """Draw pixels of (first row, end, first column, end) on at most ``most`` x ``most`` cells, each
-    with the largest pixel in it."""
+def _draw_region(panel, rows, columns, values, region, limits, most_cells, axes):
+    """Draw pixels of (first row, end, first column, end) on at most ``most_cells`` x ``most_cells``
+    cells, each with the largest pixel in it.
+    """
     top, bottom, left, right = region
     cells, block = [], []
     for extent in (bottom - top, right - left):
-        block.append(-(-extent // most))
+        block.append(-(-extent // most_cells))
         cells.append(-(-extent // block[-1]))
     inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
     raster = np.full(cells, -np.inf)
@@ -287,23 +288,25 @@ def _from_cm(axis, cm):
     return axis.start + axis.step * (cm - axis.origin) / axis.cm
 
 
-def _busy_region(rows, columns, values, h, w):
+def _busy_region(rows, columns, values, height, width):
     """(first row, end, first column, end) around 98 % of the charge or, where that is most of the
     image, around the part of a fifth of its width and height that has the most charge."""
     charge = np.abs(values).astype(np.float64)
     if not len(charge) or not charge.sum():
-        return 0, h, 0, w
+        return 0, height, 0, width
     region = []
-    for at, size in ((rows, h), (columns, w)):
-        order = np.argsort(at, kind="stable")
+    for positions, size in ((rows, height), (columns, width)):
+        order = np.argsort(positions, kind="stable")
         share = np.cumsum(charge[order]) / charge.sum()
-        low, high = at[order][np.searchsorted(share, (0.01, 0.99)).clip(0, len(at) - 1)].tolist()
+        low, high = positions[order][
+            np.searchsorted(share, (0.01, 0.99)).clip(0, len(positions) - 1)
+        ].tolist()
         edge = max(8, size // 90, int(0.12 * (high - low)))
         region.append((max(0, low - edge), min(size, high + 1 + edge)))
-    if all(end - first > 0.6 * size for (first, end), size in zip(region, (h, w))):
+    if all(end - first > 0.6 * size for (first, end), size in zip(region, (height, width))):
         steps, cover = 40, 8
         grid = (
-            np.histogram2d(rows, columns, steps, ((0, h), (0, w)), weights=charge)[0]
+            np.histogram2d(rows, columns, steps, ((0, height), (0, width)), weights=charge)[0]
             .cumsum(0)
             .cumsum(1)
         )
@@ -317,21 +320,19 @@ def _busy_region(rows, columns, values, h, w):
         first = np.unravel_index(window.argmax(), window.shape)
         region = [
             (f * size // steps, -(-(f + cover) * size // steps))
-            for f, size in zip(map(int, first), (h, w))
+            for f, size in zip(map(int, first), (height, width))
         ]
     return *region[0], *region[1]
 
 
 def _draw_scores(axes, scores, class_names, label):
-    places = np.arange(len(scores))
-    colours = ["tab:orange" if k == label else "tab:grey" for k in places]
-    axes.barh(places, scores, color=colours)
-    for place, score in zip(places, scores):
-        axes.text(
-            min(max(float(score), 0), 1) + 0.02, place, f"{score:.3f}", va="center", fontsize=9
-        )
-    for place, text in zip(places, axes.set_yticks(places, class_names)):
-        text.label1.set_color(colours[place] if place == label else "black")
+    rows = np.arange(len(scores))
+    colours = ["tab:orange" if k == label else "tab:grey" for k in rows]
+    axes.barh(rows, scores, color=colours)
+    for row, score in zip(rows, scores):
+        axes.text(min(max(float(score), 0), 1) + 0.02, row, f"{score:.3f}", va="center", fontsize=9)
+    for row, text in zip(rows, axes.set_yticks(rows, class_names)):
+        text.label1.set_color(colours[row] if row == label else "black")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3)
     axes.set_xticks([0, 0.5, 1])

@@ -70,15 +70,15 @@ def draw_saliency(
     x = left + (rows + 0.5) / height * (right - left)  # half a pixel on: the pixel's middle
     y = low + (columns + 0.5) / width * (high - low)
     # A few pixels have far larger slopes than all others: the colours end before them.
-    most = float(np.percentile(np.abs(gradient), 95)) if len(gradient) else 0.0
-    most = most or 1.0
+    limit = float(np.percentile(np.abs(gradient), 95)) if len(gradient) else 0.0
+    limit = limit or 1.0
     slopes = panels[1].imshow(
         _strongest(rows, columns, gradient, region).T,
         origin="lower",
         aspect="auto",
         cmap="coolwarm",
-        vmin=-most,
-        vmax=most,
+        vmin=-limit,
+        vmax=limit,
         interpolation="nearest",
         extent=display._extent(region, axes),
     )

@@ -44,22 +44,24 @@ def binomial(k: Any, n: Any, z: float = 1.0) -> tuple[np.ndarray, np.ndarray, np
     deviations, nan where n is 0.
     """
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
-    some = np.where(n > 0, n, np.nan)
-    fraction = k / some
-    middle = (fraction + z * z / (2 * some)) / (1 + z * z / some)
+    known = np.where(n > 0, n, np.nan)
+    fraction = k / known
+    middle = (fraction + z * z / (2 * known)) / (1 + z * z / known)
     half = (
-        z / (1 + z * z / some) * np.sqrt(fraction * (1 - fraction) / some + z * z / (4 * some**2))
+        z
+        / (1 + z * z / known)
+        * np.sqrt(fraction * (1 - fraction) / known + z * z / (4 * known**2))
     )
     return fraction, middle - half, middle + half
 
 
-def roc(events: ScoredEvents, k: int) -> tuple[np.ndarray, np.ndarray, float]:
+def roc(events: ScoredEvents, label: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Return (efficiency for class k, efficiency for all others, area under the curve) as the cut
     on score k falls from above the highest to 0; events of equal scores pass together. nan where
     class k or the others have no events.
     """
-    signal = events.labels == k
-    score = events.scores[:, k]
+    signal = events.labels == label
+    score = events.scores[:, label]
     order = np.argsort(-score, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)[: len(score)]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -87,14 +89,14 @@ class Cuts:
         return int(product.argmax())
 
 
-def cuts(events: ScoredEvents, k: int) -> Cuts:
+def cuts(events: ScoredEvents, label: int) -> Cuts:
     """Return efficiency and purity of class k above each of CUTS cuts from 0 to 1."""
     cut = np.linspace(0, 1, CUTS)
     passing, right = (
         len(chosen) - np.searchsorted(np.sort(chosen), cut, "left")
-        for chosen in (events.scores[:, k], events.scores[events.labels == k, k])
+        for chosen in (events.scores[:, label], events.scores[events.labels == label, label])
     )
-    total = np.sum(events.labels == k)
+    total = np.sum(events.labels == label)
     return Cuts(cut, binomial(right, np.full(CUTS, total)), binomial(right, passing))
 
 
@@ -104,10 +106,10 @@ def calibration(events: ScoredEvents) -> tuple[np.ndarray, np.ndarray, np.ndarra
     score and fraction right, by events (Naeini et al. 2015).
     """
     highest = events.scores.max(1, initial=0.0)
-    place = np.minimum((CALIBRATION_BINS * highest).astype(int), CALIBRATION_BINS - 1)
+    cell = np.minimum((CALIBRATION_BINS * highest).astype(int), CALIBRATION_BINS - 1)
     right = events.predicted == events.labels
     n, k, total = (
-        np.bincount(place, weights, CALIBRATION_BINS) for weights in (None, right, highest)
+        np.bincount(cell, weights, CALIBRATION_BINS) for weights in (None, right, highest)
     )
     mean = np.divide(total, n, out=np.full(CALIBRATION_BINS, np.nan), where=n > 0)
     error = np.abs(total - k).sum() / max(n.sum(), 1)
@@ -192,8 +194,8 @@ def draw_cuts(path: StrPath, events: ScoredEvents) -> StrPath:
     lines = -(-n // columns)
     figure = Figure(figsize=(4.2 * columns, 3.4 * lines), dpi=110, layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for k, (axes, name) in enumerate(zip(panels, events.class_names)):
-        found = cuts(events, k)
+    for label, (axes, name) in enumerate(zip(panels, events.class_names)):
+        found = cuts(events, label)
         for what, (fraction, low, high), colour in (
             ("efficiency", found.efficiency, "C0"),
             ("purity", found.purity, "C1"),
@@ -205,7 +207,7 @@ def draw_cuts(path: StrPath, events: ScoredEvents) -> StrPath:
         axes.axvline(found.cut[found.best], color="grey", linestyle=":")
         axes.set_title(f"{name}: best above {found.cut[found.best]:.2f}", fontsize=10)
         axes.set_xlabel(f"cut on the score of {name}")
-        _finish(axes, k == 0)
+        _finish(axes, label == 0)
     for axes in panels[n:]:
         axes.set_axis_off()
     panels[0].set_ylim(-0.02, 1.02)
@@ -222,10 +224,10 @@ def draw_calibration(path: StrPath, events: ScoredEvents) -> StrPath:
     figure = Figure(figsize=(5.6, 5.6), dpi=120, layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     fraction, low, high = binomial(k, n)
-    some = n > 0
-    errors = np.maximum([(fraction - low)[some], (high - fraction)[some]], 0)
+    filled = n > 0
+    errors = np.maximum([(fraction - low)[filled], (high - fraction)[filled]], 0)
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="as often right as it says")
-    axes.errorbar(mean[some], fraction[some], errors, fmt="o-", capsize=3, label="this model")
+    axes.errorbar(mean[filled], fraction[filled], errors, fmt="o-", capsize=3, label="this model")
     axes.set_ylabel("fraction that is right")
     axes.set_ylim(-0.02, 1.02)
     axes.set_title(f"expected calibration error {100 * error:.2f} %", fontsize=10)

@@ -129,8 +129,9 @@ ACTIVATIONS = {
 
 
 def Activation(function: str, **options: Any) -> Layer:
-    """Return the activation layer of that name: "relu", "elu", "leaky_relu", "gelu", "silu",
-    "sigmoid", "tanh", "softplus" or "softmax"; ValueError for another name.
+    """Return the activation layer that ``function`` names: "relu", "elu", "leaky_relu", "gelu",
+    "silu", "sigmoid", "tanh", "softplus" or "softmax"; ValueError for another name. ``options`` go
+    to the layer (alpha of "elu" and "leaky_relu", name, trainable).
     """
     if function not in ACTIVATIONS:
         raise ValueError(f"unknown activation {function!r}: choose one of {', '.join(ACTIVATIONS)}")
@@ -160,7 +161,7 @@ class Dropout(Layer):
 
 class SpatialDropout2D(Dropout):
     """Dropout of whole channels of an image (Tompson et al. 2015): neighbouring pixels say nearly
-    the same, so that dropping some of them hides nothing.
+    the same, so that dropping some of them hides nothing. rate: the share that is dropped.
     """
 
     prefix = "spatial_dropout2d"

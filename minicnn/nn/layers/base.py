@@ -40,8 +40,8 @@ REGISTRY: dict[str, type[Layer]] = {}
 
 @dataclass(frozen=True)
 class Parameter:
-    """An array that belongs to a layer: its shape, and how it begins (a name or a function
-    (rng, shape) -> array, see nn.initializers).
+    """An array that belongs to a layer: its shape, and its ``initializer``, how it begins (a name
+    or a function (rng, shape) -> array, see nn.initializers).
 
     trainable: an optimizer changes it. decay: weight decay pulls it towards 0; right for weights,
     not for biases, scales and offsets, whose size is no measure of complexity.
@@ -92,7 +92,9 @@ class Context:
         return Wanted(self.need_input_gradient, tuple(self.grads[name] for name in names))
 
     def random(self, shape: Shape) -> np.ndarray:
-        """Return numbers from U(0, 1), float64, of this step's generator; only while training."""
+        """Return numbers (*shape) from U(0, 1), float64, of this step's generator; only while
+        training.
+        """
         assert self.rng is not None, "random numbers are for training"
         return self.rng.random(shape)
 
@@ -100,9 +102,7 @@ class Context:
 class Layer:
     """Base of all layers.
 
-    name: by default counted in each model (elu_1, elu_2, ...). trainable: False freezes the
-    parameters; it may be set at any time and counts from the next step on. learning_rate_factor:
-    the parameters learn at the optimizer's rate times this.
+    ``trainable`` may be set at any time and counts from the next step on.
     """
 
     #: What names are counted from; by default the class's name in lower case with underscores.
@@ -129,6 +129,10 @@ class Layer:
         trainable: bool = True,
         learning_rate_factor: float = 1.0,
     ) -> None:
+        """Options of every layer: ``name``, by default counted in each model (elu_1, elu_2, ...);
+        ``trainable``, False freezes the parameters; ``learning_rate_factor``, its parameters learn
+        at the optimizer's rate times this. ``**options`` of a layer are these.
+        """
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
             raise ValueError(f"a layer's name is a text without '/', got {name!r}")
         if not learning_rate_factor >= 0:
@@ -142,27 +146,34 @@ class Layer:
         return shapes[0]
 
     def parameters(self, *shapes: Shape) -> dict[str, Parameter]:
-        """Return the arrays that the layer learns, in the order in which they begin."""
+        """Return {name: Parameter} of the arrays that the layer learns, in the order in which they
+        begin, for inputs of these ``shapes`` (a layer of one input: ``shape``), without batch axis.
+        """
         return {}
 
     def state(self, *shapes: Shape) -> dict[str, Parameter]:
-        """Return arrays that the layer keeps and changes itself: saved with the model, broadcast
-        to all ranks and averaged over them, never changed by an optimizer.
+        """Return {name: Parameter} of arrays that the layer keeps and changes itself, for inputs of
+        these ``shapes`` (of one input: ``shape``): saved with the model, broadcast to all ranks and
+        averaged over them, never changed by an optimizer.
         """
         return {}
 
     def flops(self, *shapes: Shape) -> int:
         """Return the floating-point operations of one event's forward pass (a multiply-add counts
-        two).
+        two) for inputs of these ``shapes`` (of one input: ``shape``).
         """
         return math.prod(self.output_shape(*shapes))
 
     def forward(self, ctx: Context, *xs: Array) -> tuple[Array, Any]:
-        """Return (y, saved) for the inputs xs (N, ...); ``saved`` is what backward needs."""
+        """Return (y, saved) for the input x or several inputs xs, (N, ...) on the device; ``saved``
+        is what backward needs. ctx: the Context of this place in the model.
+        """
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def backward(self, ctx: Context, dy: Array, saved: Any) -> Any:
-        """Return dx, for several inputs a tuple of them, and add gradients into ctx.grads."""
+        """Return dx, for several inputs a tuple of them, and add gradients into ctx.grads. dy: the
+        gradient (N, ...) with respect to y; ``saved``: what forward returned.
+        """
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
     # ------------------------------------------------------------------------- the same for all

@@ -16,8 +16,9 @@ class Conv2D(Layer):
     """2-D convolution (cross-correlation, as Keras) with ``filters`` outputs per position.
 
     y[i, j, o] = b[o] + sum over (ky, kx, c) of x[i * s + ky * d - top, j * s + kx * d - left, c]
-    w[ky, kx, c, o], with strides s and dilation d. padding: "same" (ceil(H / s) outputs, zeros
-    outside) or "valid". (H, W, C) -> (OH, OW, filters).
+    w[ky, kx, c, o], with strides s and dilation d; kernel_size, strides, dilation: a number or
+    (rows, columns). padding: "same" (ceil(H / s) outputs, zeros outside) or "valid". initializer:
+    of w, a name out of mc.initializers. (H, W, C) -> (OH, OW, filters).
     """
 
     prefix = "conv2d"
@@ -67,7 +68,8 @@ class DepthwiseConv2D(Layer):
     """A convolution of every channel by itself: ``depth_multiplier`` (M) outputs per channel.
 
     y[i, j, c * M + m] = b[c * M + m] + sum over (ky, kx) of x[i * s + ky * d - top, j * s + kx * d
-    - left, c] w[ky, kx, c, m]. (H, W, C) -> (OH, OW, C * M)  (Chollet 2017).
+    - left, c] w[ky, kx, c, m]. (H, W, C) -> (OH, OW, C * M)  (Chollet 2017). kernel_size, strides,
+    padding, dilation, initializer: as of Conv2D.
     """
 
     prefix = "depthwise_conv2d"
@@ -119,6 +121,7 @@ class Conv2DTranspose(Layer):
 
     Every input pixel adds its window of w (KH, KW, filters, C_in) to the output, ``strides`` apart.
     padding "same": (H, W, C) -> (H * s, W * s, filters); "valid": (H - 1) * s + max(KH, s).
+    kernel_size, initializer: as of Conv2D.
     """
 
     prefix = "conv2d_transpose"

@@ -28,7 +28,9 @@ class Flatten(Layer):
 
 
 class Dense(Layer):
-    """y = x w + b with ``units`` outputs; the input must be flat (put a Flatten before it)."""
+    """y = x w + b with ``units`` outputs; the input must be flat (put a Flatten before it).
+    initializer: of w, a name out of mc.initializers. (C,) -> (units,).
+    """
 
     def __init__(self, units: int, initializer: str = "glorot_uniform", **options: Any) -> None:
         super().__init__(**options)

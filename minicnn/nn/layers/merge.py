@@ -101,7 +101,9 @@ def _four(value: Any, name: str) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 class ZeroPadding2D(Layer):
-    """Zeros around the image: one number, (rows, columns), or ((top, bottom), (left, right))."""
+    """Zeros around the image. padding: one number, (rows, columns), or ((top, bottom), (left,
+    right)).
+    """
 
     prefix = "zero_padding2d"
 
@@ -129,8 +131,8 @@ class ZeroPadding2D(Layer):
 
 
 class Cropping2D(Layer):
-    """The image without its border: one number, (rows, columns), or ((top, bottom), (left,
-    right)).
+    """The image without its border. cropping: one number, (rows, columns), or ((top, bottom),
+    (left, right)).
     """
 
     prefix = "cropping2d"

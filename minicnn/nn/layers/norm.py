@@ -59,7 +59,7 @@ class BatchNormalization(Layer):
         return ctx.kernels.normalize(x, moments, gamma, beta, self.epsilon), (x, moments)
 
     def follow(self, ctx: Context, moments: Moments) -> None:
-        """Let the running statistics follow those of a batch."""
+        """Let the running statistics, in the Context ``ctx``, follow the ``moments`` of a batch."""
         for name, value in (("mean", moments.mean), ("variance", moments.variance)):
             new = self.momentum * ctx.state[name] + (1 - self.momentum) * value
             ctx.state[name][...] = new.astype(ctx.state[name].dtype)

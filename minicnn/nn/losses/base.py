@@ -89,7 +89,8 @@ class Loss:
 
     def check_targets(self, targets: Any, count: int, shape: Shape) -> Any:
         """Return the targets of ``count`` events in the form that ``forward`` takes (something that
-        slices like a list); ValueError naming the first event whose target is wrong.
+        slices like a list); ValueError naming the first event whose target is wrong. shape: of the
+        model's output for one event.
         """
         raise NotImplementedError(f"{type(self).__name__}.check_targets")
 
@@ -102,23 +103,30 @@ class Loss:
         gradient: bool = True,
     ) -> LossResult:
         """Return losses, predictions and, if asked for, the gradient, for outputs (N, ...) on the
-        device. ``events``: the images, for losses that look at their lit pixels.
+        device. kernels: the backend. targets: of these events, as ``check_targets`` returns them.
+        events: the images, for losses that look at their lit pixels.
         """
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     # --------------------------------------------------------------------- sensible for most losses
     def predict(self, kernels: Any, outputs: Array, events: Sequence[Any] | None = None) -> Any:
-        """Return what the model predicts, on the host: by default the outputs themselves."""
+        """Return what the model predicts for outputs (N, ...) of the backend ``kernels``, on the
+        host: by default the outputs themselves. events: the images, as of ``forward``.
+        """
         return np.array(kernels.to_host(outputs))
 
     def join(self, predictions: list[Any], shape: Shape) -> Any:
-        """Return the predictions of several pieces as those of the whole batch."""
+        """Return the predictions of several pieces as those of the whole batch; shape: of the
+        model's output for one event.
+        """
         if not predictions:
             return np.zeros((0, *shape), np.float32)
         return np.concatenate(predictions)
 
     def summary(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Return {"loss": mean, ...} of the summed figures of steps, for histories and progress."""
+        """Return {"loss": mean, ...} for histories and progress; ``sums``: "events", "loss" and
+        ``figures``, summed over steps.
+        """
         return {"loss": sums["loss"] / max(sums["events"], 1)}
 
     def evaluation(self, shape: Shape) -> Any:
@@ -127,7 +135,7 @@ class Loss:
 
     def chance(self, shape: Shape) -> float | None:
         """Return the mean loss of a network that has learned nothing but to be indifferent, if
-        there is such a figure.
+        there is such a figure. shape: of the model's output for one event.
         """
         return None
 
@@ -144,7 +152,9 @@ class Loss:
         weights: np.ndarray | None = None,
         events: Sequence[Any] | None = None,
     ) -> LossResult:
-        """Return ``forward`` with losses and gradient times the weights (N,) of the events."""
+        """Return what ``forward`` does for kernels, outputs, targets and events, with losses and
+        gradient times the weights (N,) of the events.
+        """
         result = self.forward(kernels, outputs, targets, events)
         if weights is not None:
             result.losses = result.losses * weights
@@ -160,8 +170,8 @@ class Loss:
 
 
 def loss_from_config(config: Mapping[str, Any]) -> Loss:
-    """Return the loss {"type": class name, **arguments}; ValueError where there is no such
-    class.
+    """Return the loss of ``config``, {"type": class name, **arguments}; ValueError where there is
+    no such class.
     """
     options = dict(config)
     kind = options.pop("type")

@@ -128,7 +128,8 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"labels must be {count} integers, got shape {labels.shape} of {labels.dtype}"
+            f"labels must be {count} integers, got shape {labels.shape} of {labels.dtype}; a "
+            "regression has another loss, as mc.MeanSquaredError()"
         )
     bad = (labels < 0) | (labels >= classes)
     if bad.any():

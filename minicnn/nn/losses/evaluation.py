@@ -19,7 +19,7 @@ class Evaluation:
 
     @classmethod
     def empty(cls, classes: int) -> "Evaluation":
-        """Return the evaluation of no events."""
+        """Return the evaluation of no events with labels 0 to ``classes`` - 1."""
         return cls(0.0, np.zeros((classes, classes)), np.zeros((classes, classes)))
 
     def add(self, y: np.ndarray, losses: np.ndarray, scores: np.ndarray) -> None:
@@ -33,12 +33,11 @@ class Evaluation:
         return np.concatenate([[self.loss_sum], self.confusion.ravel(), self.score_sums.ravel()])
 
     @classmethod
-    def from_flat(cls, v: np.ndarray) -> "Evaluation":
-        """Undo ``flat``."""
-        c = round(((len(v) - 1) / 2) ** 0.5)
-        return cls(
-            float(v[0]), v[1 : 1 + c * c].reshape(c, c).copy(), v[1 + c * c :].reshape(c, c).copy()
-        )
+    def from_flat(cls, sums: np.ndarray) -> "Evaluation":
+        """Return the evaluation whose ``flat`` is ``sums``."""
+        classes = round(((len(sums) - 1) / 2) ** 0.5)
+        confusion, scores = sums[1:].reshape(2, classes, classes)
+        return cls(float(sums[0]), confusion.copy(), scores.copy())
 
     def load(self, sums: np.ndarray) -> None:
         """Take the sums of a vector like ``flat``'s."""
@@ -86,5 +85,5 @@ class Evaluation:
         return _ratio(self.correct, self.confusion.sum(0))
 
 
-def _ratio(a, b):
-    return np.divide(a, b, out=np.full(len(b), np.nan), where=np.asarray(b) > 0)
+def _ratio(part, whole):
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=np.asarray(whole) > 0)

@@ -121,7 +121,7 @@ class PixelCrossEntropy(Loss):
         losses.
         """
         n, height, width, classes = outputs.shape
-        at = _on_one_list(
+        positions = _on_one_list(
             [_positions(t, i, events, (height, width)) for i, t in enumerate(targets)], height
         )
         # All listed pixels, so that the scores are there to be shown; what is ignored gets weight
@@ -134,7 +134,7 @@ class PixelCrossEntropy(Loss):
         if self.class_weights is not None:
             weights *= np.asarray(self.class_weights)[labels]
         weights /= np.maximum(np.bincount(event, counted, n), 1)[event]
-        logits, gradient_of = _pick(kernels, outputs, kernels.asarray(at))
+        logits, gradient_of = _pick(kernels, outputs, kernels.asarray(positions))
         device_labels = kernels.asarray(labels)
         pixel_losses, scores = kernels.softmax_cross_entropy(logits, device_labels)
         slope = None
@@ -197,7 +197,9 @@ def _everywhere(size: tuple[int, int]) -> np.ndarray:
 
 def _on_one_list(places: list[np.ndarray], height: int) -> np.ndarray:
     """Return the positions of all events, int32 (m, 2); rows count on through the events."""
-    rows = [place + np.array([i * height, 0], place.dtype) for i, place in enumerate(places)]
+    rows = [
+        positions + np.array([i * height, 0], positions.dtype) for i, positions in enumerate(places)
+    ]
     return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 2), np.int32)
 
 
@@ -207,14 +209,14 @@ def _split(scores: np.ndarray, shapes: Sequence[Shape]) -> list[np.ndarray]:
     return [p.reshape(shape).copy() for p, shape in zip(np.split(scores, cuts), shapes)]
 
 
-def _pick(kernels: Any, outputs: Any, at: Array) -> tuple[Array, Callable[[Array], Any]]:
+def _pick(kernels: Any, outputs: Any, positions: Array) -> tuple[Array, Callable[[Array], Any]]:
     """Return the outputs (m, classes) at these positions, and the function that makes the gradient
     of all outputs of that of these.
     """
     if hasattr(outputs, "pick"):
-        return outputs.pick(at)
+        return outputs.pick(positions)
 
     def gradient(slope: Array) -> Array:
-        return kernels.put_pixels(kernels.zeros(outputs.shape, outputs.dtype), at, slope)
+        return kernels.put_pixels(kernels.zeros(outputs.shape, outputs.dtype), positions, slope)
 
-    return kernels.take_pixels(outputs, at), gradient
+    return kernels.take_pixels(outputs, positions), gradient

@@ -147,5 +147,5 @@ class Huber(_Regression):
 
     def of_difference(self, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inside = np.abs(d) <= self.delta
-        far = self.delta * (np.abs(d) - self.delta / 2)
-        return np.where(inside, d * d / 2, far), np.clip(d, -self.delta, self.delta)
+        outside = self.delta * (np.abs(d) - self.delta / 2)
+        return np.where(inside, d * d / 2, outside), np.clip(d, -self.delta, self.delta)

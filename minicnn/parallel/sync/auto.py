@@ -17,7 +17,7 @@ class AutoSync(Sync):
     """The place of a mode that is chosen at the start of a training: ``fit`` measures, and goes on
     with the mode that ``record`` names (train/choose_sync.py).
 
-    allow: modes of OTHER_UPDATE that may be chosen as well.
+    comm: all ranks. allow: modes of OTHER_UPDATE that may be chosen as well.
     """
 
     options = ("allow",)

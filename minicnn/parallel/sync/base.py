@@ -45,7 +45,9 @@ Tail = dict[str, float]
 class Sync:
     """What all modes share: sums over ranks, the start, the end of an epoch.
 
-    comm: an mpi4py communicator, or None for one rank.
+    comm: an mpi4py communicator, or None for one rank. transport: "mpi", or "nccl" between GPUs.
+    Methods get the ``model`` that is trained and its ``optimizer``; a tail is what stands behind
+    the gradients, {"events", "loss", ...}, summed over the ranks.
     """
 
     #: Arguments of the constructor that make_sync passes on.
@@ -85,13 +87,15 @@ class Sync:
         return model.kernels.finite(model.gradients)
 
     def reduce_gradients(self, model: Engine) -> bool:
-        """Sum gradients and tail over all ranks before the update; tells whether there is something
-        to update with.
+        """Sum gradients and tail of ``model`` over all ranks before the update; tells whether there
+        is something to update with.
         """
         raise NotImplementedError(f"{type(self).__name__}.reduce_gradients")
 
     def reconcile_weights(self, model: Engine, optimizer: Optimizer, tail: Tail) -> Tail | None:
-        """Return the tail that this step accounts for; by default weights are equal already."""
+        """Bring the weights of ``model`` together where each rank has its own; returns the tail
+        that this step accounts for. By default weights are equal already.
+        """
         return tail
 
     def collect_pending(self, model: Engine) -> bool:
@@ -99,7 +103,9 @@ class Sync:
         return False
 
     def finish_epoch(self, model: Engine, optimizer: Optimizer) -> Tail | None:
-        """Bring weights together at the end of an epoch; returns the tail of what is left."""
+        """Bring the weights of ``model`` together at the end of an epoch; returns the tail of what
+        is left.
+        """
         return None
 
     def average_state(self, model: Engine) -> None:
@@ -116,7 +122,7 @@ class Sync:
         return {}
 
     def set_state(self, model: Engine, arrays: dict[str, np.ndarray]) -> None:
-        """Carry on with what ``state`` returned on this rank."""
+        """Carry on with ``arrays``, which ``state`` returned on this rank."""
 
     # -------------------------------------------------------------------------------- what they use
     def allreduce(self, buffer: Array, kernels: Any = None) -> None:
@@ -138,7 +144,7 @@ class Sync:
                 self.comm.Allreduce(MPI.IN_PLACE, memory, MPI.SUM)
 
     def total(self, values: Any) -> np.ndarray:
-        """Return the sum of a float64 vector over the ranks."""
+        """Return the sum of ``values``, a float64 vector, over the ranks."""
         values = np.array(values, np.float64)
         self.allreduce(values)
         return values

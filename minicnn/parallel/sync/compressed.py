@@ -56,12 +56,12 @@ class CompressedSync(Sync):
             g = self.error  # both at once: g + e, padded to equal pieces
             g.reshape(-1)[:size] += buffer[:size]
             largest = np.abs(g).max()
-            mine = np.concatenate(
-                [buffer[size:], [largest, np.abs(self.owner_error).max()]]
-            ).astype(np.float32)
-        per_rank = np.empty((ranks, mine.size), np.float32)
+            own = np.concatenate([buffer[size:], [largest, np.abs(self.owner_error).max()]]).astype(
+                np.float32
+            )
+        per_rank = np.empty((ranks, own.size), np.float32)
         with trace.collective("allreduce", exchange=Exchange("allgather", per_rank.nbytes)):
-            self.comm.Allgather(mine, per_rank)
+            self.comm.Allgather(own, per_rank)
         buffer[size:] = per_rank[:, :-2].sum(0, dtype=np.float64)
         largest, owner_largest = per_rank[:, -2], per_rank[:, -1].max()
         if not np.isfinite(largest).all() or buffer[-1]:
@@ -69,7 +69,7 @@ class CompressedSync(Sync):
             return
         with trace.span("pack"):
             scales, total_scale = (
-                [self._scale(most) for most in largest],
+                [self._scale(maximum) for maximum in largest],
                 self._scale(largest.sum() + owner_largest),
             )
             q = pack(g, self.form, scales[self.comm.rank], keep=True)

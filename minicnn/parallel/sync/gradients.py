@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 class GradientSync(Sync):
     """One Allreduce(SUM) of the gradient buffer per step: summed gradients, event count, loss and
-    figures at once.
+    figures at once. comm: all ranks. transport: "mpi", or "nccl" between GPUs.
     """
 
     options: tuple[str, ...] = ("transport",)

@@ -60,17 +60,17 @@ class OverlapSync(Sync):
 
     def _send(self, model, piece):
         with trace.span("check finite"):
-            mine = model.gradients[piece]
-            self.all_finite &= model.kernels.finite(mine)
+            gradients = model.gradients[piece]
+            self.all_finite &= model.kernels.finite(gradients)
         if self.size > 1:
             from mpi4py import MPI
 
             with trace.span("exposed communication", "start"):
                 if not self.requests:
                     self.since = trace.now()
-                host = model.kernels.to_host(mine)
+                host = model.kernels.to_host(gradients)
                 self.requests.append(
-                    (mine, host, self.comm.Iallreduce(MPI.IN_PLACE, host, MPI.SUM))
+                    (gradients, host, self.comm.Iallreduce(MPI.IN_PLACE, host, MPI.SUM))
                 )
 
     def finite(self, model: Any) -> bool:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class WeightSync(Sync):
-    """Every ``every`` steps weights and optimizer state become the mean over ranks, weighted by the
-    events each has seen since the last.
+    """Every ``every`` steps weights and optimizer state become the mean over the ranks of ``comm``,
+    weighted by the events each has seen since the last. transport: "mpi", or "nccl" between GPUs.
 
     At every = 1 this equals GradientSync up to rounding for SGD with momentum and weight decay,
     because both are linear in the gradients. The talk's "aggregate weights across nodes, average,
@@ -46,18 +46,18 @@ class WeightSync(Sync):
     def finish_epoch(self, model: Engine, optimizer: Optimizer) -> Tail | None:
         if self.pending is None:
             return None
-        mine, self.pending, self.since = self.pending, None, 0
-        k, vectors = model.kernels, [model.parameters, *optimizer.state.values()]
+        own, self.pending, self.since = self.pending, None, 0
+        kernels, vectors = model.kernels, [model.parameters, *optimizer.state.values()]
         with trace.span("pack"):
-            rows = k.empty(
-                (len(vectors), model.parameters.size + len(mine)), model.parameters.dtype
+            rows = kernels.empty(
+                (len(vectors), model.parameters.size + len(own)), model.parameters.dtype
             )
             for row, vector in zip(rows, vectors):
-                row[: vector.size] = vector * mine["events"]
-                row[vector.size :] = k.asarray(np.array(list(mine.values()), vector.dtype))
-        self.allreduce(rows, k)
+                row[: vector.size] = vector * own["events"]
+                row[vector.size :] = kernels.asarray(np.array(list(own.values()), vector.dtype))
+        self.allreduce(rows, kernels)
         with trace.span("pack"):
-            total = dict(zip(mine, map(float, k.to_host(rows[0, model.parameters.size :]))))
+            total = dict(zip(own, map(float, kernels.to_host(rows[0, model.parameters.size :]))))
             if total["events"]:
                 for row, vector in zip(rows, vectors):
                     vector[...] = row[: vector.size] / total["events"]
@@ -65,13 +65,13 @@ class WeightSync(Sync):
         return total
 
     def state(self, model: Engine) -> dict[str, np.ndarray]:
-        """Return the number of steps since the last mean, and their figures."""
+        """Return the number of steps of ``model`` since the last mean, and their figures."""
         if self.pending is None:
             return {}
         return {"pending": np.array([self.since, *self.pending.values()], np.float64)}
 
     def set_state(self, model: Engine, arrays: dict[str, np.ndarray]) -> None:
-        """Carry on so many steps behind the last mean."""
+        """Carry on with ``model`` as many steps behind the last mean as ``arrays`` say."""
         if "pending" in arrays:
             since, *figures = arrays["pending"].tolist()
             self.since, self.pending = int(since), dict(zip(model.targets.tail, figures))

@@ -109,7 +109,7 @@ def branching(simulator: Any, n: int = 1500) -> Validation:
         ),
     ]
     names = (*CHANNELS.values(), "mu+ to e+", "mu- to e-")
-    at = np.arange(len(names))
+    positions = np.arange(len(names))
     return Validation(
         "branching",
         "Decays",
@@ -118,8 +118,10 @@ def branching(simulator: Any, n: int = 1500) -> Validation:
             "",
             "part",
             [
-                Series("simulated", at, np.array([*parts, electrons[1], electrons[-1]]), "bars"),
-                Series("reference", at, np.array([*FRACTIONS, 1.0, free]), "points"),
+                Series(
+                    "simulated", positions, np.array([*parts, electrons[1], electrons[-1]]), "bars"
+                ),
+                Series("reference", positions, np.array([*FRACTIONS, 1.0, free]), "points"),
             ],
             ticks=names,
         ),

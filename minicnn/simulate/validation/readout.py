@@ -143,13 +143,13 @@ def pulse_shape(simulator: Any, path: str | Path) -> Validation:
     )
 
 
-def correlation(stretches: Any, most: Any = 6) -> Any:
-    """Return the autocorrelation at 0 to ``most`` - 1 columns of (n, columns) stretches of noise of
-    mean 0.
+def correlation(stretches: Any, columns: Any = 6) -> Any:
+    """Return the autocorrelation at 0 to ``columns`` - 1 columns of (n, width) stretches of noise
+    of mean 0.
     """
     width = stretches.shape[1]
     return (
-        np.array([(stretches[:, k:] * stretches[:, : width - k]).mean() for k in range(most)])
+        np.array([(stretches[:, k:] * stretches[:, : width - k]).mean() for k in range(columns)])
         / stretches.var()
     )
 

@@ -73,13 +73,13 @@ def to_the_stop(
         steps, truth = simulator.deposits(
             i, pdg=pdg, momentum=momentum, position=(128.0, 0.0, 300.0), direction=direction
         )
-        at = np.flatnonzero(np.abs(steps[:, :3] - truth["end"][0]).max(1) < 1e-3)
+        last = np.flatnonzero(np.abs(steps[:, :3] - truth["end"][0]).max(1) < 1e-3)
         if (
-            len(at) and steps[at[0], 5] < 0.0201
+            len(last) and steps[last[0], 5] < 0.0201
         ):  # the last step of a particle that stops is what its range leaves
             born = np.linalg.norm(truth["momentum"][truth["parent"] == 0], axis=1)
             if pdg != 211 or (np.abs(born - 29.79) < 0.01).any():
-                yield steps[: at[0] + 1]
+                yield steps[: last[0] + 1]
 
 
 def restricted_loss(kinetic: Any, mass: Any) -> Any:
