@@ -348,7 +348,7 @@ class _Images:
 
     def voxels(self, index: int) -> Voxels:
         """Return the one 3-D tensor of event ``index``."""
-        rows, meta = self.rows(i)
+        rows, meta = self.rows(index)
         if len(rows) != 1:
             raise ValueError(f"has {len(rows)} tensors, expected 1")
         pixels = self.pixels(rows[0], meta[0])
