@@ -60,13 +60,23 @@ def measure(size, batch, threads, repeats, device="cpu"):
     }
 
 
+BUSY = """
+import os, sys
+core, parent = map(int, sys.argv[1:])
+os.sched_setaffinity(0, {core})
+while os.getppid() == parent:
+    for _ in range(1_000_000):
+        pass
+"""
+
+
 @contextmanager
 def busy_cores(own_sessions):
-    """One process on each core that never rests."""
+    """One process on each core that never rests, until this one has gone."""
     with ExitStack() as running:
         for core in sorted(os.sched_getaffinity(0)):
-            code = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
-            process = subprocess.Popen([sys.executable, "-c", code], start_new_session=own_sessions)
+            program = [sys.executable, "-c", BUSY, str(core), str(os.getpid())]
+            process = subprocess.Popen(program, start_new_session=own_sessions)
             running.callback(process.wait)
             running.callback(process.kill)
         time.sleep(0.5)

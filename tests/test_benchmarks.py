@@ -67,14 +67,14 @@ def test_uneven_steps(tmp_path):
 
 
 def test_step(tmp_path):
-    text = run(
-        "step", "--size", 100, "--batch-size", 1, 2, "--repeats", 1, "--json", tmp_path / "out.json"
-    )
+    options = ("--size", 100, "--batch-size", 1, 2, "--repeats", 1, "--busy")
+    text = run("step", *options, "--json", tmp_path / "out.json")
     assert "ms per event" in text and "peak memory" in text
-    assert [row["batch"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == [
-        1,
-        2,
-    ]
+    assert text.count("times the quiet one, with") == 4
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert [row["batch"] for row in result["rows"]] == [1, 2]
+    where = [(row["own_sessions"], row["batch"]) for row in result["busy"]]
+    assert where == [(False, 1), (False, 2), (True, 1), (True, 2)]
 
 
 def test_startup(tmp_path):

@@ -24,10 +24,11 @@ def add_sample(average: Array, weights: Array, updates: int, horizon: float) -> 
 
         average += (1 - exp(-EVERY / horizon)) * (weights - average)
 
-    Polyak, Juditsky 1992.
+    Before update number EVERY the mean is the weights themselves. Polyak, Juditsky 1992.
     """
-    if updates % EVERY == 0:
-        share = max(EVERY / updates, -math.expm1(-EVERY / horizon))
+    every = min(EVERY, updates)
+    if updates % every == 0:
+        share = max(every / updates, -math.expm1(-every / horizon))
         average += average.dtype.type(share) * (weights - average)
 
 

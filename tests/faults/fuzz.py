@@ -310,6 +310,8 @@ def main():
     options = parser.parse_args()
     before = {}
     if options.go_on:
+        if not (options.json and options.json.is_file()):
+            parser.error(f"--go-on needs the figures of a run before in --json, got {options.json}")
         before = json.loads(options.json.read_text())
         options.seed = before["seed"]
     options.keep.mkdir(parents=True, exist_ok=True)

@@ -77,6 +77,17 @@ def test_weights_are_averaged_over_the_last_updates():
         mc.SGD().average(0)
 
 
+def test_a_short_training_does_not_end_with_the_weights_that_it_began_with():
+    x, y = random_batch(4)
+    model, plain = (small_model(optimizer=mc.Adam(0.01)) for _ in range(2))
+    model.optimizer.average(100)
+    before = model.parameters.copy()
+    for each in (model, plain):
+        each.fit((x, y), epochs=3, batch_size=4)
+    assert not np.array_equal(model.parameters, before)
+    np.testing.assert_array_equal(model.parameters, plain.parameters)
+
+
 def test_fit_validates_and_saves_with_the_averaged_weights(tmp_path):
     x, y = random_batch(16)
     model = small_model(optimizer=mc.Adam(0.02).average(16))
