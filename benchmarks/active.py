@@ -105,10 +105,10 @@ def spread(places, size, rng):
 
 def overlaid(images):
     """Return several sparse images on top of each other."""
-    at, values = (
+    positions, values = (
         np.concatenate([getattr(image, key) for image in images]) for key in ("coords", "values")
     )
-    return SparseImage.from_pixels(at[:, 0], at[:, 1], values, images[0].shape)
+    return SparseImage.from_pixels(positions[:, 0], positions[:, 1], values, images[0].shape)
 
 
 def events(size, levels, seed=0):
@@ -342,7 +342,11 @@ def main(argv=None):
         "\nlit inputs from which on a block is cheaper dense: "
         + ", ".join(
             f"block {i + 1} "
-            + (f"{100 * at:.3g} %" if (at := crossings(rows, i)) is not None else "never")
+            + (
+                f"{100 * fraction:.3g} %"
+                if (fraction := crossings(rows, i)) is not None
+                else "never"
+            )
             for i in range(len(shapes))
         )
     )

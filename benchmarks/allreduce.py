@@ -87,10 +87,10 @@ def alone(comm, size):
     error relative to the exact sum.
     """
     rows, model = [], Buffer(size)
-    mine = np.append(
+    own = np.append(
         np.random.default_rng(comm.rank).standard_normal(size).astype(np.float32), [8, 1, 1, 0]
     ).astype(np.float32)
-    exact = np.sum(comm.allgather(mine.astype(np.float64)), 0)
+    exact = np.sum(comm.allgather(own.astype(np.float64)), 0)
     for mode in MODES:
         if mode == "weights":  # an Allreduce of twice the bytes every k steps
             continue
@@ -101,7 +101,7 @@ def alone(comm, size):
             sync.collect_pending(model)  # of delayed mode
 
         def fill():
-            model.gradients[:] = mine
+            model.gradients[:] = own
 
         fill()
         exchange()

@@ -91,12 +91,12 @@ def main():
     )
     rows = []
     for kind in (*kinds, "all"):
-        here = kind_of == kind if kind != "all" else np.ones(len(steps), bool)
-        mean, spread = seconds[here].mean(), seconds[here].std() / seconds[here].mean()
-        fits = [fit(seconds[here], *(f[here] for f in features)) for features in of_steps]
+        chosen = kind_of == kind if kind != "all" else np.ones(len(steps), bool)
+        mean, spread = seconds[chosen].mean(), seconds[chosen].std() / seconds[chosen].mean()
+        fits = [fit(seconds[chosen], *(f[chosen] for f in features)) for features in of_steps]
         rows.append({"kind": kind, "mean": mean, "scatter": spread} | dict(zip(heads, fits)))
         print(
-            f"{kind:<16}{here.sum():>6}{1e3 * mean:>9.2f}{100 * spread:>7.2f} %"
+            f"{kind:<16}{chosen.sum():>6}{1e3 * mean:>9.2f}{100 * spread:>7.2f} %"
             + "".join(f"{r2:>16.3f}{100 * left:>6.2f} %" for r2, left in fits)
         )
     record(args.json, {"events": len(store), "batch": size, "size": args.size, "rows": rows})

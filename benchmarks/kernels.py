@@ -96,10 +96,10 @@ class Limits:
 
 
 def noise(*shape, scale=1.0, seed=0):
-    a = cpu.empty(shape)  # from the start of a cache line, as the engine's own arrays
-    a[...] = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    a *= scale
-    return a
+    array = cpu.empty(shape)  # from the start of a cache line, as the engine's own arrays
+    array[...] = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    array *= scale
+    return array
 
 
 def weights(ci, co):
@@ -115,7 +115,7 @@ def check():
 
     for ci, co in pairwise(CHANNELS):
         x, (w, b) = noise(1, 28, 28, ci), weights(ci, co)
-        x64, w64, b64 = (a.astype(float) for a in (x, w, b))
+        x64, w64, b64 = (array.astype(float) for array in (x, w, b))
         z = cpu.conv2d(x, w, b)
         near(z, reference.conv2d(x64, w64, b64), "conv2d")
         for got, want in zip(

@@ -119,7 +119,7 @@ class Keras:
         return keras.Model(inputs if self.planes > 1 else inputs[0], x)
 
     def batch(self, images, labels):
-        x = [self.tf.constant(a) for a in np.split(dense(images), self.planes)]
+        x = [self.tf.constant(array) for array in np.split(dense(images), self.planes)]
         return x if self.planes > 1 else x[0], self.tf.constant(np.asarray(labels))
 
     def step(self, x, y):
@@ -185,9 +185,19 @@ class Torch(TorchSteps):
     def batch(self, images, labels):
         return self.torch.from_numpy(dense(images)).permute(0, 3, 1, 2), self.torch.tensor(labels)
 
-    def _ours(self, a):
-        a = a.detach()
-        return (a.permute(2, 3, 1, 0) if a.ndim == 4 else a.T if a.ndim == 2 else a).numpy().copy()
+    def _ours(self, array):
+        array = array.detach()
+        return (
+            (
+                array.permute(2, 3, 1, 0)
+                if array.ndim == 4
+                else array.T
+                if array.ndim == 2
+                else array
+            )
+            .numpy()
+            .copy()
+        )
 
     def gradients(self, x, y):
         return self._backward(x, y), {name: self._ours(w.grad) for name, w in self.p.items()}

@@ -76,13 +76,15 @@ def talk_events(seed, size, count):
 
 def mirrored(image, k):
     """Return one of the eight mirror images of a square SparseImage."""
-    at, last = image.coords, image.shape[0] - 1
-    at = at[:, ::-1] if k & 4 else at
-    at = np.stack(
-        [last - at[:, 0] if k & 2 else at[:, 0], last - at[:, 1] if k & 1 else at[:, 1]], 1
-    )
+    (rows, columns), last = image.coords.T, image.shape[0] - 1
+    if k & 4:
+        rows, columns = columns, rows
     return mc.data.SparseImage.from_pixels(
-        at[:, 0], at[:, 1], image.values, image.shape, image.background
+        last - rows if k & 2 else rows,
+        last - columns if k & 1 else columns,
+        image.values,
+        image.shape,
+        image.background,
     )
 
 

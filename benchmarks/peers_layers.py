@@ -51,7 +51,7 @@ class Layer:
     name: str
     side: int
     events: int
-    at: np.ndarray
+    positions: np.ndarray
     values: np.ndarray
     dy: np.ndarray
     w: np.ndarray
@@ -86,7 +86,7 @@ def torch_in_layout(layer, layout):
     """torch's dense conv2d with images and weights in ``layout``."""
     import torch
 
-    event, row, column = torch.from_numpy(layer.at).long().T
+    event, row, column = torch.from_numpy(layer.positions).long().T
 
     def dense(values):
         whole = torch.zeros((layer.events, values.shape[1], layer.side, layer.side)).contiguous(
@@ -119,12 +119,12 @@ def spconv_layer(layer, threads):
     """spconv's SubMConv2d."""
     torch, spconv = load_spconv(threads)
     made = convolution((torch, spconv), layer.w, layer.bias)
-    at, dy = torch.from_numpy(layer.at), torch.from_numpy(layer.dy)
+    positions, dy = torch.from_numpy(layer.positions), torch.from_numpy(layer.dy)
     values, last = torch.from_numpy(layer.values).requires_grad_(layer.input_gradient), {}
 
     def step():
         made.weight.grad = made.bias.grad = values.grad = None
-        x = spconv.SparseConvTensor(values, at, [layer.side] * 2, layer.events)
+        x = spconv.SparseConvTensor(values, positions, [layer.side] * 2, layer.events)
         last["y"] = made(x).features
         last["y"].backward(dy)
 
@@ -153,15 +153,18 @@ def lit_layer(layer, threads):
     convolution = mc.Conv2D(layer.w.shape[3], KERNEL, padding="same")
     rule, last = rule_for(convolution, context), {}
     rule.always = True  # however much is lit
-    at = layer.at[:, 1:] + np.array([layer.side, 0], np.int32) * layer.at[:, :1]
+    positions = (
+        layer.positions[:, 1:] + np.array([layer.side, 0], np.int32) * layer.positions[:, :1]
+    )
     rest = np.zeros((1, 1, layer.w.shape[2]), np.float32)
     grid = Grid.uniform(backend, layer.side, layer.side)
-    x = LitMap(grid, layer.events, at, layer.values, rest)
+    x = LitMap(grid, layer.events, positions, layer.values, rest)
     y, _ = rule.forward(x)
-    _, own, here = backend.merge_positions(y.at, at)
-    assert len(own) == len(y.at) and (own == np.arange(len(own))).all()  # lit inputs light outputs
+    _, own, second = backend.merge_positions(y.positions, positions)
+    # lit inputs light outputs
+    assert len(own) == len(y.positions) and (own == np.arange(len(own))).all()
     slopes = np.zeros_like(y.values)
-    slopes[here] = layer.dy
+    slopes[second] = layer.dy
     dy = LitGradient(slopes, np.zeros(y.rest.shape))
 
     def step():
@@ -174,7 +177,7 @@ def lit_layer(layer, threads):
 
     def answer():
         dx = last["dx"].values if layer.input_gradient else None
-        return last["y"][here], gradients["w"], gradients["b"], dx
+        return last["y"][second], gradients["w"], gradients["b"], dx
 
     return step, answer
 
@@ -199,7 +202,7 @@ class LayerJob:
         self.step, self.answer = self.make(layer, self.threads)
         self.step()
         self.events = layer.events
-        return tuple(None if a is None else np.array(a) for a in self.answer())
+        return tuple(None if array is None else np.array(array) for array in self.answer())
 
     def turn(self, seconds):
         """Return (seconds per event of one turn, peak memory in MB)."""
@@ -212,12 +215,12 @@ class LayerJob:
 
 
 # ------------------------------------------------------------------------------------------ the run
-def next_lit(at, side):
+def next_lit(positions, side):
     """Return the lit cells int32 (m, 2) behind a block: those whose window has an output that sees
-    one of the lit positions ``at`` (m, 2) of a map with ``side`` rows and columns.
+    one of the lit ``positions`` (m, 2) of a map with ``side`` rows and columns.
     """
     reach = np.arange(KERNEL) - KERNEL // 2
-    rows, columns = (at[:, axis, None] + reach for axis in (0, 1))
+    rows, columns = (positions[:, axis, None] + reach for axis in (0, 1))
     rows, columns = np.broadcast_arrays(rows[:, :, None], columns[:, None, :])
     inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
     cells = np.stack([rows[inside], columns[inside]], 1) // POOL
@@ -231,10 +234,10 @@ def layers_of(images, size, seed=0):
     for name, w in kernels(weights):
         if w.ndim < 4:
             break
-        at = places(coords)
-        values, dy = (rng.standard_normal((len(at), n), np.float32) for n in w.shape[2:])
+        positions = places(coords)
+        values, dy = (rng.standard_normal((len(positions), n), np.float32) for n in w.shape[2:])
         bias = weights[f"{name}/b"]
-        made.append(Layer(name, side, len(images), at, values, dy, w, bias, bool(made)))
+        made.append(Layer(name, side, len(images), positions, values, dy, w, bias, bool(made)))
         coords, side = [next_lit(c, side) for c in coords], side // POOL
     return made
 
@@ -301,7 +304,7 @@ def measure_layer(layer, workers, args):
         "batch": layer.events,
         "side": layer.side,
         "channels": layer.w.shape[2:],
-        "lit": len(layer.at) / layer.events,
+        "lit": len(layer.positions) / layer.events,
         "median": {
             name: statistics.median(seconds for seconds, _ in some)
             for name, some in samples.items()

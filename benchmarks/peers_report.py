@@ -28,15 +28,15 @@ def fastest_peer(rows, events):
     planes are another network and borrow nothing.
     """
     peers = [r for r in rows if fp32_peer(r["engine"])]
-    here = [r for r in peers if r["events"] == events]
-    known = {(r["engine"], r["batch"]) for r in here}
+    rows_of_events = [r for r in peers if r["events"] == events]
+    known = {(r["engine"], r["batch"]) for r in rows_of_events}
     if events != "planes":
-        here += [
+        rows_of_events += [
             r
             for r in peers
             if r["events"] == rows[0]["events"] and (r["engine"], r["batch"]) not in known
         ]
-    return min(here, key=lambda r: r["median"], default=None)
+    return min(rows_of_events, key=lambda r: r["median"], default=None)
 
 
 def print_table(rows, sets):
@@ -66,15 +66,21 @@ def goals(rows):
     whose rows were measured.
     """
     rows = [r for r in rows if r["batch"] <= LARGEST]
-    at = {(r["engine"], r["events"], r["batch"]): r for r in rows}
+    row_of = {(r["engine"], r["events"], r["batch"]): r for r in rows}
     wanted = [(*goal, fastest_peer(rows, goal[1])) for goal in GOALS]
     wanted += [
-        (OURS[1], events, SPCONV_BATCH, AHEAD_OF_SPCONV, at.get(("spconv", events, SPCONV_BATCH)))
+        (
+            OURS[1],
+            events,
+            SPCONV_BATCH,
+            AHEAD_OF_SPCONV,
+            row_of.get(("spconv", events, SPCONV_BATCH)),
+        )
         for events in dict.fromkeys(r["events"] for r in rows)
     ]
     out = []
     for engine, events, batch, required, other in wanted:
-        r = at.get((engine, events, batch))
+        r = row_of.get((engine, events, batch))
         if r and other:
             ratio, least = other["median"] / r["median"], other["min"] / r["min"]
             out.append(

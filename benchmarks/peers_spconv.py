@@ -93,7 +93,7 @@ def convolution(modules, w, bias):
 def places(coords):
     """Return int32 (m, 3): event, row and column of the lit positions of a list of coords."""
     return np.concatenate(
-        [np.insert(at, 0, event, axis=1) for event, at in enumerate(coords)]
+        [np.insert(positions, 0, event, axis=1) for event, positions in enumerate(coords)]
     ).astype(np.int32, order="C")
 
 
@@ -141,26 +141,29 @@ class Spconv(TorchSteps):
     def batch(self, images, labels):
         factor = np.float32(compared_scale(self.size))
         values = np.concatenate([image.values for image in images]) * factor
-        at = places([image.coords for image in images])
-        return tuple(map(self.torch.from_numpy, (values, at))), self.torch.tensor(labels)
+        positions = places([image.coords for image in images])
+        return tuple(map(self.torch.from_numpy, (values, positions))), self.torch.tensor(labels)
 
     def loss_of(self, x, y):
-        f = self.torch.nn.functional
-        features, at = x
-        x = self.spconv.SparseConvTensor(features, at, [self.size] * 2, len(y))
+        functional = self.torch.nn.functional
+        features, positions = x
+        x = self.spconv.SparseConvTensor(features, positions, [self.size] * 2, len(y))
         for name in self.names[:-2]:
             x = self.pool(self.layers[name](x))
-            x = x.replace_feature(f.elu(x.features))
-        x = f.elu(self.layers["fc1"](x.dense(channels_first=False).flatten(1)))
-        return f.cross_entropy(self.layers["predictions"](x), y)
+            x = x.replace_feature(functional.elu(x.features))
+        x = functional.elu(self.layers["fc1"](x.dense(channels_first=False).flatten(1)))
+        return functional.cross_entropy(self.layers["predictions"](x), y)
 
-    def _named(self, of):
-        """Return {name: array} of what ``of`` gives of a parameter, with minicnn's axes."""
+    def _named(self, value_of):
+        """Return {name: array} of what ``value_of`` gives of a parameter, with minicnn's axes."""
         out = {}
         for name, layer in self.layers.items():
-            w = of(layer.weight)
+            w = value_of(layer.weight)
             w = w.permute(1, 2, 3, 0) if w.ndim == 4 else w.T
-            out[f"{name}/w"], out[f"{name}/b"] = w.numpy().copy(), of(layer.bias).numpy().copy()
+            out[f"{name}/w"], out[f"{name}/b"] = (
+                w.numpy().copy(),
+                value_of(layer.bias).numpy().copy(),
+            )
         return out
 
     def gradients(self, x, y):

@@ -75,8 +75,8 @@ def imbalance(comm, store, batch_size, balance):
     costs = (store.cells / mean).mean(1)  # of all ranks' events in one unit
     order = epoch_order(store, 0, 0, comm.rank, batch_size, balance)
     steps = min(comm.allgather(len(order) // batch_size))
-    mine = costs[order[: steps * batch_size]].reshape(steps, batch_size).sum(1)
-    everyone = np.array(comm.allgather(mine))
+    own = costs[order[: steps * batch_size]].reshape(steps, batch_size).sum(1)
+    everyone = np.array(comm.allgather(own))
     above = everyone.max(0) / everyone.mean(0) - 1
     return float(above.mean()), float(above.max())
 

@@ -182,7 +182,7 @@ def draw(args, rows):
         capsize=4,
     )
     right.set_xlabel(args.study)
-    right.set_ylabel("% right (highest score), with its binomial error")
+    right.set_ylabel("% right, with its binomial error")
     right.tick_params(axis="x", rotation=30)
     right.grid(alpha=0.3)
     save_figure(figure, args.plot)

@@ -45,8 +45,8 @@ def dealt(comm, args):
         mc.data.generate(path, events, mc.data.Simulator(0, shape, sample=args.sample), comm)
         with mc.data.open_events(path, size=args.size) as source:
             costs = None if args.deal == "random" else source.pixel_counts
-            mine = mc.data.shard(events, comm.size, comm.rank, 0, costs)
-            store = mc.data.EventStore().load(source, mine)
+            own = mc.data.shard(events, comm.size, comm.rank, 0, costs)
+            store = mc.data.EventStore().load(source, own)
         comm.Barrier()
     if args.deal == "node":
         store = mc.data.NodeStore(store, comm)

@@ -127,12 +127,12 @@ def rows(rng: np.random.Generator, least: int = 1, mean: float = 0.0) -> np.ndar
     return floats(rng, *(int(i) for i in shape)) + np.float32(mean)
 
 
-def moments(a: Arguments) -> Arguments:
+def moments(arguments: Arguments) -> Arguments:
     """Return the arguments with the moments of x, unless others were given."""
-    if "moments" in a and not a["moments"].of_batch:
-        return a
-    flat = np.asarray(a["x"], np.float64).reshape(-1, a["x"].shape[-1])
-    return {**a, "moments": Moments(flat.mean(0), flat.var(0))}
+    if "moments" in arguments and not arguments["moments"].of_batch:
+        return arguments
+    flat = np.asarray(arguments["x"], np.float64).reshape(-1, arguments["x"].shape[-1])
+    return {**arguments, "moments": Moments(flat.mean(0), flat.var(0))}
 
 
 def channel_moments(rng: np.random.Generator) -> Arguments:
@@ -142,16 +142,19 @@ def channel_moments(rng: np.random.Generator) -> Arguments:
 def normalize(rng: np.random.Generator) -> Arguments:
     x = rows(rng, least=2, mean=rng.choice([0.0, 10.0]))
     batch = bool(rng.random() < 0.6)
-    a = {
+    arguments = {
         "x": x,
         "gamma": floats(rng, x.shape[-1]),
         "beta": floats(rng, x.shape[-1]),
         "epsilon": 1e-2,
     }
     if batch:
-        return moments(a)
+        return moments(arguments)
     c = x.shape[-1]
-    return {**a, "moments": Moments(rng.standard_normal(c), rng.random(c) + 0.1, of_batch=False)}
+    return {
+        **arguments,
+        "moments": Moments(rng.standard_normal(c), rng.random(c) + 0.1, of_batch=False),
+    }
 
 
 def layer_norm(rng: np.random.Generator) -> Arguments:
@@ -214,10 +217,10 @@ def adam(rng: np.random.Generator) -> Arguments:
 
 
 def finite(rng: np.random.Generator) -> Arguments:
-    a = floats(rng, int(rng.integers(1, 30_000)))
+    array = floats(rng, int(rng.integers(1, 30_000)))
     if rng.random() < 0.6:
-        a[rng.integers(a.size)] = rng.choice([np.nan, np.inf, -np.inf])
-    return {"a": a}
+        array[rng.integers(array.size)] = rng.choice([np.nan, np.inf, -np.inf])
+    return {"array": array}
 
 
 def _lit(rng):
@@ -229,9 +232,15 @@ def _lit(rng):
 
 def _positions(rng):
     x = _lit(rng)
-    at = np.argwhere(rng.random(x.shape[1:3]) < 0.2).astype(np.int32)
-    classes = tuple(rng.integers(0, many, size) for many, size in zip((3, 2), x.shape[1:3]))
-    return {"x": x, "at": at, "values": floats(rng, len(at), x.shape[3])}, classes
+    positions = np.argwhere(rng.random(x.shape[1:3]) < 0.2).astype(np.int32)
+    classes = tuple(
+        rng.integers(0, class_count, size) for class_count, size in zip((3, 2), x.shape[1:3])
+    )
+    return {
+        "x": x,
+        "positions": positions,
+        "values": floats(rng, len(positions), x.shape[3]),
+    }, classes
 
 
 def lit_pixels(rng: np.random.Generator) -> Arguments:
@@ -239,8 +248,8 @@ def lit_pixels(rng: np.random.Generator) -> Arguments:
 
 
 def take_pixels(rng: np.random.Generator) -> Arguments:
-    a, _ = _positions(rng)
-    return {"x": a["x"], "at": a["at"]}
+    arguments, _ = _positions(rng)
+    return {"x": arguments["x"], "positions": arguments["positions"]}
 
 
 def put_pixels(rng: np.random.Generator) -> Arguments:
@@ -248,13 +257,18 @@ def put_pixels(rng: np.random.Generator) -> Arguments:
 
 
 def class_sums(rng: np.random.Generator) -> Arguments:
-    a, classes = _positions(rng)
-    return {"values": a["values"], "at": a["at"], "classes": classes, "pairs": (3, 2)}
+    arguments, classes = _positions(rng)
+    return {
+        "values": arguments["values"],
+        "positions": arguments["positions"],
+        "classes": classes,
+        "pairs": (3, 2),
+    }
 
 
 def class_values(rng: np.random.Generator) -> Arguments:
-    a, classes = _positions(rng)
-    return {"table": floats(rng, 3, 2, 4), "at": a["at"], "classes": classes}
+    arguments, classes = _positions(rng)
+    return {"table": floats(rng, 3, 2, 4), "positions": arguments["positions"], "classes": classes}
 
 
 def merge_positions(rng: np.random.Generator) -> Arguments:

@@ -106,17 +106,17 @@ def seen_by_convolution(
     """Return (outputs, kernel): the input under each tap of each output along an axis, -1 outside.
     ``before``: zeros before the first input.
     """
-    at = np.arange(outputs)[:, None] * stride - before + np.arange(kernel) * dilation
-    return np.where((at >= 0) & (at < size), at, -1)
+    inputs = np.arange(outputs)[:, None] * stride - before + np.arange(kernel) * dilation
+    return np.where((inputs >= 0) & (inputs < size), inputs, -1)
 
 
 def seen_by_transposed(
     size: int, kernel: int, stride: int, before: int, outputs: int
 ) -> np.ndarray:
     """The same of a transposed convolution: input i reaches output i * stride - before + tap."""
-    at = np.arange(outputs)[:, None] + before - np.arange(kernel)
-    i = at // stride
-    return np.where((at % stride == 0) & (i >= 0) & (i < size), i, -1)
+    taps = np.arange(outputs)[:, None] + before - np.arange(kernel)
+    i = taps // stride
+    return np.where((taps % stride == 0) & (i >= 0) & (i < size), i, -1)
 
 
 def _axis(classes, seen, pool, scale):
@@ -142,7 +142,7 @@ def _axis(classes, seen, pool, scale):
     inputs = np.stack([np.minimum(low, high), high], 1)
     found = ordered[:, :most], inputs, positions.ravel(), patterns, pooled, cell_classes.ravel()
     alike = (pooled == pooled[:, :1]).all(1)[cell_classes.ravel()].astype(np.uint8)
-    arrays = feeds, *(np.ascontiguousarray(a, np.int32) for a in found), alike
+    arrays = feeds, *(np.ascontiguousarray(array, np.int32) for array in found), alike
     before = int(out[0] + tap[0] - seen[out[0], tap[0]]) if len(out) else 0
     plain = np.array_equal(seen, seen_by_convolution(size, kernel, 1, 1, before, outputs))
     return arrays, before if plain else None

@@ -19,11 +19,11 @@ def lit_channelwise(rng: np.random.Generator) -> Arguments:
         fed[some] = rng.permutation(cells)[: some.sum()]
     half = cells // 2
     chunks = np.array([[0, half, 0, n], [half, cells, 0, n]], np.int64)
-    at = np.stack([np.arange(cells, dtype=np.int32)] * 2, 1)
+    positions = np.stack([np.arange(cells, dtype=np.int32)] * 2, 1)
     return {
         "y": floats(rng, cells, channels * each),
         "changes": floats(rng, n, channels),
-        "lists": LitLists(at, feeds, chunks),
+        "lists": LitLists(positions, feeds, chunks),
         "w": floats(rng, *kernel, channels, each),
     }
 
@@ -85,7 +85,7 @@ def lit(rng: np.random.Generator) -> Arguments:
     kernel = options["kernel"]
     lit = rng.random((events, *size)) < rng.choice([0.0, 0.05, 0.1, 0.3, 0.3, 1.0])
     lit[rng.integers(events)] &= rng.random() < 0.8  # an event without a lit pixel among others
-    at = np.argwhere(lit.reshape(-1, size[1])).astype(np.int32)
+    positions = np.argwhere(lit.reshape(-1, size[1])).astype(np.int32)
     rest = floats(rng, *geometry.input_pairs, ci)
     block = LitBlock(
         floats(rng, *kernel, ci, co, scale=(kernel[0] * kernel[1] * ci) ** -0.5),
@@ -94,10 +94,10 @@ def lit(rng: np.random.Generator) -> Arguments:
         (None, 1.0, 0.5, 0.0)[rng.integers(4)],
     )
     return {
-        "at": at,
+        "positions": positions,
         "events": events,
         "geometry": geometry,
-        "changes": floats(rng, len(at), ci),
+        "changes": floats(rng, len(positions), ci),
         "rest": rest,
         "block": block,
         "resting": lit_rest(rest, block),
@@ -107,6 +107,11 @@ def lit(rng: np.random.Generator) -> Arguments:
     }
 
 
-def with_lists(kernels: Kernels, a: Arguments) -> Arguments:
+def with_lists(kernels: Kernels, arguments: Arguments) -> Arguments:
     """Add the lists of the lit inputs, which a backend makes as it likes them."""
-    return {**a, "lists": kernels.lit_lists(a["at"], a["events"], a["geometry"])}
+    return {
+        **arguments,
+        "lists": kernels.lit_lists(
+            arguments["positions"], arguments["events"], arguments["geometry"]
+        ),
+    }

@@ -131,13 +131,13 @@ OPS = {
         loose=("argmax",),
     ),
     # zero suppression
-    "lit_pixels": Op("lists", cases.lit_pixels, ("at",), tolerance=EXACT),
+    "lit_pixels": Op("lists", cases.lit_pixels, ("positions",), tolerance=EXACT),
     "take_pixels": Op("lists", cases.take_pixels, tolerance=EXACT),
     "put_pixels": Op("lists", cases.put_pixels, tolerance=EXACT),
     "class_sums": Op("lists", cases.class_sums, ("sums",), tolerance=1e-10),
     "class_values": Op("lists", cases.class_values, tolerance=EXACT),
     "merge_positions": Op(
-        "unions", cases.merge_positions, ("at", "in_first", "in_second"), tolerance=EXACT
+        "unions", cases.merge_positions, ("positions", "in_first", "in_second"), tolerance=EXACT
     ),
     # feature maps at rest and lit
     "lit_lists": Op("lit", lit_cases.lit, ("cells",), tolerance=EXACT),

@@ -36,11 +36,11 @@ class Backend(Protocol):
     def zeros(self, shape: Shape, dtype: Any = ...) -> Array:
         """Return an array of zeros on the device."""
 
-    def asarray(self, a: Array, dtype: Any = None) -> Array:
-        """Return ``a`` as an array on the device."""
+    def asarray(self, array: Array, dtype: Any = None) -> Array:
+        """Return ``array`` as an array on the device."""
 
-    def to_host(self, a: Array) -> Any:
-        """Return ``a`` as a NumPy array."""
+    def to_host(self, array: Array) -> Any:
+        """Return ``array`` as a NumPy array."""
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""

@@ -71,4 +71,4 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """Bytes held by the buffers."""
-        return sum(a.nbytes for a in self.buffers.values())
+        return sum(array.nbytes for array in self.buffers.values())

@@ -241,8 +241,9 @@ class Watch:
         cut = lost or ([] if missing else _cut_off(rows))
         who = f"rank {', '.join(map(str, missing))}"
         if cut:
-            of = [str(rank) for rank, row in rows.items() if row["host"] in cut]
-            who = f"rank {', '.join(of)} (the network of {', '.join(dict.fromkeys(cut))} is cut)"
+            unreachable = [str(rank) for rank, row in rows.items() if row["host"] in cut]
+            hosts = ", ".join(dict.fromkeys(cut))
+            who = f"rank {', '.join(unreachable)} (the network of {hosts} is cut)"
         elif not missing:
             who = "rank none: the ranks wait in different places"
             if len(names) == 1:

@@ -70,18 +70,18 @@ def paired(x: Array, w: Array, workspace: Workspace | None) -> tuple[Array, Arra
     float32 is two numbers; an odd last channel has 0 beside it.
     """
     (*image, ci), (kh, kw, _, co) = x.shape, w.shape
-    many = -(-ci // 2)
+    pair_count = -(-ci // 2)
 
     def weights():
-        pairs = buffer(workspace, "pairs of weights", (kh, kw, many, co))
-        flat = pairs.view(np.uint32).reshape(-1, many, co)
+        pairs = buffer(workspace, "pairs of weights", (kh, kw, pair_count, co))
+        flat = pairs.view(np.uint32).reshape(-1, pair_count, co)
         _pair_rows(len(flat), w.view(np.uint32).reshape(-1, ci, co), flat)
         return pairs
 
-    pairs = buffer(workspace, "pairs of channels", (*image, many))
+    pairs = buffer(workspace, "pairs of channels", (*image, pair_count))
     rows = x.view(np.uint32).reshape(-1, ci)
     tasks = -(-len(rows) // ROWS)
-    _pair_channels(tasks, tasks, rows, pairs.view(np.uint32).reshape(-1, many))
+    _pair_channels(tasks, tasks, rows, pairs.view(np.uint32).reshape(-1, pair_count))
     return pairs, cached_until_update(workspace, "pairs of weights", weights)
 
 

@@ -56,13 +56,13 @@ def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
     where = np.arange(size).astype(np.uint8)
     for task in prange(start.size * blocks):  # a group's weights stay in the cache over all cells
         g, t = task // blocks, task % blocks * cells
-        lowest, many, end = start[g], width[g], min(n, t + cells)
+        lowest, channels, end = start[g], width[g], min(n, t + cells)
         addresses, row, sums = (
             np.empty(together * size, np.int64),
             np.empty(together * size, np.int64),
-            aligned_empty((together * size, many)),
+            aligned_empty((together * size, channels)),
         )
-        best, best_at = aligned_empty((many,)), np.empty(many, np.int32)
+        best, best_at = aligned_empty((channels,)), np.empty(channels, np.int32)
         weights = w[kh * kc * lowest :].ctypes.data
         while t < end:
             begin, count = t, 0
@@ -80,30 +80,54 @@ def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
                 i = count * k // tiles
                 pixels, vectors, to = (
                     count * (k + 1) // tiles - i,
-                    many // LANES,
+                    channels // LANES,
                     sums[i:].ctypes.data,
                 )
-                at, row_stride, step = addresses[i:].ctypes.data, row[i:].ctypes.data, kc * many
+                addresses_at, row_stride, step = (
+                    addresses[i:].ctypes.data,
+                    row[i:].ctypes.data,
+                    kc * channels,
+                )
                 if pairs:
                     listed_pairs_tile(
-                        pixels, vectors, at, row_stride, weights, step, many, kh, kc, to, many
+                        pixels,
+                        vectors,
+                        addresses_at,
+                        row_stride,
+                        weights,
+                        step,
+                        channels,
+                        kh,
+                        kc,
+                        to,
+                        channels,
                     )
                 else:
                     listed_tile(
-                        pixels, vectors, at, row_stride, weights, step, many, kh, kc, to, many
+                        pixels,
+                        vectors,
+                        addresses_at,
+                        row_stride,
+                        weights,
+                        step,
+                        channels,
+                        kh,
+                        kc,
+                        to,
+                        channels,
                     )
             for cell in range(begin, t):
                 max_of_rows(
-                    many // LANES,
+                    channels // LANES,
                     size,
                     sums[(cell - begin) * size :].ctypes.data,
-                    many,
+                    channels,
                     where.ctypes.data,
                     best.ctypes.data,
                     best_at.ctypes.data,
                 )
                 to, to_at, bias = y[cell, lowest:], argmax[cell, lowest:], b[lowest:]
-                for c in range(min(many, co - lowest)):
+                for c in range(min(channels, co - lowest)):
                     to[c] = activate(best[c] + bias[c], alpha)
                     to_at[c] = best_at[c]
 
@@ -157,15 +181,15 @@ def _cells(windows, kernel, pack, b, alpha, pool, group, tasks, results):
         addresses, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
             t = block * LANES
-            many = min(LANES, n - t)
+            lanes = min(LANES, n - t)
             # Else every block waits for the memory that it writes to.
-            prefetch_for_write(y[t:].ctypes.data, 4 * many * co)
-            prefetch_for_write(argmax[t:].ctypes.data, many * co)
+            prefetch_for_write(y[t:].ctypes.data, 4 * lanes * co)
+            prefetch_for_write(argmax[t:].ctypes.data, lanes * co)
             _lanes_of_windows(windows, t, wh, wc, pw * ci, addresses, row, x)
             maxima_of_windows(x, kernel, pack, pool, group, best, where)
             for i in range(co * LANES):  # here, not below: contiguous, so it is vectorized
                 flat[i] = activate(flat[i] + bias[i], alpha)
-            for lane in range(many):
+            for lane in range(lanes):
                 for c in range(co):
                     y[t + lane, c] = best[c, lane]
                     argmax[t + lane, c] = where[c, lane]

@@ -94,12 +94,12 @@ def _sum_chunk(
 
 
 @jit
-def _turned(rows, many, count, square, addresses, row_strides):
+def _turned(rows, row_count, count, square, addresses, row_strides):
     """square[k, lane] = rows[lane, k] for lane < many, k < count <= LANES. addresses, row_strides:
     space for LANES int64, row_strides zeros.
     """
     for lane in range(LANES):
-        addresses[lane] = rows[min(lane, many - 1) :].ctypes.data
+        addresses[lane] = rows[min(lane, row_count - 1) :].ctypes.data
     transpose(addresses.ctypes.data, row_strides.ctypes.data, 0, 0, count, square.ctypes.data)
 
 
@@ -142,11 +142,11 @@ def _dw_of_one_chunk(windows, dy, y, argmax, alpha, ph, pw, ci, kh, kc, per_task
         for ky in range(kh):
             for k in range(0, kc, LANES):
                 for c in range(0, channels, LANES):
-                    many, count = min(LANES, channels - c), min(LANES, kc - k)
-                    _turned(part[c:, ky, k:], many, count, square, addresses, row_strides)
+                    row_count, count = min(LANES, channels - c), min(LANES, kc - k)
+                    _turned(part[c:, ky, k:], row_count, count, square, addresses, row_strides)
                     for i in range(count):
                         to = dw[ky * kc + k + i, first + c :]
-                        for lane in range(many):
+                        for lane in range(row_count):
                             to[lane] += square[i, lane]
 
 
@@ -240,15 +240,15 @@ def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, 
                     if count:
                         y0, x0 = i * ph + a // pw - top - y_first, j * pw + a % pw - left - x_first
                         ky, kx = max(0, -y0), max(0, -x0)
-                        many, end = min(kh, rows - y0) - ky, min(kw, columns - x0)
-                        if many > 0 and end > kx:
+                        tap_rows, end = min(kh, rows - y0) - ky, min(kw, columns - x0)
+                        if tap_rows > 0 and end > kx:
                             sum_rows(
                                 count,
                                 g[begin[a] :],
                                 address[begin[a] :],
                                 stride,
                                 ky,
-                                many,
+                                tap_rows,
                                 kx * ci,
                                 (end - kx) * ci,
                                 own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci),
@@ -266,7 +266,7 @@ def _turn(w, out):
     kh, kc, co = w.shape
     for task in prange((co + LANES - 1) // LANES * kh):
         ky, first = task % kh, task // kh * LANES
-        many = min(LANES, co - first)
+        channels = min(LANES, co - first)
         square, addresses, row_strides = (
             aligned_empty((LANES, LANES)),
             np.empty(LANES, np.int64),
@@ -274,13 +274,13 @@ def _turn(w, out):
         )
         for k in range(0, kc, LANES):
             count = min(LANES, kc - k)
-            if many == LANES:
+            if channels == LANES:
                 _turned(w[ky, k:, first:], count, LANES, square, addresses, row_strides)
             else:  # a whole vector would read past the end of w
                 for i in range(count):
-                    for c in range(many):
+                    for c in range(channels):
                         square[c, i] = w[ky, k + i, first + c]
-            for c in range(many):
+            for c in range(channels):
                 to = out[first + c, ky, k:]
                 for i in range(count):
                     to[i] = square[c, i]
@@ -341,8 +341,8 @@ def conv2d_block_backward(
     op, pool = "conv2d_block_backward", block.pool
     dy, x, w, y = check_float32(op, dy=dy, x=pooled.x, w=w, y=pooled.y)
     shape, pads = block.output(x.shape, w.shape), block.geometry.pads(x.shape, w.shape)
-    for name, a in (("dy", dy), ("y", y), ("argmax", pooled.argmax)):
-        check_shape(op, name, a, shape)
+    for name, array in (("dy", dy), ("y", y), ("argmax", pooled.argmax)):
+        check_shape(op, name, array, shape)
     dw, db = gradient_targets(op, wanted, dw=w.shape, db=w.shape[3:])
     kh, kw, _, co = w.shape
     n = shape[0] * shape[1] * shape[2]

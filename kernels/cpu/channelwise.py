@@ -42,10 +42,10 @@ def _input_gradients(tasks, dy, feeds, w, each, dx):
 @threaded
 def _weight_gradients(dy, changes, feeds, each, parts):
     """parts (tasks, KH * KW, C * M) float64: of a range of inputs, in pieces of TASK in float32."""
-    n, many = changes.shape[0], parts.shape[0]
-    for task in prange(many):
-        end = n * (task + 1) // many
-        for start in range(n * task // many, end, TASK):
+    n, tasks = changes.shape[0], parts.shape[0]
+    for task in prange(tasks):
+        end = n * (task + 1) // tasks
+        for start in range(n * task // tasks, end, TASK):
             piece = np.zeros(parts.shape[1:], np.float32)
             for a in range(start, min(start + TASK, end)):
                 for tap in range(feeds.shape[0]):

@@ -30,30 +30,30 @@ def zeros(shape: Shape, dtype: Any = np.float32) -> Array:
     return aligned(shape, dtype)
 
 
-def clear(a: Array) -> None:
-    """Set all of ``a`` to 0."""
-    if a.dtype == np.float32 and a.flags.c_contiguous:
-        _clear(tasks(a.size), a.reshape(-1))
+def clear(array: Array) -> None:
+    """Set all of ``array`` to 0."""
+    if array.dtype == np.float32 and array.flags.c_contiguous:
+        _clear(tasks(array.size), array.reshape(-1))
     else:
-        a[...] = 0
+        array[...] = 0
 
 
 @threaded
-def _clear(a):
-    for task in prange((a.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
-        here = vector_chunk(a, task)
+def _clear(array):
+    for task in prange((array.size + VECTOR_CHUNK - 1) // VECTOR_CHUNK):
+        here = vector_chunk(array, task)
         for i in range(here.size):  # numba would leave out here[:] = 0, as of no use
             here[i] = np.float32(0)
 
 
-def asarray(a: Array, dtype: Any = None) -> Array:
-    """Return ``a`` as an array on this device: the same memory where possible."""
-    return np.asarray(a, dtype)
+def asarray(array: Array, dtype: Any = None) -> Array:
+    """Return ``array`` as an array on this device: the same memory where possible."""
+    return np.asarray(array, dtype)
 
 
-def to_host(a: Array) -> np.ndarray:
-    """Return ``a`` as a NumPy array: on the CPU the same memory."""
-    return np.asarray(a)
+def to_host(array: Array) -> np.ndarray:
+    """Return ``array`` as a NumPy array: on the CPU the same memory."""
+    return np.asarray(array)
 
 
 def synchronize() -> None:
@@ -78,60 +78,60 @@ def check_float32(op: str, **arrays: Array) -> Any:
     where one is not float32.
     """
     out = []
-    for name, a in arrays.items():
-        if not isinstance(a, np.ndarray) or a.dtype != np.float32:
-            got = f"{a.dtype} array" if isinstance(a, np.ndarray) else type(a).__name__
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+            got = f"{array.dtype} array" if isinstance(array, np.ndarray) else type(array).__name__
             raise TypeError(
                 f"{op} on the cpu backend needs float32 arrays, but {name} is {got}: use the "
                 "reference backend"
             )
-        flags = a.flags
-        out.append(a if flags.c_contiguous and flags.writeable else as_contiguous(a))
+        flags = array.flags
+        out.append(array if flags.c_contiguous and flags.writeable else as_contiguous(array))
     return out[0] if len(out) == 1 else out
 
 
-def as_contiguous(a: Array, dtype: DTypeLike | None = None) -> Array:
-    """Return ``a`` C-contiguous and, where given, in a ``dtype``; a read-only array is seen through
-    a writable view, which spares a second compilation.
+def as_contiguous(array: Array, dtype: DTypeLike | None = None) -> Array:
+    """Return ``array`` C-contiguous and, where given, in a ``dtype``; a read-only array is seen
+    through a writable view, which spares a second compilation.
     """
-    a = np.ascontiguousarray(a, dtype)
-    if not a.flags.writeable:
-        a = np.asarray(_Memory(a)) if a.size else a.copy()
-    return a
+    array = np.ascontiguousarray(array, dtype)
+    if not array.flags.writeable:
+        array = np.asarray(_Memory(array)) if array.size else array.copy()
+    return array
 
 
 class _Memory:
     """Lends an array's memory through NumPy's array interface."""
 
-    def __init__(self, a):
-        self.array = a
-        self.__array_interface__ = dict(a.__array_interface__, data=(a.ctypes.data, False))
+    def __init__(self, array):
+        self.array = array
+        self.__array_interface__ = dict(array.__array_interface__, data=(array.ctypes.data, False))
 
 
-def check_shape(op: str, name: str, a: Array, shape: Shape) -> None:
-    """Raise ValueError unless ``a`` has this shape."""
-    if tuple(a.shape) != tuple(shape):
-        raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(a.shape)}")
+def check_shape(op: str, name: str, array: Array, shape: Shape) -> None:
+    """Raise ValueError unless ``array`` has this shape."""
+    if tuple(array.shape) != tuple(shape):
+        raise ValueError(f"{op} needs {name} of shape {tuple(shape)}, got {tuple(array.shape)}")
 
 
-def gradient_target(op: str, name: str, a: Array | None, shape: Shape) -> Array:
-    """Return the array that a gradient is added to: ``a`` checked, or new zeros."""
-    if a is None:
+def gradient_target(op: str, name: str, array: Array | None, shape: Shape) -> Array:
+    """Return the array that a gradient is added to: ``array`` checked, or new zeros."""
+    if array is None:
         return np.zeros(shape, np.float32)
-    if not isinstance(a, np.ndarray) or (a.dtype is not FLOAT32 and a.dtype != FLOAT32):
+    if not isinstance(array, np.ndarray) or (array.dtype is not FLOAT32 and array.dtype != FLOAT32):
         raise TypeError(
             f"{op} on the cpu backend adds to a float32 array, but {name} is "
-            f"{getattr(a, 'dtype', type(a).__name__)}"
+            f"{getattr(array, 'dtype', type(array).__name__)}"
         )
-    if a.shape != shape:
-        check_shape(op, name, a, shape)
-    flags = a.flags
+    if array.shape != shape:
+        check_shape(op, name, array, shape)
+    flags = array.flags
     if not flags.c_contiguous or not flags.writeable:
         raise ValueError(
             f"{op} adds to {name} in place, so it must be C-contiguous and writable, got strides "
-            f"{a.strides}"
+            f"{array.strides}"
         )
-    return a
+    return array
 
 
 def gradient_targets(op: str, wanted: Wanted, **shapes: Shape) -> list[Array]:
@@ -139,7 +139,10 @@ def gradient_targets(op: str, wanted: Wanted, **shapes: Shape) -> list[Array]:
     does: those of ``wanted`` or new zeros.
     """
     given = wanted.targets(op, len(shapes))
-    return [gradient_target(op, name, a, shape) for (name, shape), a in zip(shapes.items(), given)]
+    return [
+        gradient_target(op, name, array, shape)
+        for (name, shape), array in zip(shapes.items(), given)
+    ]
 
 
 def aligned(shape: Shape, dtype: DTypeLike = np.float32, empty: bool = False) -> Array:
@@ -180,16 +183,16 @@ def cached_until_update(workspace: Workspace | None, name: str, make: Callable[[
     return make() if workspace is None else workspace.once(name, make)
 
 
-def check_last_axis(op: str, name: str, a: np.ndarray, least: int) -> np.ndarray:
-    """Return ``a`` (..., C) as (rows, C); ValueError unless it has at least ``least`` axes and C >=
-    1.
+def check_last_axis(op: str, name: str, array: np.ndarray, least: int) -> np.ndarray:
+    """Return ``array`` (..., C) as (rows, C); ValueError unless it has at least ``least`` axes and
+    C >= 1.
     """
-    if a.ndim < least or a.shape[-1] < 1:
+    if array.ndim < least or array.shape[-1] < 1:
         raise ValueError(
             f"{op} needs {name} with at least {least} axes, the last of at least 1 channel, got "
-            f"shape {a.shape}"
+            f"shape {array.shape}"
         )
-    return a.reshape(-1, a.shape[-1])
+    return array.reshape(-1, array.shape[-1])
 
 
 def check_moments(op: str, x: np.ndarray, moments: Moments) -> list[np.ndarray]:
@@ -197,11 +200,13 @@ def check_moments(op: str, x: np.ndarray, moments: Moments) -> list[np.ndarray]:
     C).
     """
     arrays = {"mean": moments.mean, "variance": moments.variance}
-    for name, a in arrays.items():
-        if not isinstance(a, np.ndarray) or a.dtype != np.float64:
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype != np.float64:
             raise TypeError(
                 f"{op} needs {name} as a float64 array, as channel_moments gives it, got "
-                f"{getattr(a, 'dtype', type(a).__name__)}"
+                f"{getattr(array, 'dtype', type(array).__name__)}"
             )
-        check_shape(op, name, a, x.shape[1:])
-    return [np.array(a) for a in arrays.values()]  # small; a copy spares a version for strides
+        check_shape(op, name, array, x.shape[1:])
+    return [
+        np.array(array) for array in arrays.values()
+    ]  # small; a copy spares a version for strides

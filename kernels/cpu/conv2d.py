@@ -59,25 +59,25 @@ def _conv2d(x, kh, kw, w, start, width, b, sh, sw, group, y):
             task // oh % n,
             task % oh,
         )  # rows inside, so that a group's weights stay in the cache
-        first, many = start[g], width[g]
-        valid, bias = min(many, co - first), b[first:]
-        sums = np.empty((MAX_PIXELS, many), np.float32)
+        first, channels = start[g], width[g]
+        valid, bias = min(channels, co - first), b[first:]
+        sums = np.empty((MAX_PIXELS, channels), np.float32)
         j = 0
         for q in range(columns):
             store_tile(
                 group[q],
-                many // LANES,
+                channels // LANES,
                 x[e, i * sh, j * sw :].ctypes.data,
                 row,
                 1,
                 sw * ci,
                 w[kh * kc * first :].ctypes.data,
-                kc * many,
-                many,
+                kc * channels,
+                channels,
                 kh,
                 kc,
                 sums.ctypes.data,
-                many,
+                channels,
             )
             for p in range(group[q]):
                 to = y[e, i, j + p, first:]
@@ -91,11 +91,11 @@ def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
     """sums (tasks, KH, KW * C_in, C_out) float64: the positions are cut into pieces, and task t
     takes every piece of a fixed range.
     """
-    n, oh, ow, many = dy.shape
+    n, oh, ow, channels = dy.shape
     ci, row = x.shape[3], x.shape[2] * x.shape[3]
     down, across = (oh + rows - 1) // rows, (ow + columns - 1) // columns
     pieces = n * down * across
-    tasks, vectors = sums.shape[0], many // LANES
+    tasks, vectors = sums.shape[0], channels // LANES
     for task in prange(tasks * kh):
         t, ky = task // kh, task % kh
         part = np.empty((MAX_PIXELS, MAX_VECTORS * LANES), np.float32)
@@ -120,8 +120,8 @@ def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
                         sw * ci,
                         1,
                         dy[e, i, j, v * LANES :].ctypes.data,
-                        ow * many,
-                        many,
+                        ow * channels,
+                        channels,
                         min(rows, oh - i),
                         min(columns, ow - j),
                         part.ctypes.data,
@@ -303,20 +303,20 @@ def conv2d_transpose_backward(
 
 
 @threaded
-def _chunk_sums(a, sums):
+def _chunk_sums(array, sums):
     for task in prange(sums.shape[0]):
-        part = np.zeros(a.shape[1], np.float32)
-        for i in range(task * CHUNK, min(a.shape[0], (task + 1) * CHUNK)):
-            for c in range(a.shape[1]):
-                part[c] += a[i, c]
-        for c in range(a.shape[1]):
+        part = np.zeros(array.shape[1], np.float32)
+        for i in range(task * CHUNK, min(array.shape[0], (task + 1) * CHUNK)):
+            for c in range(array.shape[1]):
+                part[c] += array[i, c]
+        for c in range(array.shape[1]):
             sums[task, c] = part[c]
 
 
-def channel_sums(a: Array) -> Array:
+def channel_sums(array: Array) -> Array:
     """Return the sums of a (positions, C) over positions, float64: chunks of 256 in float32, added
     in order.
     """
-    sums = aligned((-(-a.shape[0] // CHUNK), a.shape[1]), np.float64)
-    _chunk_sums(tasks(a.size), a, sums)
+    sums = aligned((-(-array.shape[0] // CHUNK), array.shape[1]), np.float64)
+    _chunk_sums(tasks(array.size), array, sums)
     return np.add.reduce(sums, 0)

@@ -66,11 +66,11 @@ def _depthwise_weights(x, dy, each, sh, sw, dh, dw, top, left, sums):
     """sums (tasks, KH, KW, C * M) float64: task t has a fixed range of output rows, and adds up
     chunks of 256 positions in float32.
     """
-    n, oh, ow, many = dy.shape
+    n, oh, ow, channels = dy.shape
     _, h, width, _ = x.shape
     count, kh, kw = sums.shape[:3]
     for task in prange(count):
-        part = np.zeros((kh, kw, many), np.float32)
+        part = np.zeros((kh, kw, channels), np.float32)
         positions = 0
         for line in range(n * oh * task // count, n * oh * (task + 1) // count):
             e, i = line // oh, line % oh
@@ -155,14 +155,14 @@ def depthwise_conv2d_backward(
     dy, x, w = check_float32(op, dy=dy, x=x, w=w)
     shape, flat, where = _as_compiled(geometry, x, w)
     check_shape(op, "dy", dy, shape)
-    (n, oh, _, many), (kh, kw, _) = shape, flat.shape
-    dw, db = gradient_targets(op, wanted, dw=w.shape, db=(many,))
+    (n, oh, _, channels), (kh, kw, _) = shape, flat.shape
+    dw, db = gradient_targets(op, wanted, dw=w.shape, db=(channels,))
     count = tasks(dy.size * kh * kw)
     # Their number follows from the shapes alone: bits must not follow the threads.
-    sums = np.zeros((min(8, n * oh), kh, kw, many))
+    sums = np.zeros((min(8, n * oh), kh, kw, channels))
     _depthwise_weights(count, x, dy, *where, sums)
     dw += sums.sum(0).reshape(w.shape)
-    db += channel_sums(dy.reshape(-1, many))
+    db += channel_sums(dy.reshape(-1, channels))
     if not wanted.dx:
         return None, dw, db
     dx = np.empty(x.shape, np.float32)

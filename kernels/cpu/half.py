@@ -100,22 +100,22 @@ def _unpack(q, a, scale, half, add):
                 to[i] = near[i]
 
 
-def pack(a: np.ndarray, form: str, scale: float = 1.0, keep: bool = False) -> np.ndarray:
-    """Return a * scale, any shape, in 2 bytes each, as uint16; form: "fp16" or "bf16" (which is not
-    scaled). keep: ``a`` becomes what rounding took away.
+def pack(array: np.ndarray, form: str, scale: float = 1.0, keep: bool = False) -> np.ndarray:
+    """Return array * scale, any shape, in 2 bytes each, as uint16; form: "fp16" or "bf16" (which is
+    not scaled). keep: ``array`` becomes what rounding took away.
     """
-    q = np.empty(a.shape, np.uint16)
-    flat = a.reshape(-1)
-    _pack(tasks(a.size), flat, q.reshape(-1), np.float32(scale), form == "fp16", keep)
-    return q
+    packed = np.empty(array.shape, np.uint16)
+    flat = array.reshape(-1)
+    _pack(tasks(array.size), flat, packed.reshape(-1), np.float32(scale), form == "fp16", keep)
+    return packed
 
 
 def unpack(
-    q: np.ndarray, out: np.ndarray, form: str, scale: float = 1.0, add: bool = False
+    packed: np.ndarray, out: np.ndarray, form: str, scale: float = 1.0, add: bool = False
 ) -> np.ndarray:
     """Write the numbers that ``pack`` was given with this scale to ``out``, a contiguous float32
-    array of q's size; ``add``: add them to it.
+    array of its size; ``add``: add them to it.
     """
     half, inverse = form == "fp16", np.float32(1 / np.float32(scale))
-    _unpack(tasks(q.size), q.reshape(-1), out.reshape(-1), inverse, half, add)
+    _unpack(tasks(packed.size), packed.reshape(-1), out.reshape(-1), inverse, half, add)
     return out

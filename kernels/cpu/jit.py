@@ -28,9 +28,9 @@ VECTOR_CHUNK = 8192  # elements per task: 32 kB, small enough for the nearest ca
 
 
 @jit
-def vector_chunk(a, task):
+def vector_chunk(array, task):
     """The part of a vector that this task works on, of ceil(size / VECTOR_CHUNK) tasks."""
-    return a[task * VECTOR_CHUNK : min(a.size, (task + 1) * VECTOR_CHUNK)]
+    return array[task * VECTOR_CHUNK : min(array.size, (task + 1) * VECTOR_CHUNK)]
 
 
 def tasks(elements: int) -> int:

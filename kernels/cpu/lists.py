@@ -54,68 +54,68 @@ def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Ar
     return out
 
 
-def take_pixels(x: Array, at: Array) -> Array:
-    """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
-    return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
+def take_pixels(x: Array, positions: Array) -> Array:
+    """Return x (1, H, W, C) at the ``positions`` (m, 2): (m, C)."""
+    return x.reshape(-1, *x.shape[2:])[positions[:, 0], positions[:, 1]]
 
 
 @jit
-def _put(x, at, values):
+def _put(x, positions, values):
     """Set x[at[t]] = values[t], and return how many that were: all, or those before the first that
     lies outside.
     """
-    for t in range(at.shape[0]):
-        r, c = at[t, 0], at[t, 1]
+    for t in range(positions.shape[0]):
+        r, c = positions[t, 0], positions[t, 1]
         if r < 0 or c < 0 or r >= x.shape[0] or c >= x.shape[1]:
             return t
         to, own = x[r & POSITIVE, c & POSITIVE], values[t]
         for d in range(own.size):
             to[d] = own[d]
-    return at.shape[0]
+    return positions.shape[0]
 
 
-def put_pixels(x: Array, at: Array, values: Array) -> Array:
-    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
+def put_pixels(x: Array, positions: Array, values: Array) -> Array:
+    """Set x (1, H, W, C) at the ``positions`` (m, 2) to values (m, C); returns x, which is the
     output.
     """
     x = gradient_target("put_pixels", "x", x, x.shape)
-    check_shape("put_pixels", "values", values, (len(at), x.shape[3]))
+    check_shape("put_pixels", "values", values, (len(positions), x.shape[3]))
     done = _put(
         x.reshape(-1, *x.shape[2:]),
-        as_contiguous(at, np.int32),
+        as_contiguous(positions, np.int32),
         check_float32("put_pixels", values=values),
     )
-    if done < len(at):
+    if done < len(positions):
         raise IndexError(
-            f"put_pixels: position {tuple(map(int, at[done]))} is outside an array of shape "
+            f"put_pixels: position {tuple(map(int, positions[done]))} is outside an array of shape "
             f"{x.shape}"
         )
     return x
 
 
 @jit
-def _add_to_classes(values, at, row_class, column_class, sums):
+def _add_to_classes(values, positions, row_class, column_class, sums):
     height = row_class.size
     for t in range(values.shape[0]):
-        row = row_class[(at[t, 0] % height) & POSITIVE] & POSITIVE
-        to = sums[row, column_class[at[t, 1] & POSITIVE] & POSITIVE]
+        row = row_class[(positions[t, 0] % height) & POSITIVE] & POSITIVE
+        to = sums[row, column_class[positions[t, 1] & POSITIVE] & POSITIVE]
         for c in range(values.shape[1]):
             to[c] += values[t, c]
 
 
 def class_sums(
-    values: Array, at: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
+    values: Array, positions: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
 ) -> Array:
-    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
+    """Return the sums (R, S, C) float64 of values (m, C) at ``positions`` (m, 2) over the pairs
     of row class and column class.
 
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
     sums = np.zeros((*pairs, values.shape[1]))
-    row_class, column_class = (as_contiguous(a, np.int32) for a in classes)
+    row_class, column_class = (as_contiguous(array, np.int32) for array in classes)
     _add_to_classes(
         check_float32("class_sums", values=values),
-        as_contiguous(at, np.int32),
+        as_contiguous(positions, np.int32),
         row_class,
         column_class,
         sums,
@@ -124,21 +124,21 @@ def class_sums(
 
 
 @jit
-def _of_classes(table, at, row_class, column_class, values):
+def _of_classes(table, positions, row_class, column_class, values):
     height = row_class.size
     for t in range(values.shape[0]):
-        row = row_class[(at[t, 0] % height) & POSITIVE] & POSITIVE
-        own, to = table[row, column_class[at[t, 1] & POSITIVE] & POSITIVE], values[t]
+        row = row_class[(positions[t, 0] % height) & POSITIVE] & POSITIVE
+        own, to = table[row, column_class[positions[t, 1] & POSITIVE] & POSITIVE], values[t]
         for c in range(to.size):
             to[c] = own[c]
 
 
-def class_values(table: Array, at: Array, classes: tuple[Array, Array]) -> Array:
-    """Return what a table (R, S, C) by class of row and of column has for the positions ``at`` (m,
+def class_values(table: Array, positions: Array, classes: tuple[Array, Array]) -> Array:
+    """Return what a table (R, S, C) by class of row and of column has for the ``positions`` (m,
     2): (m, C). The transpose of class_sums.
     """
     table = check_float32("class_values", table=table)
-    values = np.empty((len(at), table.shape[2]), np.float32)
-    row_class, column_class = (as_contiguous(a, np.int32) for a in classes)
-    _of_classes(table, as_contiguous(at, np.int32), row_class, column_class, values)
+    values = np.empty((len(positions), table.shape[2]), np.float32)
+    row_class, column_class = (as_contiguous(array, np.int32) for array in classes)
+    _of_classes(table, as_contiguous(positions, np.int32), row_class, column_class, values)
     return values

@@ -69,20 +69,20 @@ def _one_channel(d, feeds, chunk, w, first, lowest, z):
     for tap in range(taps):
         take_weights(w[tap], first, width, weights[tap * width :])
     for a in range(chunk[2], chunk[3]):
-        x, at = d[a & POSITIVE, 0], weights.ctypes.data
+        x, weights_at = d[a & POSITIVE, 0], weights.ctypes.data
         for tap in range(taps):
             slot = feeds[tap, a & POSITIVE] - lowest
             if slot >= 0 and slot < count:
                 to = z.ctypes.data + 4 * slot * width
-                one_product(x, at + 4 * tap * width, to, width // LANES)
+                one_product(x, weights_at + 4 * tap * width, to, width // LANES)
 
 
 @jit
 def _many_channels(d, feeds, chunk, w, first, lowest, z):
     """Add the products tap by tap, of several inputs at a time."""
-    ci, (count, width), many = d.shape[1], z.shape, chunk[3] - chunk[2]
+    ci, (count, width), input_count = d.shape[1], z.shape, chunk[3] - chunk[2]
     weights = aligned_empty((ci * width,))
-    x_at, z_at = np.empty(many + 1, np.int64), np.empty(many + 1, np.int64)
+    x_at, z_at = np.empty(input_count + 1, np.int64), np.empty(input_count + 1, np.int64)
     for tap in range(feeds.shape[0]):
         fed, n = feeds[tap], 0
         for a in range(chunk[2], chunk[3]):
@@ -96,7 +96,7 @@ def _many_channels(d, feeds, chunk, w, first, lowest, z):
 
 
 @jit
-def _maxima(z, begin, size, first, b, activation, y, at):
+def _maxima(z, begin, size, first, b, activation, y, argmax):
     """Write the channels from ``first`` on of the cells from ``begin`` on, of ``size``
     positions.
     """
@@ -117,7 +117,7 @@ def _maxima(z, begin, size, first, b, activation, y, at):
                     place[done:].ctypes.data,
                 )
                 done += n * LANES
-        to, to_at, bias = y[begin + cell, first:], at[begin + cell, first:], b[first:]
+        to, to_at, bias = y[begin + cell, first:], argmax[begin + cell, first:], b[first:]
         if activation.linear:
             for k in range(real):
                 to[k] = best[k] + bias[k]
@@ -131,7 +131,7 @@ def _maxima(z, begin, size, first, b, activation, y, at):
 @parallel
 def _forward(d, lists, cells, w, b, sums, groups, activation, results):
     """lists: (feeds, chunks). results: (y, argmax)."""
-    (feeds, chunks), (y, at), size = lists, results, cells.down * cells.across
+    (feeds, chunks), (y, argmax), size = lists, results, cells.down * cells.across
     most = 0
     for k in range(chunks.shape[0]):
         most = max(most, chunks[k, 1] - chunks[k, 0])
@@ -146,7 +146,7 @@ def _forward(d, lists, cells, w, b, sums, groups, activation, results):
             _one_channel(d, feeds, chunk, w, first, begin * size, z)
         else:
             _many_channels(d, feeds, chunk, w, first, begin * size, z)
-        _maxima(z, begin, size, first, b, activation, y, at)
+        _maxima(z, begin, size, first, b, activation, y, argmax)
 
 
 def lit_block(

@@ -51,10 +51,10 @@ class Winners(NamedTuple):
 
 @jit
 def _sort_cells(first, end, size, gradient, activation, winners):
-    (dy, y, at), (g, channels, starts) = gradient, winners
+    (dy, y, argmax), (g, channels, starts) = gradient, winners
     co, ahead = dy.shape[1], np.empty(size, np.int32)
     for cell in range(first, end):
-        position, slopes, out = at[cell], dy[cell], y[cell]
+        position, slopes, out = argmax[cell], dy[cell], y[cell]
         ahead[:] = 0
         for c in range(co):
             ahead[position[c]] += 1
@@ -74,12 +74,12 @@ def _add_classes(first, end, cells, gradient, activation, sums, db):
     """Add the channels first to end of all cells: to db, and to ``sums`` by class of the
     position.
     """
-    rows, columns, (dy, y, at) = cells.row_classes, cells.column_classes, gradient
+    rows, columns, (dy, y, argmax) = cells.row_classes, cells.column_classes, gradient
     total = np.zeros(end - first)
     for cell in range(dy.shape[0]):
         r, c, alike = corner(cells, cell)
         row, column = rows[r & POSITIVE], columns[c & POSITIVE]
-        slopes, out, here = dy[cell, first:], y[cell, first:], at[cell, first:]
+        slopes, out, here = dy[cell, first:], y[cell, first:], argmax[cell, first:]
         line = sums[row & POSITIVE, column & POSITIVE, first:]
         for k in range(end - first):
             g = slopes[k] if activation.linear else slopes[k] * slope(out[k], activation.alpha)
@@ -96,8 +96,8 @@ def _add_classes(first, end, cells, gradient, activation, sums, db):
 @threaded
 def _sort_and_add(cells, gradient, activation, winners, sums, db):
     """gradient: (dy, y, argmax) of the cells. Without room in ``winners`` nothing is sorted."""
-    size, (many, co) = cells.down * cells.across, gradient[0].shape
-    chunks, groups = -(-many // CELLS) if winners.g.size else 0, -(-co // CHANNELS)
+    size, (cell_count, co) = cells.down * cells.across, gradient[0].shape
+    chunks, groups = -(-cell_count // CELLS) if winners.g.size else 0, -(-co // CHANNELS)
     for task in prange(chunks + groups):
         if task < groups:
             first = task * CHANNELS
@@ -105,7 +105,7 @@ def _sort_and_add(cells, gradient, activation, winners, sums, db):
             _add_classes(first, end, cells, gradient, activation, sums, db)
         else:
             first = (task - groups) * CELLS
-            _sort_cells(first, min(many, first + CELLS), size, gradient, activation, winners)
+            _sort_cells(first, min(cell_count, first + CELLS), size, gradient, activation, winners)
 
 
 @jit
@@ -150,14 +150,14 @@ def _turn_back(turned, vectors, first, dw):
 def _backward(d, feeds, w, winners, pieces, parts, with_dx, dw, dx):
     """dw (parts, taps, C_in, C_out) and dx (n, channels with the lanes left empty) are added to."""
     g, channels, starts = winners
-    many, co = d.shape[0], w.shape[2]
+    input_count, co = d.shape[0], w.shape[2]
     room = -(-co // LANES) * LANES  # channels with the lanes that are left empty
     for task in prange(parts * pieces.shape[0]):
         part, piece = task // pieces.shape[0], task % pieces.shape[0]
         first, vectors = pieces[piece]
         turned = aligned_empty((vectors * room * LANES,))
         gradient = aligned_empty((vectors * room * LANES,))
-        begin, end = many * part // parts, many * (part + 1) // parts
+        begin, end = input_count * part // parts, input_count * (part + 1) // parts
         inputs, lows = np.empty(end - begin + 1, np.int64), np.empty(end - begin + 1, np.int64)
         counts = np.empty(end - begin + 1, np.int64)
         for tap in range(feeds.shape[0]):
@@ -220,11 +220,15 @@ def lit_block_backward(
     dy, changes, w, y = check_float32(name, dy=dy, changes=changes, w=block.w, y=y)
     check_shape(name, "dy", dy, y.shape)
     dw, db = gradient_targets(name, wanted, dw=w.shape, db=w.shape[3:])
-    (many, ci), co = changes.shape, w.shape[3]
+    (input_count, ci), co = changes.shape, w.shape[3]
     size, cells = geometry.pool[0] * geometry.pool[1], len(lists.cells)
     sums = np.zeros((*(len(seen) for seen in geometry.seen), co))
     room = -(-ci // LANES) * LANES
-    dx = buffer(workspace, "dx", (many, room)) if wanted.dx else np.empty((0, room), np.float32)
+    dx = (
+        buffer(workspace, "dx", (input_count, room))
+        if wanted.dx
+        else np.empty((0, room), np.float32)
+    )
     dx[...] = 0
     if cells:
         by_windows = lists.feeds is None and not wanted.dx
@@ -245,10 +249,10 @@ def lit_block_backward(
             feeds = lit_lists(lists.inputs, lists.events, geometry).feeds
         d = changes
         if ci < room:
-            d = buffer(workspace, "d", (many, room))
+            d = buffer(workspace, "d", (input_count, room))
             d[:, :ci], d[:, ci:] = changes, 0
-        weights, into_dw = (a.reshape(1, -1, ci, co) for a in (w, dw))
-        parts = min(PARTS, -(-many // PART)) if w.nbytes <= SMALL else 1
+        weights, into_dw = (array.reshape(1, -1, ci, co) for array in (w, dw))
+        parts = min(PARTS, -(-input_count // PART)) if w.nbytes <= SMALL else 1
         target = into_dw
         if parts > 1:
             target = buffer(workspace, "parts", (parts, *weights.shape[1:]))

@@ -10,13 +10,13 @@ from .jit import POSITIVE, jit
 
 
 class Cells(NamedTuple):
-    """The fed cells ``at`` (m, 2), rows counted on through the events, of which each has
+    """The fed cells ``positions`` (m, 2), rows counted on through the events, of which each has
     ``rows_of_event``; positions of a cell, down and across; of every row and column of positions
     the class; and of every row and column of cells whether all of its positions have one class.
     Flat, because numba hands no tuple within a tuple to the threads of a prange.
     """
 
-    at: Array
+    positions: Array
     rows_of_event: int
     down: int
     across: int
@@ -33,10 +33,10 @@ class Activation(NamedTuple):
     linear: bool
 
 
-def compiled(block: LitBlock, at: Array) -> tuple[Cells, Activation]:
+def compiled(block: LitBlock, positions: Array) -> tuple[Cells, Activation]:
     """Return the cells and the activation of a block, as compiled functions take them."""
     geometry = block.geometry
-    cells = Cells(at, geometry.grid[0], *geometry.pool, *geometry.positions, *geometry.alike)
+    cells = Cells(positions, geometry.grid[0], *geometry.pool, *geometry.positions, *geometry.alike)
     return cells, Activation(np.float32(block.alpha or 0), block.alpha is None)
 
 
@@ -45,7 +45,7 @@ def corner(cells, cell):
     """Return the row within its event and the column of a cell's first position, and whether all
     positions of the cell are of one class.
     """
-    row, column = cells.at[cell]
+    row, column = cells.positions[cell]
     row = (row % cells.rows_of_event) & POSITIVE
     column = column & POSITIVE
     alike = (cells.rows_alike[row] & cells.columns_alike[column]) != 0
@@ -53,17 +53,17 @@ def corner(cells, cell):
 
 
 @jit
-def first_from(at, axis, begin, end, least):
+def first_from(positions, axis, begin, end, least):
     """The first of the inputs begin to end whose row (axis 0) or column (axis 1), in which they
     ascend, is ``least`` or a later one; ``end`` where there is none.
     """
-    if begin < end and at[begin & POSITIVE, axis] >= least:  # all, or none, is the rule
+    if begin < end and positions[begin & POSITIVE, axis] >= least:  # all, or none, is the rule
         return begin
-    if begin < end and at[(end - 1) & POSITIVE, axis] < least:
+    if begin < end and positions[(end - 1) & POSITIVE, axis] < least:
         return end
     while begin < end:
         middle = (begin + end) >> 1
-        if at[middle & POSITIVE, axis] < least:
+        if positions[middle & POSITIVE, axis] < least:
             begin = middle + 1
         else:
             end = middle

@@ -27,36 +27,36 @@ TASK, CELLS = 512, 4096
 
 
 @jit
-def _mark(at, begin, end, above, band, up, fed, bits):
+def _mark(positions, begin, end, above, band, up, fed, bits):
     """Mark the cells of a band, rows band[0] to band[1] of an event, that the inputs begin to end
     of the event feed; returns the first and the end of the rows that have some. above, up: rows of
     inputs and of cells before the event.
     """
     (rows, columns), (low, high) = fed, band
-    known, top, bottom, many = np.int64(-1), high, low, 0
+    known, top, bottom, line_count = np.int64(-1), high, low, 0
     lines = np.empty(rows.shape[1], np.int64)
     for a in range(begin, end):
-        r, c = at[a & POSITIVE, 0] - above, at[a & POSITIVE, 1] & POSITIVE
+        r, c = positions[a & POSITIVE, 0] - above, positions[a & POSITIVE, 1] & POSITIVE
         if r != known:
-            known, many = np.int64(r), 0
+            known, line_count = np.int64(r), 0
             for u in range(rows.shape[1]):
                 i = np.int64(rows[r & POSITIVE, u])
                 if i >= low and i < high:
-                    lines[many] = up + i
-                    many += 1
+                    lines[line_count] = up + i
+                    line_count += 1
                     top, bottom = min(top, i), max(bottom, i + 1)
         for v in range(columns.shape[1]):
             j = columns[c, v]
             if j < 0:
                 break
             mark = ONE << np.uint64(j & (WORD - 1))
-            for u in range(many):
+            for u in range(line_count):
                 bits[lines[u] & POSITIVE, (j >> 6) & POSITIVE] |= mark
     return top, bottom
 
 
 @threaded
-def _mark_and_count(at, heights, deep, fed, inputs, marks, counts, lines):
+def _mark_and_count(positions, heights, deep, fed, inputs, marks, counts, lines):
     """Mark the fed cells of every band of ``deep`` rows and count them; lines[band]: the first and
     the end of the rows of cells that have some. heights: rows of inputs and of cells of an event.
     fed, inputs: LitGeometry.cells, inputs. marks: (bits, before).
@@ -66,9 +66,11 @@ def _mark_and_count(at, heights, deep, fed, inputs, marks, counts, lines):
     for band in prange(counts.size):
         event, low = band // bands, band % bands * deep
         high, above, up = min(grid, low + deep), event * height, event * grid
-        begin = first_from(at, 0, 0, at.shape[0], above + inputs[low & POSITIVE, 0])
-        end = first_from(at, 0, begin, at.shape[0], above + inputs[(high - 1) & POSITIVE, 1])
-        top, bottom = _mark(at, begin, end, above, (low, high), up, fed, bits)
+        begin = first_from(positions, 0, 0, positions.shape[0], above + inputs[low & POSITIVE, 0])
+        end = first_from(
+            positions, 0, begin, positions.shape[0], above + inputs[(high - 1) & POSITIVE, 1]
+        )
+        top, bottom = _mark(positions, begin, end, above, (low, high), up, fed, bits)
         total = 0
         for i in range(up + top, up + bottom):
             for word in range(bits.shape[1]):
@@ -96,16 +98,16 @@ def _list(marks, lines, starts, cells):
 
 
 @threaded
-def _feed(tasks, at, heights, size, fed, marks, feeds):
+def _feed(tasks, positions, heights, size, fed, marks, feeds):
     """feeds[tap, a] = the output that input a feeds through the tap, or -1. fed:
     LitGeometry.feeds.
     """
     (height, grid), (rows, columns), (bits, before) = heights, fed, marks
-    many, down, across = at.shape[0], rows.shape[1], columns.shape[1]
+    input_count, down, across = positions.shape[0], rows.shape[1], columns.shape[1]
     for task in prange(tasks):
-        for a in range(many * task // tasks, many * (task + 1) // tasks):
-            event = at[a, 0] // height
-            r, c = (at[a, 0] - event * height) & POSITIVE, at[a, 1] & POSITIVE
+        for a in range(input_count * task // tasks, input_count * (task + 1) // tasks):
+            event = positions[a, 0] // height
+            r, c = (positions[a, 0] - event * height) & POSITIVE, positions[a, 1] & POSITIVE
             for ky in range(down):
                 i, known, number = rows[r, ky, 0], np.int64(-1), np.int64(0)
                 line = (event * grid + i) & POSITIVE
@@ -131,27 +133,29 @@ def _clear(bits, lines):
 
 
 def lit_lists(
-    at: Array,
+    positions: Array,
     events: int,
     geometry: LitGeometry,
     channels: tuple[int, int] | None = None,
     workspace: Workspace | None = None,
 ) -> LitLists:
-    """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
-    of event e is e * H + r. With ``workspace`` the arrays are its buffers. channels: (C_in, C_out)
-    of a block that they are for alone, which may do without ``feeds``.
+    """Return the cells that the lit inputs ``positions`` (n, 2) feed, and how. Positions are
+    row-major, row r of event e is e * H + r. With ``workspace`` the arrays are its buffers.
+    channels: (C_in, C_out) of a block that they are for alone, which may do without ``feeds``.
     """
-    at = as_contiguous(at, np.int32)
+    positions = as_contiguous(positions, np.int32)
     heights, (oh, ow) = (len(geometry.feeds[0]), geometry.grid[0]), geometry.grid
     shape = events * oh, -(-ow // WORD)
     bits = buffer(workspace, "bits", shape, np.uint64, 0)
     before = buffer(workspace, "before", shape, np.int32)
-    tasks = -(-len(at) // TASK)
+    tasks = -(-len(positions) // TASK)
     deep = max(1, -(-oh * events // max(tasks, events)))
     bands = events * -(-oh // deep)
     counts, lines = np.empty(bands, np.int64), np.empty((bands, 2), np.int64)
     marks = bits, before
-    _mark_and_count(tasks, at, heights, deep, geometry.cells, geometry.inputs, marks, counts, lines)
+    _mark_and_count(
+        tasks, positions, heights, deep, geometry.cells, geometry.inputs, marks, counts, lines
+    )
     first = np.zeros(bands + 1, np.int64)
     np.cumsum(counts, out=first[1:])
     total, size = int(first[-1]), geometry.pool[0] * geometry.pool[1]
@@ -159,12 +163,12 @@ def lit_lists(
     several = -(-total // CELLS)
     _list(several, marks, lines, first, cells)
     feeds = None
-    if not channels or not by_windows(channels, geometry, len(at), total):
-        feeds = buffer(workspace, "feeds", (geometry.taps, len(at)), np.int32)
-        _feed(tasks, tasks, at, heights, size, geometry.feeds, marks, feeds)
+    if not channels or not by_windows(channels, geometry, len(positions), total):
+        feeds = buffer(workspace, "feeds", (geometry.taps, len(positions)), np.int32)
+        _feed(tasks, tasks, positions, heights, size, geometry.feeds, marks, feeds)
     _clear(several, bits, lines)
-    chunks = chunks_of(at, cells, geometry, TOGETHER // size)
-    return LitLists(cells, feeds, chunks, inputs=at, events=events)
+    chunks = chunks_of(positions, cells, geometry, TOGETHER // size)
+    return LitLists(cells, feeds, chunks, inputs=positions, events=events)
 
 
 #: Positions whose sums a task keeps in a cache.
@@ -172,7 +176,7 @@ TOGETHER = 2000
 
 
 @jit
-def _chunks(at, cells, least, heights, inputs, chunks):
+def _chunks(positions, cells, least, heights, inputs, chunks):
     """Fill the chunks, of at least so many cells but the last, and return their number. heights:
     rows of inputs and of cells of an event.
     """
@@ -185,17 +189,19 @@ def _chunks(at, cells, least, heights, inputs, chunks):
         low = top // grid * height + inputs[top % grid, 0]
         high = bottom // grid * height + inputs[bottom % grid, 1]
         chunks[n, 0], chunks[n, 1] = first, end
-        chunks[n, 2] = first_from(at, 0, 0, at.shape[0], low)
-        chunks[n, 3] = first_from(at, 0, 0, at.shape[0], high)
+        chunks[n, 2] = first_from(positions, 0, 0, positions.shape[0], low)
+        chunks[n, 3] = first_from(positions, 0, 0, positions.shape[0], high)
         first, n = end, n + 1
     return n
 
 
-def chunks_of(at: Array, cells: Array, geometry: LitGeometry, many: int) -> np.ndarray:
+def chunks_of(
+    positions: Array, cells: Array, geometry: LitGeometry, cells_per_chunk: int
+) -> np.ndarray:
     """Return the chunks of LitLists, of about ``many`` cells each, alike in size: whole rows of
     cells of an event, or several events.
     """
-    total, number = len(cells), -(-len(cells) // max(many, 1))
+    total, number = len(cells), -(-len(cells) // max(cells_per_chunk, 1))
     chunks = np.empty((number, 4), np.int64)
     heights, least = (len(geometry.feeds[0]), geometry.grid[0]), -(-total // max(number, 1))
-    return chunks[: _chunks(at, cells, least, heights, geometry.inputs, chunks)]
+    return chunks[: _chunks(positions, cells, least, heights, geometry.inputs, chunks)]

@@ -82,21 +82,21 @@ def _put_together(products, columns_of_x, seen, sums):
 
 
 @jit
-def _cells(sums, pooled, b, alpha, linear, y, at):
+def _cells(sums, pooled, b, alpha, linear, y, argmax):
     rows, columns = pooled
     for r in range(rows.shape[0]):
         for s in range(columns.shape[0]):
-            to, to_at = y[r, s], at[r, s]
+            to, to_argmax = y[r, s], argmax[r, s]
             first = sums[rows[r, 0] & POSITIVE, columns[s, 0] & POSITIVE]
             for c in range(to.size):
-                to[c], to_at[c] = first[c], 0
+                to[c], to_argmax[c] = first[c], 0
             for i in range(rows.shape[1]):
                 for j in range(columns.shape[1]):
                     own = sums[rows[r, i] & POSITIVE, columns[s, j] & POSITIVE]
                     here = i * columns.shape[1] + j
                     for c in range(to.size):
                         if own[c] > to[c]:
-                            to[c], to_at[c] = own[c], here
+                            to[c], to_argmax[c] = own[c], here
             for c in range(to.size):
                 z = to[c] + b[c]
                 to[c] = z if linear else activate(z, alpha)
@@ -120,13 +120,13 @@ def lit_rest(rest: Array, block: LitBlock, workspace: Workspace | None = None) -
 
 
 @jit
-def _add_cells(dy, y, at, pooled, alpha, linear, sums, db):
+def _add_cells(dy, y, argmax, pooled, alpha, linear, sums, db):
     rows, columns = pooled
     for r in range(rows.shape[0]):
         for s in range(columns.shape[0]):
             for c in range(db.size):
                 g = dy[r, s, c] * (1.0 if linear else np.float64(slope(y[r, s, c], alpha)))
-                i, j = at[r, s, c] // columns.shape[1], at[r, s, c] % columns.shape[1]
+                i, j = argmax[r, s, c] // columns.shape[1], argmax[r, s, c] % columns.shape[1]
                 sums[rows[r, i] & POSITIVE, columns[s, j] & POSITIVE, c] += g
                 db[c] += np.float32(g)
 
@@ -144,11 +144,11 @@ def _dot(a, b):
 def _rest_backward(x, columns_of_x, w, seen, kx_count, sums, with_dx, dw, dx):
     """dx (taps, R' S', C_in)"""
     rows, columns = seen
-    (many, ci), co = x.shape, sums.shape[2]
+    (pair_count, ci), co = x.shape, sums.shape[2]
     for tap in prange(w.shape[0]):
         ky, kx = tap // kx_count, tap % kx_count
-        total, product = np.zeros((many, co)), aligned_empty((many, co))
-        pairs = np.empty(many, np.int64)
+        total, product = np.zeros((pair_count, co)), aligned_empty((pair_count, co))
+        pairs = np.empty(pair_count, np.int64)
         found = _pairs_under(tap, seen, columns_of_x, pairs)
         if with_dx:
             dx[tap] = np.float32(0)
@@ -159,7 +159,7 @@ def _rest_backward(x, columns_of_x, w, seen, kx_count, sums, with_dx, dw, dx):
                     to, own = total[(i * columns_of_x + j) & POSITIVE], sums[r, s]
                     for c in range(co):
                         to[c] += own[c]
-        for p in range(many):
+        for p in range(pair_count):
             for c in range(co):
                 product[p, c] = total[p, c]
         for i in range(ci):
@@ -206,7 +206,7 @@ def lit_rest_backward(
     dy = np.ascontiguousarray(dy, np.float64)
     _add_cells(dy, y, as_contiguous(resting.argmax), geometry.pooled, *alpha, sums, db)
     ci, co = w.shape[2:]
-    weights, gradient = (a.reshape(-1, ci, co) for a in (w, dw))
+    weights, gradient = (array.reshape(-1, ci, co) for array in (w, dw))
     flat = x.reshape(-1, ci)
     dx = np.empty((len(weights), *flat.shape) if wanted.dx else (0, 0, 0), np.float32)
     _rest_backward(

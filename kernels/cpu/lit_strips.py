@@ -32,13 +32,13 @@ TASK = 1 << 14
 
 
 class Inputs(NamedTuple):
-    """The changes (n, C_in) of the lit inputs ``at`` (n, 2), the number ``starts`` of the first one
-    of every row, and the rows of an event; rows and columns that a cell sees, and how many of them
-    lie before its first position; columns of a strip. Flat, as Cells.
+    """The changes (n, C_in) of the lit inputs at ``positions`` (n, 2), the number ``starts`` of the
+    first one of every row, and the rows of an event; rows and columns that a cell sees, and how
+    many of them lie before its first position; columns of a strip. Flat, as Cells.
     """
 
     changes: Array
-    at: Array
+    positions: Array
     starts: Array
     height: int
     rows: int
@@ -49,13 +49,13 @@ class Inputs(NamedTuple):
 
 
 @threaded
-def _row_starts(tasks, at, starts):
+def _row_starts(tasks, positions, starts):
     """starts[r] = the number of the first input of row r or a later one."""
-    many, rows = at.shape[0], starts.size - 1
+    input_count, rows = positions.shape[0], starts.size - 1
     for task in prange(tasks):
-        for a in range((many + 1) * task // tasks, (many + 1) * (task + 1) // tasks):
-            first = at[a - 1, 0] + 1 if a > 0 else 0
-            end = at[a & POSITIVE, 0] + 1 if a < many else rows + 1
+        for a in range((input_count + 1) * task // tasks, (input_count + 1) * (task + 1) // tasks):
+            first = positions[a - 1, 0] + 1 if a > 0 else 0
+            end = positions[a & POSITIVE, 0] + 1 if a < input_count else rows + 1
             for r in range(first, end):
                 starts[r] = a
 
@@ -113,32 +113,32 @@ def vectors_of_window(inputs):
 
 
 @jit
-def new_windows(inputs, many):
+def new_windows(inputs, count):
     """Return space for so many windows, (many, WH, vectors * LANES)."""
     rows, floats = inputs.rows, vectors_of_window(inputs) * LANES
-    room = aligned_empty((many * rows * floats + SLACK,))
-    return room[: many * rows * floats].reshape((many, rows, floats))
+    room = aligned_empty((count * rows * floats + SLACK,))
+    return room[: count * rows * floats].reshape((count, rows, floats))
 
 
 @jit
 def paint(inputs, cells, begin, end, strip, painted):
     """Write the changes that the cells begin to end, all of one row, see into their strip."""
-    d, at, ci = inputs.changes, inputs.at, inputs.changes.shape[1]
-    line = cells.at[begin & POSITIVE, 0]
+    d, positions, ci = inputs.changes, inputs.positions, inputs.changes.shape[1]
+    line = cells.positions[begin & POSITIVE, 0]
     event, row = line // cells.rows_of_event, line % cells.rows_of_event
     top = row * cells.down - inputs.top
-    low = cells.at[begin & POSITIVE, 1] * cells.across - inputs.left
-    high = cells.at[(end - 1) & POSITIVE, 1] * cells.across - inputs.left + inputs.columns
+    low = cells.positions[begin & POSITIVE, 1] * cells.across - inputs.left
+    high = cells.positions[(end - 1) & POSITIVE, 1] * cells.across - inputs.left + inputs.columns
     for r in range(inputs.rows):
         painted[r, 0], painted[r, 1] = 0, 0
         if 0 <= top + r < inputs.height:
             number = (event * inputs.height + top + r) & POSITIVE
-            first = first_from(at, 1, inputs.starts[number], inputs.starts[number + 1], low)
-            last = first_from(at, 1, first, inputs.starts[number + 1], high)
+            first = first_from(positions, 1, inputs.starts[number], inputs.starts[number + 1], low)
+            last = first_from(positions, 1, first, inputs.starts[number + 1], high)
             painted[r, 0], painted[r, 1] = first, last
             to = strip[r, inputs.left * ci :]
             for p in range(first, last):
-                k = at[p & POSITIVE, 1] * ci
+                k = positions[p & POSITIVE, 1] * ci
                 to[k & POSITIVE] = d[p & POSITIVE, 0]
                 for i in range(1, ci):
                     to[(k + i) & POSITIVE] = d[p & POSITIVE, i]
@@ -147,11 +147,11 @@ def paint(inputs, cells, begin, end, strip, painted):
 @jit
 def erase(inputs, strip, painted):
     """Set what ``paint`` has written to 0."""
-    at, ci = inputs.at, inputs.changes.shape[1]
+    positions, ci = inputs.positions, inputs.changes.shape[1]
     for r in range(inputs.rows):
         to = strip[r, inputs.left * ci :]
         for p in range(painted[r, 0], painted[r, 1]):
-            k = at[p & POSITIVE, 1] * ci
+            k = positions[p & POSITIVE, 1] * ci
             to[k & POSITIVE] = np.float32(0)
             for i in range(1, ci):
                 to[(k + i) & POSITIVE] = np.float32(0)
@@ -160,8 +160,8 @@ def erase(inputs, strip, painted):
 @jit
 def end_of_row(cells, begin, end):
     """The end of the cells from ``begin`` on, up to ``end``, that are in the same row."""
-    line, t = cells.at[begin & POSITIVE, 0], begin + 1
-    while t < end and cells.at[t & POSITIVE, 0] == line:
+    line, t = cells.positions[begin & POSITIVE, 0], begin + 1
+    while t < end and cells.positions[t & POSITIVE, 0] == line:
         t += 1
     return t
 
@@ -178,7 +178,7 @@ def take_windows(inputs, cells, begin, end, strip, painted, windows):
         stop = end_of_row(cells, t, end)
         paint(inputs, cells, t, stop, strip, painted)
         for cell in range(t, stop):
-            here = strip.ctypes.data + 4 * cells.at[cell & POSITIVE, 1] * step
+            here = strip.ctypes.data + 4 * cells.positions[cell & POSITIVE, 1] * step
             to = windows.ctypes.data + 4 * (cell - begin) * rows * vectors * LANES
             _copy_rows(here, apart, rows, vectors, to)
         erase(inputs, strip, painted)

@@ -62,11 +62,11 @@ def make_scatter(shapes: Any, lanes: int) -> Any:
                     ]
                     with e.loop(steps) as step:
                         here = e.at(w, b.mul(step.index, w_step))
-                        many = [e.load(e.at(here, q, lanes)) for q in range(q_max)]
+                        weights = [e.load(e.at(here, q, lanes)) for q in range(q_max)]
                         for p in range(p_max):
                             one = e.splat(e.load(e.at(xs[p], step.index), F32))
                             for q in range(q_max):
-                                b.store(e.fma(one, many[q], b.load(acc[p][q])), acc[p][q])
+                                b.store(e.fma(one, weights[q], b.load(acc[p][q])), acc[p][q])
                     for p in range(p_max):
                         for q in range(q_max):
                             e.store(b.load(acc[p][q]), e.at(zs[p], q, lanes))
@@ -128,13 +128,13 @@ def add_products(rows, x, z, w, width, steps):
     done, behind = tiles * MAX_PIXELS, 0
     for n in VECTORS[::-1]:
         while (width - behind) // LANES >= n:
-            at = w[behind:].ctypes.data
+            weights_at = w[behind:].ctypes.data
             if tiles:
                 x_at, z_at = x.ctypes.data, z.ctypes.data
-                scatter(MAX_PIXELS, n, tiles, x_at, z_at, behind, at, width, steps)
+                scatter(MAX_PIXELS, n, tiles, x_at, z_at, behind, weights_at, width, steps)
             if rest:
                 x_at, z_at = x[done:].ctypes.data, z[done:].ctypes.data
-                scatter(rest, n, 1, x_at, z_at, behind, at, width, steps)
+                scatter(rest, n, 1, x_at, z_at, behind, weights_at, width, steps)
             behind += n * LANES
 
 
@@ -160,7 +160,7 @@ def make_maxima(sizes: Any, lanes: int) -> Any:
         vectors,
         with_dx,
         inputs,
-        of,
+        input_of,
         lows,
         counts,
         channels,
@@ -174,7 +174,22 @@ def make_maxima(sizes: Any, lanes: int) -> Any:
     ):
         def codegen(context, builder, signature, args):
             e, b = Emit(builder, lanes), builder
-            vectors, with_dx, inputs, of, lows, counts, channels, g, w, dw, plane, d, dx, row = args
+            (
+                vectors,
+                with_dx,
+                inputs,
+                input_of,
+                lows,
+                counts,
+                channels,
+                g,
+                w,
+                dw,
+                plane,
+                d,
+                dx,
+                row,
+            ) = args
             cases = [(n, wanted) for n in sizes for wanted in (0, 1)]
             for n, wanted in e.choose(vectors, with_dx, cases):
                 of_w, to = (
@@ -182,7 +197,7 @@ def make_maxima(sizes: Any, lanes: int) -> Any:
                 )
                 with e.loop(inputs) as i:
                     input_, low, count = (
-                        e.load(e.at(each, i.index, 2), I64) for each in (of, lows, counts)
+                        e.load(e.at(each, i.index, 2), I64) for each in (input_of, lows, counts)
                     )
                     here = b.mul(row, input_)
                     ahead = [e.load(e.at(e.at(d, here), q, lanes)) for q in range(n)]
@@ -217,5 +232,5 @@ _maxima = make_maxima(MAXIMA_VECTORS, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def maxima(vectors, with_dx, inputs, of, lows, counts, channels, g, w, dw, plane, d, dx, row):
-    _maxima(vectors, with_dx, inputs, of, lows, counts, channels, g, w, dw, plane, d, dx, row)
+def maxima(vectors, with_dx, inputs, input_of, lows, counts, channels, g, w, dw, plane, d, dx, row):
+    _maxima(vectors, with_dx, inputs, input_of, lows, counts, channels, g, w, dw, plane, d, dx, row)

@@ -60,8 +60,8 @@ def _to_lanes(windows, count, place, apart, x):
         place[lane] = windows[min(lane, count - 1)].ctypes.data
     for r in range(x.shape[0]):
         for k in range(0, x.shape[1], LANES):
-            many, to = min(LANES, x.shape[1] - k), x[r, k:].ctypes.data
-            transpose(place.ctypes.data, apart.ctypes.data, 0, r * row + k, many, to)
+            lanes, to = min(LANES, x.shape[1] - k), x[r, k:].ctypes.data
+            transpose(place.ctypes.data, apart.ctypes.data, 0, r * row + k, lanes, to)
 
 
 @jit
@@ -71,7 +71,7 @@ def _pairs_of(cells, first, count, columns, pairs):
     """
     line, above, alike, same = np.int64(-1), np.int64(0), False, True
     for lane in range(count):
-        row, column = cells.at[(first + lane) & POSITIVE]
+        row, column = cells.positions[(first + lane) & POSITIVE]
         if row != line:  # neighbours share the row, and a division takes long
             line = np.int64(row)
             own = (line % cells.rows_of_event) & POSITIVE
@@ -85,11 +85,11 @@ def _pairs_of(cells, first, count, columns, pairs):
 
 
 @jit
-def _one_by_one(cells, at, x, ci, w, sums, best, where):
-    """The maxima of a cell with positions of several classes, the first ``at`` row and column: best
-    and where (C_out,). x (WH, floats): what it sees; w (KH, KW * C_in, C_out).
+def _one_by_one(cells, first_position, x, ci, w, sums, best, where):
+    """The maxima of a cell with positions of several classes, the first of which has this row
+    and column: best and where (C_out,). x (WH, floats): what it sees; w (KH, KW * C_in, C_out).
     """
-    r, c = at
+    r, c = first_position
     best[:] = LOWEST
     total = np.empty(best.size, np.float32)
     for i in range(cells.down):
@@ -112,9 +112,9 @@ def _forward(inputs, cells, w, pack, group, rest, activation, results):
     that a tile takes. rest: (sums of classes, b).
     """
     (sums, b), (y, argmax) = rest, results
-    (many, co), (kh, kw, ci) = y.shape, w.shape[:3]
+    (cell_count, co), (kh, kw, ci) = y.shape, w.shape[:3]
     lines, flat_w = pack.start[-1] + pack.width[-1], w.reshape(kh, kw * ci, co)
-    for task in prange((many + TASK - 1) // TASK):
+    for task in prange((cell_count + TASK - 1) // TASK):
         strip, painted = new_strip(inputs)
         windows = new_windows(inputs, NEAR)
         x = aligned_empty((inputs.rows, inputs.columns * ci, LANES))
@@ -122,9 +122,9 @@ def _forward(inputs, cells, w, pack, group, rest, activation, results):
         best, where = aligned_empty((lines, LANES)), np.empty((lines, LANES), np.int32)
         own, own_at = np.empty(co, np.float32), np.empty(co, np.int32)
         pairs, columns = np.empty(LANES, np.int64), sums.shape[1]
-        last = min(many, (task + 1) * TASK)
+        last = min(cell_count, (task + 1) * TASK)
         for t in range(task * TASK, last, LANES):
-            count, ahead = min(LANES, many - t), t % NEAR
+            count, ahead = min(LANES, cell_count - t), t % NEAR
             if ahead == 0:
                 end = min(t + NEAR, last)
                 take_windows(inputs, cells, t, end, strip, painted, windows)
@@ -145,8 +145,10 @@ def _forward(inputs, cells, w, pack, group, rest, activation, results):
                         for channel in range(co):
                             best[channel, lane] += here[channel]
                     else:
-                        at = corner(cells, t + lane)[:2]
-                        _one_by_one(cells, at, near[lane], ci, flat_w, sums, own, own_at)
+                        first_position = corner(cells, t + lane)[:2]
+                        _one_by_one(
+                            cells, first_position, near[lane], ci, flat_w, sums, own, own_at
+                        )
                         for channel in range(co):
                             best[channel, lane] = own[channel]
                             where[channel, lane] = own_at[channel]
@@ -168,7 +170,7 @@ def _forward(inputs, cells, w, pack, group, rest, activation, results):
 def _backward(inputs, cells, kernel, gradient, activation, parts):
     """parts (n, C_out, KH, floats): part t adds up the cells m * t // n to m * (t + 1) // n."""
     (dy, y, argmax), (kh, kw, ci) = gradient, kernel
-    (many, co), kc = dy.shape, kw * ci
+    (cell_count, co), kc = dy.shape, kw * ci
     for task in prange(parts.shape[0]):
         part = parts[task]
         part[:] = np.float32(0)
@@ -177,10 +179,10 @@ def _backward(inputs, cells, kernel, gradient, activation, parts):
         row, size = windows.shape[2], windows.shape[1] * windows.shape[2]
         g, address, apart = np.empty(NEAR, np.float32), np.empty(NEAR, np.int64), np.full(NEAR, row)
         corners = np.empty(cells.down * cells.across, np.int64)
-        for at in range(corners.size):
-            corners[at] = 4 * (at // cells.across * row + at % cells.across * ci)
-        end = many * (task + 1) // parts.shape[0]
-        for t in range(many * task // parts.shape[0], end, NEAR):
+        for position in range(corners.size):
+            corners[position] = 4 * (position // cells.across * row + position % cells.across * ci)
+        end = cell_count * (task + 1) // parts.shape[0]
+        for t in range(cell_count * task // parts.shape[0], end, NEAR):
             count = min(NEAR, end - t)
             take_windows(inputs, cells, t, t + count, strip, painted, windows)
             for c in range(co):
@@ -237,8 +239,8 @@ def add_weight_gradient(
     changes, lists, y, argmax = lit
     inputs = inputs_of(changes, lists, block, workspace)
     kh, kw, ci, co = block.w.shape
-    many = len(lists.cells)
-    count = max(-(-many // CHUNK), min(PARTS, -(-many // PART)))
+    cell_count = len(lists.cells)
+    count = max(-(-cell_count // CHUNK), min(PARTS, -(-cell_count // PART)))
     parts = buffer(workspace, "parts of cells", (count, co, kh, padded(kw * ci)))
     cells, activation = compiled(block, lists.cells)
     gradient = dy, y, argmax

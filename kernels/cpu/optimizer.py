@@ -40,25 +40,25 @@ def sgd(
     al. 2013 (momentum form without learning rate inside v, as PyTorch).
     """
     out, dw = _in_place("sgd", dw, {"w": w, "velocity": velocity}, out)
-    f, (w, velocity) = np.float32, (a.reshape(-1) for a in out)
+    float32, (w, velocity) = np.float32, (array.reshape(-1) for array in out)
     _sgd(
         tasks(w.size),
         w,
         dw,
         velocity,
-        f(step.learning_rate),
-        f(step.momentum),
+        float32(step.learning_rate),
+        float32(step.momentum),
         bool(step.nesterov),
-        f(step.weight_decay),
-        f(step.scale),
+        float32(step.weight_decay),
+        float32(step.scale),
     )
     return out
 
 
 @threaded
-def _find_not_finite(a, found):
+def _find_not_finite(array, found):
     for task in prange(found.size):
-        part, most = vector_chunk(a, task), np.int32(0)
+        part, most = vector_chunk(array, task), np.int32(0)
         for i in range(
             part.size
         ):  # of numbers without sign the bits are in the order of their size
@@ -66,11 +66,11 @@ def _find_not_finite(a, found):
         found[task] = most >= INFINITY
 
 
-def finite(a: Array) -> bool:
-    """Return whether no element of ``a`` is NaN or infinite."""
-    a = check_float32("finite", a=a).reshape(-1)
-    found = np.empty(tasks(a.size), np.bool_)
-    _find_not_finite(found.size, a, found)
+def finite(array: Array) -> bool:
+    """Return whether no element of ``array`` is NaN or infinite."""
+    array = check_float32("finite", array=array).reshape(-1)
+    found = np.empty(tasks(array.size), np.bool_)
+    _find_not_finite(found.size, array, found)
     return not found.any()
 
 
@@ -83,17 +83,17 @@ def _in_place(op, dw, inputs, out):
     """
     shape = dw.shape
     out = tuple(np.empty(shape, np.float32) for _ in inputs) if out is None else out
-    for name, a in {**inputs, **{f"out[{i}]": a for i, a in enumerate(out)}}.items():
-        check_shape(op, name, a, shape)
+    for name, array in {**inputs, **{f"out[{i}]": array for i, array in enumerate(out)}}.items():
+        check_shape(op, name, array, shape)
     dw, *given = check_float32(op, dw=dw, **inputs)
     for to in out:
         if to.dtype != np.float32 or not to.flags.c_contiguous:
             raise TypeError(
                 f"{op} on the cpu backend writes to contiguous float32 vectors, got {to.dtype}"
             )
-    for to, a in zip(out, given):  # nothing is written before all is checked
-        if to.ctypes.data != a.ctypes.data:
-            to[...] = a
+    for to, array in zip(out, given):  # nothing is written before all is checked
+        if to.ctypes.data != array.ctypes.data:
+            to[...] = array
     return out, dw.reshape(-1)
 
 
@@ -134,21 +134,21 @@ def adam(
     # m' / (sqrt(v') + e) * rate = m / (sqrt(v) * unbias + e * c1) * rate with c1 = 1 - beta1^t:
     # one division per weight.
     c1, c2 = 1 - beta1**t, 1 - beta2**t
-    f, (w, mean, square) = np.float32, (a.reshape(-1) for a in out)
+    float32, (w, mean, square) = np.float32, (array.reshape(-1) for array in out)
     _adam(
         tasks(w.size),
         w,
         dw,
         mean,
         square,
-        f(rate),
-        f(beta1),
-        f(1 - beta1),
-        f(beta2),
-        f(1 - beta2),
-        f(epsilon * c1),
-        f(weight_decay),
-        f(scale),
-        f(c1 / math.sqrt(c2)),
+        float32(rate),
+        float32(beta1),
+        float32(1 - beta1),
+        float32(beta2),
+        float32(1 - beta2),
+        float32(epsilon * c1),
+        float32(weight_decay),
+        float32(scale),
+        float32(c1 / math.sqrt(c2)),
     )
     return out

@@ -26,10 +26,14 @@ def _maxpool2d(x, ph, pw, sh, sw, y, argmax):
             for p in range(1, ph * pw):
                 a, b = p // pw, p % pw
                 for k in range(c):
-                    v, top, at = x[e, i * sh + a, j * sw + b, k], y[e, i, j, k], argmax[e, i, j, k]
+                    v, top, position = (
+                        x[e, i * sh + a, j * sw + b, k],
+                        y[e, i, j, k],
+                        argmax[e, i, j, k],
+                    )
                     larger = v > top  # strict: the first of equals wins
                     y[e, i, j, k] = v if larger else top
-                    argmax[e, i, j, k] = p if larger else at
+                    argmax[e, i, j, k] = p if larger else position
 
 
 @threaded
@@ -112,15 +116,15 @@ def _image_maxima(x, best, where):
     spans = best.shape[1]
     for task in prange(n * spans):
         e, t = task // spans, task % spans
-        top, at = best[e, t], where[e, t]
+        top, top_at = best[e, t], where[e, t]
         for k in range(c):
-            top[k], at[k] = x[e, t * SPAN, k], t * SPAN
+            top[k], top_at[k] = x[e, t * SPAN, k], t * SPAN
         for p in range(t * SPAN + 1, min(positions, (t + 1) * SPAN)):
             pixel = x[e, p]
             for k in range(c):
                 larger = pixel[k] > top[k]  # strict: the first of equals wins
                 top[k] = pixel[k] if larger else top[k]
-                at[k] = p if larger else at[k]
+                top_at[k] = p if larger else top_at[k]
 
 
 def maxpool2d(x: Array, size: Pair, stride: Pair | None = None) -> tuple[Array, Array]:

@@ -217,12 +217,12 @@ def make_deinterleave(strides: tuple[int, ...], lanes: int) -> Any:
                             ir.Constant(
                                 e.ints,
                                 [
-                                    lanes + at - i * lanes
-                                    if at // lanes == i
-                                    else at
-                                    if i == 1 and at < lanes
+                                    lanes + element - i * lanes
+                                    if element // lanes == i
+                                    else element
+                                    if i == 1 and element < lanes
                                     else lane
-                                    for lane, at in enumerate(places)
+                                    for lane, element in enumerate(places)
                                 ],
                             ),
                         )
@@ -268,11 +268,11 @@ def _prefetch_for_write(context, address):
 
 
 @jit
-def prefetch_for_write(address, many):
+def prefetch_for_write(address, size):
     """Tell the processor that ``many`` bytes from ``address`` will soon be written: it fetches
     their cache lines in the meantime.
     """
-    for k in range(0, many, 64):
+    for k in range(0, size, 64):
         _prefetch_for_write(address + k)
 
 
@@ -280,17 +280,17 @@ def make_max_of_rows(sizes: Any, lanes: int) -> Any:
     """Return an intrinsic that finds the largest of each column of sums and where it is, with one
     body per number of ``vectors``:
 
-        max_of_rows(vectors, count, sums, row, where, best, at)
+        max_of_rows(vectors, count, sums, row, where, best, best_at)
 
-    best[c] = the largest of sums[i * row + c] over i < count, at[c] = where[i] of the first that
-    is: for c < lanes * vectors. All but the numbers are addresses: of float32; where of uint8, at
-    of int32. count is at least 1.
+    best[c] = the largest of sums[i * row + c] over i < count, best_at[c] = where[i] of the first
+    that is: for c < lanes * vectors. All but the numbers are addresses: of float32; where of uint8,
+    best_at of int32. count is at least 1.
     """
 
     @intrinsic
-    def max_of_rows(context, vectors, count, sums, row, where, best, at):
+    def max_of_rows(context, vectors, count, sums, row, where, best, best_at):
         def codegen(context, builder, signature, args):
-            vectors, count, sums, row, where, best, at = args
+            vectors, count, sums, row, where, best, best_at = args
             e, b = Emit(builder, lanes), builder
             for n, _ in e.choose(vectors, e.int(0), [(n, 0) for n in sizes]):
                 top = [e.variable(e.constant("-inf")) for _ in range(n)]
@@ -305,7 +305,7 @@ def make_max_of_rows(sizes: Any, lanes: int) -> Any:
                         b.store(b.select(larger, here, b.load(place[q])), place[q])
                 for q in range(n):
                     e.store(b.load(top[q]), e.at(best, q, lanes))
-                    e.store(b.load(place[q]), e.at(at, q, lanes))
+                    e.store(b.load(place[q]), e.at(best_at, q, lanes))
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 7), codegen
@@ -317,5 +317,5 @@ _max_of_rows = make_max_of_rows(VECTORS, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def max_of_rows(vectors, count, sums, row, where, best, at):
-    _max_of_rows(vectors, count, sums, row, where, best, at)
+def max_of_rows(vectors, count, sums, row, where, best, best_at):
+    _max_of_rows(vectors, count, sums, row, where, best, best_at)

@@ -184,13 +184,13 @@ def _sums(e, pixels, columns, kind, add, x, x_row, x_step, x_pixel, w, w_row, w_
         )
         with e.loop(steps) as step:
             ahead, w_here = b.mul(step.index, x_step), e.at(w_at, b.mul(step.index, w_step))
-            many = [e.load(e.at(w_here, q, w_unit), w_kind) for q in range(columns)]
+            weights = [e.load(e.at(w_here, q, w_unit), w_kind) for q in range(columns)]
             ones = [e.load(e.at(here, ahead, x_unit), x_kind) for here in places]
-            many = [e.splat(v) if vector_x else v for v in many]
+            weights = [e.splat(v) if vector_x else v for v in weights]
             ones = [v if vector_x else e.splat(v) for v in ones]
             for p in range(pixels):
                 for q in range(columns):
-                    b.store(add(ones[p], many[q], b.load(acc[p][q])), acc[p][q])
+                    b.store(add(ones[p], weights[q], b.load(acc[p][q])), acc[p][q])
     return [[b.load(a) for a in line] for line in acc]
 
 
@@ -204,17 +204,17 @@ def _keep_max(e, sums, best, where, position):
     b = e.b
     first = e.splat(b.trunc(position, I32), e.ints)
     for q in range(len(sums[0])):
-        top, at = sums[0][q], ir.Constant(e.ints, [0] * e.lanes)
+        top, top_at = sums[0][q], ir.Constant(e.ints, [0] * e.lanes)
         for p, line in enumerate(sums[1:], 1):
             larger = b.fcmp_ordered(">", line[q], top)
-            top, at = (
+            top, top_at = (
                 b.select(larger, line[q], top),
-                b.select(larger, ir.Constant(e.ints, [p] * e.lanes), at),
+                b.select(larger, ir.Constant(e.ints, [p] * e.lanes), top_at),
             )
         before, there = e.load(e.at(best, q, e.lanes)), e.load(e.at(where, q, e.lanes), e.ints)
         larger = b.fcmp_ordered(">", top, before)
         e.store(b.select(larger, top, before), e.at(best, q, e.lanes))
-        e.store(b.select(larger, b.add(first, at), there), e.at(where, q, e.lanes))
+        e.store(b.select(larger, b.add(first, top_at), there), e.at(where, q, e.lanes))
 
 
 def _store(e, sums, out, out_pixel):

@@ -8,8 +8,8 @@ from .jit import jit
 
 
 @jit
-def _merge(first, second, at, in_first, in_second):
-    """Merge two sorted lists into ``at``; returns how many there are."""
+def _merge(first, second, positions, in_first, in_second):
+    """Merge two sorted lists into ``positions``; returns how many there are."""
     i, j, k = 0, 0, 0
     while i < first.shape[0] or j < second.shape[0]:
         order = np.int64(0)  # below 0: the first list has the next position; above: the second
@@ -22,11 +22,11 @@ def _merge(first, second, at, in_first, in_second):
             if order == 0:
                 order = np.int64(first[i, 1]) - second[j, 1]
         if order <= 0:
-            at[k, 0], at[k, 1] = first[i, 0], first[i, 1]
+            positions[k, 0], positions[k, 1] = first[i, 0], first[i, 1]
             in_first[i] = k
             i += 1
         if order >= 0:
-            at[k, 0], at[k, 1] = second[j, 0], second[j, 1]
+            positions[k, 0], positions[k, 1] = second[j, 0], second[j, 1]
             in_second[j] = k
             j += 1
         k += 1
@@ -37,9 +37,9 @@ def merge_positions(first: Array, second: Array) -> tuple[Array, Array, Array]:
     """Return (at, in_first, in_second): the union of two lists of positions, int32 (m, 2), and
     where in it the entries of each are, int32 (n,) and (k,).
 
-    first (n, 2), second (k, 2) and ``at`` are row-major, without repetition.
+    first (n, 2), second (k, 2) and the result are row-major, without repetition.
     """
-    first, second = (as_contiguous(a, np.int32) for a in (first, second))
-    at = np.empty((len(first) + len(second), 2), np.int32)
+    first, second = (as_contiguous(array, np.int32) for array in (first, second))
+    positions = np.empty((len(first) + len(second), 2), np.int32)
     slots = np.empty(len(first), np.int32), np.empty(len(second), np.int32)
-    return at[: _merge(first, second, at, *slots)], *slots
+    return positions[: _merge(first, second, positions, *slots)], *slots

@@ -58,14 +58,27 @@ def maxima_of_windows(x, kernel, pack, pool, group, best, where):
     best[:] = np.float32(-np.inf)
     where[:] = 0
     for g in range(start.size):
-        weights, many = w[kh * kc * start[g] :].ctypes.data, width[g]
+        weights, channels = w[kh * kc * start[g] :].ctypes.data, width[g]
         to, to_at = best[start[g] :].ctypes.data, where[start[g] :].ctypes.data
         for r in range(ph):
             k, position = 0, r * pw
             for pixels in group:
-                here, step = x.ctypes.data + 4 * LANES * (r * row + k), kc * many
+                here, step = x.ctypes.data + 4 * LANES * (r * row + k), kc * channels
                 cells_tile(
-                    pixels, many, here, row, 1, ci, weights, step, many, kh, kc, to, to_at, position
+                    pixels,
+                    channels,
+                    here,
+                    row,
+                    1,
+                    ci,
+                    weights,
+                    step,
+                    channels,
+                    kh,
+                    kc,
+                    to,
+                    to_at,
+                    position,
                 )
                 position += pixels
                 k += pixels * ci

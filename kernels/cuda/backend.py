@@ -50,31 +50,31 @@ class Backend:
 
     def zeros(self, shape: Shape, dtype: Any = np.float32) -> Array:
         """Return an array of zeros on the device."""
-        a = self.runtime.empty(shape, dtype)
-        self.clear(a)
-        return a
+        array = self.runtime.empty(shape, dtype)
+        self.clear(array)
+        return array
 
-    def clear(self, a: Array) -> None:
-        """Set all of ``a`` to 0."""
-        a[...] = 0
+    def clear(self, array: Array) -> None:
+        """Set all of ``array`` to 0."""
+        array[...] = 0
 
-    def asarray(self, a: Array, dtype: Any = None) -> Array:
-        """Return ``a`` as an array on the device."""
-        return self.runtime.asarray(a, dtype)
+    def asarray(self, array: Array, dtype: Any = None) -> Array:
+        """Return ``array`` as an array on the device."""
+        return self.runtime.asarray(array, dtype)
 
-    def to_host(self, a: Array) -> np.ndarray:
-        """Return ``a`` as a NumPy array."""
-        return self.runtime.to_host(a)
+    def to_host(self, array: Array) -> np.ndarray:
+        """Return ``array`` as a NumPy array."""
+        return self.runtime.to_host(array)
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""
         self.runtime.synchronize()
 
-    def pinned(self, a: Array) -> Array:
-        """Return a copy of the device array ``a`` in host memory that the device copies to and from
+    def pinned(self, array: Array) -> Array:
+        """Return a copy of a device ``array`` in host memory that the device copies to and from
         fastest.
         """
-        return self.runtime.pinned(a)
+        return self.runtime.pinned(array)
 
     def nccl_sum(
         self, size: int, rank: int, share: Callable[[Any], Any] | None
@@ -94,10 +94,13 @@ class Backend:
             size, share(nccl.get_unique_id() if rank == 0 else None), rank
         )
 
-        def add(a):
-            address, stream = self.runtime.address(a), self.runtime.xp.cuda.get_current_stream().ptr
+        def add(array):
+            address, stream = (
+                self.runtime.address(array),
+                self.runtime.xp.cuda.get_current_stream().ptr,
+            )
             communicator.allReduce(
-                address, address, a.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream
+                address, address, array.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream
             )
 
         return add

@@ -57,9 +57,11 @@ def tile(
     They change speed alone, never a bit of the result. Few cells are spread: the rows of a pool go
     to different threads.
     """
-    many, few = _tiles(kernels.runtime.shared_memory, kernel, pool, ci, co)
+    large, small = _tiles(kernels.runtime.shared_memory, kernel, pool, ci, co)
     return (
-        many if few is None or cells >= 2 * many["CELLS"] * kernels.runtime.multiprocessors else few
+        large
+        if small is None or cells >= 2 * large["CELLS"] * kernels.runtime.multiprocessors
+        else small
     )
 
 
@@ -90,12 +92,12 @@ def _tiles(shared_memory, kernel, pool, ci, co):
     room = min(WINDOWS, memory) // window or memory // window
     if room < 1:
         return None, None
-    many = constants(rows, 1, min(MAX_THREADS // group, room))
+    large = constants(rows, 1, min(MAX_THREADS // group, room))
     split = min(pool[0] * pool[1] // columns, 8, 4 * MAX_THREADS // group)
     room = (memory - 256 * channels) // (
         window + 8 * group * split * channels
     )  # the parts of a pool meet in shared memory
-    return many, constants(
+    return large, constants(
         1, split, max(1, min(MAX_THREADS // (group * split), room))
     ) if room else None
 

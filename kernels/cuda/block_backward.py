@@ -168,8 +168,8 @@ def conv2d_block_backward(
     op, pool = "conv2d_block_backward", block.pool
     dy, x, w, y = check_float32(kernels, op, dy=dy, x=pooled.x, w=w, y=pooled.y)
     shape = n, oh, ow, co = block.output(x.shape, w.shape)
-    for name, a in (("dy", dy), ("y", y), ("argmax", pooled.argmax)):
-        check_shape(op, name, a, shape)
+    for name, array in (("dy", dy), ("y", y), ("argmax", pooled.argmax)):
+        check_shape(op, name, array, shape)
     launch_plan = dw_constants(kernels.runtime.shared_memory, w.shape[:2], pool, *w.shape[2:])
     if launch_plan is None:  # windows too large for shared memory: as in the forward pass
         z_shape = block.geometry.output(x.shape, w.shape)
@@ -177,7 +177,7 @@ def conv2d_block_backward(
         dz = kernels.maxpool2d_backward(dv, pooled.argmax, z_shape, pool)
         return kernels.conv2d_backward(dz, x, w, block.geometry, wanted)
     dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=(co,))
-    flat = [a.reshape(-1, co) for a in (dy, y, contiguous(pooled.argmax))]
+    flat = [array.reshape(-1, co) for array in (dy, y, contiguous(pooled.argmax))]
     (top, _), (left, _) = block.geometry.pads(x.shape, w.shape)
     where = *x.shape[1:3], top, left, oh, ow
     _add_dw(kernels, launch_plan, flat, x, where, block.alpha, (dw, db))
@@ -189,7 +189,7 @@ def conv2d_block_backward(
     )
     for e in range(0, n, events):
         these = slice(e * oh * ow, min(e + events, n) * oh * ow)
-        gradient = [a[these] for a in flat]
+        gradient = [array[these] for array in flat]
         dwindow, constants = _window_gradients(kernels, gradient, w, block, workspace)
         part = dx[e : e + events]
         kernels.each(

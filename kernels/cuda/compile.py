@@ -103,13 +103,13 @@ def resources(code: bytes) -> dict[str, tuple[int, int, int]]:
         for i, symbol in enumerate(sections[".symtab"].iter_symbols())
         if symbol["st_info"]["type"] == "STT_FUNC"
     }
-    attributes, at, info = {}, 0, sections[".nv.info"].data()
-    while at < len(info):  # records: format, attribute, length, then (symbol, value)
-        form, attribute, length = struct.unpack_from("<BBH", info, at)
+    attributes, offset, info = {}, 0, sections[".nv.info"].data()
+    while offset < len(info):  # records: format, attribute, length, then (symbol, value)
+        form, attribute, length = struct.unpack_from("<BBH", info, offset)
         if form == 4 and length == 8:
-            symbol, value = struct.unpack_from("<II", info, at + 4)
+            symbol, value = struct.unpack_from("<II", info, offset + 4)
             attributes[attribute, functions.get(symbol)] = value
-        at += 4 + (length if form == 4 else 0)
+        offset += 4 + (length if form == 4 else 0)
     registers, frame = 0x2F, 0x11
     kernels = [name for name in functions.values() if f".text.{name}" in sections]
     shared = {
@@ -152,8 +152,8 @@ def programs(architecture: int) -> Iterator[tuple[str, dict[str, Any], dict[str,
     k, five = Target(architecture), (5, 5)
     for file in sorted(p.name for p in FOLDER.glob("*.cu")):
         if file == "block.cu":
-            for i, (ci, co, many, few) in enumerate(BLOCKS):
-                for cells, what in ((many, "batch 8"), (few, "few cells")):
+            for i, (ci, co, large, small) in enumerate(BLOCKS):
+                for cells, what in ((large, "batch 8"), (small, "few cells")):
                     constants = block.tile(k, five, five, ci, co, cells)
                     assert constants  # the talk's windows fit
                     shared = constants["CELLS"] * block.window_bytes(five, five, ci)

@@ -46,18 +46,18 @@ def depthwise_conv2d_backward(
     """
     op = "depthwise_conv2d_backward"
     dy, x, w = check_float32(kernels, op, dy=dy, x=x, w=w)
-    shape = n, oh, ow, many = geometry.depthwise_output(x.shape, w.shape)
+    shape = n, oh, ow, channels = geometry.depthwise_output(x.shape, w.shape)
     check_shape(op, "dy", dy, shape)
     where = as_integers(geometry, x.shape, shape, w.shape)
-    dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=(many,))
+    dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=(channels,))
     pixels, taps = n * oh * ow, w.shape[0] * w.shape[1]
     if pixels:
         span = -(-pixels // (CHUNK * PARTS)) * CHUNK
-        parts = kernels.empty((-(-pixels // span), many, taps + 1), np.float64)
+        parts = kernels.empty((-(-pixels // span), channels, taps + 1), np.float64)
         kernels.launch(
             "depthwise.cu",
             "depthwise_dw",
-            ((-(-(taps + 1) // 8), -(-many // 32), len(parts)), (32, 8)),
+            ((-(-(taps + 1) // 8), -(-channels // 32), len(parts)), (32, 8)),
             (dy, x, *where, np.int64(pixels), span, parts),
         )
         add_parts(kernels, parts, dw, db)

@@ -37,58 +37,60 @@ class DeviceArray(np.ndarray):
         pass
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        for a in (*inputs, *(out or ())):
-            _refuse(a, ufunc.__name__)
+        for argument in (*inputs, *(out or ())):
+            _refuse(argument, ufunc.__name__)
         if out is not None:
             getattr(ufunc, method)(*map(plain, inputs), out=tuple(map(plain, out)), **options)
             return out[0] if len(out) == 1 else out  # the same object, as CuPy has it
         return device(getattr(ufunc, method)(*map(plain, inputs), **options))
 
     def __array_function__(self, function, types, args, options):
-        for a in args:
-            for one in a if isinstance(a, list | tuple) else (a,):
+        for argument in args:
+            for one in argument if isinstance(argument, list | tuple) else (argument,):
                 _refuse(one, function.__name__)
         return device(
             function(
                 *(
-                    type(a)(map(plain, a)) if isinstance(a, list | tuple) else plain(a)
-                    for a in args
+                    type(argument)(map(plain, argument))
+                    if isinstance(argument, list | tuple)
+                    else plain(argument)
+                    for argument in args
                 ),
                 **options,
             )
         )
 
     def __setitem__(self, key, value):
-        for a in (value, *(key if isinstance(key, tuple) else (key,))):
-            _refuse(a, "assignment")
+        for part in (value, *(key if isinstance(key, tuple) else (key,))):
+            _refuse(part, "assignment")
         super().__setitem__(key, value)
 
     def __getitem__(self, key):
-        for a in key if isinstance(key, tuple) else (key,):
-            _refuse(a, "an index")
+        for part in key if isinstance(key, tuple) else (key,):
+            _refuse(part, "an index")
         return super().__getitem__(key)
 
 
-def _refuse(a, what):
-    if type(a) is np.ndarray and a.ndim:
+def _refuse(array, what):
+    if type(array) is np.ndarray and array.ndim:
         raise TypeError(
-            f"{what} mixes a device array with a host array of shape {a.shape}: use asarray or "
+            f"{what} mixes a device array with a host array of shape {array.shape}: use asarray or "
             "to_host of the backend"
         )
 
 
-def plain(a: Any) -> Any:
+def plain(array: Any) -> Any:
     """Return a device array's memory as a plain NumPy array; anything else as it is."""
-    return a.view(np.ndarray) if isinstance(a, DeviceArray) else a
+    return array.view(np.ndarray) if isinstance(array, DeviceArray) else array
 
 
-def device(a: Any) -> Any:
+def device(array: Any) -> Any:
     """Return a NumPy array's memory as a device array; a tuple of them likewise; anything else as
     it is.
     """
-    if isinstance(a, tuple):
-        return tuple(map(device, a))
-    return a.view(DeviceArray) if isinstance(a, np.ndarray) else a
+    if isinstance(array, tuple):
+        return tuple(map(device, array))
+    return array.view(DeviceArray) if isinstance(array, np.ndarray) else array
 
 
 class Emulator:
@@ -123,33 +125,33 @@ class Emulator:
 
     # --------------------------------------------------------------------------------------- arrays
     def empty(self, shape: Shape, dtype: DTypeLike = np.float32) -> Array:
-        a = np.empty(shape, dtype)
-        if self.memory is not None and a.nbytes > self.memory:
-            raise MemoryError(f"{a.nbytes} bytes asked for, {self.memory} there are")
-        a.view(np.ndarray).reshape(-1).view(np.uint8)[...] = (
+        array = np.empty(shape, dtype)
+        if self.memory is not None and array.nbytes > self.memory:
+            raise MemoryError(f"{array.nbytes} bytes asked for, {self.memory} there are")
+        array.view(np.ndarray).reshape(-1).view(np.uint8)[...] = (
             0xFF  # NaN: what is read before it is written shows
         )
-        return device(a)
+        return device(array)
 
-    def asarray(self, a: Any, dtype: DTypeLike | None = None) -> Array:
-        if isinstance(a, DeviceArray):
-            return a if dtype is None or a.dtype == dtype else a.astype(dtype)
-        a = np.array(a, dtype)  # a copy: the memory of the GPU is another
-        if self.memory is not None and a.nbytes > self.memory:
-            raise MemoryError(f"{a.nbytes} bytes asked for, {self.memory} there are")
-        return device(a)
+    def asarray(self, array: Any, dtype: DTypeLike | None = None) -> Array:
+        if isinstance(array, DeviceArray):
+            return array if dtype is None or array.dtype == dtype else array.astype(dtype)
+        array = np.array(array, dtype)  # a copy: the memory of the GPU is another
+        if self.memory is not None and array.nbytes > self.memory:
+            raise MemoryError(f"{array.nbytes} bytes asked for, {self.memory} there are")
+        return device(array)
 
-    def to_host(self, a: Array) -> np.ndarray:
-        return np.array(plain(a))
+    def to_host(self, array: Array) -> np.ndarray:
+        return np.array(plain(array))
 
-    def pinned(self, a: Array) -> np.ndarray:
-        return np.array(plain(a))
+    def pinned(self, array: Array) -> np.ndarray:
+        return np.array(plain(array))
 
-    def is_array(self, a: Any) -> bool:
-        return isinstance(a, DeviceArray)
+    def is_array(self, array: Any) -> bool:
+        return isinstance(array, DeviceArray)
 
-    def address(self, a: Array) -> int:
-        return a.__array_interface__["data"][0]
+    def address(self, array: Array) -> int:
+        return array.__array_interface__["data"][0]
 
     def synchronize(self) -> None:
         pass
@@ -170,17 +172,17 @@ class Emulator:
         """Run one kernel; raises RuntimeError with what the emulator found wrong."""
         library = compiled(source(file, self.replaced), tuple(sorted(defines.items())), self.flags)
         values = []
-        for a in map(scalar, args):
-            if isinstance(a, np.ndarray):
-                if not isinstance(a, DeviceArray) or not a.flags.c_contiguous:
+        for value in map(scalar, args):
+            if isinstance(value, np.ndarray):
+                if not isinstance(value, DeviceArray) or not value.flags.c_contiguous:
                     raise TypeError(
-                        f"{kernel} takes contiguous device arrays, got {type(a).__name__} with "
-                        f"strides {a.strides}"
+                        f"{kernel} takes contiguous device arrays, got {type(value).__name__} with "
+                        f"strides {value.strides}"
                     )
-                a = np.uint64(self.address(a))
-            elif a is None:
-                a = np.uint64(0)
-            values.append(a)
+                value = np.uint64(self.address(value))
+            elif value is None:
+                value = np.uint64(0)
+            values.append(value)
         memory = [v.tobytes() for v in values]
         pointers = (ctypes.c_void_p * (len(values) + 1))(
             *(ctypes.cast(ctypes.c_char_p(m), ctypes.c_void_p) for m in memory)

@@ -67,26 +67,26 @@ class Gpu:
     def empty(self, shape: Shape, dtype: DTypeLike = np.float32) -> Array:
         return self.xp.empty(shape, dtype)
 
-    def asarray(self, a: Any, dtype: DTypeLike | None = None) -> Array:
-        return self.xp.asarray(a, dtype)
+    def asarray(self, array: Any, dtype: DTypeLike | None = None) -> Array:
+        return self.xp.asarray(array, dtype)
 
-    def to_host(self, a: Array) -> np.ndarray:
-        return self.xp.asnumpy(a)
+    def to_host(self, array: Array) -> np.ndarray:
+        return self.xp.asnumpy(array)
 
-    def pinned(self, a: Array) -> np.ndarray:
-        """Return a copy of ``a`` in page-locked host memory, which the GPU copies to and from
+    def pinned(self, array: Array) -> np.ndarray:
+        """Return a copy of ``array`` in page-locked host memory, which the GPU copies to and from
         fastest.
         """
-        memory = self.xp.cuda.alloc_pinned_memory(a.nbytes)
-        host = np.frombuffer(memory, a.dtype, a.size).reshape(a.shape)
-        a.get(out=host)
+        memory = self.xp.cuda.alloc_pinned_memory(array.nbytes)
+        host = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+        array.get(out=host)
         return host
 
-    def is_array(self, a: Any) -> bool:
-        return isinstance(a, self.xp.ndarray)
+    def is_array(self, array: Any) -> bool:
+        return isinstance(array, self.xp.ndarray)
 
-    def address(self, a: Array) -> int:
-        return a.data.ptr
+    def address(self, array: Array) -> int:
+        return array.data.ptr
 
     def synchronize(self) -> None:
         self.device.synchronize()

@@ -44,27 +44,30 @@ def lit_pixels(
     return listed(kernels, mask, most)
 
 
-def take_pixels(kernels: Kernels, x: Array, at: Array) -> Array:
-    """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
-    x, at = check_float32(kernels, "take_pixels", x=x), integers(kernels, at)
-    values = kernels.empty((len(at), x.shape[3]))
-    kernels.each("lists.cu", "take_or_put", values.size, x, *x.shape[2:], at, values, False)
+def take_pixels(kernels: Kernels, x: Array, positions: Array) -> Array:
+    """Return x (1, H, W, C) at the ``positions`` (m, 2): (m, C)."""
+    x, positions = check_float32(kernels, "take_pixels", x=x), integers(kernels, positions)
+    values = kernels.empty((len(positions), x.shape[3]))
+    kernels.each("lists.cu", "take_or_put", values.size, x, *x.shape[2:], positions, values, False)
     return values
 
 
-def put_pixels(kernels: Kernels, x: Array, at: Array, values: Array) -> Array:
-    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
+def put_pixels(kernels: Kernels, x: Array, positions: Array, values: Array) -> Array:
+    """Set x (1, H, W, C) at the ``positions`` (m, 2) to values (m, C); returns x, which is the
     output and must be contiguous.
     """
-    values, at = check_float32(kernels, "put_pixels", values=values), integers(kernels, at)
-    check_shape("put_pixels", "values", values, (len(at), x.shape[3]))
+    values, positions = (
+        check_float32(kernels, "put_pixels", values=values),
+        integers(kernels, positions),
+    )
+    check_shape("put_pixels", "values", values, (len(positions), x.shape[3]))
     kernels.each(
         "lists.cu",
         "take_or_put",
         values.size,
         gradient_target(kernels, "put_pixels", "x", x, x.shape),
         *x.shape[2:],
-        at,
+        positions,
         values,
         True,
     )
@@ -72,31 +75,43 @@ def put_pixels(kernels: Kernels, x: Array, at: Array, values: Array) -> Array:
 
 
 def class_sums(
-    kernels: Kernels, values: Array, at: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
+    kernels: Kernels,
+    values: Array,
+    positions: Array,
+    classes: tuple[Array, Array],
+    pairs: tuple[int, int],
 ) -> Array:
-    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
+    """Return the sums (R, S, C) float64 of values (m, C) at ``positions`` (m, 2) over the pairs
     of row class and column class.
 
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
-    values, at = check_float32(kernels, "class_sums", values=values), integers(kernels, at)
-    check_shape("class_sums", "at", at, (len(values), 2))
-    if not len(at):
+    values, positions = (
+        check_float32(kernels, "class_sums", values=values),
+        integers(kernels, positions),
+    )
+    check_shape("class_sums", "positions", positions, (len(values), 2))
+    if not len(positions):
         return kernels.zeros((*pairs, values.shape[1]), np.float64)
     rows, columns = (integers(kernels, c) for c in classes)
-    parts = kernels.empty((min(PARTS, len(at)), *pairs, values.shape[1]), np.float64)
+    parts = kernels.empty((min(PARTS, len(positions)), *pairs, values.shape[1]), np.float64)
     kernels.launch(
         "lists.cu",
         "class_sums",
         ((len(parts), pairs[0] * pairs[1]), min(-(-values.shape[1] // 32) * 32, 256)),
-        (values, at, *values.shape, len(rows), rows, columns, pairs[1], parts),
+        (values, positions, *values.shape, len(rows), rows, columns, pairs[1], parts),
     )
     return parts.sum(0)
 
 
-def class_values(kernels: Kernels, table: Array, at: Array, classes: tuple[Array, Array]) -> Array:
-    """Return what a table (R, S, C) by class of row and of column has for the positions ``at`` (m,
+def class_values(
+    kernels: Kernels, table: Array, positions: Array, classes: tuple[Array, Array]
+) -> Array:
+    """Return what a table (R, S, C) by class of row and of column has for the ``positions`` (m,
     2): (m, C). The transpose of class_sums.
     """
-    at, (rows, columns) = integers(kernels, at), (integers(kernels, c) for c in classes)
-    return table[rows[at[:, 0] % len(rows)], columns[at[:, 1]]]
+    positions, (rows, columns) = (
+        integers(kernels, positions),
+        (integers(kernels, c) for c in classes),
+    )
+    return table[rows[positions[:, 0] % len(rows)], columns[positions[:, 1]]]

@@ -104,8 +104,8 @@ def slice_of(kernels: Kernels, per_group: int, pool: tuple[int, int], co: int) -
     """Return the channels of a thread block of lit_block and the bytes of its sums."""
     position = 4 * per_group * pool[0] * pool[1]
     whole = -(-co // CHANNELS) * CHANNELS
-    many, few = (min(n, whole) for n in SLICES)
-    across = many if position * many + RESERVE <= kernels.runtime.shared_memory else few
+    wide, narrow = (min(n, whole) for n in SLICES)
+    across = wide if position * wide + RESERVE <= kernels.runtime.shared_memory else narrow
     return across, position * across
 
 
@@ -132,8 +132,8 @@ def lit_block_backward(
     op, geometry, cells = "lit_block_backward", block.geometry, lit.lists.cells
     dy, y, changes, w = check_float32(kernels, op, dy=dy, y=lit.y, changes=lit.changes, w=block.w)
     argmax, (*_, ci, co) = integers(kernels, lit.argmax, np.uint8), w.shape
-    for name, a in (("dy", dy), ("y", y), ("argmax", argmax)):
-        check_shape(op, name, a, (len(cells), co))
+    for name, array in (("dy", dy), ("y", y), ("argmax", argmax)):
+        check_shape(op, name, array, (len(cells), co))
     dw, db = gradient_targets(kernels, op, wanted, dw=w.shape, db=(co,))
     gradient = dy, y, argmax
     dx = kernels.zeros((len(changes), ci)) if wanted.dx else None

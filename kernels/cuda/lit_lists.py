@@ -46,8 +46,8 @@ def on_device(
     """
 
     def make():
-        both = [a for name in names for a in getattr(geometry, name)]
-        return geometry, [integers(kernels, a) for a in both]
+        both = [axis for name in names for axis in getattr(geometry, name)]
+        return geometry, [integers(kernels, axis) for axis in both]
 
     return _kept(workspace, names[0], geometry, make)
 
@@ -69,33 +69,33 @@ def _sources(geometry, axis):
     return sources
 
 
-def _row_starts(kernels, at, rows):
+def _row_starts(kernels, positions, rows):
     """Return int32 (rows + 1,): how many of the positions lie before each row, and in all."""
     start = kernels.empty((rows + 1,), np.int32)
-    kernels.each("lit_lists.cu", "row_starts", rows + 1, at, len(at), start)
+    kernels.each("lit_lists.cu", "row_starts", rows + 1, positions, len(positions), start)
     return start
 
 
 def lit_lists(
     kernels: Kernels,
-    at: Array,
+    positions: Array,
     events: int,
     geometry: LitGeometry,
     channels: tuple[int, int] | None = None,
     workspace: Workspace | None = None,
 ) -> LitLists:
-    """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
-    of event e is e * H + r. The host waits once: for the number of cells.
+    """Return the cells that the lit inputs ``positions`` (n, 2) feed, and how. Positions are
+    row-major, row r of event e is e * H + r. The host waits once: for the number of cells.
     """
-    at, pool, (oh, ow) = integers(kernels, at), geometry.pool, geometry.grid
+    positions, pool, (oh, ow) = integers(kernels, positions), geometry.pool, geometry.grid
     cell_rows, cell_columns = on_device(kernels, workspace, geometry, "cells")
     height = len(cell_rows)
     mask = kernels.zeros((events * oh, ow), np.uint8)
     kernels.each(
         "lit_lists.cu",
         "mark_fed",
-        len(at),
-        at,
+        len(positions),
+        positions,
         height,
         oh,
         ow,
@@ -107,7 +107,7 @@ def lit_lists(
     )
     cells = listed(kernels, mask)
     feeds = _feeds(
-        kernels, at, cells, _row_starts(kernels, cells, events * oh), geometry, workspace
+        kernels, positions, cells, _row_starts(kernels, cells, events * oh), geometry, workspace
     )
     per_group = _cells_per_group(kernels, pool, len(cells))
     groups, taps = -(-len(cells) // per_group), geometry.taps
@@ -115,26 +115,26 @@ def lit_lists(
         kernels.zeros((groups + 1,), np.int32),
         kernels.empty((groups, taps + 1), np.int32),
         # An input feeds at most one position through a tap.
-        kernels.empty((len(at) * taps,), np.int32),
-        kernels.empty((len(at) * taps,), np.uint8),
+        kernels.empty((len(positions) * taps,), np.int32),
+        kernels.empty((len(positions) * taps,), np.uint8),
         per_group,
     )
     if groups:
-        at_rows = _row_starts(kernels, at, events * height)
-        _list_pairs(kernels, (at, at_rows, height, cells), pairs, geometry, workspace)
-    return LitLists(cells, feeds, np.array([[0, len(cells), 0, len(at)]], np.int64), pairs)
+        at_rows = _row_starts(kernels, positions, events * height)
+        _list_pairs(kernels, (positions, at_rows, height, cells), pairs, geometry, workspace)
+    return LitLists(cells, feeds, np.array([[0, len(cells), 0, len(positions)]], np.int64), pairs)
 
 
-def _feeds(kernels, at, cells, cell_rows, geometry, workspace):
+def _feeds(kernels, positions, cells, cell_rows, geometry, workspace):
     """Return int32 (taps, n): the position that each input feeds through each tap."""
     rows, columns = on_device(kernels, workspace, geometry, "feeds")
-    feeds = kernels.empty((geometry.taps, len(at)), np.int32)
+    feeds = kernels.empty((geometry.taps, len(positions)), np.int32)
     kernels.each(
         "lit_lists.cu",
         "list_feeds",
         feeds.size,
-        at,
-        len(at),
+        positions,
+        len(positions),
         len(rows),
         rows,
         columns,

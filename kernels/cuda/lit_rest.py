@@ -125,12 +125,16 @@ def lit_rest_backward(
     return dx, dw, db
 
 
-def _float64(kernels, op, name, a, shape):
-    """Return ``a``, checked: a contiguous float64 array of this shape on the device."""
-    if not kernels.runtime.is_array(a) or a.dtype != np.float64 or not a.flags.c_contiguous:
+def _float64(kernels, op, name, array, shape):
+    """Return ``array``, checked: a contiguous float64 array of this shape on the device."""
+    if (
+        not kernels.runtime.is_array(array)
+        or array.dtype != np.float64
+        or not array.flags.c_contiguous
+    ):
         raise TypeError(
             f"{op} on the {kernels.name} backend needs {name} as a contiguous float64 array on the "
-            f"device, got {getattr(a, 'dtype', type(a).__name__)}"
+            f"device, got {getattr(array, 'dtype', type(array).__name__)}"
         )
-    check_shape(op, name, a, shape)
-    return a
+    check_shape(op, name, array, shape)
+    return array

@@ -12,18 +12,18 @@ from .checks import check_float32, check_shape
 def _outputs(kernels, op, w, others, out, count):
     """Return the vectors to write to, checked: ``out``, or new ones like w."""
     out = tuple(kernels.empty(w.shape) for _ in range(count)) if out is None else out
-    for name, a in {**others, **{f"out[{i}]": a for i, a in enumerate(out)}}.items():
-        check_float32(kernels, op, **{name: a})
-        check_shape(op, name, a, w.shape)
-    if not all(a.flags.c_contiguous for a in out):
+    for name, array in {**others, **{f"out[{i}]": array for i, array in enumerate(out)}}.items():
+        check_float32(kernels, op, **{name: array})
+        check_shape(op, name, array, w.shape)
+    if not all(array.flags.c_contiguous for array in out):
         raise ValueError(f"{op} writes to contiguous vectors")
     return out
 
 
-def finite(kernels: Kernels, a: Array) -> bool:
-    """Return whether no element of ``a`` is NaN or infinite."""
+def finite(kernels: Kernels, array: Array) -> bool:
+    """Return whether no element of ``array`` is NaN or infinite."""
     with np.errstate(invalid="ignore"):
-        return bool(np.isfinite(kernels.to_host((a * 0).sum())))
+        return bool(np.isfinite(kernels.to_host((array * 0).sum())))
 
 
 def sgd(

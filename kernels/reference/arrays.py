@@ -18,19 +18,19 @@ def zeros(shape: Shape, dtype: Any = np.float32) -> Array:
     return np.zeros(shape, dtype)
 
 
-def clear(a: Array) -> None:
-    """Set all of ``a`` to 0."""
-    a[...] = 0
+def clear(array: Array) -> None:
+    """Set all of ``array`` to 0."""
+    array[...] = 0
 
 
-def asarray(a: Array, dtype: Any = None) -> Array:
-    """Return ``a`` as an array on the device."""
-    return np.asarray(a, dtype)
+def asarray(array: Array, dtype: Any = None) -> Array:
+    """Return ``array`` as an array on the device."""
+    return np.asarray(array, dtype)
 
 
-def to_host(a: Array) -> np.ndarray:
-    """Return ``a`` as a NumPy array."""
-    return np.asarray(a)
+def to_host(array: Array) -> np.ndarray:
+    """Return ``array`` as a NumPy array."""
+    return np.asarray(array)
 
 
 def synchronize() -> None:
@@ -46,4 +46,6 @@ def gradient_targets(op: str, wanted: Wanted, dtype: Any, *shapes: Shape) -> lis
     zeros.
     """
     given = wanted.targets(op, len(shapes))
-    return [np.zeros(shape, dtype) if a is None else a for shape, a in zip(shapes, given)]
+    return [
+        np.zeros(shape, dtype) if array is None else array for shape, array in zip(shapes, given)
+    ]

@@ -15,34 +15,36 @@ def lit_pixels(x: Array, background: float = 0.0, most: int | None = None) -> Ar
     return None if most is not None and len(lit) > most else lit
 
 
-def take_pixels(x: Array, at: Array) -> Array:
-    """Return x (1, H, W, C) at the positions ``at`` (m, 2): (m, C)."""
-    return x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]]
+def take_pixels(x: Array, positions: Array) -> Array:
+    """Return x (1, H, W, C) at the ``positions`` (m, 2): (m, C)."""
+    return x.reshape(-1, *x.shape[2:])[positions[:, 0], positions[:, 1]]
 
 
-def put_pixels(x: Array, at: Array, values: Array) -> Array:
-    """Set x (1, H, W, C) at the positions ``at`` (m, 2) to values (m, C); returns x, which is the
+def put_pixels(x: Array, positions: Array, values: Array) -> Array:
+    """Set x (1, H, W, C) at the ``positions`` (m, 2) to values (m, C); returns x, which is the
     output.
     """
-    x.reshape(-1, *x.shape[2:])[at[:, 0], at[:, 1]] = values
+    x.reshape(-1, *x.shape[2:])[positions[:, 0], positions[:, 1]] = values
     return x
 
 
 def class_sums(
-    values: Array, at: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
+    values: Array, positions: Array, classes: tuple[Array, Array], pairs: tuple[int, int]
 ) -> Array:
-    """Return the sums (R, S, C) float64 of values (m, C) at positions ``at`` (m, 2) over the pairs
+    """Return the sums (R, S, C) float64 of values (m, C) at ``positions`` (m, 2) over the pairs
     of row class and column class.
 
     classes = (row_class (H,), column_class (W,)), pairs = (R, S) the number of classes.
     """
     sums = np.zeros((*pairs, values.shape[1]))
-    np.add.at(sums, (classes[0][at[:, 0] % len(classes[0])], classes[1][at[:, 1]]), values)
+    np.add.at(
+        sums, (classes[0][positions[:, 0] % len(classes[0])], classes[1][positions[:, 1]]), values
+    )
     return sums
 
 
-def class_values(table: Array, at: Array, classes: tuple[Array, Array]) -> Array:
-    """Return what a table (R, S, C) by class of row and of column has for the positions ``at`` (m,
+def class_values(table: Array, positions: Array, classes: tuple[Array, Array]) -> Array:
+    """Return what a table (R, S, C) by class of row and of column has for the ``positions`` (m,
     2): (m, C). The transpose of class_sums.
     """
-    return table[classes[0][at[:, 0] % len(classes[0])], classes[1][at[:, 1]]]
+    return table[classes[0][positions[:, 0] % len(classes[0])], classes[1][positions[:, 1]]]

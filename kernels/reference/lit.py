@@ -18,26 +18,27 @@ from .arrays import gradient_targets
 
 
 def lit_lists(
-    at: Array,
+    positions: Array,
     events: int,
     geometry: LitGeometry,
     channels: tuple[int, int] | None = None,
     workspace: Workspace | None = None,
 ) -> LitLists:
-    """Return the cells that the lit inputs ``at`` (n, 2) feed, and how; ``at`` is row-major, row r
-    of event e is e * H + r. With ``workspace`` the arrays are its buffers. channels: (C_in, C_out)
-    of a block that they are for alone, which may do without ``feeds``; here it does not.
+    """Return the cells that the lit inputs ``positions`` (n, 2) feed, and how. Positions are
+    row-major, row r of event e is e * H + r. With ``workspace`` the arrays are its buffers.
+    channels: (C_in, C_out) of a block that they are for alone, which may do without ``feeds``;
+    here it does not.
     """
     (rows, columns), (ph, pw), (oh, ow) = geometry.feeds, geometry.pool, geometry.grid
-    event, row = np.divmod(at[:, 0], len(rows))
-    r, c = rows[row][:, :, None], columns[at[:, 1]][:, None]  # (n, KH, 1, 2), (n, 1, KW, 2)
+    event, row = np.divmod(positions[:, 0], len(rows))
+    r, c = rows[row][:, :, None], columns[positions[:, 1]][:, None]  # (n, KH, 1, 2), (n, 1, KW, 2)
     fed = (r[..., 0] >= 0) & (c[..., 0] >= 0)
     number = ((event[:, None, None] * oh + r[..., 0]) * ow + c[..., 0]).astype(np.int64)
     cells = np.unique(number[fed])
     slot = np.searchsorted(cells, number) * (ph * pw) + r[..., 1] + c[..., 1]
-    feeds = np.where(fed, slot, -1).reshape(len(at), geometry.taps).T
+    feeds = np.where(fed, slot, -1).reshape(len(positions), geometry.taps).T
     at_cells = np.stack(np.divmod(cells, ow), 1).astype(np.int32).reshape(-1, 2)
-    chunks = np.array([[0, len(cells), 0, len(at)]], np.int64)
+    chunks = np.array([[0, len(cells), 0, len(positions)]], np.int64)
     return LitLists(at_cells, np.ascontiguousarray(feeds, np.int32), chunks)
 
 

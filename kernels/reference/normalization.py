@@ -70,7 +70,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Arr
     mean = wide.mean(-1, keepdims=True)
     inverse = 1 / np.sqrt(np.square(wide - mean).mean(-1, keepdims=True) + epsilon)
     y = gamma * (wide - mean) * inverse + beta
-    return tuple(a.astype(x.dtype) for a in (y, mean, inverse))
+    return tuple(array.astype(x.dtype) for array in (y, mean, inverse))
 
 
 def layer_norm_backward(

@@ -6,9 +6,9 @@ from ..arguments import AdamStep, SGDStep
 from ..types import Array
 
 
-def finite(a: Array) -> bool:
-    """Return whether no element of ``a`` is NaN or infinite."""
-    return bool(np.isfinite(a).all())
+def finite(array: Array) -> bool:
+    """Return whether no element of ``array`` is NaN or infinite."""
+    return bool(np.isfinite(array).all())
 
 
 def sgd(

@@ -70,6 +70,6 @@ def small_example() -> tuple[Any, Any]:
     }
     model.set_weights(biases)
     steps = np.arange(10)
-    at = np.stack([10 + steps // 3, steps], 1)
+    positions = np.stack([10 + steps // 3, steps], 1)
     values = 1 + 0.5 * np.sin(steps)[:, None]
-    return model, SparseImage(at, values, (24, 24, 1))
+    return model, SparseImage(positions, values, (24, 24, 1))

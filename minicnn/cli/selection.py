@@ -21,12 +21,13 @@ SEED = 0
 class Condition:
     """One --select: ``wants`` says whether an event is to be written.
 
-    of: what it is asked about. "number": the event's number in its input and how many events are
-    there; "label": its label and the names of the classes; "image": its image and the same names.
+    asks_about: what the condition needs. "number": the event's number in its input and how many
+    events are there; "label": its label and the names of the classes; "image": its image and
+    the same names.
     """
 
     text: str
-    of: str
+    asks_about: str
     wants: Callable[[Any, Any], bool]
 
 
@@ -38,7 +39,7 @@ class Selection:
     def __init__(self, texts: Sequence[str], balance: bool = False) -> None:
         self.conditions = [_condition(text) for text in texts]
         self._balanced: dict[str, set[int]] | None = {} if balance else None
-        later = [c.text for c in self.conditions if c.of == "image"]
+        later = [c.text for c in self.conditions if c.asks_about == "image"]
         if balance and later:
             raise EventError(
                 f"--balance counts events before they are read, --select {later[0]} is known "
@@ -47,7 +48,7 @@ class Selection:
 
     def numbers(self, source: str, count: int) -> list[int]:
         """Return the numbers of the events of an input of ``count`` events that are to be read."""
-        of_numbers = [c for c in self.conditions if c.of == "number"]
+        of_numbers = [c for c in self.conditions if c.asks_about == "number"]
         numbers = [i for i in range(count) if all(c.wants(i, count) for c in of_numbers)]
         if self._balanced is None:
             return numbers
@@ -56,14 +57,14 @@ class Selection:
     def wants(self, event: Any, class_names: Sequence[str]) -> bool:
         """Return whether an event that has been read is to be written."""
         asked = {"label": event.label, "image": event.image}
-        some = (c for c in self.conditions if c.of in asked)
-        return all(c.wants(asked[c.of], class_names) for c in some)
+        some = (c for c in self.conditions if c.asks_about in asked)
+        return all(c.wants(asked[c.asks_about], class_names) for c in some)
 
     def balance(self, inputs: Mapping[str, tuple[np.ndarray, Sequence[str]]]) -> None:
         """Choose events of the inputs, {name: (labels int (n,), names of the classes)}: they are
         drawn at random, the same in every conversion.
         """
-        of_labels = [c for c in self.conditions if c.of == "label"]
+        of_labels = [c for c in self.conditions if c.asks_about == "label"]
         self._balanced, events = None, []
         for source, (labels, names) in inputs.items():
             for i in self.numbers(source, len(labels)):

@@ -189,16 +189,16 @@ def _is_part(path, numbers, simulator):
     return True
 
 
-def _equal(a: Event, b: Event) -> bool:
+def _equal(first: Event, second: Event) -> bool:
     def labels(event: Event) -> bytes | None:
         return None if event.pixel_labels is None else event.pixel_labels.tobytes()
 
     return (
-        a.label == b.label
-        and a.image.coords.tobytes() == b.image.coords.tobytes()
-        and a.image.values.tobytes() == b.image.values.tobytes()
-        and a.particles.tobytes() == b.particles.tobytes()
-        and labels(a) == labels(b)
+        first.label == second.label
+        and first.image.coords.tobytes() == second.image.coords.tobytes()
+        and first.image.values.tobytes() == second.image.values.tobytes()
+        and first.particles.tobytes() == second.particles.tobytes()
+        and labels(first) == labels(second)
     )
 
 

@@ -195,17 +195,17 @@ class SparseImage:
         return tuple(self.plane(c) for c in range(self.shape[2]))
 
     def to_dense(
-        self, out: np.ndarray | None = None, f: Callable[[Any], Any] | None = None
+        self, out: np.ndarray | None = None, function: Callable[[Any], Any] | None = None
     ) -> np.ndarray:
-        """Return the (H, W, C) float32 array of the values, or of f(values), written into ``out``
-        when given.
+        """Return the (H, W, C) float32 array of the values, or of function(values), written into
+        ``out`` when given.
         """
         if out is None:
             out = np.empty(self.shape, np.float32)
         background: Any = np.float32(self.background)
         values: Any = self.values
-        if f is not None:
-            background, values = f(background), f(values)
+        if function is not None:
+            background, values = function(background), function(values)
         out[...] = background
         out[self.coords[:, 0], self.coords[:, 1]] = values
         return out

@@ -130,17 +130,19 @@ class LitInput:
             return found if event.nnz <= self.most else None
         image = np.asarray(event)
         image = image.astype(self.dtype if image.dtype.kind == "f" else np.float32, copy=False)
-        at = self.kernels.lit_pixels(self.kernels.asarray(image[None]), 0.0, self.most)
-        if at is None:
+        positions = self.kernels.lit_pixels(self.kernels.asarray(image[None]), 0.0, self.most)
+        if positions is None:
             return None
-        at = self.kernels.to_host(at)
-        return LitPixels(at, image[at[:, 0], at[:, 1]], 0.0)
+        positions = self.kernels.to_host(positions)
+        return LitPixels(positions, image[positions[:, 0], positions[:, 1]], 0.0)
 
     def __call__(self, events: Sequence[LitPixels]) -> LitMap:
         """Return the LitMap of events of one background."""
-        at, values = gather_lit_pixels(self.kernels, events, self.shape[0], self.input_map)
+        positions, values = gather_lit_pixels(self.kernels, events, self.shape[0], self.input_map)
         values = values.astype(self.dtype, copy=False)
-        return LitMap(self.grid, len(events), at, values, self._resting(events[0].background))
+        return LitMap(
+            self.grid, len(events), positions, values, self._resting(events[0].background)
+        )
 
     def _resting(self, background: float) -> Array:
         """Return the resting pixel (1, 1, C), the same array for the same background."""

@@ -89,7 +89,7 @@ def _matched(model: Model, found: list[Arrays]) -> Iterator[tuple[str, Arrays]]:
         raise ValueError(f"it has weights of {len(found)} layers, the model of {len(own)}")
     ahead = list(found)
     for layer in own:
-        fits = [a for a in ahead if not a.key or kind_of(a.key) == layer.prefix]
+        fits = [array for array in ahead if not array.key or kind_of(array.key) == layer.prefix]
         if not fits:
             raise ValueError(f"it has no weights for {graph.names[layer]}")
         ahead.remove(fits[0])

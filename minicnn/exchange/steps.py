@@ -80,13 +80,13 @@ def steps_of(model: Model) -> tuple[list[Step], list[int]]:
     ExchangeError where a loss of one's own changes what is predicted.
     """
     graph, options = model.graph, model.options
-    arrays = {name: np.asarray(a, np.float32) for name, a in model.get_weights().items()}
+    arrays = {name: np.asarray(array, np.float32) for name, array in model.get_weights().items()}
     is_mapped = options.input_scale != 1 or options.input_knee is not None
     steps: list[Step] = []
     result: dict[int, int] = {}  # number of a node -> number of the step that has its result
     for number, (node, sources) in enumerate(zip(graph.nodes, graph.sources)):
         name, start = graph.names[node.layer], graph.names[node.layer] + "/"
-        own = {key[len(start) :]: a for key, a in arrays.items() if key.startswith(start)}
+        own = {key[len(start) :]: array for key, array in arrays.items() if key.startswith(start)}
         inputs = tuple(source.shape for source in node.inputs)
         places = tuple(result[source] for source in sources)
         steps.append(Step(name, node.layer, places, own, inputs, node.shape))

@@ -325,7 +325,7 @@ class TrainingJob:
         """Collect the predictions of all ranks on rank 0."""
         numbers = validation.file_indices[: len(validation)].tolist()
         labels, known = validation.labels.tolist(), self.noting.noted
-        own = [Prediction(n, k, known[n], of) for n, k, of in zip(numbers, labels, scores)]
+        own = [Prediction(n, k, known[n], row) for n, k, row in zip(numbers, labels, scores)]
         per_rank = parallel.as_comm(self.comm).gather(own)
         axes = self.noting.axes
         self.predictions = PredictionTable(self.class_names, axes)

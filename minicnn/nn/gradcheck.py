@@ -51,18 +51,20 @@ class Report:
         )
 
 
-def numerical_gradient(f: Callable[[], float], a: np.ndarray, step: float = 1e-5) -> np.ndarray:
-    """Return d f() / d a by central differences, (f(a + h) - f(a - h)) / 2h for every element;
-    ``a`` is changed and restored.
+def numerical_gradient(
+    function: Callable[[], float], array: np.ndarray, step: float = 1e-5
+) -> np.ndarray:
+    """Return d function() / d array by central differences, (f(a + h) - f(a - h)) / 2h for every
+    element; ``array`` is changed and restored.
     """
-    grad = np.zeros_like(a)
-    for i in np.ndindex(a.shape):
-        old = a[i]
-        a[i] = old + step
-        up = f()
-        a[i] = old - step
-        grad[i] = (up - f()) / (2 * step)
-        a[i] = old
+    grad = np.zeros_like(array)
+    for i in np.ndindex(array.shape):
+        old = array[i]
+        array[i] = old + step
+        up = function()
+        array[i] = old - step
+        grad[i] = (up - function()) / (2 * step)
+        array[i] = old
     return grad
 
 
@@ -196,8 +198,8 @@ def check_gradients(
         return float((network.forward(xs, seed, training)[0] * upstream).sum())
 
     errors = {f"{op} on another op's workspace": math.inf for op in network.kernels.misplaced}
-    for name, (a, grad) in analytic.items():
-        numeric = numerical_gradient(value, a)
+    for name, (array, grad) in analytic.items():
+        numeric = numerical_gradient(value, array)
         errors[name] = _difference(grad, numeric)
     errors |= _in_pieces(network, xs, upstream, (seed, training), analytic)
     if not fuse:

@@ -175,8 +175,8 @@ def ranks_of_nodes(comm: Any) -> list[list[int]]:
     first = min(node.allgather(comm.rank))
     node.Free()
     nodes: dict[int, list[int]] = {}
-    for rank, of in enumerate(comm.allgather(first)):
-        nodes.setdefault(of, []).append(rank)
+    for rank, leader in enumerate(comm.allgather(first)):
+        nodes.setdefault(leader, []).append(rank)
     return list(nodes.values())
 
 

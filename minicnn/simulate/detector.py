@@ -118,9 +118,9 @@ def pulses(response: Response) -> np.ndarray:
         drift = (k + 0.5) / DRIFT_BINS * X_MAX / DRIFT_VELOCITY
         shape = pulse(math.sqrt(2 * response.longitudinal * drift) / DRIFT_VELOCITY)
         for phase in range(PHASES):
-            at = np.arange(PULSE) - BEFORE - (phase + 0.5) / PHASES + peak
-            out[k, phase] = np.interp(at + 0.25, t, shape) + np.interp(
-                at + 0.75, t, shape
+            time = np.arange(PULSE) - BEFORE - (phase + 0.5) / PHASES + peak
+            out[k, phase] = np.interp(time + 0.25, t, shape) + np.interp(
+                time + 0.75, t, shape
             )  # the two ticks of a column
     return out
 

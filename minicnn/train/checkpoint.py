@@ -80,7 +80,7 @@ def load_model(
     What its settings ask for is compared with the arrays that it has before any memory is taken.
     """
     arrays, state = read_arrays(path, (FORMAT, FORMAT_BEFORE))
-    weights = {name[7:]: a for name, a in arrays.items() if name.startswith("weight:")}
+    weights = {name[7:]: array for name, array in arrays.items() if name.startswith("weight:")}
     for key in ("updates", "steps"):
         number = state.get(key)
         if type(number) is not int or number < 0:
@@ -213,7 +213,7 @@ def _digest(arrays: dict[str, np.ndarray], state: dict[str, Any] | None) -> str:
     if state is not None:
         h.update(json.dumps(state, sort_keys=True).encode())
     for name in sorted(arrays):
-        a = np.ascontiguousarray(arrays[name])
-        h.update(f"{name}{a.shape}{a.dtype.str}".encode())
-        h.update(a.data)
+        array = np.ascontiguousarray(arrays[name])
+        h.update(f"{name}{array.shape}{array.dtype.str}".encode())
+        h.update(array.data)
     return h.hexdigest()

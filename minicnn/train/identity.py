@@ -137,17 +137,17 @@ def differences(saved: dict[str, Any], now: dict[str, Any], same_ranks: bool) ->
     ]
 
 
-def _changes(a: Any, b: Any, who: tuple[str, str], name: str = "") -> list[str]:
+def _changes(first: Any, second: Any, who: tuple[str, str], name: str = "") -> list[str]:
     """Return a line for each innermost value that differs."""
-    if isinstance(a, dict) and isinstance(b, dict):
+    if isinstance(first, dict) and isinstance(second, dict):
         return [
             line
-            for key in dict.fromkeys([*a, *b])
-            for line in _changes(a.get(key), b.get(key), who, f"{name} {key}".strip())
+            for key in dict.fromkeys([*first, *second])
+            for line in _changes(first.get(key), second.get(key), who, f"{name} {key}".strip())
         ]
-    if a == b:
+    if first == second:
         return []
-    return [f"{name}: {who[0]} {_short(a)}, {who[1]} {_short(b)}"]
+    return [f"{name}: {who[0]} {_short(first)}, {who[1]} {_short(second)}"]
 
 
 def _short(value: Any) -> str:

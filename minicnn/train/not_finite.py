@@ -57,7 +57,9 @@ def find_suspect(model: Engine, batch: Any, rng: Any) -> Suspect:
     suspect = Suspect("the events of this batch together", None, update, images, targets)
     if isinstance(images, tuple) or isinstance(targets, tuple):
         return suspect
-    kept = [np.array(model.kernels.to_host(a)) for a in (model.gradients, model.buffers.state)]
+    kept = [
+        np.array(model.kernels.to_host(array)) for array in (model.gradients, model.buffers.state)
+    ]
     for i in range(len(images)):
         with np.errstate(all="ignore"):
             layer = _not_finite_layer(model, images[i : i + 1], targets[i : i + 1], rng)

@@ -129,7 +129,7 @@ class StepCheckpoint:
         comm, arrays = self.comm, _arrays(model, sync)
         digests = {name: _digest(array) for name, array in arrays.items()}
         first = comm.bcast(digests)
-        own = {name: a for name, a in arrays.items() if digests[name] != first.get(name)}
+        own = {name: array for name, array in arrays.items() if digests[name] != first.get(name)}
         problem = None
         if not sync.updates_before_reduction and any(_is_common(name) for name in own):
             problem = f"rank {comm.rank} has other weights than rank 0"

@@ -88,7 +88,7 @@ def test_taps_apart_at_the_border(device):
     layer = mc.Conv2D(1, (2, 1), padding="same", dilation=(2, 1))
     x = random_map(kernels, rng, (3, 3, 1), 1, 1.0, DTYPE[device])
     keep = kernels.asarray(np.array([2, 3]))  # (0, 2) and (1, 0)
-    x = LitMap(x.grid, 1, x.at[keep], x.values[keep], x.rest)
+    x = LitMap(x.grid, 1, x.positions[keep], x.values[keep], x.rest)
     assert compare_rule(layer, [x], rng, TOLERANCE[device])
 
 
@@ -261,10 +261,12 @@ def test_several_inputs_and_outputs_run_on_maps():
         return mc.Model(planes, [pixels, kind, pixels], loss=losses, **options)
 
     rng = np.random.default_rng(4)
-    at = [[[2, 2], [3, 3]], [[9, 7]], [[0, 0], [1, 1], [9, 0]]]
-    first = [SparseImage(p, rng.standard_normal((len(p), 1)), (10, 8, 1)) for p in at]
-    second = [SparseImage(p, rng.standard_normal((len(p), 1)), (10, 8, 1), 0.5) for p in at[::-1]]
-    labels = [rng.integers(0, 2, len(p)) for p in at]
+    positions = [[[2, 2], [3, 3]], [[9, 7]], [[0, 0], [1, 1], [9, 0]]]
+    first = [SparseImage(p, rng.standard_normal((len(p), 1)), (10, 8, 1)) for p in positions]
+    second = [
+        SparseImage(p, rng.standard_normal((len(p), 1)), (10, 8, 1), 0.5) for p in positions[::-1]
+    ]
+    labels = [rng.integers(0, 2, len(p)) for p in positions]
     lit = make(device="reference", dtype="float64")
     assert lit.plan().lit
     events, targets = (first, second), (labels, np.array([0, 2, 1]), labels)

@@ -23,11 +23,11 @@ def random_map(kernels, rng, shape, events=2, lit=0.2, dtype=np.float64):
         mask[:, [0, -1]] = mask[:, :, [0, -1]] = True
     if events > 1:
         mask[rng.integers(events)] = False  # an event without anything lit
-    at = np.argwhere(mask.reshape(events * height, width)).astype(np.int32)
-    values = rng.standard_normal((len(at), channels)).astype(dtype)
+    positions = np.argwhere(mask.reshape(events * height, width)).astype(np.int32)
+    values = rng.standard_normal((len(positions), channels)).astype(dtype)
     rest = rng.standard_normal((*grid.pairs, channels)).astype(dtype)
     put = kernels.asarray
-    return LitMap(grid, events, put(at), put(values), put(rest))
+    return LitMap(grid, events, put(positions), put(values), put(rest))
 
 
 def contexts(kernels, layer, shapes, rng, dtype, training):
@@ -90,13 +90,13 @@ def compare_rule(layer, maps, rng, tolerance, training=False):
 
 def check_map(x):
     """Positions are row-major, unique and inside, arrays of the shapes that LitMap says."""
-    at = x.grid.kernels.to_host(x.at)
-    assert at.dtype == np.int32 and at.shape == (len(x.values), 2)
-    key = at[:, 0].astype(int) * x.shape[2] + at[:, 1]
+    positions = x.grid.kernels.to_host(x.positions)
+    assert positions.dtype == np.int32 and positions.shape == (len(x.values), 2)
+    key = positions[:, 0].astype(int) * x.shape[2] + positions[:, 1]
     assert (np.diff(key) > 0).all()
-    if len(at):
-        assert at.min() >= 0 and at[:, 0].max() < x.events * x.shape[1]
-        assert at[:, 1].max() < x.shape[2]
+    if len(positions):
+        assert positions.min() >= 0 and positions[:, 0].max() < x.events * x.shape[1]
+        assert positions[:, 1].max() < x.shape[2]
     assert x.rest.shape == (*x.grid.pairs, x.channels)
 
 

@@ -10,7 +10,7 @@ ALL = Wanted(), Wanted()
 def everything(kernels, a, workspace=None):
     """Return {what: result} of all five ops for the arguments of a case, on the device."""
     part = workspace.part if workspace else lambda name: None
-    lists = kernels.lit_lists(a["at"], a["events"], a["geometry"], workspace=part("lists"))
+    lists = kernels.lit_lists(a["positions"], a["events"], a["geometry"], workspace=part("lists"))
     resting = kernels.lit_rest(a["rest"], a["block"], part("rest"))
     lit = kernels.lit_block(a["changes"], lists, resting, a["block"], part("lit"))
     results = {"lists": lists, "resting": resting, "lit": lit}

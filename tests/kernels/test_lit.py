@@ -43,7 +43,7 @@ def dense_images(a):
     at_rest = a["rest"][rows[:, None], columns[None]]
     x = np.repeat(at_rest[None], a["events"], 0)
     flat = x.reshape(-1, *x.shape[2:])
-    flat[a["at"][:, 0], a["at"][:, 1]] += a["changes"]
+    flat[a["positions"][:, 0], a["positions"][:, 1]] += a["changes"]
     return x
 
 
@@ -105,9 +105,9 @@ def positions_of(z, geometry, cells):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_reference_is_the_dense_network(seed):
     a = wide(arguments("lit_block", seed))
-    block, geometry, at = a["block"], a["geometry"], a["at"]
+    block, geometry, positions = a["block"], a["geometry"], a["positions"]
     dense = dense_block(a)
-    lists = reference.lit_lists(at, a["events"], geometry)
+    lists = reference.lit_lists(positions, a["events"], geometry)
     resting = reference.lit_rest(a["rest"], block)
     lit = reference.lit_block(a["changes"], lists, resting, block)
 
@@ -126,7 +126,7 @@ def test_the_reference_is_the_dense_network(seed):
     rest_dx, *more = reference.lit_rest_backward(
         class_pair_sums(rest_dy, geometry.cell_classes, pairs), sums, resting, block
     )
-    close(dx, at_cells(dense["dx"], at), 1e-12, terms=1)
+    close(dx, at_cells(dense["dx"], positions), 1e-12, terms=1)
     close(
         rest_dx,
         class_pair_sums(dense["dx"], a["classes"], geometry.input_pairs),
@@ -140,10 +140,10 @@ def test_the_reference_is_the_dense_network(seed):
 def test_the_cases_have_all_kinds():
     """Empty events, events lit everywhere, many channels, strides, dilations, pools, classes."""
     cases = [arguments("lit_block", seed) for seed in SEEDS]
-    lit = [len(a["at"]) / (a["events"] * np.prod(a["size"])) for a in cases]
+    lit = [len(a["positions"]) / (a["events"] * np.prod(a["size"])) for a in cases]
     assert 0.0 in lit and max(lit) > 0.6
     for a in cases:
-        events = set(a["at"][:, 0] // a["size"][0])
+        events = set(a["positions"][:, 0] // a["size"][0])
         a["some empty"] = 0 < len(events) < a["events"]
     assert any(a["some empty"] for a in cases)
     shapes = np.array([a["block"].w.shape for a in cases])
@@ -162,12 +162,12 @@ def test_the_cases_have_all_kinds():
 def test_gradients_of_the_backends(seed, kind):
     a = arguments("lit_block", seed)
     block = a["block"]
-    lists = reference.lit_lists(a["at"], a["events"], a["geometry"])
+    lists = reference.lit_lists(a["positions"], a["events"], a["geometry"])
     lit = reference.lit_block(a["changes"], lists, a["resting"], block)
     want = gradients(reference, {**wide(a), "lit": wide(lit)})
 
     def call(kernels, a):
-        own = kernels.lit_lists(a["at"], a["events"], a["geometry"])
+        own = kernels.lit_lists(a["positions"], a["events"], a["geometry"])
         here = Lit(a["changes"], own, *map(kernels.asarray, (lit.y, lit.argmax)))
         return gradients(kernels, {**a, "lit": here})
 
@@ -200,10 +200,10 @@ def test_maxima_are_where_the_dense_convolution_has_them(seed, kind):
 def test_who_feeds_whom_and_pieces_of_the_lists(kind):
     for seed in range(200):
         a = arguments("lit_lists", seed)
-        want = reference.lit_lists(a["at"], a["events"], a["geometry"])
+        want = reference.lit_lists(a["positions"], a["events"], a["geometry"])
         for kernels in backends(kind):
             lists = kernels.lit_lists(
-                *(on_device(kernels, a)[n] for n in ("at", "events", "geometry"))
+                *(on_device(kernels, a)[n] for n in ("positions", "events", "geometry"))
             )
             lists = host(kernels, {"lists": lists})["lists"]
             assert lists.cells.dtype == np.int32 and lists.cells.shape == want.cells.shape
@@ -279,7 +279,7 @@ def test_loops_without_threads_give_the_same_bits(monkeypatch):
 def test_wrong_types_are_errors_that_name_the_op(kind):
     kernels, a = backends(kind)[0], arguments("lit_block", 1)
     known = on_device(kernels, a)
-    lists = kernels.lit_lists(known["at"], a["events"], a["geometry"])
+    lists = kernels.lit_lists(known["positions"], a["events"], a["geometry"])
     broad = walk(a["changes"], in_dtype(np.float32, np.float64))
     with pytest.raises(TypeError, match=r"lit_block .*changes is (a )?float64"):
         kernels.lit_block(kernels.asarray(broad), lists, known["resting"], known["block"])
@@ -323,29 +323,29 @@ def few_channels(seed):
     ci, co = int(rng.integers(1, 5)), int(rng.choice([1, 3, 5, 10]))
     lit = rng.random((events, *size)) < rng.choice([0.3, 0.8, 1.0])
     lit[rng.integers(events)] &= rng.random() < 0.8
-    at = np.argwhere(lit.reshape(-1, size[1])).astype(np.int32)
+    positions = np.argwhere(lit.reshape(-1, size[1])).astype(np.int32)
 
     def normal(*shape):
         return rng.standard_normal(shape).astype(np.float32)
 
     rest = normal(*geometry.input_pairs, ci)
     block = LitBlock(normal(*kernel, ci, co), normal(co), geometry, (None, 1.0, 0.0)[seed % 3])
-    changes = normal(len(at), ci)
-    changes[rng.random(len(at)) < 0.1] = 0
-    return at, events, changes, block, reference.lit_rest(rest, block)
+    changes = normal(len(positions), ci)
+    changes[rng.random(len(positions)) < 0.1] = 0
+    return positions, events, changes, block, reference.lit_rest(rest, block)
 
 
 def test_blocks_of_few_channels_by_windows():
     taken = 0
     for seed in range(100):
-        at, events, changes, block, resting = few_channels(seed)
+        positions, events, changes, block, resting = few_channels(seed)
         geometry, workspace = block.geometry, Workspace()
-        lists = cpu.lit_lists(at, events, geometry, block.w.shape[2:], workspace)
+        lists = cpu.lit_lists(positions, events, geometry, block.w.shape[2:], workspace)
         assert geometry.before is not None
         if lists.feeds is not None:
             continue
         taken += 1
-        known = reference.lit_lists(at, events, geometry)
+        known = reference.lit_lists(positions, events, geometry)
         want = reference.lit_block(*wide((changes, known, resting, block)))
         lit = cpu.lit_block(changes, lists, resting, block, workspace)
         close(lit.y, want.y, SUM, terms=4)

@@ -182,12 +182,12 @@ class References:
         """Tell whether a file has references between two datasets."""
         return f"{parent}/ref/{child}/ref_region" in file and f"{child}/data" in file
 
-    def rows(self, of: Sequence[int] | np.ndarray) -> np.ndarray:
+    def rows(self, parents: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the rows int64 (n,) of the child that belong to some of the parent, in order;
         ValueError where a reference leads nowhere.
         """
         found = [np.zeros(0, np.int64)]
-        for number in np.asarray(of).tolist():
+        for number in np.asarray(parents).tolist():
             start, stop = self._region[number].tolist() if number < len(self._region) else (0, 0)
             if not 0 <= start <= stop <= len(self._table):
                 raise ValueError(

@@ -128,11 +128,11 @@ class LarndSim(Projected):
         count = np.maximum(1, np.ceil(STEPS * length / self.pitch)).astype(np.int64)
         if count.sum() > MOST_STEPS:
             raise ValueError(f"has {count.sum():,} steps of segments; a larger pitch has fewer")
-        of = np.repeat(np.arange(len(rows)), count)
-        step = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
-        share = ((step + 0.5) / count[of])[:, None]
-        points = start[of] + share * (end - start)[of]
-        image = self._project(index, points, energy[of] / count[of])
+        segment_of = np.repeat(np.arange(len(rows)), count)
+        step = np.arange(len(segment_of)) - np.repeat(np.cumsum(count) - count, count)
+        share = ((step + 0.5) / count[segment_of])[:, None]
+        points = start[segment_of] + share * (end - start)[segment_of]
+        image = self._project(index, points, energy[segment_of] / count[segment_of])
         number = self._ids[index]
         return Event(image, int(self.labels[index]), (0, 0, number), self._particles(number))
 

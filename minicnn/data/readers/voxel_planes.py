@@ -127,9 +127,9 @@ def pixel_labels(
         some = voxels.only(kinds == kind)
         part = image_of([project(some, plane) for plane in planes], image.shape[0])
         numbers = part.coords[:, 0] * width + part.coords[:, 1]
-        _, at, of_part = np.intersect1d(listed, numbers, True, return_indices=True)
+        _, index, of_part = np.intersect1d(listed, numbers, True, return_indices=True)
         sums.append(np.zeros(image.nnz))
-        sums[-1][at] = part.values[of_part].sum(1, dtype=np.float64)
+        sums[-1][index] = part.values[of_part].sum(1, dtype=np.float64)
     most = np.argmax(sums, 0)
     return np.where(most == NEITHER, IGNORED, most).astype(np.uint8)
 
@@ -146,6 +146,6 @@ def _pixel_classes(voxels, semantics):
     if (known[1:] == known[:-1]).any():
         raise ValueError("has a voxel of two semantic classes")
     classes = [PIXEL_CLASS.get(value, NEITHER) for value in semantics.values[order].tolist()]
-    at = np.searchsorted(known, voxels.numbers)
-    kinds = np.array([*classes, NEITHER])[at]
-    return np.where(np.array([*known, -1])[at] == voxels.numbers, kinds, NEITHER)
+    index = np.searchsorted(known, voxels.numbers)
+    kinds = np.array([*classes, NEITHER])[index]
+    return np.where(np.array([*known, -1])[index] == voxels.numbers, kinds, NEITHER)

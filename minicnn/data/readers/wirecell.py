@@ -321,12 +321,12 @@ class WireCell(Reader):
                 raise ValueError(f"channels {names} are not all finite")
             if self.raw:
                 lit, value, wrong = self._cleaning.lit(block, starts)
-                at, columns = lit[:, 0], column[starts[lit[:, 1]]]
+                row, columns = lit[:, 0], column[starts[lit[:, 1]]]
                 bad += piece.channels[some[wrong]].tolist()
             else:
-                at, tick = np.nonzero(block)
-                value, columns = block[at, tick], column[tick]
-            found.append((piece.channels[some[at]] - first, columns, value.astype(np.float32)))
+                row, tick = np.nonzero(block)
+                value, columns = block[row, tick], column[tick]
+            found.append((piece.channels[some[row]] - first, columns, value.astype(np.float32)))
         return *map(np.concatenate, zip(*found)), bad
 
 

@@ -32,7 +32,7 @@ class ConvolutionRule(Rule):
         geometry, grid, _ = self.once_per_grid(self._windows, x.grid)
         block = self._block(geometry)
         lists = kernels.lit_lists(
-            x.at, x.events, geometry, block.w.shape[2:], workspace.part("lists")
+            x.positions, x.events, geometry, block.w.shape[2:], workspace.part("lists")
         )
         resting = self.once_per_update(
             "rest", lambda: kernels.lit_rest(x.rest, block, workspace.part("rest")), x.rest
@@ -54,7 +54,7 @@ class ConvolutionRule(Rule):
             )
         if not wanted.dx:
             return (None,)
-        return (LitGradient(values, rest - x.grid.sums_at(values, x.at)),)
+        return (LitGradient(values, rest - x.grid.sums_at(values, x.positions)),)
 
     def _block(self, geometry: LitGeometry) -> LitBlock:
         params, fused = self.context.params, isinstance(self.layer, FusedBlock)

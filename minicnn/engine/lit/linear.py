@@ -62,7 +62,7 @@ class ChannelwiseRule(Rule):
         )
         if not need:
             return (None,)
-        return (LitGradient(values, windows.sums(seen) - x.grid.sums_at(values, x.at)),)
+        return (LitGradient(values, windows.sums(seen) - x.grid.sums_at(values, x.positions)),)
 
     def _at_rest(self, windows: Windows, rest: Array, w: Array, b: Array) -> tuple[Array, Array]:
         """Return (windows, outputs (R, S, C * M)) of all classes."""

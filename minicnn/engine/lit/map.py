@@ -76,30 +76,30 @@ class Grid:
         """Return ``rest`` (R, S, C) at all positions: (H, W, C)."""
         return self._lookup.read(rest)
 
-    def rest_of(self, rest: Array, at: Array) -> Array:
-        """Return ``rest`` (R, S, C) of the positions ``at`` (m, 2), rows counted on through the
+    def rest_of(self, rest: Array, positions: Array) -> Array:
+        """Return ``rest`` (R, S, C) of the ``positions`` (m, 2), rows counted on through the
         events: (m, C).
         """
         if self.pairs == (1, 1):
             return rest.reshape(1, -1)
-        return self.kernels.class_values(rest, at, self.on_device)
+        return self.kernels.class_values(rest, positions, self.on_device)
 
-    def sums_at(self, values: Array, at: Array) -> Array:
-        """Return the sums (R, S, C) float64 over pairs of classes of values (m, C) at ``at``."""
-        return self.kernels.class_sums(values, at, self.on_device, self.pairs)
+    def sums_at(self, values: Array, positions: Array) -> Array:
+        """Return the sums (R, S, C) float64 over pairs of classes of the values (m, C)."""
+        return self.kernels.class_sums(values, positions, self.on_device, self.pairs)
 
-    def sums(self, a: Array) -> Array:
+    def sums(self, array: Array) -> Array:
         """Return the sums (R, S, C) float64 over pairs of classes of a (n, H, W, C)."""
-        return self._lookup.sums(a.sum(0, dtype=np.float64))
+        return self._lookup.sums(array.sum(0, dtype=np.float64))
 
     @cached_property
     def _lookup(self) -> Lookup:
         return Lookup(self.kernels, self.classes, self.pairs)
 
-    def pair_of(self, at: Array) -> Array:
-        """Return the pair of classes r * S + s of the positions ``at`` (m, 2): (m,)."""
+    def pair_of(self, positions: Array) -> Array:
+        """Return the pair of classes r * S + s of the ``positions`` (m, 2): (m,)."""
         rows, columns = self.on_device
-        return rows[at[:, 0] % self.size[0]] * self.pairs[1] + columns[at[:, 1]]
+        return rows[positions[:, 0] % self.size[0]] * self.pairs[1] + columns[positions[:, 1]]
 
 
 def common_grid(*grids: Grid) -> tuple[Grid, list[Lookup]]:
@@ -133,7 +133,7 @@ class LitMap:
 
     grid: Grid
     events: int
-    at: Array
+    positions: Array
     values: Array
     rest: Array
 
@@ -153,52 +153,56 @@ class LitMap:
     @property
     def lit_fraction(self) -> float:
         """The fraction of positions that are lit."""
-        return len(self.at) / max(1, self.events * self.grid.size[0] * self.grid.size[1])
+        return len(self.positions) / max(1, self.events * self.grid.size[0] * self.grid.size[1])
 
     def changes(self) -> Array:
         """Return how far the lit positions are from rest, (m, C)."""
-        return self.values - self.grid.rest_of(self.rest, self.at)
+        return self.values - self.grid.rest_of(self.rest, self.positions)
 
     def dense(self) -> Array:
         """Return the maps as an array (n, H, W, C)."""
         kernels = self.grid.kernels
         x = kernels.empty(self.shape, self.values.dtype)
         x[...] = self.grid.at_rest(self.rest)
-        return kernels.put_pixels(x, self.at, self.values)
+        return kernels.put_pixels(x, self.positions, self.values)
 
     def gradient_of(self, dense: Array) -> LitGradient:
         """Return the gradient (n, H, W, C) of the maps as an array as one of the LitMap."""
-        values = self.grid.kernels.take_pixels(dense, self.at)
-        return LitGradient(values, self.grid.sums(dense) - self.grid.sums_at(values, self.at))
+        values = self.grid.kernels.take_pixels(dense, self.positions)
+        return LitGradient(
+            values, self.grid.sums(dense) - self.grid.sums_at(values, self.positions)
+        )
 
     # ------------------------------------------------- a position at rest may be listed like others
-    def widened(self, at: Array, own: Array | None) -> Array:
-        """Return the values (k, C) at positions ``at`` (k, 2) that hold all of the map's, which are
+    def widened(self, positions: Array, own: Array | None) -> Array:
+        """Return the values (k, C) at ``positions`` (k, 2) that hold all of the map's, which are
         number ``own`` (m,) among them; None: they are the same.
         """
         if own is None:
             return self.values
-        values = self.grid.kernels.empty((len(at), self.channels), self.values.dtype)
-        values[...] = self.grid.rest_of(self.rest, at)
+        values = self.grid.kernels.empty((len(positions), self.channels), self.values.dtype)
+        values[...] = self.grid.rest_of(self.rest, positions)
         values[own] = self.values
         return values
 
-    def narrowed(self, gradient: LitGradient, at: Array, own: Array | None) -> LitGradient:
+    def narrowed(self, gradient: LitGradient, positions: Array, own: Array | None) -> LitGradient:
         """Return the gradient with respect to ``widened`` and the other positions as one of the
         map: of positions that are not its own the sums are what counts.
         """
         if own is None:
             return gradient
         values = gradient.values[own]
-        more = self.grid.sums_at(gradient.values, at) - self.grid.sums_at(values, self.at)
+        more = self.grid.sums_at(gradient.values, positions) - self.grid.sums_at(
+            values, self.positions
+        )
         return LitGradient(values, gradient.rest + more)
 
-    def pick(self, at: Array) -> tuple[Array, Callable[[Array], LitGradient]]:
-        """Return the values (k, C) at the positions ``at`` (k, 2), lit or not, row-major without
+    def pick(self, positions: Array) -> tuple[Array, Callable[[Array], LitGradient]]:
+        """Return the values (k, C) at the ``positions`` (k, 2), lit or not, row-major without
         repetition; and the function that makes the gradient of the maps of one of these values.
         """
         kernels = self.grid.kernels
-        union, own, wanted = kernels.merge_positions(self.at, at)
+        union, own, wanted = kernels.merge_positions(self.positions, positions)
 
         def gradient(slope: Array) -> LitGradient:
             values = kernels.zeros((len(union), self.channels), slope.dtype)

@@ -41,9 +41,9 @@ class BatchNormalizationRule(PixelwiseRule):
         layer.follow(context, moments)
         context.workspace.expire()  # what super() knows of the running statistics
         scale = moments, context.params["gamma"], context.params["beta"], layer.epsilon
-        y, at_rest = (context.kernels.normalize(a, *scale) for a in (x.values, x.rest))
+        y, at_rest = (context.kernels.normalize(array, *scale) for array in (x.values, x.rest))
         saved = x, mean, 1 / (moments.variance + layer.epsilon) ** 0.5
-        return LitMap(x.grid, x.events, x.at, y, at_rest), saved
+        return LitMap(x.grid, x.events, x.positions, y, at_rest), saved
 
     def backward(self, dy: LitGradient, saved: Any) -> tuple[LitGradient | None, ...]:
         if len(saved) > 3:
@@ -51,7 +51,7 @@ class BatchNormalizationRule(PixelwiseRule):
         x, mean, inverse = saved
         context = self.context
         positions, resting = self._counts(x)
-        hat, rest_hat = ((a - mean) * inverse for a in (x.values, x.rest))
+        hat, rest_hat = ((array - mean) * inverse for array in (x.values, x.rest))
         sum_dy = dy.values.sum(0, dtype=np.float64) + dy.rest.sum((0, 1))
         sum_dy_hat = (dy.values * hat).sum(0) + (dy.rest * rest_hat).sum((0, 1))
         for name, total in (("gamma", sum_dy_hat), ("beta", sum_dy)):
@@ -68,6 +68,6 @@ class BatchNormalizationRule(PixelwiseRule):
         1).
         """
         kernels = self.context.kernels
-        ones = kernels.zeros((len(x.at), 1), x.values.dtype) + x.values.dtype.type(1)
-        resting = x.events * x.grid.counts_on_device - x.grid.sums_at(ones, x.at)
+        ones = kernels.zeros((len(x.positions), 1), x.values.dtype) + x.values.dtype.type(1)
+        resting = x.events * x.grid.counts_on_device - x.grid.sums_at(ones, x.positions)
         return x.events * x.grid.size[0] * x.grid.size[1], resting

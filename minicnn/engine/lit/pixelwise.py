@@ -50,27 +50,27 @@ class PixelwiseRule(Rule):
 
     def forward(self, *maps: LitMap) -> tuple[LitMap, Any] | None:
         grid, lookups = self.once_per_grid(common_grid, *(x.grid for x in maps))
-        at, own = _union(maps)
+        positions, own = _union(maps)
         rests = [x.rest for x in maps]
         rest, rest_saved = self.once_per_update(
             "rest",
             lambda: self._of_table([look.read(r) for look, r in zip(lookups, rests)]),
             *rests,
         )
-        rows = [x.widened(at, where)[None, :, None] for x, where in zip(maps, own)]
+        rows = [x.widened(positions, where)[None, :, None] for x, where in zip(maps, own)]
         y, saved = self.layer.forward(self.context, *rows)
-        result = LitMap(grid, maps[0].events, at, y[0, :, 0], rest)
-        return result, (maps, lookups, at, own, saved, rest_saved)
+        result = LitMap(grid, maps[0].events, positions, y[0, :, 0], rest)
+        return result, (maps, lookups, positions, own, saved, rest_saved)
 
     def backward(self, dy: LitGradient, saved: Any) -> tuple[LitGradient | None, ...]:
-        maps, lookups, at, own, rows_saved, rest_saved = saved
+        maps, lookups, positions, own, rows_saved, rest_saved = saved
         table = dy.rest.astype(dy.values.dtype)[None]
         values = self._layer_backward(dy.values[None, :, None], rows_saved)
         rests = self._layer_backward(table, rest_saved)
         return tuple(
             None
             if value is None or rest is None
-            else x.narrowed(LitGradient(value[0, :, 0], look.sums(rest[0])), at, where)
+            else x.narrowed(LitGradient(value[0, :, 0], look.sums(rest[0])), positions, where)
             for x, look, where, value, rest in zip(maps, lookups, own, values, rests)
         )
 
@@ -104,12 +104,12 @@ def _union(maps: tuple[LitMap, ...]) -> tuple[Array, list[Array | None]]:
     """Return the positions that are lit in any of the maps, and where in this list those of each
     are; None: they are the same.
     """
-    at, own = maps[0].at, [None]
+    positions, own = maps[0].positions, [None]
     for x in maps[1:]:
-        if x.at is at:
+        if x.positions is positions:
             own.append(None)
             continue
-        at, before, here = x.grid.kernels.merge_positions(at, x.at)
-        own = [before if where is None else before[where] for where in own]
-        own.append(here)
-    return at, own
+        positions, first, second = x.grid.kernels.merge_positions(positions, x.positions)
+        own = [first if where is None else first[where] for where in own]
+        own.append(second)
+    return positions, own

@@ -51,7 +51,7 @@ class MaxPoolingRule(Rule):
         resting = kernels.maxpool2d_backward(table, rest_argmax, rest_shape, size)
         lit = grid.sums_at(rows[:-1].reshape(len(cells), math.prod(shape[1:])), cells)
         rest = windows.sums(resting.astype(np.float64) + lit.reshape(rest_shape))
-        return (LitGradient(values, rest - x.grid.sums_at(values, x.at)),)
+        return (LitGradient(values, rest - x.grid.sums_at(values, x.positions)),)
 
     def _windows(self, grid: Grid) -> Windows:
         size, strides = self.layer.pool_size, self.layer.strides
@@ -88,7 +88,7 @@ class GlobalAverageRule(_GlobalRule):
 
     def forward(self, x: LitMap) -> tuple[Array, Any] | None:  # type: ignore[override]
         kernels = self.context.kernels
-        changes = kernels.class_sums(x.changes(), x.at, *self._event_classes(x))
+        changes = kernels.class_sums(x.changes(), x.positions, *self._event_classes(x))
         total = (x.grid.counts_on_device * x.rest).sum((0, 1)) + changes[:, 0]
         y = total / (x.grid.size[0] * x.grid.size[1])
         return y.astype(x.values.dtype), x
@@ -96,9 +96,9 @@ class GlobalAverageRule(_GlobalRule):
     def backward(self, dy: Array, saved: Any) -> tuple[LitGradient | None]:
         x, (height, width) = saved, saved.grid.size
         each = dy / dy.dtype.type(height * width)
-        values = each[x.at[:, 0] // height]
+        values = each[x.positions[:, 0] // height]
         everywhere = x.grid.counts_on_device * each.sum(0, dtype=np.float64)
-        return (LitGradient(values, everywhere - x.grid.sums_at(values, x.at)),)
+        return (LitGradient(values, everywhere - x.grid.sums_at(values, x.positions)),)
 
 
 @rule_of(GlobalMaxPooling2D)
@@ -109,15 +109,15 @@ class GlobalMaxRule(_GlobalRule):
 
     def forward(self, x: LitMap) -> tuple[Array, Any] | None:  # type: ignore[override]
         kernels = self.context.kernels
-        ones = kernels.zeros((len(x.at), 1), x.values.dtype) + x.values.dtype.type(1)
-        lit = kernels.class_sums(ones, x.at, *self._event_classes(x))
+        ones = kernels.zeros((len(x.positions), 1), x.values.dtype) + x.values.dtype.type(1)
+        lit = kernels.class_sums(ones, x.positions, *self._event_classes(x))
         ends = np.cumsum(kernels.to_host(lit)[:, 0, 0]).astype(int)
         y = kernels.empty((x.events, x.channels), x.values.dtype)
         saved = []
         for event, (first, end) in enumerate(zip([0, *ends[:-1]], ends)):
             piece = slice(int(first), int(end))
             gone = x.grid.counts_on_device <= x.grid.sums_at(
-                ones[piece], x.at[piece]
+                ones[piece], x.positions[piece]
             )  # nowhere at rest
             pixels = kernels.empty((1, end - first + x.rest[..., 0].size, 1, x.channels), y.dtype)
             pixels[0, : end - first, 0] = x.values[piece]

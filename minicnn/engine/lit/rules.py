@@ -78,7 +78,7 @@ class Rule:
         ``rests``: what follows from the weights and the resting values.
         """
         known = self.context.workspace.values.get(name)
-        if known is None or any(a is not b for a, b in zip(known[0], rests)):
+        if known is None or any(before is not now for before, now in zip(known[0], rests)):
             with self.context.workspace.timed():
                 known = rests, make()
             self.context.workspace.values[name] = known

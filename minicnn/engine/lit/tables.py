@@ -21,10 +21,10 @@ class Lookup:
     """
 
     def __init__(
-        self, kernels: Any, at: tuple[np.ndarray, np.ndarray], pairs: tuple[int, int]
+        self, kernels: Any, positions: tuple[np.ndarray, np.ndarray], pairs: tuple[int, int]
     ) -> None:
         self.kernels, self.pairs = kernels, pairs
-        self.rows, self.columns = np.ravel(at[0]), np.ravel(at[1])
+        self.rows, self.columns = np.ravel(positions[0]), np.ravel(positions[1])
 
     @cached_property
     def _on_device(self) -> tuple[Array, Array]:
@@ -47,10 +47,10 @@ class Lookup:
             table[:-1, :-1] = inside  # the last ones are what -1 finds
         return table[self._on_device]
 
-    def sums(self, a: Array) -> Array:
+    def sums(self, array: Array) -> Array:
         """Return the transpose of ``read``: a (A, B, C) summed over what belongs to each entry of
         the table, (R, S, C) float64.
         """
         rows, columns = self._members
-        by_row = rows @ a.reshape(len(a), -1).astype(np.float64)
-        return columns @ by_row.reshape(len(rows), *a.shape[1:])
+        by_row = rows @ array.reshape(len(array), -1).astype(np.float64)
+        return columns @ by_row.reshape(len(rows), *array.shape[1:])

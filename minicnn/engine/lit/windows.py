@@ -35,7 +35,7 @@ class Windows(NamedTuple):
     def lists(self, x: LitMap, workspace: Workspace) -> LitLists:
         """Return what the lit positions of ``x`` feed, in buffers."""
         kernels = self.grid.kernels
-        return kernels.lit_lists(x.at, x.events, self.geometry, workspace=workspace)
+        return kernels.lit_lists(x.positions, x.events, self.geometry, workspace=workspace)
 
     @property
     def kernel(self) -> tuple[int, int]:

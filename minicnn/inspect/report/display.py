@@ -208,8 +208,8 @@ def _extent(region, axes):
     """(left, right, low, high) on the drawing of the pixels (first row, end, first column, end)."""
     return tuple(
         axis.start + axis.step * pixel
-        for axis, two in zip(axes, (region[:2], region[2:]))
-        for pixel in two
+        for axis, limits in zip(axes, (region[:2], region[2:]))
+        for pixel in limits
     )
 
 

@@ -51,7 +51,7 @@ def _that_change(maps: dict[str, LitMap]) -> list[str]:
     """Return the first layers whose lit positions are not those of the layer before."""
     shown: list[str] = []
     for name, x in maps.items():
-        if not shown or x.at is not maps[shown[-1]].at:
+        if not shown or x.positions is not maps[shown[-1]].positions:
             shown.append(name)
     return shown[:MOST]
 
@@ -60,8 +60,8 @@ def _line(name: str, x: LitMap) -> str:
     rows, columns = x.grid.pairs
     height, width = x.grid.size
     return (
-        f"{name}: {len(x.at)} of {height} x {width} positions lit ({x.lit_fraction:.1%}), the "
-        f"others have {rows * columns} values ({rows} x {columns} classes) per channel"
+        f"{name}: {len(x.positions)} of {height} x {width} positions lit ({x.lit_fraction:.1%}), "
+        f"the others have {rows * columns} values ({rows} x {columns} classes) per channel"
     )
 
 
@@ -70,17 +70,17 @@ def _draw_map(column: Any, x: LitMap) -> None:
     empty = np.asarray(to_host(x.grid.at_rest(x.rest)))[..., 0]
     event = np.asarray(to_host(x.dense()))[0, ..., 0]
     changes = np.full(x.grid.size, np.nan)
-    at = np.asarray(to_host(x.at))
-    changes[at[:, 0], at[:, 1]] = np.asarray(to_host(x.changes()))[:, 0]
+    positions = np.asarray(to_host(x.positions))
+    changes[positions[:, 0], positions[:, 1]] = np.asarray(to_host(x.changes()))[:, 0]
     most = float(max(np.abs(empty).max(), np.abs(event).max())) or 1.0
-    largest = float(np.nanmax(np.abs(changes))) if len(at) else 1.0
+    largest = float(np.nanmax(np.abs(changes))) if len(positions) else 1.0
     for panel, values, limit in zip(column, (empty, event, changes), (most, most, largest or 1.0)):
         panel.imshow(values, cmap="coolwarm", vmin=-limit, vmax=limit, interpolation="nearest")
         panel.set(xticks=[], yticks=[])
     for panel in column[::2]:
         _draw_classes(panel, x.grid.classes)
     column[0].set_xlabel(f"{x.grid.pairs[0]} x {x.grid.pairs[1]} classes", fontsize=8)
-    column[2].set_xlabel(f"{len(x.at)} lit, {x.lit_fraction:.1%}", fontsize=8)
+    column[2].set_xlabel(f"{len(x.positions)} lit, {x.lit_fraction:.1%}", fontsize=8)
 
 
 def _draw_classes(panel: Any, classes: tuple[np.ndarray, np.ndarray]) -> None:

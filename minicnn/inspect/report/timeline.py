@@ -137,8 +137,8 @@ def _rows(mean, slowest, total):
     for name in dict.fromkeys(name for name, _ in mean):
         layers = [
             (layer, s, slowest.get((name, layer), 0.0))
-            for (of, layer), s in mean.items()
-            if of == name
+            for (span, layer), s in mean.items()
+            if span == name
         ]
         rows.append((name, sum(s for _, s, _ in layers), sum(s for *_, s in layers)))
         if len(layers) > 1 or layers[0][0]:

@@ -250,7 +250,12 @@ def nuclear_cascade(simulator: Any, n: int = 1000) -> Validation:
             own = np.where(np.isin(codes, (2112, 2212)), m_out, 0.0)
             own = np.where(codes == 3122, P.NUCLEON, own)  # it was a nucleon
             out = np.sqrt((stack[:, 2:5] ** 2).sum(1) + m_out**2) - own
-            sums.append([out[np.isin(np.abs(codes), of)].sum() for of in groups.values()])
+            sums.append(
+                [
+                    out[np.isin(np.abs(codes), codes_of_group)].sum()
+                    for codes_of_group in groups.values()
+                ]
+            )
             sums[-1].append(out.sum())
             shine.append(out[codes == 22].sum())
         table = np.array(sums) / e_in
@@ -282,7 +287,7 @@ def nuclear_cascade(simulator: Any, n: int = 1000) -> Validation:
                 "they start where no nucleon can leave, 9.9 MeV in argon-40",
             ),
         ]
-    at, found = np.arange(len(names)), np.array(parts)
+    index, found = np.arange(len(names)), np.array(parts)
     return Validation(
         "nuclear_cascade",
         "What comes out of a nucleus",
@@ -291,7 +296,7 @@ def nuclear_cascade(simulator: Any, n: int = 1000) -> Validation:
         Figure(
             "",
             "part of the energy",
-            [Series(group, at, found[:, k], "points") for k, group in enumerate(groups)],
+            [Series(group, index, found[:, k], "points") for k, group in enumerate(groups)],
             ticks=names,
         ),
         checks,

@@ -84,8 +84,11 @@ def muon_radiation(simulator: Any, n: int = 200) -> Validation:
         for t, a, b in zip(low, found, expected)
     ]
     world, rng, energy = empty_world(), np.random.default_rng(3), 6000.0 + P.MUON
-    of = {"photons": (0, radiation.brems_cross_section), "pairs": (1, radiation.pair_cross_section)}
-    for name, (kind, section) in of.items():
+    processes = {
+        "photons": (0, radiation.brems_cross_section),
+        "pairs": (1, radiation.pair_cross_section),
+    }
+    for name, (kind, section) in processes.items():
         v = np.geomspace(radiation.CUT / energy, 0.98 * 6000.0 / energy, 2000)
         number, carried = (
             float(np.trapezoid(section(energy, v) * v * weight, np.log(v)))

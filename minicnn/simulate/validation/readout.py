@@ -211,12 +211,12 @@ def noise(simulator: Any, path: str | Path) -> Validation:
         Check(f"correlation at {k} us", ours[k], real[k], 0.05, "", source) for k in range(1, 5)
     ]
     frequency, theirs = spectrum(np.concatenate(wires))
-    _, mine = spectrum(image.reshape(-1, 39))
+    _, measured = spectrum(image.reshape(-1, 39))
     middle = frequency > 0.05
     checks.append(
         Check(
             "spectrum, mean of |ratio - 1|",
-            np.abs(mine / theirs - 1)[middle].mean(),
+            np.abs(measured / theirs - 1)[middle].mean(),
             0.0,
             0.12,
             "",
@@ -233,7 +233,7 @@ def noise(simulator: Any, path: str | Path) -> Validation:
             "ADC per √MHz",
             [
                 Series("run 3493", frequency[1:], theirs[1:], "points"),
-                Series("simulated", frequency[1:], mine[1:]),
+                Series("simulated", frequency[1:], measured[1:]),
             ],
         ),
         checks,

@@ -175,7 +175,7 @@ def geant4_muon(simulator: Any, path: str | Path, n: int = 150) -> Validation:
                 sums[k] += s[(residual >= edges[k]) & (residual < edges[k + 1])].sum(0)
         return sums[:, 0] / sums[:, 1]
 
-    mine, geant4 = profile(ours), profile([theirs])
+    simulated, geant4 = profile(ours), profile([theirs])
     source = "Geant4, one muon of 100 MeV"
     checks = [
         relative(
@@ -199,7 +199,7 @@ def geant4_muon(simulator: Any, path: str | Path, n: int = 150) -> Validation:
             "MeV/cm",
             source + ", its delta rays as they fell",
         )
-        for a, b, x, y in zip(edges, edges[1:], mine, geant4)
+        for a, b, x, y in zip(edges, edges[1:], simulated, geant4)
     ]
     return Validation(
         "geant4_muon",
@@ -211,7 +211,7 @@ def geant4_muon(simulator: Any, path: str | Path, n: int = 150) -> Validation:
             "dE/dx (MeV/cm)",
             [
                 Series("Geant4", edges, geant4, "steps"),
-                Series("simulated", np.sqrt(edges[1:] * edges[:-1]), mine, "points"),
+                Series("simulated", np.sqrt(edges[1:] * edges[:-1]), simulated, "points"),
             ],
             True,
         ),
@@ -333,7 +333,7 @@ def pion_ends(simulator: Any, n: int = 2000) -> Validation:
             )
             per_cm = [decays.inverse_length(211, p) for p in np.interp(left, ranges, grid)]
             in_flight.append(np.mean(per_cm) * (left[0] - left[-1]))
-    ends, edges, of = (
+    ends, edges, fates = (
         np.array(ends),
         np.linspace(100, 1000, 10),
         ("interact or are captured", "leave the TPC", "decay"),
@@ -342,9 +342,9 @@ def pion_ends(simulator: Any, n: int = 2000) -> Validation:
         end: np.array(
             [np.mean(ends[(momenta >= a) & (momenta < b)] == end) for a, b in pairwise(edges)]
         )
-        for end in of
+        for end in fates
     }
-    share = {end: np.mean(ends == end) for end in of}
+    share = {end: np.mean(ends == end) for end in fates}
     checks = [
         Check(
             "negative pions that decay",
@@ -364,7 +364,7 @@ def pion_ends(simulator: Any, n: int = 2000) -> Validation:
         "most of them at rest, "
         "into a muon of 1 mm and its electron. But for their energy loss, which is almost that of "
         "muons, these look like "
-        f"muons; the other {share[of[0]]:.0%} interact in flight or are captured at rest.",
+        f"muons; the other {share[fates[0]]:.0%} interact in flight or are captured at rest.",
         Figure(
             "momentum (MeV/c)",
             "part",
