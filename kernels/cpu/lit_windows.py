@@ -90,7 +90,7 @@ def _one_by_one(cells, first_position, x, ci, w, sums, best, where):
     and column: best and where (C_out,). x (WH, floats): what it sees; w (KH, KW * C_in, C_out).
     """
     r, c = first_position
-    best[:] = LOWEST
+    best[:], where[:] = LOWEST, 0  # NaN is larger than nothing
     total = np.empty(best.size, np.float32)
     for i in range(cells.down):
         for j in range(cells.across):

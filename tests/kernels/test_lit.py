@@ -362,6 +362,20 @@ def test_blocks_of_few_channels_by_windows():
     assert taken > 60
 
 
+def test_weights_that_are_no_numbers_lead_no_gradient_out_of_its_cell():
+    """No sum is larger than another where all are NaN: argmax is a position of the cell all the
+    same, since backward follows it without a look.
+    """
+    for seed in range(100):
+        positions, events, changes, block, _ = few_channels(seed)
+        block = block._replace(w=np.full_like(block.w, np.nan))
+        lists = cpu.lit_lists(positions, events, block.geometry, block.w.shape[2:], Workspace())
+        rest = np.ones((*block.geometry.input_pairs, block.w.shape[2]), np.float32)
+        lit = cpu.lit_block(changes, lists, cpu.lit_rest(rest, block), block, Workspace())
+        assert lit.argmax.max(initial=0) < np.prod(block.geometry.pool)
+        cpu.lit_block_backward(np.ones_like(lit.y), lit, block, Wanted(True), Workspace())
+
+
 def test_what_slides_by_single_pixels_has_windows():
     found = {True: 0, False: 0}
     for seed in range(100):
