@@ -29,7 +29,7 @@ def test_background_and_scale():
     image = np.full((4, 5, 1), 475, np.float32)
     image[2, 3] = 700
     sparse = SparseImage.from_dense(image, background=475)
-    assert sparse.nnz == 1 and np.array_equal(sparse.to_dense(f=lambda v: 2 * v), 2 * image)
+    assert sparse.nnz == 1 and np.array_equal(sparse.to_dense(function=lambda v: 2 * v), 2 * image)
 
 
 @pytest.mark.parametrize(
