@@ -95,8 +95,8 @@ def _sum_chunk(
 
 @jit
 def _turned(rows, row_count, count, square, addresses, row_strides):
-    """square[k, lane] = rows[lane, k] for lane < many, k < count <= LANES. addresses, row_strides:
-    space for LANES int64, row_strides zeros.
+    """square[k, lane] = rows[lane, k] for lane < row_count, k < count <= LANES. addresses,
+    row_strides: space for LANES int64, row_strides zeros.
     """
     for lane in range(LANES):
         addresses[lane] = rows[min(lane, row_count - 1) :].ctypes.data

@@ -198,8 +198,8 @@ def _chunks(positions, cells, least, heights, inputs, chunks):
 def chunks_of(
     positions: Array, cells: Array, geometry: LitGeometry, cells_per_chunk: int
 ) -> np.ndarray:
-    """Return the chunks of LitLists, of about ``many`` cells each, alike in size: whole rows of
-    cells of an event, or several events.
+    """Return the chunks of LitLists, of about ``cells_per_chunk`` cells each, alike in size:
+    whole rows of cells of an event, or several events.
     """
     total, number = len(cells), -(-len(cells) // max(cells_per_chunk, 1))
     chunks = np.empty((number, 4), np.int64)

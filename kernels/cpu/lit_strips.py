@@ -168,7 +168,7 @@ def end_of_row(cells, begin, end):
 
 @jit
 def take_windows(inputs, cells, begin, end, strip, painted, windows):
-    """Set the first ``windows`` (many, WH, floats) to what the cells begin to end see; beyond the
+    """Set the first ``windows`` (n, WH, floats) to what the cells begin to end see; beyond the
     last column a row has anything.
     """
     rows, vectors = windows.shape[1], windows.shape[2] // LANES

@@ -269,7 +269,7 @@ def _prefetch_for_write(context, address):
 
 @jit
 def prefetch_for_write(address, size):
-    """Tell the processor that ``many`` bytes from ``address`` will soon be written: it fetches
+    """Tell the processor that ``size`` bytes from ``address`` will soon be written: it fetches
     their cache lines in the meantime.
     """
     for k in range(0, size, 64):

@@ -67,8 +67,8 @@ def tile(
 
 @lru_cache(maxsize=256)
 def _tiles(shared_memory, kernel, pool, ci, co):
-    """Return the constants for many and for few cells; None where shared memory does not
-    suffice.
+    """Return the constants for a large and for a small number of cells; None where shared memory
+    does not suffice.
     """
     channels = 5 if ci == 1 and co % 5 == 0 and co % 4 else 4
     group = min(-(-co // channels), 64)

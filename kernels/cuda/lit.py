@@ -17,7 +17,8 @@ from .lit_rest import activation_of, lit_rest, lit_rest_backward, transposed_wei
 
 __all__ = ["lit_block", "lit_block_backward", "lit_lists", "lit_rest", "lit_rest_backward"]
 
-#: Channels of a thread block of lit_block: many, or few where their sums find no shared memory.
+#: Channels of a thread block of lit_block: a wide slice, or a narrow one where their
+#: sums find no shared memory.
 SLICES = 64, 32
 #: Threads of a block of lit_block, and channels of each: as in the .cu file.
 THREADS, CHANNELS = 128, 4
