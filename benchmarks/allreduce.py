@@ -56,9 +56,11 @@ def curve(comm):
 
     rows = []
     for size in 4 ** np.arange(2, 13):
-        a = np.full(size // 4, comm.rank + 1, np.float32)
-        out = np.empty_like(a)
-        seconds = repeated(comm, lambda a=a, out=out: comm.Allreduce(a, out, MPI.SUM))
+        buffer = np.full(size // 4, comm.rank + 1, np.float32)
+        out = np.empty_like(buffer)
+        seconds = repeated(
+            comm, lambda buffer=buffer, out=out: comm.Allreduce(buffer, out, MPI.SUM)
+        )
         if not (out == comm.size * (comm.size + 1) / 2).all():
             raise SystemExit(f"Allreduce of {size} bytes gave a wrong sum")
         rows.append(

@@ -153,8 +153,11 @@ def main(comm):
     if comm.rank:
         return
     rows = {kind: [float(v) for v in np.median(samples, 0)] for kind, samples in kinds.items()}
-    ratio = [a[0] / t[0] for a, t in zip(kinds["alone"], kinds["together"])]
-    bare = [a[0] / (t[0] - t[1]) for a, t in zip(kinds["alone"], kinds["together"])]
+    ratio = [alone[0] / together[0] for alone, together in zip(kinds["alone"], kinds["together"])]
+    bare = [
+        alone[0] / (together[0] - together[1])
+        for alone, together in zip(kinds["alone"], kinds["together"])
+    ]
     wall, waiting, communication = rows["together"]
     print(
         f"weak scaling 1 -> {comm.size} ranks x {args.threads} thread(s) on {os.cpu_count()} "

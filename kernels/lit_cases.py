@@ -40,8 +40,10 @@ def _seen(rng, size):
         outputs = geometry.transposed_output((1, *size, 1), (*kernel, 1, 1))
         pads = geometry.pads(outputs, (*kernel, 1, 1))
         seen = tuple(
-            seen_by_transposed(size[a], kernel[a], stride[a], pads[a][0], outputs[1 + a])
-            for a in (0, 1)
+            seen_by_transposed(
+                size[axis], kernel[axis], stride[axis], pads[axis][0], outputs[1 + axis]
+            )
+            for axis in (0, 1)
         )
         return seen, {"kernel": kernel, "geometry": geometry, "transposed": True}
     fits = all(effective_kernel(k, d) <= s for k, d, s in zip(kernel, dilation, size))
@@ -50,8 +52,10 @@ def _seen(rng, size):
     outputs = geometry.output((1, *size, 1), (*kernel, 1, 1))
     pads = geometry.pads((1, *size, 1), (*kernel, 1, 1))
     seen = tuple(
-        seen_by_convolution(size[a], kernel[a], stride[a], dilation[a], pads[a][0], outputs[1 + a])
-        for a in (0, 1)
+        seen_by_convolution(
+            size[axis], kernel[axis], stride[axis], dilation[axis], pads[axis][0], outputs[1 + axis]
+        )
+        for axis in (0, 1)
     )
     return seen, {"kernel": kernel, "geometry": geometry, "transposed": False}
 

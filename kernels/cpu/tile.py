@@ -191,7 +191,7 @@ def _sums(e, pixels, columns, kind, add, x, x_row, x_step, x_pixel, w, w_row, w_
             for p in range(pixels):
                 for q in range(columns):
                     b.store(add(ones[p], weights[q], b.load(acc[p][q])), acc[p][q])
-    return [[b.load(a) for a in line] for line in acc]
+    return [[b.load(address) for address in line] for line in acc]
 
 
 def _keep_max(e, sums, best, where, position):

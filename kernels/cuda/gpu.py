@@ -126,7 +126,7 @@ class Gpu:
         function(
             three(grid),
             three(block),
-            tuple(np.uint64(0) if a is None else scalar(a) for a in args),
+            tuple(np.uint64(0) if value is None else scalar(value) for value in args),
             shared_mem=shared,
         )
 

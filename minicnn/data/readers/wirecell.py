@@ -231,7 +231,7 @@ class WireCell(Reader):
     def _set_ticks(self, pieces, ticks, tick_sum, size):
         if ticks is None:
             ends = [piece.range for piece in pieces]
-            ticks = (min(0, *(a for a, _ in ends)), max(b for _, b in ends) - 1)
+            ticks = (min(0, *(start for start, _ in ends)), max(stop for _, stop in ends) - 1)
         self._ticks = (int(ticks[0]), int(ticks[1]) + 1)
         count = self._ticks[1] - self._ticks[0]
         if not 0 < count < MOST_TICK:
