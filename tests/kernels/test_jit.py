@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import prange
+from numba.core.caching import NullCache
 
 import minicnn.kernels
 from minicnn.kernels import cache, compile_less, jit
@@ -340,7 +341,13 @@ def test_what_a_closure_cannot_be_told_by_is_an_error():
     assert jit._closure((lambda a: lambda: a)(2.5)) == (("float", "2.5"),)
 
 
-def test_a_constant_makes_no_version_of_its_own():
+@pytest.fixture
+def not_kept(monkeypatch):
+    """Compile anew in every run of the tests: what is loaded was not compiled as they ask."""
+    monkeypatch.setattr(jit, "_LockedCache", lambda *_: NullCache())
+
+
+def test_a_constant_makes_no_version_of_its_own(not_kept):
     """Numba's own dispatcher compiles one for every constant."""
     inner = jit.jit(lambda x, n: x * n)
 
@@ -352,7 +359,7 @@ def test_a_constant_makes_no_version_of_its_own():
     assert [str(kind) for kind in inner.signatures] == ["(float64, int64)"]
 
 
-def test_pieces_of_a_parallel_loop_are_not_compiled_by_themselves(monkeypatch):
+def test_pieces_of_a_parallel_loop_are_not_compiled_by_themselves(monkeypatch, not_kept):
     """Both wrappers of it, by the names that numba gives them."""
     made, library = [], compile_less.OnlyLinked
     keep = lambda *a, **b: made.append(a[1]) or library(*a, **b)  # noqa: E731
