@@ -187,17 +187,11 @@ class Torch(TorchSteps):
 
     def _ours(self, array):
         array = array.detach()
-        return (
-            (
-                array.permute(2, 3, 1, 0)
-                if array.ndim == 4
-                else array.T
-                if array.ndim == 2
-                else array
-            )
-            .numpy()
-            .copy()
-        )
+        if array.ndim == 4:
+            array = array.permute(2, 3, 1, 0)
+        elif array.ndim == 2:
+            array = array.T
+        return array.numpy().copy()
 
     def gradients(self, x, y):
         return self._backward(x, y), {name: self._ours(w.grad) for name, w in self.p.items()}

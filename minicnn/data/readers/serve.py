@@ -27,8 +27,8 @@ def limit(memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     if sys.platform == "linux":
         with open("/proc/self/statm") as file:
-            resident = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (resident + memory,) * 2)
+            address_space = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (address_space + memory,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -77,7 +77,7 @@ class Server:
             "image_shape": [int(n) for n in reader.image_shape],
             "class_names": list(reader.class_names),
             "axes": [
-                [name if isinstance(name, str) else float(name) for name in x] for x in reader.axes
+                [part if isinstance(part, str) else float(part) for part in x] for x in reader.axes
             ],
             "background": float(getattr(reader, "background", 0.0)),
             "metadata": getattr(reader, "metadata", {}),
