@@ -25,7 +25,7 @@ from . import lit_windows
 from .checks import buffer, check_float32, check_shape, gradient_targets
 from .elementary import slope
 from .jit import POSITIVE, aligned_empty, jit, parallel, tasks, threaded
-from .lit_cells import compiled, corner
+from .lit_cells import compiled
 from .lit_lists import lit_lists
 from .lit_tile import MAXIMA_VECTORS, maxima
 from .pack import shares
@@ -33,7 +33,8 @@ from .rows import transpose
 from .tile import LANES
 
 CELLS = 64  # cells that one task sorts
-CHANNELS = 16  # channels of which one task adds up the classes
+#: Of a task that adds up the classes: most channels, and least cells.
+CHANNELS, CLASS_PART = 32, 512
 #: Where the gradient of the weights takes fewer bytes than this, the inputs are cut into parts.
 SMALL, PARTS, PART = 1 << 17, 8, 1024
 
@@ -47,6 +48,17 @@ class Winners(NamedTuple):
     g: Array
     channels: Array
     starts: Array
+
+
+def _new_winners(cells, channels, size, workspace):
+    """Return room for the Winners of so many cells of ``size`` positions."""
+    winners = Winners(
+        buffer(workspace, "g", (cells * channels,)),
+        buffer(workspace, "channels", (cells * channels,), np.uint16),
+        buffer(workspace, "starts", (cells * size + 1,), np.int32),
+    )
+    winners.starts[-1] = cells * channels
+    return winners
 
 
 @jit
@@ -70,41 +82,51 @@ def _sort_cells(first, end, size, gradient, activation, winners):
 
 
 @jit
-def _add_classes(first, end, cells, gradient, activation, sums, db):
-    """Add the channels first to end of all cells: to db, and to ``sums`` by class of the
-    position.
+def _add_classes(begin, end, first, count, cells, gradient, activation, sums):
+    """Add ``count`` channels, from ``first`` on, of the cells begin to end to ``sums``, by class of
+    the position.
     """
     rows, columns, (dy, y, argmax) = cells.row_classes, cells.column_classes, gradient
-    total = np.zeros(end - first)
-    for cell in range(dy.shape[0]):
-        r, c, alike = corner(cells, cell)
-        row, column = rows[r & POSITIVE], columns[c & POSITIVE]
-        slopes, out, here = dy[cell, first:], y[cell, first:], argmax[cell, first:]
-        line = sums[row & POSITIVE, column & POSITIVE, first:]
-        for k in range(end - first):
-            g = slopes[k] if activation.linear else slopes[k] * slope(out[k], activation.alpha)
-            total[k] += g
-            if alike:
-                line[k] += g
-            else:
+    positions, rows_alike, columns_alike = cells.positions, cells.rows_alike, cells.columns_alike
+    g, linear, alpha = aligned_empty((CHANNELS,)), activation.linear, activation.alpha
+    for cell in range(begin, end):
+        # Not corner(cells, cell): a call with so many arrays counts their references one by one.
+        row, column = positions[cell & POSITIVE]
+        row, column = (row % cells.rows_of_event) & POSITIVE, column & POSITIVE
+        r, c = row * cells.down, column * cells.across
+        slopes, out = dy[cell & POSITIVE, first:], y[cell & POSITIVE, first:]
+        if linear:
+            for k in range(count):
+                g[k] = slopes[k]
+        else:
+            for k in range(count):
+                g[k] = slopes[k] * slope(out[k], alpha)
+        if rows_alike[row] & columns_alike[column]:
+            line = sums[rows[r & POSITIVE] & POSITIVE, columns[c & POSITIVE] & POSITIVE, first:]
+            for k in range(count):
+                line[k] += g[k]
+        else:
+            here = argmax[cell & POSITIVE, first:]
+            for k in range(count):
                 i, j = here[k] // cells.across, here[k] % cells.across
-                sums[rows[r + i] & POSITIVE, columns[c + j] & POSITIVE, first + k] += g
-    for k in range(end - first):
-        db[first + k] += np.float32(total[k])
+                sums[rows[r + i] & POSITIVE, columns[c + j] & POSITIVE, first + k] += g[k]
 
 
 @threaded
-def _sort_and_add(cells, gradient, activation, winners, sums, db):
-    """gradient: (dy, y, argmax) of the cells. Without room in ``winners`` nothing is sorted."""
-    size, (cell_count, co) = cells.down * cells.across, gradient[0].shape
+def _sort_and_add(cells, gradient, activation, winners, sums):
+    """gradient: (dy, y, argmax) of the cells. Without room in ``winners`` nothing is sorted. sums
+    (parts, R, S, C_out): part t adds up the cells m * t // parts to m * (t + 1) // parts.
+    """
+    size, (cell_count, co), parts = cells.down * cells.across, gradient[0].shape, sums.shape[0]
     chunks, groups = -(-cell_count // CELLS) if winners.g.size else 0, -(-co // CHANNELS)
-    for task in prange(chunks + groups):
-        if task < groups:
-            first = task * CHANNELS
-            end = min(co, first + CHANNELS)
-            _add_classes(first, end, cells, gradient, activation, sums, db)
+    for task in prange(chunks + groups * parts):
+        if task < groups * parts:
+            first, part = task // parts * CHANNELS, task % parts
+            begin, end = cell_count * part // parts, cell_count * (part + 1) // parts
+            count = min(CHANNELS, co - first)
+            _add_classes(begin, end, first, count, cells, gradient, activation, sums[part])
         else:
-            first = (task - groups) * CELLS
+            first = (task - groups * parts) * CELLS
             _sort_cells(first, min(cell_count, first + CELLS), size, gradient, activation, winners)
 
 
@@ -150,7 +172,7 @@ def _turn_back(turned, vectors, first, dw):
 def _backward(d, feeds, w, winners, pieces, parts, with_dx, dw, dx):
     """dw (parts, taps, C_in, C_out) and dx (n, channels with the lanes left empty) are added to."""
     g, channels, starts = winners
-    input_count, co = d.shape[0], w.shape[2]
+    (input_count, ci), co, row = d.shape, w.shape[2], dx.shape[1]
     room = -(-co // LANES) * LANES  # channels with the lanes that are left empty
     for task in prange(parts * pieces.shape[0]):
         part, piece = task // pieces.shape[0], task % pieces.shape[0]
@@ -158,6 +180,13 @@ def _backward(d, feeds, w, winners, pieces, parts, with_dx, dw, dx):
         turned = aligned_empty((vectors * room * LANES,))
         gradient = aligned_empty((vectors * room * LANES,))
         begin, end = input_count * part // parts, input_count * (part + 1) // parts
+        whole = aligned_empty((end - begin if ci < row else 0, row))
+        for a in range(whole.shape[0]):  # rows of whole vectors, if d has others
+            own, to = d[(begin + a) & POSITIVE], whole[a]
+            for k in range(ci):
+                to[k] = own[k]
+            for k in range(ci, row):
+                to[k] = np.float32(0)
         inputs, lows = np.empty(end - begin + 1, np.int64), np.empty(end - begin + 1, np.int64)
         counts = np.empty(end - begin + 1, np.int64)
         for tap in range(feeds.shape[0]):
@@ -184,9 +213,9 @@ def _backward(d, feeds, w, winners, pieces, parts, with_dx, dw, dx):
                 turned.ctypes.data,
                 gradient.ctypes.data,
                 room * LANES,
-                d.ctypes.data + 4 * first,
+                (d.ctypes.data if ci == row else whole.ctypes.data - 4 * begin * row) + 4 * first,
                 dx.ctypes.data + 4 * first,
-                d.shape[1],
+                row,
             )
             _turn_back(gradient, vectors, first, dw[part, tap])
 
@@ -222,43 +251,32 @@ def lit_block_backward(
     dw, db = gradient_targets(name, wanted, dw=w.shape, db=w.shape[3:])
     (input_count, ci), co = changes.shape, w.shape[3]
     size, cells = geometry.pool[0] * geometry.pool[1], len(lists.cells)
-    sums = np.zeros((*(len(seen) for seen in geometry.seen), co))
     room = -(-ci // LANES) * LANES
-    dx = (
-        buffer(workspace, "dx", (input_count, room))
-        if wanted.dx
-        else np.empty((0, room), np.float32)
-    )
+    dx = buffer(workspace, "dx", (input_count if wanted.dx else 0, room))
     dx[...] = 0
-    if cells:
-        by_windows = lists.feeds is None and not wanted.dx
-        listed = 0 if by_windows else cells
-        winners = Winners(
-            buffer(workspace, "g", (listed * co,)),
-            buffer(workspace, "channels", (listed * co,), np.uint16),
-            buffer(workspace, "starts", (listed * size + 1,), np.int32),
-        )
-        winners.starts[-1] = listed * co
-        where, activation = compiled(block, lists.cells)
-        _sort_and_add(tasks(dy.size), where, (dy, y, argmax), activation, winners, sums, db)
-        if by_windows:
+    by_windows = lists.feeds is None and not wanted.dx
+    winners = _new_winners(0 if by_windows else cells, co, size, workspace)
+    where, activation = compiled(block, lists.cells)
+    parts = max(1, min(PARTS, cells // CLASS_PART))
+    of_parts = np.zeros((parts, *(len(seen) for seen in geometry.seen), co))
+    _sort_and_add(tasks(dy.size), where, (dy, y, argmax), activation, winners, of_parts)
+    sums = of_parts[0] if parts == 1 else of_parts.sum(0)
+    db += sums.sum((0, 1)).astype(np.float32)
+    if by_windows:
+        if cells:
             lit_windows.add_weight_gradient(dy, lit, block, dw, workspace)
-            return None, sums, dw, db
-        feeds = lists.feeds
-        if feeds is None:
-            feeds = lit_lists(lists.inputs, lists.events, geometry).feeds
-        d = changes
-        if ci < room:
-            d = buffer(workspace, "d", (input_count, room))
-            d[:, :ci], d[:, ci:] = changes, 0
-        weights, into_dw = (array.reshape(1, -1, ci, co) for array in (w, dw))
-        parts = min(PARTS, -(-input_count // PART)) if w.nbytes <= SMALL else 1
-        target = into_dw
-        if parts > 1:
-            target = buffer(workspace, "parts", (parts, *weights.shape[1:]))
-            target[...] = 0
-        pieces = shares(ci, LANES, MAXIMA_VECTORS[-1])
-        _backward(d, feeds, weights[0], winners, pieces, parts, int(wanted.dx), target, dx)
-        if parts > 1:
-            _add_parts(tasks(target.size), target, into_dw[0])
+        return None, sums, dw, db
+    feeds = lists.feeds
+    if feeds is None:
+        feeds = lit_lists(lists.inputs, lists.events, geometry).feeds
+    weights, into_dw = (array.reshape(1, -1, ci, co) for array in (w, dw))
+    parts = min(PARTS, -(-input_count // PART)) if w.nbytes <= SMALL else 1
+    target = into_dw
+    if parts > 1:
+        target = buffer(workspace, "parts", (parts, *weights.shape[1:]))
+        target[...] = 0
+    pieces = shares(ci, LANES, MAXIMA_VECTORS[-1])
+    _backward(changes, feeds, weights[0], winners, pieces, parts, int(wanted.dx), target, dx)
+    if parts > 1:
+        _add_parts(tasks(target.size), target, into_dw[0])
     return (dx[:, :ci] if wanted.dx else None), sums, dw, db

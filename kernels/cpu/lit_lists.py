@@ -33,25 +33,32 @@ def _mark(positions, begin, end, above, band, up, fed, bits):
     inputs and of cells before the event.
     """
     (rows, columns), (low, high) = fed, band
-    known, top, bottom, line_count = np.int64(-1), high, low, 0
-    lines = np.empty(rows.shape[1], np.int64)
-    for a in range(begin, end):
-        r, c = positions[a & POSITIVE, 0] - above, positions[a & POSITIVE, 1] & POSITIVE
-        if r != known:
-            known, line_count = np.int64(r), 0
-            for u in range(rows.shape[1]):
-                i = np.int64(rows[r & POSITIVE, u])
-                if i >= low and i < high:
-                    lines[line_count] = up + i
-                    line_count += 1
-                    top, bottom = min(top, i), max(bottom, i + 1)
-        for v in range(columns.shape[1]):
-            j = columns[c, v]
-            if j < 0:
-                break
-            mark = ONE << np.uint64(j & (WORD - 1))
-            for u in range(line_count):
-                bits[lines[u] & POSITIVE, (j >> 6) & POSITIVE] |= mark
+    top, bottom, width = high, low, bits.shape[1]
+    marks, a = np.zeros(width, np.uint64), begin  # those of one row of inputs
+    while a < end:
+        r, first, last = positions[a & POSITIVE, 0], width, np.int64(0)
+        here, held = np.int64(0), np.uint64(0)  # a word of marks, and what it will have
+        while a < end and positions[a & POSITIVE, 0] == r:
+            c = positions[a & POSITIVE, 1] & POSITIVE
+            for v in range(columns.shape[1]):
+                j = np.int64(columns[c, v])
+                if j < 0:
+                    break
+                if j >> 6 != here:  # neighbours share the word
+                    marks[here & POSITIVE] |= held
+                    here, held = j >> 6, np.uint64(0)
+                held |= ONE << np.uint64(j & (WORD - 1))
+                first, last = min(first, here), max(last, here + 1)
+            a += 1
+        marks[here & POSITIVE] |= held
+        for u in range(rows.shape[1]):
+            i = np.int64(rows[(r - above) & POSITIVE, u])
+            if i >= low and i < high and first < last:
+                top, bottom = min(top, i), max(bottom, i + 1)
+                for word in range(first, last):
+                    bits[(up + i) & POSITIVE, word] |= marks[word]
+        for word in range(first, last):
+            marks[word] = 0
     return top, bottom
 
 

@@ -23,6 +23,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_count,
         help="threads per rank (default: cores of the node / its ranks)",
     )
+    add(
+        "--mirrored",
+        action="store_true",
+        help="scores are the mean over each event and its mirror images along wires and ticks: of "
+        "a network whose training mirrored its events it is the better judge, in four times the "
+        "time",
+    )
     bad_events_argument(add)
 
 
@@ -32,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
     from ..parallel import world
 
     def command() -> int:
-        options = PredictOptions(args.out, args.weights, args.device, args.threads, args.bad_events)
+        options = PredictOptions(
+            args.out, args.weights, args.device, args.threads, args.bad_events, args.mirrored
+        )
         with world() as comm:
             predict(comm, args.files, options)
         return 0

@@ -41,6 +41,7 @@ __all__ = [
     "event_rng",
     "kept",
     "mapped",
+    "mirror_images",
     "moved",
 ]
 
@@ -149,6 +150,13 @@ class MirrorTime(MirrorWire):
         coords = mirrored.coords + np.array([0, int(2 * self.about) - image.shape[1]], np.int32)
         inside = (coords[:, 1] >= 0) & (coords[:, 1] < image.shape[1])
         return kept(mirrored, labels, inside, coords)
+
+
+def mirror_images(image: SparseImage) -> list[SparseImage]:
+    """Return the image, it with the wires reversed, with the ticks, and with both."""
+    rng = event_rng(0, 0, 0)  # which draws nothing that matters: all are mirrored
+    wires = MirrorWire(1.0)(image, rng)
+    return [image, wires, *(MirrorTime(1.0)(each, rng) for each in (image, wires))]
 
 
 class Shift(Transform):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import data, parallel
+from ..data.transforms import mirror_images
 from ..engine.model import Model
 from ..inspect import report
 from ..inspect.report.scores import ScoredEvents, scores_table
@@ -28,7 +29,7 @@ EVENTS_DRAWN, EVENTS_PRINTED = 6, 20  # of each file
 class PredictOptions:
     """Where the results go and what runs; weights None: the model in ``out``. threads: per rank;
     None: the cores of the node / its ranks. bad_events: "stop" at an event that cannot be read, or
-    "skip" it (bad_events.py).
+    "skip" it (bad_events.py). mirrored: scores are the mean over an event and its mirror images.
     """
 
     out: Path = Path("runs/microboone")
@@ -36,6 +37,7 @@ class PredictOptions:
     device: str = "auto"
     threads: int | None = None
     bad_events: str = "stop"
+    mirrored: bool = False
 
     @property
     def model(self) -> Path:
@@ -60,7 +62,7 @@ def predict(comm: Any, files: Sequence[Path], options: PredictOptions) -> None:
         with nullcontext() if source is None else source:
             if not all(parallel.agree(comm, value=source is not None)):
                 continue
-            work = partial(_classify, comm, model, source, path, folder, bad)
+            work = partial(_classify, comm, model, source, path, options, bad)
             per_rank = parallel.agree(comm, value=parallel.everywhere(comm, work))
         predictions = sorted(
             (prediction for of_rank in per_rank for prediction in of_rank),
@@ -118,10 +120,10 @@ def names_of_classes(model: Model) -> tuple[str, ...]:
 
 
 def _classify(
-    comm: Any, model: Model, source: Any, path: Path, folder: RunFolder, bad: BadEvents
+    comm: Any, model: Model, source: Any, path: Path, options: PredictOptions, bad: BadEvents
 ) -> list[Prediction]:
     """Return the Predictions of this rank's events of a file; draw those among the first few."""
-    comm = parallel.as_comm(comm)
+    comm, folder = parallel.as_comm(comm), RunFolder(options.out)
     rank, ranks = comm.rank, comm.size
     numbers, done = range(rank, len(source), ranks), []
     with Meter(f"classifying {path.name}", len(numbers), silent=rank > 0) as meter:
@@ -131,7 +133,8 @@ def _classify(
             except data.EventError as problem:
                 bad.of(path, "predicted")(number, problem)
                 continue
-            scores = model.predict(_as_inputs(model, event.image))[0]
+            images = mirror_images(event.image) if options.mirrored else [event.image]
+            scores = model.predict(_as_inputs(model, images)).mean(0)
             known = quantities_of(event, source.axes)
             done.append(Prediction(number, event.label, known, scores))
             if number < EVENTS_DRAWN:
@@ -146,14 +149,14 @@ def _classify(
     return done
 
 
-def _as_inputs(model: Model, image: data.SparseImage) -> Any:
-    """Return a batch of this image: with one input for each of its planes where the model has."""
-    count = len(model.graph.inputs)
+def _as_inputs(model: Model, images: Sequence[data.SparseImage]) -> Any:
+    """Return a batch of images: with one input for each of their planes where the model has."""
+    count, planes = len(model.graph.inputs), images[0].shape[2]
     if count == 1:
-        return [image]
-    if image.shape[2] != count:
-        raise ValueError(f"the model takes {count} planes, the events have {image.shape[2]}")
-    return tuple([plane] for plane in image.planes())
+        return images
+    if planes != count:
+        raise ValueError(f"the model takes {count} planes, the events have {planes}")
+    return tuple(map(list, zip(*(image.planes() for image in images))))
 
 
 def _line(

@@ -1,6 +1,7 @@
 """The recipe has the main job's numbers, and builds what they say."""
 
 import argparse
+import csv
 import os
 import sys
 from dataclasses import asdict, fields, replace
@@ -12,6 +13,8 @@ import minicnn as mc
 from helpers import small_model
 from minicnn.cli.train import arguments, recipe_and_options
 from minicnn.data.event import CLASSES
+from minicnn.data.readers import EventWriter
+from minicnn.data.transforms import MirrorWire, event_rng
 from minicnn.jobs.predict import PredictOptions, names_of_classes, predict
 from minicnn.jobs.recipe import FULL_SIZE, FULL_SIZE_PARAMETERS, Recipe
 from minicnn.jobs.run_folder import RunFolder, read_record
@@ -160,6 +163,27 @@ def test_planes_as_views_of_one_trunk(tmp_path):
     weights = replace(options, weights=RunFolder(tmp_path / "run").model)
     with pytest.raises(ValueError, match=r"takes images of .* and .* --size 72, 3 planes"):
         train(None, replace(recipe, views=False), weights)
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_scores_of_mirror_images_are_averaged(tmp_path, planes):
+    """So an event and its mirror image have the same scores, which without they have not."""
+    source = mc.data.Simulator(seed=3, shape=(72, 72, planes), length=3)
+    mirror, scores = MirrorWire(1.0), {}
+    Recipe(size=72, planes=planes, views=planes > 1).build_model().save(tmp_path / "model")
+    for of_mirror in (False, True):
+        with EventWriter(tmp_path / f"{of_mirror}.h5", (72, 72, planes)) as writer:
+            for event in (source.read(i) for i in range(3)):
+                image = mirror(event.image, event_rng(0, 0, 0)) if of_mirror else event.image
+                writer.append(replace(event, image=image))
+        for averaged in (False, True):
+            options = PredictOptions(tmp_path, tmp_path / "model", mirrored=averaged)
+            predict(None, [tmp_path / f"{of_mirror}.h5"], options)
+            with RunFolder(tmp_path).predictions.open() as file:
+                rows = [[float(row[name]) for name in CLASSES] for row in csv.DictReader(file)]
+            scores[of_mirror, averaged] = np.array(rows)
+    np.testing.assert_allclose(scores[False, True], scores[True, True], rtol=1e-4)
+    assert np.abs(scores[False, False] / scores[True, False] - 1).max() > 1e-3
 
 
 def test_the_codec_has_the_level_of_the_store(tmp_path):
