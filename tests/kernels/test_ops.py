@@ -26,6 +26,7 @@ from helpers.parity import (
     run,
     same_bits,
     upstream,
+    walk,
     wide,
 )
 from minicnn.kernels import cpu, reference, types
@@ -33,6 +34,7 @@ from minicnn.kernels.arguments import Wanted
 from minicnn.kernels.cuda import emulator
 from minicnn.kernels.cuda.backend import Backend
 from minicnn.kernels.jit import Threaded
+from minicnn.kernels.lit import Lit
 from minicnn.kernels.ops import ARRAYS, OPS
 from minicnn.kernels.workspace import Workspace
 
@@ -138,6 +140,53 @@ def test_clear(kind):
 def test_parity_of_every_activation(function, kind):
     for seed in SEEDS[:2]:
         check_parity("activation", seed, backends(kind), function=function)
+
+
+# ------------------------------------------------------------------------------------- not a number
+#: How many positions a window has, of ops that say which of them is the largest.
+POSITIONS = {
+    "maxpool2d": lambda a: a["size"],
+    "global_max_pool": lambda a: a["x"].shape[1:3],
+    "conv2d_block": lambda a: a["block"].pool,
+    "lit_rest": lambda a: a["geometry"].pool,
+    "lit_block": lambda a: a["geometry"].pool,
+}
+
+
+def with_nan(a, share, rng):
+    def changed(value):
+        if value.dtype == np.float32:
+            value = np.where(rng.random(value.shape) < share, np.float32(np.nan), value)
+        return value
+
+    # keep is a mask: it never was a number
+    return {n: v if n == "keep" else walk(v, changed) for n, v in a.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", OPS)
+def test_nan_leads_nobody_astray(name, kind):
+    """A step looks for NaN behind its backward pass. Until then kernels follow what they have made
+    of it without a look: the position of a maximum, where no number is larger than another.
+    """
+    op = OPS[name]
+    assert ("argmax" in op.outputs) == (name in POSITIONS)
+    for seed in SEEDS[:3]:
+        for share in (0.2, 1.0):
+            a = with_nan(arguments(name, seed), share, np.random.default_rng(seed))
+            for kernels in backends(kind):
+                found = forward(kernels, name, on_device(kernels, a))
+                outputs = host(kernels, found)
+                if name in POSITIONS:
+                    assert outputs["argmax"].max(initial=0) < np.prod(POSITIONS[name](a))
+                    assert outputs["argmax"].min(initial=0) == 0
+                if not (op.gradients or op.other_gradients):
+                    continue
+                values = on_device(kernels, upstream(name, a, outputs, seed))
+                if op.gradients:
+                    backward(kernels, name, values)
+                elif name == "lit_block":
+                    kernels.lit_block_backward(values["dy"], Lit(**found), values["block"])
 
 
 # ----------------------------------------------------------------------------------------- promises
