@@ -20,6 +20,7 @@ from ..inspect import report, trace
 from ..inspect.report.ledger import LedgerReport
 from ..locks import locked
 from ..parallel.machine import peak_memory_bytes
+from ..parallel.signals import Signals
 from ..progress import Meter, say
 from ..simulate.samples import DEFAULT_SAMPLE, mirror_of, sample_named, sample_text
 from ..text import counted
@@ -58,7 +59,8 @@ def train(
 
 class TrainingJob:
     """A job under way: its recipe and options, and what they led to on this machine. Within ``with
-    TrainingJob(...) as job:`` the folder is the job's alone, and a watchdog looks after its ranks.
+    TrainingJob(...) as job:`` the folder is the job's alone, a watchdog looks after its ranks, and
+    a signal that asks it to end leaves the status of a job that may be started again.
     """
 
     def __init__(self, comm: Any, recipe: Recipe, options: TrainOptions) -> None:
@@ -100,6 +102,8 @@ class TrainingJob:
         self.threads = 0
         marks, seconds = self.folder.marks, 60 * options.stall_limit
         self.watch = parallel.everywhere(comm, lambda: Watch(marks, self.rank, self.ranks, seconds))
+        # Before, between and behind steps; ``fit`` takes signals itself.
+        self.signals = Signals(nothing_to_save=True, say=self.rank == 0)
 
     def _take_folder(self) -> None:
         """Keep other jobs out of the folder, and begin the run."""
@@ -111,9 +115,11 @@ class TrainingJob:
         parallel.ordered(self.comm, self._take_folder)
         parallel.ordered(self.comm, lambda: self.watch.clear(self.folder.marks))
         self.watch.__enter__()
+        self.signals.__enter__()
         return self
 
     def __exit__(self, *problem: Any) -> None:
+        self.signals.__exit__(*problem)
         self.watch.__exit__(*problem)
         self.lock.close()
 

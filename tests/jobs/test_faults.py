@@ -113,6 +113,23 @@ def test_launch_passes_signals_on_and_keeps_the_status(events, tmp_path):
     assert job.returncode == PREEMPTED and "SIGTERM: " in out, out + err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_before_the_first_step_asks_to_be_started_again(tmp_path, number):
+    """While events are simulated, for example; all ranks end, whichever has the signal."""
+    options = ("--train", 100000, "--validation", 10, "--cache", tmp_path, "--out", tmp_path)
+    train = ["-m", "minicnn", "train", *map(str, options)]
+    job = subprocess.Popen(
+        [find_mpiexec(), "-n", "2", sys.executable, *train], stdout=subprocess.PIPE
+    )
+    seen = b""
+    while b"simulating" not in seen:
+        seen += job.stdout.read1()
+    job.send_signal(number)
+    seen += job.communicate(timeout=60)[0]
+    assert job.returncode == PREEMPTED, seen
+    assert f"{number.name}: no step is under way".encode() in seen
+
+
 def test_launch_says_the_trainings_errors_once(tmp_path):
     missing = tmp_path / "missing.h5"
     command = [sys.executable, "-m", "minicnn", "launch", "-n", "2", "--", "train"]
