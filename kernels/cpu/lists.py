@@ -61,8 +61,8 @@ def take_pixels(x: Array, positions: Array) -> Array:
 
 @jit
 def _put(x, positions, values):
-    """Set x[at[t]] = values[t], and return how many that were: all, or those before the first that
-    lies outside.
+    """Set x[positions[t]] = values[t], and return how many that were: all, or those before the
+    first that lies outside.
     """
     for t in range(positions.shape[0]):
         r, c = positions[t, 0], positions[t, 1]

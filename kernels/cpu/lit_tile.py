@@ -142,16 +142,18 @@ def make_maxima(sizes: Any, lanes: int) -> Any:
     """Return an intrinsic with one body per number of ``vectors``, for inputs that feed, through
     one tap, positions where output channels have their maximum:
 
-        maxima(vectors, with_dx, inputs, of, lows, counts, channels, g, w, dw, plane, d, dx, row)
+        maxima(
+            vectors, with_dx, inputs, input_of, lows, counts, channels, g, w, dw, plane, d, dx, row
+        )
 
-    For i < inputs and 0 <= k - lows[i] < counts[i], with a = of[i] and c = channels[k]:
+    For i < inputs and 0 <= k - lows[i] < counts[i], with a = input_of[i] and c = channels[k]:
 
         dx[a] += g[k] * w[c]      dw[c] += g[k] * d[a]
 
     over vectors * lanes floats, of which vector q of channel c is at plane * q + lanes * c floats
-    in w and dw, and at row * a + lanes * q in d and dx; those of dx stay in registers. of, lows,
-    counts: addresses of int64, channels of uint16, the others of float32. Unless with_dx is 1, dx
-    and w are left alone.
+    in w and dw, and at row * a + lanes * q in d and dx; those of dx stay in registers. input_of,
+    lows, counts: addresses of int64, channels of uint16, the others of float32. Unless with_dx is
+    1, dx and w are left alone.
     """
 
     @intrinsic

@@ -4,16 +4,16 @@
 
 // feeds[tap][a] = the position that input a feeds through the tap, or -1. rows (h, kh, 2), columns (w, kw, 2): cell, position in it.
 // A thread per tap and input.
-extern "C" __global__ void find_feeds(const int* __restrict__ at, int inputs, int h, int kh, const int* __restrict__ rows, int kw,
-                                      const int* __restrict__ columns, int oh, int positions, const int* __restrict__ cells,
+extern "C" __global__ void find_feeds(const int* __restrict__ positions, int inputs, int h, int kh, const int* __restrict__ rows, int kw,
+                                      const int* __restrict__ columns, int oh, int per_cell, const int* __restrict__ cells,
                                       const int* __restrict__ cell_rows, int* __restrict__ feeds, long long n) {
   const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (t >= n) return;
-  const int a = t % inputs, tap = t / inputs, event = at[2 * a] / h;
-  const int* row = rows + 2 * (at[2 * a] % h * kh + tap / kw);
-  const int* column = columns + 2 * (at[2 * a + 1] * kw + tap % kw);
+  const int a = t % inputs, tap = t / inputs, event = positions[2 * a] / h;
+  const int* row = rows + 2 * (positions[2 * a] % h * kh + tap / kw);
+  const int* column = columns + 2 * (positions[2 * a + 1] * kw + tap % kw);
   feeds[t] = row[0] < 0 || column[0] < 0 ? -1
-           : find(cells, cell_rows, event * oh + row[0], column[0]) * positions + row[1] + column[1];
+           : find(cells, cell_rows, event * oh + row[0], column[0]) * per_cell + row[1] + column[1];
 }
 
 // fed_by[cell][tap] = the input that feeds the cell through the tap; at most one does. A thread per tap and input.

@@ -69,20 +69,20 @@ extern "C" __global__ void list_marks(const unsigned char* __restrict__ mask, lo
   }
 }
 
-// out[p] = x at position at[p], or with `put` x there = out[p]; rows count on through the images. A thread per position and channel.
-extern "C" __global__ void take_or_put(float* __restrict__ x, int w, int c, const int* __restrict__ at, float* __restrict__ values, int put,
+// out[p] = x at position positions[p], or with `put` x there = out[p]; rows count on through the images. A thread per position and channel.
+extern "C" __global__ void take_or_put(float* __restrict__ x, int w, int c, const int* __restrict__ positions, float* __restrict__ values, int put,
                                        long long n) {
   const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (t >= n) return;
   const int k = t % c;
-  const long long p = t / c, place = ((long long)at[2 * p] * w + at[2 * p + 1]) * c + k;
+  const long long p = t / c, place = ((long long)positions[2 * p] * w + positions[2 * p + 1]) * c + k;
   if (put) x[place] = values[t];
   else values[t] = x[place];
 }
 
 // parts[part][r][s][c] (double) = the sum of values at the positions of row class r and column class s, for one part of the positions.
 // grid: parts, class pairs; a thread per channel.
-extern "C" __global__ void class_sums(const float* __restrict__ values, const int* __restrict__ at, int n, int c, int h,
+extern "C" __global__ void class_sums(const float* __restrict__ values, const int* __restrict__ positions, int n, int c, int h,
                                       const int* __restrict__ row_class, const int* __restrict__ column_class, int columns,
                                       double* __restrict__ parts) {
   const int pair = blockIdx.y;
@@ -90,7 +90,7 @@ extern "C" __global__ void class_sums(const float* __restrict__ values, const in
   for (int k = threadIdx.x; k < c; k += blockDim.x) {
     double sum = 0;
     for (int t = begin; t < end; t++)
-      if (row_class[at[2 * t] % h] * columns + column_class[at[2 * t + 1]] == pair) sum += values[(long long)t * c + k];
+      if (row_class[positions[2 * t] % h] * columns + column_class[positions[2 * t + 1]] == pair) sum += values[(long long)t * c + k];
     parts[((long long)blockIdx.x * gridDim.y + pair) * c + k] = sum;
   }
 }

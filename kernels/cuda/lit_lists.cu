@@ -4,24 +4,24 @@
 
 // Marks the cells that lit inputs feed. rows (h, u), columns (w, v): the cells of an input's row and column, then -1.
 // Several threads may mark one cell: with the same mark. A thread per input.
-extern "C" __global__ void mark_fed(const int* __restrict__ at, int h, int oh, int ow, const int* __restrict__ rows, int u,
+extern "C" __global__ void mark_fed(const int* __restrict__ positions, int h, int oh, int ow, const int* __restrict__ rows, int u,
                                     const int* __restrict__ columns, int v, unsigned char* __restrict__ mask, long long n) {
   const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (t >= n) return;
-  const int row = at[2 * t] % h, column = at[2 * t + 1];
-  const long long event = at[2 * t] / h;
+  const int row = positions[2 * t] % h, column = positions[2 * t + 1];
+  const long long event = positions[2 * t] / h;
   for (int i = 0; i < u && rows[row * u + i] >= 0; i++)
     for (int j = 0; j < v && columns[column * v + j] >= 0; j++) mask[(event * oh + rows[row * u + i]) * ow + columns[column * v + j]] = 1;
 }
 
 // start[r] = how many of the `count` positions lie in rows before r. A thread per row, and one more.
-extern "C" __global__ void row_starts(const int* __restrict__ at, int count, int* __restrict__ start, long long n) {
+extern "C" __global__ void row_starts(const int* __restrict__ positions, int count, int* __restrict__ start, long long n) {
   const long long row = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (row >= n) return;
   int low = 0, high = count;
   while (low < high) {
     const int middle = (low + high) / 2;
-    if (at[2 * middle] < row) low = middle + 1;
+    if (positions[2 * middle] < row) low = middle + 1;
     else high = middle;
   }
   start[row] = low;
@@ -29,16 +29,16 @@ extern "C" __global__ void row_starts(const int* __restrict__ at, int count, int
 
 // feeds[tap][input] = the position that a lit input feeds through a tap, cell * positions + position, or -1. A thread per number.
 // feed_rows (h, kh, 2), feed_columns (w, kw, 2): cell and position along an axis. cell_rows: where rows of cells begin.
-extern "C" __global__ void list_feeds(const int* __restrict__ at, int inputs, int h, const int* __restrict__ feed_rows,
+extern "C" __global__ void list_feeds(const int* __restrict__ positions, int inputs, int h, const int* __restrict__ feed_rows,
                                       const int* __restrict__ feed_columns, int kh, int kw, const int* __restrict__ cells,
-                                      const int* __restrict__ cell_rows, int oh, int positions, int* __restrict__ feeds, long long n) {
+                                      const int* __restrict__ cell_rows, int oh, int per_cell, int* __restrict__ feeds, long long n) {
   const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (t >= n) return;
-  const int input = t % inputs, tap = t / inputs, event = at[2 * input] / h;
-  const int* row = feed_rows + (at[2 * input] % h * kh + tap / kw) * 2;
-  const int* column = feed_columns + (at[2 * input + 1] * kw + tap % kw) * 2;
+  const int input = t % inputs, tap = t / inputs, event = positions[2 * input] / h;
+  const int* row = feed_rows + (positions[2 * input] % h * kh + tap / kw) * 2;
+  const int* column = feed_columns + (positions[2 * input + 1] * kw + tap % kw) * 2;
   const bool fed = row[0] >= 0 && column[0] >= 0;
-  feeds[t] = fed ? find(cells, cell_rows, event * oh + row[0], column[0]) * positions + row[1] + column[1] : -1;
+  feeds[t] = fed ? find(cells, cell_rows, event * oh + row[0], column[0]) * per_cell + row[1] + column[1] : -1;
 }
 
 // The pairs (lit input, position of a cell that it feeds) of each group of cells, by tap: a block per group, a warp per tap, whose lanes
@@ -46,13 +46,13 @@ extern "C" __global__ void list_feeds(const int* __restrict__ at, int inputs, in
 //   tap_starts[group][tap] = the pairs of the group before this tap, totals[group] = all of them.
 // With group_starts it lists: inputs[], slots[] (cell in the group * positions + position), in the order of slots.
 // source_rows (OH * ph, kh), source_columns (OW * pw, kw): the input that a position sees through a tap, or -1.
-extern "C" __global__ void list_pairs(const int* __restrict__ at, const int* __restrict__ rows, int h, const int* __restrict__ cells, int m,
+extern "C" __global__ void list_pairs(const int* __restrict__ positions, const int* __restrict__ rows, int h, const int* __restrict__ cells, int m,
                                       int per_group, int oh, int ph, int pw, const int* __restrict__ source_rows,
                                       const int* __restrict__ source_columns, int kh, int kw, int* __restrict__ tap_starts,
                                       int* __restrict__ totals, const int* __restrict__ group_starts, int* __restrict__ inputs,
                                       unsigned char* __restrict__ slots) {
-  const int lane = threadIdx.x % 32, taps = kh * kw, positions = ph * pw;
-  const int first_cell = blockIdx.x * per_group, count = min(per_group, m - first_cell) * positions;
+  const int lane = threadIdx.x % 32, taps = kh * kw, per_cell = ph * pw;
+  const int first_cell = blockIdx.x * per_group, count = min(per_group, m - first_cell) * per_cell;
   int* starts = tap_starts + (long long)blockIdx.x * (taps + 1);
   for (int tap = threadIdx.x / 32; tap < taps; tap += blockDim.x / 32) {
     int found = 0;
@@ -61,10 +61,10 @@ extern "C" __global__ void list_pairs(const int* __restrict__ at, const int* __r
       const int slot = first + lane;
       int input = -1;
       if (slot < count) {
-        const int cell = first_cell + slot / positions, p = slot % positions;
+        const int cell = first_cell + slot / per_cell, p = slot % per_cell;
         const int event = cells[2 * cell] / oh, i = cells[2 * cell] % oh, j = cells[2 * cell + 1];
         const int row = source_rows[(i * ph + p / pw) * kh + tap / kw], column = source_columns[(j * pw + p % pw) * kw + tap % kw];
-        if (row >= 0 && column >= 0) input = find(at, rows, event * h + row, column);
+        if (row >= 0 && column >= 0) input = find(positions, rows, event * h + row, column);
       }
       const unsigned seen = __ballot_sync(WHOLE_WARP, input >= 0);
       if (group_starts && input >= 0) {

@@ -22,7 +22,7 @@ extern "C" __global__ void find_new(const int* __restrict__ first, int n, const 
 
 // Puts the entries of both lists into their places; upto[j] = the sum of fresh[0 .. j]. A position is written by its first owner.
 extern "C" __global__ void merge(const int* __restrict__ first, int n, const int* __restrict__ second, int k, const int* __restrict__ fresh,
-                                 const int* __restrict__ upto, int* __restrict__ at, int* __restrict__ in_first,
+                                 const int* __restrict__ upto, int* __restrict__ positions, int* __restrict__ in_first,
                                  int* __restrict__ in_second, long long both) {
   const long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (t >= both) return;
@@ -38,6 +38,6 @@ extern "C" __global__ void merge(const int* __restrict__ first, int n, const int
     in_second[j] = slot;
     if (!fresh[j]) return;
   }
-  at[2 * slot] = own[0];
-  at[2 * slot + 1] = own[1];
+  positions[2 * slot] = own[0];
+  positions[2 * slot + 1] = own[1];
 }

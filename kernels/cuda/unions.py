@@ -7,8 +7,8 @@ from .checks import integers
 
 
 def merge_positions(kernels: Kernels, first: Array, second: Array) -> tuple[Array, Array, Array]:
-    """Return (at, in_first, in_second): the union of two lists of positions, int32 (m, 2), and
-    where in it the entries of each are, int32 (n,) and (k,).
+    """Return (positions, in_first, in_second): the union of two lists of positions, int32 (m, 2),
+    and where in it the entries of each are, int32 (n,) and (k,).
 
     first (n, 2), second (k, 2) and the result are row-major, without repetition.
     """

@@ -6,8 +6,8 @@ from ..types import Array
 
 
 def merge_positions(first: Array, second: Array) -> tuple[Array, Array, Array]:
-    """Return (at, in_first, in_second): the union of two lists of positions, int32 (m, 2), and
-    where in it the entries of each are, int32 (n,) and (k,).
+    """Return (positions, in_first, in_second): the union of two lists of positions, int32 (m, 2),
+    and where in it the entries of each are, int32 (n,) and (k,).
 
     first (n, 2), second (k, 2) and the result are row-major, without repetition.
     """

@@ -241,8 +241,8 @@ MUTATIONS = {
     ),
     "the inputs of the first event": (
         "lit_lists.cu",
-        "find(at, rows, event * h + row, column)",
-        "find(at, rows, row, column)",
+        "find(positions, rows, event * h + row, column)",
+        "find(positions, rows, row, column)",
         lit_parity,
     ),
     "a pair in the place of another": (

@@ -4,9 +4,9 @@ Away from the event every position has the value that it has in an empty image, 
 its class alone: on how far it is from the border, in a few classes per axis. So the maps of n
 events are
 
-    rest     one value per pair of classes: the same for all events, made once per weight update
-    at       the lit positions; everything else is at rest
-    values   of the lit positions
+    rest       one value per pair of classes: the same for all events, made once per weight update
+    positions  of what is lit; everything else is at rest
+    values     at the lit positions
 
     .  .  .  .  .  .  .          . at rest, inside        values (m, C): one row for each #
     .  .  #  #  .  .  .
@@ -127,8 +127,8 @@ def common_grid(*grids: Grid) -> tuple[Grid, list[Lookup]]:
 class LitMap:
     """The maps of ``events`` events on one grid.
 
-    at: int32 (m, 2), row-major without repetition, rows counted on through the events: row r of
-    event e is e * H + r. values: (m, C). rest: (R, S, C).
+    positions: int32 (m, 2), row-major without repetition, rows counted on through the events: row r
+    of event e is e * H + r. values: (m, C). rest: (R, S, C).
     """
 
     grid: Grid

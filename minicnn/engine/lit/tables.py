@@ -16,8 +16,8 @@ class Lookup:
     """Which row and which column of a table (R, S, C) belong to each of A rows and B columns: the
     classes of an image's pixels, what windows see under their taps, classes within wider ones.
 
-    at: the rows, int (A,), and the columns, (B,), on the host; -1 lies outside, where everything is
-    0. pairs: (R, S).
+    positions: the rows, int (A,), and the columns, (B,), on the host; -1 lies outside, where
+    everything is 0. pairs: (R, S).
     """
 
     def __init__(
