@@ -30,7 +30,7 @@ from minicnn.files import cpu_model
 from minicnn.jobs.recipe import FULL_SIZE_PARAMETERS
 from minicnn.kernels import cpu, reference
 from minicnn.kernels.arguments import Pooled, SGDStep, Wanted
-from minicnn.kernels.cpu.tile import LANES, Emit
+from minicnn.kernels.cpu.emit import LANES, Emit
 from minicnn.kernels.shapes import Block
 from minicnn.kernels.workspace import Workspace
 

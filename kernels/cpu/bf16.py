@@ -20,8 +20,8 @@ from numba import prange
 from ..types import Array
 from ..workspace import Workspace
 from .checks import buffer, cached_until_update
+from .emit import HAS_BF16
 from .jit import jit, threaded
-from .tile import HAS_BF16
 
 ROWS = 256  # of channels that a task turns into pairs
 TAKE, HALF, SIGN = np.uint32(16), np.uint32(0x7FFF), np.uint32(0x7FFFFFFF)

@@ -16,6 +16,7 @@ from .bf16 import paired
 from .block_backward import conv2d_block_backward
 from .checks import buffer, check_float32, check_shape
 from .elementary import activate
+from .emit import LANES
 from .jit import aligned_empty, jit, parallel
 from .pack import few_channels, packed, split
 from .rows import (
@@ -28,9 +29,12 @@ from .rows import (
 )
 from .tile import (
     CHANNELS,
-    LANES,
     MAX_PIXELS,
     VECTORS,
+    Best,
+    Filter,
+    Listed,
+    Sums,
     listed_pairs_tile,
     listed_tile,
 )
@@ -63,7 +67,8 @@ def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
             aligned_empty((together * size, channels)),
         )
         best, best_at = aligned_empty((channels,)), np.empty(channels, np.int32)
-        weights = w[kh * kc * lowest :].ctypes.data
+        here = w[kh * kc * lowest :].ctypes.data
+        weights = Filter(here, kc * channels, channels, kh, kc)
         while t < end:
             begin, count = t, 0
             while t < min(end, begin + together):
@@ -78,53 +83,20 @@ def _channels(windows, kernel, pack, b, alpha, pool, cells, pairs, results):
             tiles = (count + MAX_PIXELS - 1) // MAX_PIXELS
             for k in range(tiles):
                 i = count * k // tiles
-                pixels, vectors, to = (
-                    count * (k + 1) // tiles - i,
-                    channels // LANES,
-                    sums[i:].ctypes.data,
-                )
-                addresses_at, row_stride, step = (
-                    addresses[i:].ctypes.data,
-                    row[i:].ctypes.data,
-                    kc * channels,
-                )
+                shape = count * (k + 1) // tiles - i, channels // LANES
+                listed = Listed(addresses[i:].ctypes.data, row[i:].ctypes.data)
+                to = Sums(sums[i:].ctypes.data, channels)
                 if pairs:
-                    listed_pairs_tile(
-                        pixels,
-                        vectors,
-                        addresses_at,
-                        row_stride,
-                        weights,
-                        step,
-                        channels,
-                        kh,
-                        kc,
-                        to,
-                        channels,
-                    )
+                    listed_pairs_tile(shape, listed, weights, to)
                 else:
-                    listed_tile(
-                        pixels,
-                        vectors,
-                        addresses_at,
-                        row_stride,
-                        weights,
-                        step,
-                        channels,
-                        kh,
-                        kc,
-                        to,
-                        channels,
-                    )
+                    listed_tile(shape, listed, weights, to)
             for cell in range(begin, t):
                 max_of_rows(
                     channels // LANES,
                     size,
-                    sums[(cell - begin) * size :].ctypes.data,
-                    channels,
+                    Sums(sums[(cell - begin) * size :].ctypes.data, channels),
                     where.ctypes.data,
-                    best.ctypes.data,
-                    best_at.ctypes.data,
+                    Best(best.ctypes.data, best_at.ctypes.data),
                 )
                 to, to_at, bias = y[cell, lowest:], argmax[cell, lowest:], b[lowest:]
                 for c in range(min(channels, co - lowest)):
@@ -186,7 +158,7 @@ def _cells(windows, kernel, pack, b, alpha, pool, group, tasks, results):
             prefetch_for_write(y[t:].ctypes.data, 4 * lanes * co)
             prefetch_for_write(argmax[t:].ctypes.data, lanes * co)
             _lanes_of_windows(windows, t, wh, wc, pw * ci, addresses, row, x)
-            maxima_of_windows(x, kernel, pack, pool, group, best, where)
+            maxima_of_windows(x, kernel, pack, pool, group, (best, where))
             for i in range(co * LANES):  # here, not below: contiguous, so it is vectorized
                 flat[i] = activate(flat[i] + bias[i], alpha)
             for lane in range(lanes):

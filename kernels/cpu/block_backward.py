@@ -23,10 +23,11 @@ from .checks import (
     gradient_targets,
 )
 from .elementary import slope
+from .emit import LANES
 from .jit import POSITIVE, aligned_empty, jit, parallel
-from .patch_sums import SEGMENT, _sum_patches, padded, sort_by_argmax, sum_rows
-from .rows import MOST_ROWS, transpose
-from .tile import LANES
+from .patch_sums import SEGMENT, padded, sort_by_argmax, sum_patches, sum_rows
+from .rows import MOST_ROWS, Patches, transpose
+from .tile import Sums
 from .windows import address, windows
 
 CHUNK = 256  # cells summed in float32 before the sum goes to float64
@@ -76,21 +77,12 @@ def _sum_chunk(
                 here += g[c, i]
             total[c] += here
         for c in range(channels):
+            summed = Patches(count, g[c].ctypes.data, patch[c].ctypes.data, row.ctypes.data)
+            to = Sums(part[c].ctypes.data, part.shape[2])
             if kc > SEGMENT:
-                sum_rows(
-                    count, g[c], patch[c], row, 0, kh, 0, kc, part[c].ctypes.data, part.shape[2]
-                )
+                sum_rows(summed, 0, kh, 0, kc, to)
             else:
-                _sum_patches(
-                    kh,
-                    kc,
-                    count,
-                    g[c].ctypes.data,
-                    patch[c].ctypes.data,
-                    row.ctypes.data,
-                    part[c].ctypes.data,
-                    part.shape[2],
-                )
+                sum_patches(kh, kc, summed, to)
 
 
 @jit
@@ -234,7 +226,8 @@ def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, 
                 min(ow, (x_first + columns - 1 + left) // pw + 1),
             ):
                 cell = ((e * oh + i) * ow + j) & POSITIVE
-                sort_by_argmax(argmax[cell], dy[cell], y[cell], alpha, w, g, address, begin)
+                of_cell = argmax[cell], dy[cell], y[cell]
+                sort_by_argmax(of_cell, alpha, w, g, address, begin)
                 for a in range(ph * pw):
                     count = begin[a + 1] - begin[a]
                     if count:
@@ -242,18 +235,15 @@ def _dx(dy, y, argmax, alpha, w, oh, ow, ph, pw, top, left, kh, kw, high, wide, 
                         ky, kx = max(0, -y0), max(0, -x0)
                         tap_rows, end = min(kh, rows - y0) - ky, min(kw, columns - x0)
                         if tap_rows > 0 and end > kx:
-                            sum_rows(
+                            summed = Patches(
                                 count,
-                                g[begin[a] :],
-                                address[begin[a] :],
-                                stride,
-                                ky,
-                                tap_rows,
-                                kx * ci,
-                                (end - kx) * ci,
-                                own.ctypes.data + 4 * ((y0 + ky) * own.shape[1] + (x0 + kx) * ci),
-                                own.shape[1],
+                                g[begin[a] :].ctypes.data,
+                                address[begin[a] :].ctypes.data,
+                                stride.ctypes.data,
                             )
+                            ahead = (y0 + ky) * own.shape[1] + (x0 + kx) * ci
+                            to = Sums(own.ctypes.data + 4 * ahead, own.shape[1])
+                            sum_rows(summed, ky, tap_rows, kx * ci, (end - kx) * ci, to)
         for i in range(rows):
             line = dx[e, y_first + i].reshape(-1)[x_first * ci :]
             for k in range(columns * ci):

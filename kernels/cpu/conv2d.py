@@ -8,9 +8,10 @@ from ..shapes import Geometry
 from ..types import Array, Pads
 from ..workspace import Workspace
 from .checks import aligned, buffer, check_float32, check_shape, gradient_targets
+from .emit import LANES
 from .jit import parallel, tasks, threaded
 from .pack import packed, split
-from .tile import LANES, MAX_PIXELS, MAX_VECTORS, VECTORS, store_tile
+from .tile import MAX_PIXELS, MAX_VECTORS, VECTORS, Filter, Pixels, Sums, store_tile
 
 CHUNK = 256  # positions summed in float32 before the sum goes to float64
 
@@ -65,19 +66,10 @@ def _conv2d(x, kh, kw, w, start, width, b, sh, sw, group, y):
         j = 0
         for q in range(columns):
             store_tile(
-                group[q],
-                channels // LANES,
-                x[e, i * sh, j * sw :].ctypes.data,
-                row,
-                1,
-                sw * ci,
-                w[kh * kc * first :].ctypes.data,
-                kc * channels,
-                channels,
-                kh,
-                kc,
-                sums.ctypes.data,
-                channels,
+                (group[q], channels // LANES),
+                Pixels(x[e, i * sh, j * sw :].ctypes.data, row, np.int64(1), sw * ci),
+                Filter(w[kh * kc * first :].ctypes.data, kc * channels, channels, kh, kc),
+                Sums(sums.ctypes.data, channels),
             )
             for p in range(group[q]):
                 to = y[e, i, j + p, first:]
@@ -112,20 +104,14 @@ def _weight_gradient(x, dy, kh, kw, co, sh, sw, rows, columns, group, sums):
                 for q in range(group.size):
                     # The tile's "pixels" are here neighbouring inputs (kx, c_in), its steps the
                     # positions that are summed over.
+                    here = x[e, i * sh + ky, j * sw :].ctypes.data + 4 * k
+                    slopes = dy[e, i, j, v * LANES :].ctypes.data
+                    summed = min(rows, oh - i), min(columns, ow - j)
                     store_tile(
-                        group[q],
-                        now,
-                        x[e, i * sh + ky, j * sw :].ctypes.data + 4 * k,
-                        sh * row,
-                        sw * ci,
-                        1,
-                        dy[e, i, j, v * LANES :].ctypes.data,
-                        ow * channels,
-                        channels,
-                        min(rows, oh - i),
-                        min(columns, ow - j),
-                        part.ctypes.data,
-                        MAX_VECTORS * LANES,
+                        (group[q], np.int64(now)),
+                        Pixels(here, sh * row, sw * ci, np.int64(1)),
+                        Filter(slopes, ow * channels, channels, summed[0], summed[1]),
+                        Sums(part.ctypes.data, np.int64(MAX_VECTORS * LANES)),
                     )
                     for p in range(group[q]):
                         to = sums[t, ky, k + p, v * LANES :]

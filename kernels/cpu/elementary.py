@@ -7,8 +7,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from .emit import F32, I32
 from .jit import jit
-from .tile import F32, I32
 
 
 @intrinsic

@@ -24,6 +24,7 @@ from ..workspace import Workspace
 from . import lit_windows
 from .checks import buffer, check_float32, check_shape
 from .elementary import activate
+from .emit import LANES
 from .jit import POSITIVE, aligned_empty, jit, parallel
 from .lit_backward import lit_block_backward
 from .lit_cells import compiled, corner
@@ -32,7 +33,7 @@ from .lit_rest import lit_rest, lit_rest_backward
 from .lit_tile import add_products, one_product, take_weights
 from .pack import shares
 from .rows import max_of_rows
-from .tile import LANES, VECTORS
+from .tile import VECTORS, Best, Sums
 
 __all__ = ["lit_block", "lit_block_backward", "lit_lists", "lit_rest", "lit_rest_backward"]
 
@@ -110,11 +111,9 @@ def _maxima(z, begin, size, first, b, activation, y, argmax):
                 max_of_rows(
                     n,
                     size,
-                    here + 4 * done,
-                    width,
+                    Sums(here + 4 * done, width),
                     where.ctypes.data,
-                    best[done:].ctypes.data,
-                    place[done:].ctypes.data,
+                    Best(best[done:].ctypes.data, place[done:].ctypes.data),
                 )
                 done += n * LANES
         to, to_at, bias = y[begin + cell, first:], argmax[begin + cell, first:], b[first:]

@@ -24,13 +24,13 @@ from ..workspace import Workspace
 from . import lit_windows
 from .checks import buffer, check_float32, check_shape, gradient_targets
 from .elementary import slope
+from .emit import LANES
 from .jit import POSITIVE, aligned_empty, jit, parallel, tasks, threaded
 from .lit_cells import compiled
 from .lit_lists import lit_lists
-from .lit_tile import MAXIMA_VECTORS, maxima
+from .lit_tile import MAXIMA_VECTORS, Rows, Turned, Visits, maxima
 from .pack import shares
 from .rows import transpose
-from .tile import LANES
 
 CELLS = 64  # cells that one task sorts
 #: Of a task that adds up the classes: most channels, and least cells.
@@ -201,21 +201,14 @@ def _backward(d, feeds, w, winners, pieces, parts, with_dx, dw, dx):
             gradient[:] = np.float32(0)
             if with_dx:
                 _turn_weights(w[tap], first, vectors, turned)
+            d_at = d.ctypes.data if ci == row else whole.ctypes.data - 4 * begin * row
             maxima(
                 vectors,
                 with_dx,
-                n,
-                inputs.ctypes.data,
-                lows.ctypes.data,
-                counts.ctypes.data,
-                channels.ctypes.data,
-                g.ctypes.data,
-                turned.ctypes.data,
-                gradient.ctypes.data,
-                room * LANES,
-                (d.ctypes.data if ci == row else whole.ctypes.data - 4 * begin * row) + 4 * first,
-                dx.ctypes.data + 4 * first,
-                row,
+                Visits(n, inputs.ctypes.data, lows.ctypes.data, counts.ctypes.data),
+                (channels.ctypes.data, g.ctypes.data),
+                Turned(turned.ctypes.data, gradient.ctypes.data, room * LANES),
+                Rows(d_at + 4 * first, dx.ctypes.data + 4 * first, row),
             )
             _turn_back(gradient, vectors, first, dw[part, tap])
 

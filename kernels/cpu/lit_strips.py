@@ -21,9 +21,9 @@ from ..lit import LitBlock, LitLists
 from ..types import Array
 from ..workspace import Workspace
 from .checks import buffer
+from .emit import LANES, Emit
 from .jit import POSITIVE, aligned_empty, jit, threaded
 from .lit_cells import first_from
-from .tile import LANES, Emit
 
 #: Floats behind a strip and behind windows that vector loads may read.
 SLACK = 64
@@ -167,10 +167,11 @@ def end_of_row(cells, begin, end):
 
 
 @jit
-def take_windows(inputs, cells, begin, end, strip, painted, windows):
+def take_windows(inputs, cells, begin, end, strip_and_painted, windows):
     """Set the first ``windows`` (n, WH, floats) to what the cells begin to end see; beyond the
-    last column a row has anything.
+    last column a row has anything. strip_and_painted: what new_strip gave.
     """
+    strip, painted = strip_and_painted
     rows, vectors = windows.shape[1], windows.shape[2] // LANES
     apart, step = strip.shape[1], cells.across * inputs.changes.shape[1]
     t = begin

@@ -2,15 +2,16 @@
 scattered sums, and the one that adds the gradients of a position's maxima.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .emit import F32, I64, LANES, Emit
 from .jit import jit
-from .tile import CHANNEL_SHAPES, F32, I64, LANES, MAX_PIXELS, VECTORS, Emit
+from .tile import CHANNEL_SHAPES, MAX_PIXELS, VECTORS
 
 I16 = ir.IntType(16)
 
@@ -81,8 +82,12 @@ _scatter = make_scatter(CHANNEL_SHAPES, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def scatter(rows, vectors, tiles, x, z, offset, w, w_step, steps):
-    _scatter(rows, vectors, tiles, x, z, offset, w, w_step, steps)
+def scatter(shape, tiles, rows, offset, weights):
+    """Add to the rows of ``tiles`` tiles of ``shape`` (rows, vectors), behind ``offset`` floats.
+    rows: the addresses of the lists of x and z. weights: (address, floats per step, steps).
+    """
+    (x, z), (w, w_step, steps) = rows, weights
+    _scatter(shape[0], shape[1], tiles, x, z, offset, w, w_step, steps)
 
 
 @intrinsic
@@ -128,13 +133,13 @@ def add_products(rows, x, z, w, width, steps):
     done, behind = tiles * MAX_PIXELS, 0
     for n in VECTORS[::-1]:
         while (width - behind) // LANES >= n:
-            weights_at = w[behind:].ctypes.data
+            weights = w[behind:].ctypes.data, width, steps
             if tiles:
-                x_at, z_at = x.ctypes.data, z.ctypes.data
-                scatter(MAX_PIXELS, n, tiles, x_at, z_at, behind, weights_at, width, steps)
+                rows_at = x.ctypes.data, z.ctypes.data
+                scatter((MAX_PIXELS, n), tiles, rows_at, behind, weights)
             if rest:
-                x_at, z_at = x[done:].ctypes.data, z[done:].ctypes.data
-                scatter(rest, n, 1, x_at, z_at, behind, weights_at, width, steps)
+                rows_at = x[done:].ctypes.data, z[done:].ctypes.data
+                scatter((rest, n), 1, rows_at, behind, weights)
             behind += n * LANES
 
 
@@ -233,6 +238,52 @@ MAXIMA_VECTORS = (1, 2)
 _maxima = make_maxima(MAXIMA_VECTORS, LANES)
 
 
+class Visits(NamedTuple):
+    """The inputs of ``maxima``: how many, and the addresses of three lists of int64: which input,
+    the number of its first maximum, and how many it has.
+    """
+
+    number: int
+    inputs: int
+    lows: int
+    counts: int
+
+
+class Turned(NamedTuple):
+    """The addresses of weights and of their gradients with lanes of input channels, and floats from
+    one vector of a channel to the next.
+    """
+
+    w: int
+    dw: int
+    plane: int
+
+
+class Rows(NamedTuple):
+    """The addresses of the inputs' changes and of their gradients, and floats from row to row."""
+
+    d: int
+    dx: int
+    row: int
+
+
 @jit(no_cpython_wrapper=True)
-def maxima(vectors, with_dx, inputs, input_of, lows, counts, channels, g, w, dw, plane, d, dx, row):
-    _maxima(vectors, with_dx, inputs, input_of, lows, counts, channels, g, w, dw, plane, d, dx, row)
+def maxima(vectors, with_dx, visits, winners, turned, rows):
+    """winners: the addresses of (channels, g)."""
+    (channels, g), v, t, r = winners, visits, turned, rows
+    _maxima(
+        vectors,
+        with_dx,
+        v.number,
+        v.inputs,
+        v.lows,
+        v.counts,
+        channels,
+        g,
+        t.w,
+        t.dw,
+        t.plane,
+        r.d,
+        r.dx,
+        r.row,
+    )

@@ -23,13 +23,14 @@ from ..types import Array
 from ..workspace import Workspace
 from .checks import buffer
 from .elementary import activate, slope
+from .emit import LANES
 from .jit import POSITIVE, aligned_empty, jit, parallel
 from .lit_cells import compiled, corner
 from .lit_strips import inputs_of, new_strip, new_windows, take_windows
 from .pack import few_channels, packed, split
-from .patch_sums import SEGMENT, _sum_patches, padded
-from .rows import transpose
-from .tile import CHANNELS, LANES, MAX_PIXELS
+from .patch_sums import SEGMENT, padded, sum_patches
+from .rows import Patches, transpose
+from .tile import CHANNELS, MAX_PIXELS, Sums
 from .windows import maxima_of_windows
 
 #: The least number of lit inputs per cell, and the most input channels, for which windows are
@@ -115,7 +116,7 @@ def _forward(inputs, cells, w, pack, group, rest, activation, results):
     (cell_count, co), (kh, kw, ci) = y.shape, w.shape[:3]
     lines, flat_w = pack.start[-1] + pack.width[-1], w.reshape(kh, kw * ci, co)
     for task in prange((cell_count + TASK - 1) // TASK):
-        strip, painted = new_strip(inputs)
+        strip = new_strip(inputs)
         windows = new_windows(inputs, NEAR)
         x = aligned_empty((inputs.rows, inputs.columns * ci, LANES))
         place, apart = np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
@@ -127,11 +128,11 @@ def _forward(inputs, cells, w, pack, group, rest, activation, results):
             count, ahead = min(LANES, cell_count - t), t % NEAR
             if ahead == 0:
                 end = min(t + NEAR, last)
-                take_windows(inputs, cells, t, end, strip, painted, windows)
+                take_windows(inputs, cells, t, end, strip, windows)
             near = windows[ahead:]
             _to_lanes(near, count, place, apart, x)
             pool = cells.down, cells.across
-            maxima_of_windows(x, (kh, kw, ci), pack, pool, group, best, where)
+            maxima_of_windows(x, (kh, kw, ci), pack, pool, group, (best, where))
             if _pairs_of(cells, t, count, columns, pairs):
                 here = sums[pairs[0] // columns, pairs[0] % columns]
                 for channel in range(co):
@@ -174,7 +175,7 @@ def _backward(inputs, cells, kernel, gradient, activation, parts):
     for task in prange(parts.shape[0]):
         part = parts[task]
         part[:] = np.float32(0)
-        strip, painted = new_strip(inputs)
+        strip = new_strip(inputs)
         windows = new_windows(inputs, NEAR)
         row, size = windows.shape[2], windows.shape[1] * windows.shape[2]
         g, address, apart = np.empty(NEAR, np.float32), np.empty(NEAR, np.int64), np.full(NEAR, row)
@@ -184,7 +185,7 @@ def _backward(inputs, cells, kernel, gradient, activation, parts):
         end = cell_count * (task + 1) // parts.shape[0]
         for t in range(cell_count * task // parts.shape[0], end, NEAR):
             count = min(NEAR, end - t)
-            take_windows(inputs, cells, t, t + count, strip, painted, windows)
+            take_windows(inputs, cells, t, t + count, strip, windows)
             for c in range(co):
                 for i in range(count):
                     cell = (t + i) & POSITIVE
@@ -192,16 +193,8 @@ def _backward(inputs, cells, kernel, gradient, activation, parts):
                     if not activation.linear:
                         g[i] *= slope(y[cell, c], activation.alpha)
                     address[i] = windows.ctypes.data + 4 * i * size + corners[argmax[cell, c]]
-                _sum_patches(
-                    kh,
-                    kc,
-                    count,
-                    g.ctypes.data,
-                    address.ctypes.data,
-                    apart.ctypes.data,
-                    part[c].ctypes.data,
-                    part.shape[2],
-                )
+                summed = Patches(count, g.ctypes.data, address.ctypes.data, apart.ctypes.data)
+                sum_patches(kh, kc, summed, Sums(part[c].ctypes.data, part.shape[2]))
 
 
 @jit

@@ -6,8 +6,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 
+from .emit import LANES
 from .jit import CACHE
-from .tile import LANES
 
 
 def describe() -> dict[str, Any]:

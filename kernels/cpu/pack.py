@@ -11,8 +11,8 @@ from numba import prange
 from ..types import Array
 from ..workspace import Workspace
 from .checks import as_contiguous, buffer, cached_until_update
+from .emit import LANES
 from .jit import tasks, threaded
-from .tile import LANES
 
 
 def split(size: int, most: int) -> np.ndarray:

@@ -3,9 +3,10 @@
 import numpy as np
 
 from .elementary import slope
+from .emit import LANES
 from .jit import POSITIVE, jit
-from .rows import MAX_ROWS, MOST_ROWS, QUADS, add_rows, patches
-from .tile import LANES, MAX_VECTORS
+from .rows import MAX_ROWS, MOST_ROWS, QUADS, Patches, add_rows, patches
+from .tile import MAX_VECTORS, Sums
 
 SEGMENT = MAX_VECTORS * LANES  # floats of a row that one patch sum holds in registers
 
@@ -22,54 +23,38 @@ def padded(floats):
 
 
 @jit
-def _sum_patches(kh, kc, count, g, address, row, out, out_row):
-    """out[r, k] += sum over i < count of g[i] * patch i at (r, k), for rows of kc <= SEGMENT floats
-    that fit into registers.
+def sum_patches(kh, kc, summed, sums):
+    """out[r, k] += sum over i < count of g[i] * patch i at (r, k) of Patches, into Sums, for rows
+    of kc <= SEGMENT floats that fit into registers.
     """
     for r in range(0, kh, MAX_ROWS):
-        patches(
-            min(MAX_ROWS, kh - r),
-            QUADS_FOR[(kc + 3) // 4],
-            count,
-            g,
-            address,
-            row,
-            r,
-            out + 4 * r * out_row,
-            out_row,
-        )
+        to = Sums(sums.out + 4 * r * sums.row, sums.row)
+        patches(min(MAX_ROWS, kh - r), QUADS_FOR[(kc + 3) // 4], summed, r, to)
 
 
 @jit
-def sum_rows(count, g, address, row, first, rows, offset, floats, out, out_row):
-    """out[r, k] += sum over i < count of g[i] * patch i at (first + r, offset + k), for r < rows
-    and k < floats.
+def sum_rows(summed, first, rows, offset, floats, sums):
+    """out[r, k] += sum over i < count of g[i] * patch i at (first + r, offset + k) of Patches, into
+    Sums, for r < rows and k < floats.
 
-    address[i] is the byte address of patch i, row[i] its row stride in floats; ``out`` is a byte
-    address, out_row its row stride in floats. Writes whole vectors: up to LANES - 1 floats beyond
-    ``floats`` in each row of out must be writable.
+    Writes whole vectors: up to LANES - 1 floats beyond ``floats`` in each row of out must be
+    writable.
     """
     vectors = (floats + LANES - 1) // LANES
-    for i in range(0, count, MOST_ROWS):
-        add_rows(
-            min(MOST_ROWS, count - i),
-            g[i:].ctypes.data,
-            address[i:].ctypes.data,
-            row[i:].ctypes.data,
-            first,
-            rows,
-            offset,
-            vectors,
-            out,
-            out_row,
-        )
+    for i in range(0, summed.number, MOST_ROWS):
+        count, ahead = min(MOST_ROWS, summed.number - i), 8 * i
+        some = Patches(count, summed.g + 4 * i, summed.address + ahead, summed.row + ahead)
+        add_rows(some, first, rows, offset, vectors, sums)
 
 
 @jit
-def sort_by_argmax(argmax, dy, y, alpha, w, g, address, begin):
-    """Sort a cell's channels by their argmax: those of position a are begin[a] to begin[a + 1] in
-    ``g``, their gradient, and ``address`` of their weights in w (C_out, KH, KC padded). Channels
-    with the same argmax go to the same place: added up before touching memory."""
+def sort_by_argmax(cell, alpha, w, g, address, begin):
+    """Sort the channels of a ``cell`` (argmax, dy, y) by their argmax: those of position a are
+    begin[a] to begin[a + 1] in ``g``, their gradient, and ``address`` of their weights in w (C_out,
+    KH, KC padded). Channels with the same argmax go to the same place: added up before touching
+    memory.
+    """
+    argmax, dy, y = cell
     begin[:] = 0
     for c in range(argmax.size):
         begin[argmax[c]] += 1

@@ -61,9 +61,9 @@ def _maxpool2d_backward(dy, argmax, ph, pw, sh, sw, rows_per_task, dx):
 
 
 @threaded
-def window_sums(x, ph, pw, sh, sw, scale, y):
+def window_sums(x, size, stride, scale, y):
     """y = scale * the sum over each window."""
-    n, oh, ow, c = y.shape
+    (n, oh, ow, c), (ph, pw), (sh, sw) = y.shape, size, stride
     for task in prange(n * oh):
         e, i = task // oh, task % oh
         total = np.empty(c)
@@ -169,7 +169,7 @@ def avgpool2d(x: Array, size: Pair, stride: Pair | None = None) -> Array:
     size = pair(size, "pool size")
     stride = size if stride is None else pair(stride, "stride")
     y = np.empty(pool_output(x.shape, size, stride), np.float32)
-    window_sums(tasks(x.size), x, *size, *stride, 1 / (size[0] * size[1]), y)
+    window_sums(tasks(x.size), x, size, stride, 1 / (size[0] * size[1]), y)
     return y
 
 

@@ -7,15 +7,16 @@ transpose, deinterleave    windows side by side, one to a lane
 prefetch_for_write         memory that will soon be written
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .emit import F32, I8, I32, I64, LANES, Emit
 from .jit import jit
-from .tile import F32, I8, I32, I64, LANES, MAX_VECTORS, VECTORS, Emit
+from .tile import MAX_VECTORS, VECTORS
 
 
 def vectors_of(floats: int, lanes: int) -> list[tuple[int, int]]:
@@ -76,9 +77,22 @@ QUADS = [q for q in (1, 2, 4, 5, 8, 12, 13, 16) if 4 * q <= MAX_VECTORS * LANES]
 _patches = make_patches(MAX_ROWS, QUADS, LANES)
 
 
+class Patches(NamedTuple):
+    """Patches to sum up: how many, and the addresses of three lists: of their weights, float32, and
+    int64 of the address of each and of its floats from row to row.
+    """
+
+    number: int
+    g: int
+    address: int
+    row: int
+
+
 @jit(no_cpython_wrapper=True)
-def patches(rows, quads, count, g, address, row, first, out, out_row):
-    _patches(rows, quads, count, g, address, row, first, out, out_row)
+def patches(rows, quads, summed, first, sums):
+    """Add the rows from ``first`` on of Patches to Sums."""
+    p = summed
+    _patches(rows, quads, p.number, p.g, p.address, p.row, first, sums.out, sums.row)
 
 
 def make_add_rows(most: int, lanes: int) -> Any:
@@ -134,8 +148,12 @@ _add_rows = make_add_rows(MOST_ROWS, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row):
-    _add_rows(count, g, address, row, first, rows, offset, vectors, out, out_row)
+def add_rows(summed, first, rows, offset, vectors, sums):
+    """Add ``rows`` rows, from ``first`` on, of up to MOST_ROWS Patches to Sums, of each the vectors
+    behind ``offset`` floats.
+    """
+    p = summed
+    _add_rows(p.number, p.g, p.address, p.row, first, rows, offset, vectors, sums.out, sums.row)
 
 
 def make_transpose(lanes: int) -> Any:
@@ -317,5 +335,6 @@ _max_of_rows = make_max_of_rows(VECTORS, LANES)
 
 
 @jit(no_cpython_wrapper=True)
-def max_of_rows(vectors, count, sums, row, where, best, best_at):
-    _max_of_rows(vectors, count, sums, row, where, best, best_at)
+def max_of_rows(vectors, count, sums, where, best):
+    """Best of ``count`` rows of Sums; where: the address of their positions."""
+    _max_of_rows(vectors, count, sums.out, sums.row, where, best.value, best.position)

@@ -36,132 +36,14 @@ every tile of every width gives the same bits. What moves numbers into lanes, fi
 adds up gradients is in rows.py.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .emit import F32, HAS_BF16, I32, I64, LANES, Emit
 from .jit import jit
-
-F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
-
-
-class BFloat(ir.Type):
-    """LLVM's type of a bf16 number, which llvmlite has not."""
-
-    def _to_string(self):
-        return "bfloat"
-
-    def __eq__(self, other):
-        return isinstance(other, BFloat)
-
-    def __hash__(self):
-        return hash(BFloat)
-
-
-def host_lanes() -> int:
-    """Return how many float32 the vector registers of this machine hold."""
-    features = llvm.get_host_cpu_features()
-    return (
-        16 if features.get("avx512f") else 8 if features.get("avx2") and features.get("fma") else 4
-    )
-
-
-LANES = host_lanes()
-#: Whether this machine multiplies pairs of bf16 numbers (bf16.py).
-HAS_BF16 = LANES == 16 and bool(llvm.get_host_cpu_features().get("avx512bf16"))
-
-
-class Emit:
-    """An LLVM builder with the few operations that tiles are made of. Addresses are 64-bit
-    integers, offsets count floats.
-    """
-
-    def __init__(self, builder, lanes):
-        self.b, self.lanes = builder, lanes
-        self.vector, self.ints = ir.VectorType(F32, lanes), ir.VectorType(I32, lanes)
-        self.fma_function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{lanes}f32"
-        )
-        if lanes == 16:
-            # Without both, LLVM splits 512-bit vectors into halves, runs out of registers, and is
-            # ten times slower.
-            for attribute in ('"min-legal-vector-width"="512"', '"prefer-vector-width"="512"'):
-                set.add(
-                    builder.function.attributes, attribute
-                )  # llvmlite's own add() knows only a few names
-
-    def int(self, n: Any) -> Any:
-        return ir.Constant(I64, n)
-
-    def at(self, address: Any, offset: Any, scale: Any = 1) -> Any:
-        """address + 4 * scale * offset, in bytes; offset is a Python int or an LLVM value."""
-        offset = (
-            self.int(4 * scale * offset)
-            if isinstance(offset, int)
-            else self.b.mul(offset, self.int(4 * scale))
-        )
-        return self.b.add(address, offset)
-
-    def load(self, address: Any, kind: Any = None) -> Any:
-        kind = kind or self.vector
-        return self.b.load(
-            self.b.inttoptr(address, kind.as_pointer()), align=1 if kind == I8 else 4
-        )
-
-    def store(self, value: Any, address: Any) -> None:
-        self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()), align=4)
-
-    def splat(self, scalar: Any, kind: Any = None) -> Any:
-        """A vector with ``scalar`` in every lane."""
-        kind = kind or self.vector
-        first = self.b.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
-        return self.b.shuffle_vector(
-            first, ir.Constant(kind, ir.Undefined), ir.Constant(self.ints, [0] * self.lanes)
-        )
-
-    def constant(self, value: Any) -> Any:
-        return ir.Constant(self.vector, [float(value)] * self.lanes)
-
-    def fma(self, x: Any, y: Any, z: Any) -> Any:
-        return self.b.call(self.fma_function, [x, y, z])
-
-    def add_pairs(self, x: Any, y: Any, z: Any) -> Any:
-        """z + x0 y0 + x1 y1 in each lane, for lanes of x and y that are two bf16 numbers."""
-        pairs = ir.VectorType(BFloat(), 2 * self.lanes)
-        kind = ir.FunctionType(self.vector, [self.vector, pairs, pairs])
-        name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * self.lanes}"
-        add = cgutils.get_or_insert_function(self.b.module, kind, name)
-        return self.b.call(add, [z, self.b.bitcast(x, pairs), self.b.bitcast(y, pairs)])
-
-    def variable(self, value: Any) -> Any:
-        """A variable that starts as ``value``; LLVM turns it into a register."""
-        slot = cgutils.alloca_once(self.b, value.type)
-        self.b.store(value, slot)
-        return slot
-
-    def loop(self, count: Any) -> Any:
-        return cgutils.for_range(self.b, count, intp=I64)
-
-    def choose(self, first: Any, second: Any, pairs: Any) -> Iterator[Any]:
-        """Iterate over ``pairs``, emitting what the loop's body emits as the code that runs when
-        (first, second) is that pair.
-        """
-        end = self.b.append_basic_block("end")
-        switch = self.b.switch(
-            self.b.add(self.b.mul(first, self.int(64)), second), end
-        )  # a jump table
-        for pair in pairs:
-            block = self.b.append_basic_block(f"shape{pair[0]}x{pair[1]}")
-            switch.add_case(self.int(64 * pair[0] + pair[1]), block)
-            self.b.position_at_end(block)
-            yield pair
-            self.b.branch(end)
-        self.b.position_at_end(end)
 
 
 def _sums(e, pixels, columns, kind, add, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps):
@@ -303,61 +185,137 @@ _listed_pairs_tile = make_tile(CHANNEL_SHAPES if HAS_BF16 else [], LANES, "liste
 _cells_tile = make_tile(CELL_SHAPES, LANES, "cells")
 
 
+class Pixels(NamedTuple):
+    """Where a tile's x are: the address of the first, and floats (vectors, of cells) from row to
+    row, from step to step, and from pixel to pixel.
+    """
+
+    x: int
+    row: int
+    step: int
+    pixel: int
+
+
+class Listed(NamedTuple):
+    """Where they are if the pixels are anywhere: the addresses of two lists, int64 (pixels,), that
+    of the address of each, and that of its floats from row to row.
+    """
+
+    x: int
+    row: int
+
+
+class Filter(NamedTuple):
+    """The weights of a tile: their address, floats from row to row and from step to step, and how
+    many rows and steps there are.
+    """
+
+    w: int
+    row: int
+    step: int
+    rows: int
+    steps: int
+
+
+class Sums(NamedTuple):
+    """An address that sums are written or added to, and floats from one row of them to the next."""
+
+    out: int
+    row: int
+
+
+class Best(NamedTuple):
+    """The addresses of maxima, float32, and of their positions, int32."""
+
+    value: int
+    position: int
+
+
 @jit(no_cpython_wrapper=True)
-def store_tile(
-    pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, out_pixel
-):
+def store_tile(shape, pixels, weights, sums):
+    """sums[p][q] of a tile of ``shape`` (pixels, vectors)."""
+    x, w = pixels, weights
     _store_tile(
-        pixels, vectors, x, x_row, x_step, x_pixel, w, w_row, w_step, rows, steps, out, 0, out_pixel
+        shape[0],
+        shape[1],
+        x.x,
+        x.row,
+        x.step,
+        x.pixel,
+        w.w,
+        w.row,
+        w.step,
+        w.rows,
+        w.steps,
+        sums.out,
+        0,
+        sums.row,
     )
 
 
 @jit(no_cpython_wrapper=True)
-def listed_tile(pixels, vectors, places, rows_apart, w, w_row, w_step, rows, steps, out, out_pixel):
+def listed_tile(shape, listed, weights, sums):
+    """The same of Listed pixels."""
+    x, w = listed, weights
     _listed_tile(
-        pixels, vectors, places, rows_apart, 1, 0, w, w_row, w_step, rows, steps, out, 0, out_pixel
+        shape[0],
+        shape[1],
+        x.x,
+        x.row,
+        1,
+        0,
+        w.w,
+        w.row,
+        w.step,
+        w.rows,
+        w.steps,
+        sums.out,
+        0,
+        sums.row,
     )
 
 
 @jit(no_cpython_wrapper=True)
-def listed_pairs_tile(
-    pixels, vectors, places, rows_apart, w, w_row, w_step, rows, steps, out, out_pixel
-):
+def listed_pairs_tile(shape, listed, weights, sums):
+    """The same of pairs of bf16 numbers."""
+    x, w = listed, weights
     _listed_pairs_tile(
-        pixels, vectors, places, rows_apart, 1, 0, w, w_row, w_step, rows, steps, out, 0, out_pixel
+        shape[0],
+        shape[1],
+        x.x,
+        x.row,
+        1,
+        0,
+        w.w,
+        w.row,
+        w.step,
+        w.rows,
+        w.steps,
+        sums.out,
+        0,
+        sums.row,
     )
 
 
 @jit(no_cpython_wrapper=True)
-def cells_tile(
-    pixels,
-    channels,
-    x,
-    x_row,
-    x_step,
-    x_pixel,
-    w,
-    w_row,
-    w_step,
-    rows,
-    steps,
-    best,
-    where,
-    position,
-):
+def cells_tile(shape, pixels, weights, best, position):
+    """The larger of Best and a tile of ``shape`` (pixels, channels), the first pixel of which is at
+    ``position``.
+    """
+    x, w = pixels, weights
     _cells_tile(
-        pixels,
-        channels,
-        x,
-        x_row,
-        x_step,
-        x_pixel,
-        w,
-        w_row,
-        w_step,
-        rows,
-        steps,
-        best,
-        where,
+        shape[0],
+        shape[1],
+        x.x,
+        x.row,
+        x.step,
+        x.pixel,
+        w.w,
+        w.row,
+        w.step,
+        w.rows,
+        w.steps,
+        best.value,
+        best.position,
         position,
     )

@@ -42,5 +42,5 @@ def upsample2d_backward(dy: Array, size: Pair) -> Array:
     dy = check_float32("upsample2d_backward", dy=dy)
     size = pair(size, "size")
     dx = np.empty(upsampled(dy.shape, size, back=True), np.float32)
-    window_sums(tasks(dy.size), dy, *size, *size, 1.0, dx)
+    window_sums(tasks(dy.size), dy, size, size, 1.0, dx)
     return dx

@@ -20,8 +20,9 @@ from numba import prange
 from ..types import Array, Pads, Shape
 from ..workspace import Workspace
 from .checks import buffer
+from .emit import LANES
 from .jit import jit, parallel
-from .tile import LANES, cells_tile
+from .tile import Best, Filter, Pixels, cells_tile
 
 SLACK = 16  # floats behind each row of a window that vector loads may read, and never use
 
@@ -46,38 +47,30 @@ def address(windows, t):
 
 
 @jit
-def maxima_of_windows(x, kernel, pack, pool, group, best, where):
-    """The maxima over the pooling cells of LANES windows, x (rows, floats, LANES): best and where
-    (channels, LANES), all of which are written.
+def maxima_of_windows(x, kernel, pack, pool, group, maxima):
+    """The maxima over the pooling cells of LANES windows, x (rows, floats, LANES): ``maxima`` =
+    (best, where), (channels, LANES), all of which are written.
 
     kernel: (KH, KW, C_in). pack: PackedWeights. group: numbers of neighbouring positions that a
     tile takes.
     """
     (kh, kw, ci), (w, start, width), (ph, pw), row = kernel, pack, pool, x.shape[1]
+    best, where = maxima
     kc = kw * ci
     best[:] = np.float32(-np.inf)
     where[:] = 0
     for g in range(start.size):
         weights, channels = w[kh * kc * start[g] :].ctypes.data, width[g]
-        to, to_at = best[start[g] :].ctypes.data, where[start[g] :].ctypes.data
+        to = Best(best[start[g] :].ctypes.data, where[start[g] :].ctypes.data)
         for r in range(ph):
             k, position = 0, r * pw
             for pixels in group:
-                here, step = x.ctypes.data + 4 * LANES * (r * row + k), kc * channels
+                here = x.ctypes.data + 4 * LANES * (r * row + k)
                 cells_tile(
-                    pixels,
-                    channels,
-                    here,
-                    row,
-                    1,
-                    ci,
-                    weights,
-                    step,
-                    channels,
-                    kh,
-                    kc,
+                    (pixels, channels),
+                    Pixels(here, row, np.int64(1), ci),
+                    Filter(weights, kc * channels, channels, kh, kc),
                     to,
-                    to_at,
                     position,
                 )
                 position += pixels

@@ -69,7 +69,7 @@ class TrainingJob:
         self.ranks: int = parallel.as_comm(comm).size
         self.started = time.perf_counter()
         self.folder = RunFolder(options.out)
-        self.lock = ExitStack()
+        self.guards = ExitStack()
         saved, every, again = self.folder.checkpoint, options.save_every, options.resume
         self.checkpoint = parallel.everywhere(comm, lambda: StepCheckpoint(saved, every, again))
         if options.resume and not parallel.ordered(comm, self.checkpoint.path.exists):
@@ -108,20 +108,18 @@ class TrainingJob:
     def _take_folder(self) -> None:
         """Keep other jobs out of the folder, and begin the run."""
         (path := self.folder.path).mkdir(parents=True, exist_ok=True)
-        self.lock.enter_context(locked(path / ".lock", f"the results in {path}"))
+        self.guards.enter_context(locked(path / ".lock", f"the results in {path}"))
         self.folder.begin(self.options.resume and self.checkpoint.path.exists())
 
     def __enter__(self) -> "TrainingJob":
         parallel.ordered(self.comm, self._take_folder)
         parallel.ordered(self.comm, lambda: self.watch.clear(self.folder.marks))
-        self.watch.__enter__()
-        self.signals.__enter__()
+        for guard in (self.watch, self.signals):
+            self.guards.enter_context(guard)
         return self
 
     def __exit__(self, *problem: Any) -> None:
-        self.signals.__exit__(*problem)
-        self.watch.__exit__(*problem)
-        self.lock.close()
+        self.guards.__exit__(*problem)
 
     # ----------------------------------------------------------------------------------- events
     def open_events(self) -> Any:
@@ -203,15 +201,10 @@ class TrainingJob:
             counts = getattr(source, "pixel_counts", None) if self.recipe.balance else None
             costs = None if counts is None else counts[events]
             own = events[data.shard(len(events), self.ranks, self.rank, self.recipe.seed, costs)]
-        problem = None
+        problem, bad_event = None, self.bad.of(source.path, what)
         with Meter(f"loading {what}", len(own), silent=self.rank > 0) as meter:
             try:
-                store.load(
-                    source,
-                    own,
-                    lambda done, _: meter.update(done),
-                    bad=self.bad.of(source.path, what),
-                )
+                store.load(source, own, lambda done, _: meter.update(done), bad=bad_event)
                 if len(own) and not len(store):
                     problem = f"rank {self.rank}: none of its {len(own)} {what} events is left"
             except data.EventError as bad:

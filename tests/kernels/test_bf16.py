@@ -7,7 +7,7 @@ from helpers import small_model
 from minicnn.kernels import get_backend
 from minicnn.kernels.cpu import bf16
 from minicnn.kernels.cpu.block import conv2d_block_bf16
-from minicnn.kernels.cpu.tile import HAS_BF16
+from minicnn.kernels.cpu.emit import HAS_BF16
 from minicnn.kernels.shapes import Block
 
 needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor multiplies no bf16 numbers")

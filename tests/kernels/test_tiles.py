@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from minicnn.kernels.cpu import lit_tile, rows, tile
+from minicnn.kernels.cpu.emit import LANES
 
-WIDTHS = [n for n in (4, 8, 16) if n <= tile.LANES]
+WIDTHS = [n for n in (4, 8, 16) if n <= LANES]
 
 
 def tile_results(lanes, pixels, columns, kind):
