@@ -3,7 +3,7 @@ image.
 
 samples                                       what is shot, from where: samples by name
 particles, material                           numbers and tables
-kinematics, record                            directions and phase space; what an event writes down
+kinematics, record                            vectors, phase space; what an event writes down
 ionisation, tracks, decays, showers           the physics
 hadrons, collisions, cascade                  slow hadrons; fast ones on a nucleon and in a nucleus
 radiation, cosmics                            what fast muons radiate; muons of cosmic rays

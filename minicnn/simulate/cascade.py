@@ -13,9 +13,29 @@ import numpy as np
 from . import collisions, hadrons
 from ._jit import jit
 from .hadrons import MB
-from .kinematics import isotropic
+from .kinematics import (
+    Vector,
+    divided,
+    dot,
+    isotropic,
+    minus,
+    moved,
+    norm,
+    plus,
+    scaled,
+    total_energy,
+)
 from .particles import KAON0, NUCLEON
-from .record import MIN_RECORDED_ENERGY_MEV, TRACK, deposit, emit, ends, in_argon, mass
+from .record import (
+    MIN_RECORDED_ENERGY_MEV,
+    TRACK,
+    Particle,
+    deposit,
+    emit,
+    ends,
+    in_argon,
+    mass,
+)
 
 RADIUS = (
     4.42  # fm: sqrt(5/3) of the charge radius of argon-40, 3.427 fm (Angeli and Marinova, 2013)
@@ -41,13 +61,13 @@ def is_fast(pdg, kinetic):
 
 
 @jit
-def interact(rng, world, pdg, row, px, py, pz, x, y, z, time):
+def interact(rng, world, hadron):
     """Let a pi, K or nucleon interact inelastically here."""
-    m = mass(pdg)
-    if is_fast(pdg, math.sqrt(px * px + py * py + pz * pz + m * m) - m):
-        cascade(rng, world, pdg, row, px, py, pz, x, y, z, time)
+    m = mass(hadron.pdg)
+    if is_fast(hadron.pdg, total_energy(hadron.momentum, m) - m):
+        cascade(rng, world, hadron)
     else:
-        hadrons.interact(rng, world, pdg, row, px, py, pz, x, y, z, time)
+        hadrons.interact(rng, world, hadron)
 
 
 @jit
@@ -64,79 +84,84 @@ def first_place(rng, length):
 
 
 @jit
-def to_surface(fx, fy, fz, ux, uy, uz):
-    """Return the distance in fm from a point in the nucleus to its surface."""
-    along = fx * ux + fy * uy + fz * uz
-    inner = RADIUS * RADIUS - (fx * fx + fy * fy + fz * fz)
+def to_surface(place, direction):
+    """Return the distance in fm from a place in the nucleus (fm from its centre) to its surface."""
+    along = dot(place, direction)
+    inner = RADIUS * RADIUS - dot(place, place)
     return math.sqrt(max(along * along + inner, 0.0)) - along
 
 
 @jit
-def cascade(rng, world, pdg, row, px, py, pz, x, y, z, time):
+def cascade(rng, world, hadron):
     """Let a hadron go through an argon nucleus, and emit what comes out of it."""
+    pdg, row, momentum, point = hadron
     # pdg, momentum, place in fm, fm that it still needs to form (-1: it collides where it is)
     inside = np.empty((INSIDE, 8))
     codes, momenta = np.empty(collisions.MOST, np.int64), np.empty((collisions.MOST, 3))
     m = mass(pdg)
-    p = math.sqrt(px * px + py * py + pz * pz)
+    p = norm(momentum)
     section = collisions.cross_section(pdg, math.sqrt(p * p + m * m) - m)
     b, depth = first_place(rng, 1.0 / (DENSITY * MB_FM2 * max(section, 1.0)))
-    ux, uy, uz = px / p, py / p, pz / p
-    vx, vy, vz = isotropic(rng)  # a vector across the path
-    along = vx * ux + vy * uy + vz * uz
-    vx, vy, vz = vx - along * ux, vy - along * uy, vz - along * uz
-    across = b / math.sqrt(max(vx * vx + vy * vy + vz * vz, 1e-12))
-    hit = inside[0]
-    hit[0], hit[1], hit[2], hit[3], hit[7] = pdg, px, py, pz, -1.0
-    hit[4] = depth * ux + across * vx
-    hit[5] = depth * uy + across * vy
-    hit[6] = depth * uz + across * vz
+    direction = divided(momentum, p)
+    side = isotropic(rng)
+    side = minus(side, scaled(dot(side, direction), direction))  # across the path
+    across = b / math.sqrt(max(dot(side, side), 1e-12))
+    put(inside[0], pdg, momentum, plus(scaled(depth, direction), scaled(across, side)), -1.0)
     available = math.sqrt(p * p + m * m) - (m if m > KAON0 else 0.0)
     n, first = 1, world.n[2]
     while n > 0:
         n -= 1
-        code = int(inside[n, 0])
-        ax, ay, az, fx, fy, fz, forms = inside[n, 1:8]
+        s = inside[n]
+        code, forms = int(s[0]), s[7]
+        momentum, place = Vector(s[1], s[2], s[3]), Vector(s[4], s[5], s[6])
         m = mass(code)
-        p = math.sqrt(ax * ax + ay * ay + az * az)
+        p = norm(momentum)
         kinetic = math.sqrt(p * p + m * m) - m
         if forms >= 0.0:
             section = collisions.cross_section(code, kinetic)
             stays = section > 0.0 and p > 0.0
             if stays:
-                ux, uy, uz = ax / p, ay / p, az / p
+                direction = divided(momentum, p)
                 flight = forms + rng.standard_exponential() / (DENSITY * MB_FM2 * section)
-                stays = flight < to_surface(fx, fy, fz, ux, uy, uz)
+                stays = flight < to_surface(place, direction)
             if not stays:
-                leave(world, code, row, ax, ay, az, x, y, z, time)
+                leave(world, code, row, momentum, point)
                 continue
-            fx, fy, fz = fx + flight * ux, fy + flight * uy, fz + flight * uz
+            place = plus(place, scaled(flight, direction))
         if code == 111:  # as a charged one: charge exchange
             code = 211 if rng.random() < 0.5 else -211
         if not is_fast(code, kinetic):
-            hadrons.interact(rng, world, code, row, ax, ay, az, x, y, z, time)
+            hadrons.interact(rng, world, Particle(code, row, momentum, point))
             continue
-        made, new = collisions.collide(rng, code, ax, ay, az, codes, momenta)
+        made, new = collisions.collide(rng, code, momentum, codes, momenta)
         for k in range(made):
-            ax, ay, az = momenta[k, 0], momenta[k, 1], momenta[k, 2]
+            momentum = Vector(momenta[k, 0], momenta[k, 1], momenta[k, 2])
             if n == INSIDE:
-                leave(world, codes[k], row, ax, ay, az, x, y, z, time)
+                leave(world, codes[k], row, momentum, point)
                 continue
-            s = inside[n]
-            s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = codes[k], ax, ay, az, fx, fy, fz, 0.0
+            forms = 0.0
             if new and 0 < k < made - 1:
-                s[7] = FORMATION * math.sqrt(ax * ax + ay * ay + az * az) / mass(codes[k])
+                forms = FORMATION * norm(momentum) / mass(codes[k])
+            put(inside[n], codes[k], momentum, place, forms)
             n += 1
-    calm(rng, world, row, available - spent(world, first), x, y, z, time)
+    calm(rng, world, row, available - spent(world, first), point)
 
 
 @jit
-def leave(world, pdg, row, px, py, pz, x, y, z, time):
+def put(entry, pdg, momentum, place, forms):
+    """Fill the entry of a particle in the nucleus, see :func:`cascade`."""
+    entry[0], entry[7] = pdg, forms
+    entry[1], entry[2], entry[3] = momentum
+    entry[4], entry[5], entry[6] = place
+
+
+@jit
+def leave(world, pdg, row, momentum, point):
     """Emit a particle that comes out of the nucleus; nucleons climb out of its potential."""
     if pdg == 2212 or pdg == 2112:
-        hadrons.knock_out(world, pdg, row, px, py, pz, x, y, z, time)
+        hadrons.knock_out(world, pdg, row, momentum, point)
     else:
-        emit(world, pdg, row, px, py, pz, x, y, z, time, 0.0)
+        emit(world, pdg, row, momentum, point, 0.0)
 
 
 @jit
@@ -148,7 +173,7 @@ def spent(world, first):
     for k in range(first, world.n[2]):
         s = world.stack[k]
         m = mass(int(s[0]))
-        total += math.sqrt(s[2] * s[2] + s[3] * s[3] + s[4] * s[4] + m * m)
+        total += total_energy(Vector(s[2], s[3], s[4]), m)
         if s[0] == 2212 or s[0] == 2112:
             total += SEPARATION - m
         elif s[0] == 3122:
@@ -157,7 +182,7 @@ def spent(world, first):
 
 
 @jit
-def calm(rng, world, row, left, x, y, z, time):
+def calm(rng, world, row, left, point):
     """Let a nucleus with ``left`` MeV of excitation cool: slow nucleons, alpha particles, which
     leave a dot, and last photons, whose electrons are dots around it.
     """
@@ -166,11 +191,11 @@ def calm(rng, world, row, left, x, y, z, time):
             break
         if left > 18.5 and rng.random() < 0.35:
             energy = 5.0 + 5.0 * rng.random()
-            deposit(world, x, y, z, time, energy, 0.0045 * (energy / 5.5) ** 1.5, TRACK)
+            deposit(world, point, energy, 0.0045 * (energy / 5.5) ** 1.5, TRACK)
             left -= energy + SEPARATION
             continue
         before = world.n[2]
-        hadrons.evaporate(rng, world, row, 1, 2.5, x, y, z, time)
+        hadrons.evaporate(rng, world, row, 1, 2.5, point)
         energy = spent(world, before)
         if energy > left:  # more than there is: photons take the rest
             world.n[2] = before
@@ -180,33 +205,21 @@ def calm(rng, world, row, left, x, y, z, time):
     while left > 0.2:  # each takes what it likes: some photons of 1 to 4 MeV
         energy = left * math.sqrt(rng.random())
         left -= energy
-        gx, gy, gz = isotropic(rng)
-        emit(
-            world,
-            22,
-            row,
-            energy * gx,
-            energy * gy,
-            energy * gz,
-            x,
-            y,
-            z,
-            time,
-            MIN_RECORDED_ENERGY_MEV,
-        )
+        emit(world, 22, row, scaled(energy, isotropic(rng)), point, MIN_RECORDED_ENERGY_MEV)
 
 
 @jit
-def neutron(rng, world, row, px, py, pz, x, y, z, time):
+def neutron(rng, world, particle):
     """Follow a neutron until it collides as a fast one, or as hadrons.neutron does."""
-    p = math.sqrt(px * px + py * py + pz * pz)
+    _, row, momentum, point = particle
+    p = norm(momentum)
     m = mass(2112)
     kinetic = math.sqrt(p * p + m * m) - m
     if not is_fast(2112, kinetic):
-        hadrons.neutron(rng, world, row, px, py, pz, x, y, z, time)
+        hadrons.neutron(rng, world, particle)
         return
     flight = rng.standard_exponential() / (MB * hadrons.curve(hadrons.PROTON_INELASTIC, kinetic))
-    x, y, z = x + flight * px / p, y + flight * py / p, z + flight * pz / p
-    ends(world, row, x, y, z)
-    if in_argon(x, y, z):
-        cascade(rng, world, 2112, row, px, py, pz, x, y, z, time)
+    point = moved(point, divided(scaled(flight, momentum), p))
+    ends(world, row, point)
+    if in_argon(point):
+        cascade(rng, world, Particle(2112, row, momentum, point))

@@ -11,7 +11,19 @@ import numpy as np
 
 from ._jit import jit
 from .hadrons import GRID, curve
-from .kinematics import boost, deflect, isotropic, two_body
+from .kinematics import (
+    Vector,
+    boost,
+    deflect,
+    divided,
+    invariant_mass,
+    isotropic,
+    norm,
+    plus,
+    scaled,
+    total_energy,
+    two_body,
+)
 from .particles import ARGON_BINDING, NUCLEON
 from .record import mass
 
@@ -213,24 +225,21 @@ def spread(rng, energy, codes, n, momenta):
 
 
 @jit
-def collide(rng, pdg, px, py, pz, codes, momenta):
+def collide(rng, pdg, momentum, codes, momenta):
     """Let a hadron hit a nucleon of argon that moves with a Fermi momentum of up to 220 MeV/c; fill
     ``codes`` (n,) and ``momenta`` (n, 3) with what flies off, the projectile's first, the nucleon's
     last; return (n, whether something was made).
     """
     target = 2212 if rng.random() < 0.45 else 2112
     fermi = 220.0 * rng.random() ** (1.0 / 3.0)
-    fx, fy, fz = isotropic(rng)
-    fx, fy, fz = fermi * fx, fermi * fy, fermi * fz
+    both = plus(momentum, scaled(fermi, isotropic(rng)))
     m = mass(pdg)
-    e_in = math.sqrt(px * px + py * py + pz * pz + m * m)
+    e_in = total_energy(momentum, m)
     e = e_in + math.sqrt(fermi * fermi + NUCLEON * NUCLEON) - ARGON_BINDING
-    qx, qy, qz = px + fx, py + fy, pz + fz
-    energy = math.sqrt(max(e * e - qx * qx - qy * qy - qz * qz, 0.0))
-    bx, by, bz = qx / e, qy / e, qz / e
-    ux, uy, uz = boost(px, py, pz, e_in, -bx, -by, -bz)
-    size = math.sqrt(ux * ux + uy * uy + uz * uz)
-    ux, uy, uz = ux / size, uy / size, uz / size
+    energy = invariant_mass(e, both)
+    velocity = divided(both, e)
+    axis = boost(momentum, e_in, scaled(-1.0, velocity))
+    axis = divided(axis, norm(axis))
     n = 0
     if rng.random() > elastic_part(pdg, e_in - m):
         free = energy - m - NUCLEON
@@ -255,11 +264,10 @@ def collide(rng, pdg, px, py, pz, codes, momenta):
             momenta[k, 1] = sign * q * s * math.sin(phi)
             momenta[k, 2] = sign * q * c
     for k in range(n):
-        ax, ay, az = momenta[k, 0], momenta[k, 1], momenta[k, 2]
-        p = math.sqrt(ax * ax + ay * ay + az * az)
+        own = Vector(momenta[k, 0], momenta[k, 1], momenta[k, 2])
+        p = norm(own)
         if p > 0.0:
-            vx, vy, vz = deflect(ux, uy, uz, az / p, math.atan2(ay, ax))
-            ax, ay, az = p * vx, p * vy, p * vz
+            own = scaled(p, deflect(axis, own.z / p, math.atan2(own.y, own.x)))
         e_k = math.sqrt(p * p + mass(codes[k]) ** 2)
-        momenta[k, 0], momenta[k, 1], momenta[k, 2] = boost(ax, ay, az, e_k, bx, by, bz)
+        momenta[k, 0], momenta[k, 1], momenta[k, 2] = boost(own, e_k, velocity)
     return n, made

@@ -6,15 +6,26 @@ import numpy as np
 
 from . import cascade, hadrons
 from ._jit import jit
-from .kinematics import boost, isotropic, three_body, two_body
+from .kinematics import (
+    AT_REST,
+    Vector,
+    boost,
+    divided,
+    isotropic,
+    later,
+    moved,
+    norm,
+    scaled,
+    three_body,
+    total_energy,
+    two_body,
+)
 from .particles import (
     ELECTRON,
     KAON,
-    KAON0,
     KAON_DECAYS,
     KAON_LIFE,
     KSHORT_CTAU,
-    LAMBDA,
     LAMBDA_CTAU,
     MUON,
     MUON_CAPTURE,
@@ -22,7 +33,7 @@ from .particles import (
     PION,
     PION_LIFE,
 )
-from .record import emit, mass
+from .record import Particle, emit, mass
 
 LIGHT = 29979.2458  # cm/us
 MICHEL_END = (MUON * MUON + ELECTRON * ELECTRON) / (2.0 * MUON)
@@ -56,110 +67,42 @@ def michel_energy(rng):
 
 
 @jit
-def emit_particle(world, pdg, row, qx, qy, qz, e, bx, by, bz, x, y, z, time):
-    """Emit a daughter of momentum q and energy e in the parent's frame, unless it is a neutrino."""
+def emit_daughter(world, parent, pdg, momentum, energy):
+    """Emit a daughter with a momentum and energy in the parent's frame, unless it is a neutrino."""
     if abs(pdg) != 12 and abs(pdg) != 14 and pdg != 0:
-        px, py, pz = boost(qx, qy, qz, e, bx, by, bz)
-        emit(world, pdg, row, px, py, pz, x, y, z, time, 0.0)
+        velocity = divided(parent.momentum, total_energy(parent.momentum, mass(parent.pdg)))
+        emit(world, pdg, parent.row, boost(momentum, energy, velocity), parent.point, 0.0)
 
 
 @jit
-def pair(rng, world, m, pdg1, pdg2, row, bx, by, bz, x, y, z, time):
-    """Decay a mass ``m`` that moves with velocity b into two particles, isotropically in its
-    frame.
-    """
+def pair(rng, world, parent, pdg1, pdg2):
+    """Decay a particle here into two, isotropically in its frame."""
     m1, m2 = mass(pdg1), mass(pdg2)
-    q = two_body(m, m1, m2)
-    ux, uy, uz = isotropic(rng)
-    emit_particle(
-        world,
-        pdg1,
-        row,
-        q * ux,
-        q * uy,
-        q * uz,
-        math.sqrt(q * q + m1 * m1),
-        bx,
-        by,
-        bz,
-        x,
-        y,
-        z,
-        time,
-    )
-    emit_particle(
-        world,
-        pdg2,
-        row,
-        -q * ux,
-        -q * uy,
-        -q * uz,
-        math.sqrt(q * q + m2 * m2),
-        bx,
-        by,
-        bz,
-        x,
-        y,
-        z,
-        time,
-    )
+    q = two_body(mass(parent.pdg), m1, m2)
+    axis = isotropic(rng)
+    emit_daughter(world, parent, pdg1, scaled(q, axis), math.sqrt(q * q + m1 * m1))
+    emit_daughter(world, parent, pdg2, scaled(-q, axis), math.sqrt(q * q + m2 * m2))
 
 
 @jit
-def triple(rng, world, m, pdg1, pdg2, pdg3, row, bx, by, bz, x, y, z, time):
-    """Decay a mass ``m`` that moves with velocity b into three particles, uniformly in phase
-    space.
-    """
+def triple(rng, world, parent, pdg1, pdg2, pdg3):
+    """Decay a particle here into three, uniformly in phase space."""
     m1, m2, m3 = mass(pdg1), mass(pdg2), mass(pdg3)
-    ax, ay, az, cx, cy, cz, dx, dy, dz = three_body(rng, m, m1, m2, m3)
-    emit_particle(
-        world,
-        pdg1,
-        row,
-        ax,
-        ay,
-        az,
-        math.sqrt(ax * ax + ay * ay + az * az + m1 * m1),
-        bx,
-        by,
-        bz,
-        x,
-        y,
-        z,
-        time,
-    )
-    emit_particle(
-        world,
-        pdg2,
-        row,
-        cx,
-        cy,
-        cz,
-        math.sqrt(cx * cx + cy * cy + cz * cz + m2 * m2),
-        bx,
-        by,
-        bz,
-        x,
-        y,
-        z,
-        time,
-    )
-    emit_particle(
-        world,
-        pdg3,
-        row,
-        dx,
-        dy,
-        dz,
-        math.sqrt(dx * dx + dy * dy + dz * dz + m3 * m3),
-        bx,
-        by,
-        bz,
-        x,
-        y,
-        z,
-        time,
-    )
+    a, b, c = three_body(rng, mass(parent.pdg), m1, m2, m3)
+    emit_daughter(world, parent, pdg1, a, total_energy(a, m1))
+    emit_daughter(world, parent, pdg2, b, total_energy(b, m2))
+    emit_daughter(world, parent, pdg3, c, total_energy(c, m3))
+
+
+@jit
+def flown(rng, particle, c_tau):
+    """Return the particle where it decays, which is ``c_tau`` cm times p / m from here on
+    average.
+    """
+    pdg, row, momentum, point = particle
+    flight = c_tau / mass(pdg) * rng.standard_exponential()
+    point = later(moved(point, scaled(flight, momentum)), flight * norm(momentum) / LIGHT)
+    return Particle(pdg, row, momentum, point)
 
 
 @jit
@@ -169,25 +112,20 @@ def of_sign(pdg, sign):
 
 
 @jit
-def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
-    """Let a mu, pi, K, pi0, K0 or Lambda of the given momentum decay here. Neutrinos are not
-    recorded.
+def decay(rng, world, particle):
+    """Let a mu, pi, K, pi0, K0 or Lambda decay, the last two after a flight from here. Neutrinos
+    are not recorded.
     """
-    m = mass(pdg)
-    e = math.sqrt(px * px + py * py + pz * pz + m * m)
-    bx, by, bz = px / e, py / e, pz / e
+    pdg = particle.pdg
     sign = 1 if pdg > 0 else -1
     if abs(pdg) == 13:  # mu- (13) to e- (11)
-        e_rest = michel_energy(rng)
-        q = math.sqrt(e_rest * e_rest - ELECTRON * ELECTRON)
-        ux, uy, uz = isotropic(rng)
-        emit_particle(
-            world, sign * 11, row, q * ux, q * uy, q * uz, e_rest, bx, by, bz, x, y, z, time
-        )
+        energy = michel_energy(rng)
+        q = math.sqrt(energy * energy - ELECTRON * ELECTRON)
+        emit_daughter(world, particle, sign * 11, scaled(q, isotropic(rng)), energy)
     elif abs(pdg) == 211:  # pi+ (211) to mu+ (-13)
-        pair(rng, world, m, -13 * sign, 14, row, bx, by, bz, x, y, z, time)
+        pair(rng, world, particle, -13 * sign, 14)
     elif pdg == 111:
-        pair(rng, world, m, 22, 22, row, bx, by, bz, x, y, z, time)
+        pair(rng, world, particle, 22, 22)
     elif abs(pdg) == 321:
         r = rng.random()
         channel = 0
@@ -198,81 +136,46 @@ def decay(rng, world, pdg, row, px, py, pz, x, y, z, time):
         d = KAON_DAUGHTERS[channel]
         a, b, c = of_sign(d[0], sign), of_sign(d[1], sign), of_sign(d[2], sign)
         if c == 0:
-            pair(rng, world, m, a, b, row, bx, by, bz, x, y, z, time)
+            pair(rng, world, particle, a, b)
         else:
-            triple(rng, world, m, a, b, c, row, bx, by, bz, x, y, z, time)
+            triple(rng, world, particle, a, b, c)
     elif pdg == 311 and rng.random() < 0.5:  # half of the K0 are K-short; K-long leave the detector
-        p = math.sqrt(px * px + py * py + pz * pz)
-        flight = KSHORT_CTAU / KAON0 * rng.standard_exponential()
-        x, y, z = x + flight * px, y + flight * py, z + flight * pz
-        time += flight * p / LIGHT
+        there = flown(rng, particle, KSHORT_CTAU)
         if rng.random() < 0.692:
-            pair(rng, world, m, 211, -211, row, bx, by, bz, x, y, z, time)
+            pair(rng, world, there, 211, -211)
         else:
-            pair(rng, world, m, 111, 111, row, bx, by, bz, x, y, z, time)
+            pair(rng, world, there, 111, 111)
     elif pdg == 3122:
-        p = math.sqrt(px * px + py * py + pz * pz)
-        flight = LAMBDA_CTAU / LAMBDA * rng.standard_exponential()
-        x, y, z = x + flight * px, y + flight * py, z + flight * pz
-        time += flight * p / LIGHT
+        there = flown(rng, particle, LAMBDA_CTAU)
         if rng.random() < 0.641:
-            pair(rng, world, m, 2212, -211, row, bx, by, bz, x, y, z, time)
+            pair(rng, world, there, 2212, -211)
         else:
-            pair(rng, world, m, 2112, 111, row, bx, by, bz, x, y, z, time)
+            pair(rng, world, there, 2112, 111)
 
 
 @jit
-def at_rest(rng, world, pdg, row, x, y, z, time):
-    """Let a stopped charged particle decay, or be captured if negative."""
+def life_at_rest(pdg):
+    """Return the mean life in us of a stopped particle in argon, 0 where it does not decay."""
+    if pdg == 13:
+        return MUON_LIFE_ARGON
     if pdg == -13:
-        decay(
-            rng,
-            world,
-            pdg,
-            row,
-            0.0,
-            0.0,
-            0.0,
-            x,
-            y,
-            z,
-            time + MUON_LIFE * rng.standard_exponential(),
-        )
-    elif pdg == 13:
-        time += MUON_LIFE_ARGON * rng.standard_exponential()
-        if rng.random() < MUON_CAPTURE:
-            hadrons.muon_capture(rng, world, row, x, y, z, time)
+        return MUON_LIFE
+    if pdg == 211:
+        return PION_LIFE
+    return KAON_LIFE if pdg == 321 else 0.0
+
+
+@jit
+def at_rest(rng, world, pdg, row, point):
+    """Let a stopped charged particle decay, or be captured if negative."""
+    life = life_at_rest(pdg)
+    if life > 0.0:
+        point = later(point, life * rng.standard_exponential())
+        if pdg == 13 and rng.random() < MUON_CAPTURE:
+            hadrons.muon_capture(rng, world, row, point)
         else:
-            decay(rng, world, pdg, row, 0.0, 0.0, 0.0, x, y, z, time)
-    elif pdg == 211:
-        decay(
-            rng,
-            world,
-            pdg,
-            row,
-            0.0,
-            0.0,
-            0.0,
-            x,
-            y,
-            z,
-            time + PION_LIFE * rng.standard_exponential(),
-        )
-    elif pdg == 321:
-        decay(
-            rng,
-            world,
-            pdg,
-            row,
-            0.0,
-            0.0,
-            0.0,
-            x,
-            y,
-            z,
-            time + KAON_LIFE * rng.standard_exponential(),
-        )
+            decay(rng, world, Particle(pdg, row, AT_REST, point))
     elif pdg == -211:
-        hadrons.absorb(rng, world, pdg, row, 0.0, 0.0, 0.0, x, y, z, time)
+        hadrons.absorb(rng, world, Particle(pdg, row, AT_REST, point))
     elif pdg == -321:  # K- N -> Lambda pi
-        cascade.cascade(rng, world, pdg, row, 0.0, 0.0, 1.0, x, y, z, time)
+        cascade.cascade(rng, world, Particle(pdg, row, Vector(0.0, 0.0, 1.0), point))

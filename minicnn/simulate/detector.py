@@ -135,6 +135,18 @@ class Noise(NamedTuple):
     expected: np.ndarray
 
 
+class Readout(NamedTuple):
+    """How a plane of wires is read: its number; pulses: see :func:`pulses`; dead bool (FULL,): rows
+    that read nothing.
+    """
+
+    plane: int
+    response: Response
+    pulses: np.ndarray
+    noise: Noise
+    dead: np.ndarray
+
+
 def loudness(plane: int) -> np.ndarray:
     """Return the noise of a plane's wires over that of a collection wire: it grows with a wire's
     length in m, and so its capacitance.
@@ -200,19 +212,15 @@ def normal_parts(centre, sigma, first, out):
 
 
 @jit
-def charge(steps, plane, response, table, tiles, dead):
+def charge(steps, readout, tiles):
     """Let the deposits drift to a plane of wires and add their pulses to the tiles.
 
     A cloud drifts for t = x / v; its electrons survive as exp(-t / lifetime) and diffuse to sigma =
     sqrt(2 D t): along the pitch they are shared among wires, in time they widen the pulse
-    (:func:`pulses`). ``dead`` marks rows that read nothing.
+    (:func:`pulses`).
     """
-    wires, across_y, across_z, start = (
-        PLANES[plane][0],
-        PLANES[plane][1],
-        PLANES[plane][2],
-        PLANES[plane][3],
-    )
+    response, dead = readout.response, readout.dead
+    wires, across_y, across_z, start = PLANES[readout.plane]
     first_row, last_row = (FULL - wires) // 2, (FULL + wires) // 2 - 1
     parts = np.empty(32)
     for k in range(len(steps)):
@@ -241,7 +249,8 @@ def charge(steps, plane, response, table, tiles, dead):
         count = min(r1 - r0 + 1, 32)
         normal_parts(row, sigma, r0, parts[:count])
         c = math.floor(column)
-        pulse = table[min(int(x / X_MAX * DRIFT_BINS), DRIFT_BINS - 1), int((column - c) * PHASES)]
+        drift_bin = min(int(x / X_MAX * DRIFT_BINS), DRIFT_BINS - 1)
+        pulse = readout.pulses[drift_bin, int((column - c) * PHASES)]
         c0 = c - BEFORE
         if c0 < 0 or c0 + PULSE > FULL:
             continue
@@ -364,14 +373,15 @@ def lit(tiles, response, threshold):
 
 
 @jit
-def expose(rng, steps, plane, response, table, noise, tiles, dead, full_noise):
+def expose(rng, steps, readout, tiles, full_noise):
     """Return (coords, values, how many of them are near charge) of the lit pixels of one plane.
 
     ``full_noise``: draw the noise of all pixels, also far from charge (a hundred times slower,
     statistically the same).
     """
+    response, noise = readout.response, readout.noise
     clear(tiles)
-    charge(steps, plane, response, table, tiles, dead)
+    charge(steps, readout, tiles)
     if full_noise:
         near = tiles.n[0]
         for i in range(GRID_ROWS):

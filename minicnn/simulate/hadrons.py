@@ -14,10 +14,24 @@ import math
 import numpy as np
 
 from ._jit import jit
-from .kinematics import boost, deflect, isotropic, three_body, two_body
+from .kinematics import (
+    boost,
+    deflect,
+    divided,
+    invariant_mass,
+    isotropic,
+    minus,
+    moved,
+    norm,
+    plus,
+    scaled,
+    three_body,
+    total_energy,
+    two_body,
+)
 from .material import ATOMS
 from .particles import ARGON_BINDING, KAON, NUCLEON, PION
-from .record import MIN_RECORDED_ENERGY_MEV, emit, ends, in_argon, mass
+from .record import MIN_RECORDED_ENERGY_MEV, Particle, emit, ends, in_argon, mass
 
 MB = 1e-27 * ATOMS  # 1/cm of one millibarn
 GRID = 20.0  # MeV between the entries of the curves below
@@ -77,29 +91,29 @@ def inverse_lengths(pdg, kinetic):
 
 
 @jit
-def diffract(rng, p, ux, uy, uz):
+def diffract(rng, p, direction):
     """Return the direction after elastic scattering off the whole nucleus: exponential in q^2 = 2
     p^2 (1 - cos).
     """
     c = 1.0 - min(2.0, rng.standard_exponential() / (SLOPE * 2.0 * p * p))
-    return deflect(ux, uy, uz, c, 2.0 * math.pi * rng.random())
+    return deflect(direction, c, 2.0 * math.pi * rng.random())
 
 
 @jit
-def knock_out(world, pdg, row, px, py, pz, x, y, z, time):
+def knock_out(world, pdg, row, momentum, point):
     """Emit a nucleon after it has climbed out of the nuclear potential; too slow ones stay
     inside.
     """
     m = mass(pdg)
-    p = math.sqrt(px * px + py * py + pz * pz)
+    p = norm(momentum)
     kinetic = math.sqrt(p * p + m * m) - m - 2.0 * ARGON_BINDING
     if kinetic > 1.0:
         k = math.sqrt(kinetic * (kinetic + 2.0 * m)) / p
-        emit(world, pdg, row, k * px, k * py, k * pz, x, y, z, time, 0.0)
+        emit(world, pdg, row, scaled(k, momentum), point, 0.0)
 
 
 @jit
-def evaporate(rng, world, row, count, temperature, x, y, z, time):
+def evaporate(rng, world, row, count, temperature, point):
     """Emit ``count`` slow nucleons, a third of them protons, with energies of a nuclear temperature
     in MeV.
     """
@@ -107,179 +121,147 @@ def evaporate(rng, world, row, count, temperature, x, y, z, time):
         pdg = 2212 if rng.random() < 0.35 else 2112
         kinetic = temperature * (rng.standard_exponential() + rng.standard_exponential())
         p = math.sqrt(kinetic * (kinetic + 2.0 * NUCLEON))
-        ux, uy, uz = isotropic(rng)
-        emit(world, pdg, row, p * ux, p * uy, p * uz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
+        emit(world, pdg, row, scaled(p, isotropic(rng)), point, MIN_RECORDED_ENERGY_MEV)
 
 
 @jit
-def muon_capture(rng, world, row, x, y, z, time):
+def muon_capture(rng, world, row, point):
     """mu- p -> n nu: most of the energy leaves with the neutrino; neutrons and, rarely, a slow
     proton remain.
     """
-    evaporate(rng, world, row, 1 + (rng.random() < 0.5), 2.5, x, y, z, time)
+    evaporate(rng, world, row, 1 + (rng.random() < 0.5), 2.5, point)
 
 
 @jit
-def absorb(rng, world, pdg, row, px, py, pz, x, y, z, time):
+def absorb(rng, world, pion):
     """Let a pion be absorbed by a pair of nucleons, which share its energy, partly lost to others
     on their way out.
     """
-    e = math.sqrt(px * px + py * py + pz * pz + PION * PION)
-    total = e + 2.0 * NUCLEON
-    m = math.sqrt(max(total * total - px * px - py * py - pz * pz, 0.0))
-    q = two_body(m, NUCLEON, NUCLEON)
-    ux, uy, uz = isotropic(rng)
-    plus = pdg > 0
+    pdg, row, momentum, point = pion
+    total = total_energy(momentum, PION) + 2.0 * NUCLEON
+    q = two_body(invariant_mass(total, momentum), NUCLEON, NUCLEON)
+    axis = isotropic(rng)
+    velocity = divided(momentum, total)
     for side in range(2):
         # pi+ (n p) -> p p and pi- (n p) -> n n dominate; pairs of equal nucleons give n p
-        proton = rng.random() < 0.9 if plus else rng.random() < 0.1
-        s = q if side == 0 else -q
-        nx, ny, nz = boost(
-            s * ux, s * uy, s * uz, math.hypot(q, NUCLEON), px / total, py / total, pz / total
-        )
+        proton = rng.random() < 0.9 if pdg > 0 else rng.random() < 0.1
+        nucleon = 2212 if proton else 2112
+        own = boost(scaled(q if side == 0 else -q, axis), math.hypot(q, NUCLEON), velocity)
         if rng.random() < 0.5:  # strikes another nucleon on its way out
-            strike(rng, world, 2212 if proton else 2112, row, nx, ny, nz, x, y, z, time)
+            strike(rng, world, Particle(nucleon, row, own, point))
         else:
-            knock_out(world, 2212 if proton else 2112, row, nx, ny, nz, x, y, z, time)
-    evaporate(rng, world, row, 1 + int(3.0 * rng.random()), 2.5, x, y, z, time)
+            knock_out(world, nucleon, row, own, point)
+    evaporate(rng, world, row, 1 + int(3.0 * rng.random()), 2.5, point)
 
 
 @jit
-def strike(rng, world, pdg, row, px, py, pz, x, y, z, time):
+def strike(rng, world, nucleon):
     """Scatter a nucleon off a nucleon at rest in the nucleus and let both leave it."""
-    e = math.sqrt(px * px + py * py + pz * pz + NUCLEON * NUCLEON) + NUCLEON
-    bx, by, bz = px / e, py / e, pz / e
-    m = math.sqrt(max(e * e - px * px - py * py - pz * pz, 0.0))
-    q = two_body(m, NUCLEON, NUCLEON)
-    ux, uy, uz = isotropic(rng)
+    pdg, row, momentum, point = nucleon
+    e = total_energy(momentum, NUCLEON) + NUCLEON
+    velocity = divided(momentum, e)
+    q = two_body(invariant_mass(e, momentum), NUCLEON, NUCLEON)
+    axis = isotropic(rng)
     other = 2212 if rng.random() < 0.45 else 2112
-    eq = math.sqrt(q * q + NUCLEON * NUCLEON)
-    ax, ay, az = boost(q * ux, q * uy, q * uz, eq, bx, by, bz)
-    cx, cy, cz = boost(-q * ux, -q * uy, -q * uz, eq, bx, by, bz)
-    knock_out(world, pdg, row, ax, ay, az, x, y, z, time)
-    knock_out(world, other, row, cx, cy, cz, x, y, z, time)
+    e_each = math.sqrt(q * q + NUCLEON * NUCLEON)
+    knock_out(world, pdg, row, boost(scaled(q, axis), e_each, velocity), point)
+    knock_out(world, other, row, boost(scaled(-q, axis), e_each, velocity), point)
 
 
 @jit
-def on_nucleon(rng, world, m, out, nucleon, row, px, py, pz, x, y, z, time):
-    """Scatter a meson of mass ``m`` off a bound nucleon; it leaves as the particle ``out``, the
-    nucleon is knocked out.
+def on_nucleon(rng, world, meson, out, nucleon):
+    """Scatter a meson off a bound nucleon; it leaves as the particle ``out``, the nucleon is
+    knocked out.
 
     Angle in their rest frame: 1 + 3 cos^2 for pions (Delta resonance), isotropic for kaons (S
     wave). The target moves with a Fermi momentum of up to 220 MeV/c.
     """
+    pdg, row, momentum, point = meson
+    m = mass(pdg)
     fermi = 220.0 * rng.random() ** (1.0 / 3.0)
-    fx, fy, fz = isotropic(rng)
-    px, py, pz = px + fermi * fx, py + fermi * fy, pz + fermi * fz
-    qx, qy, qz = px - fermi * fx, py - fermi * fy, pz - fermi * fz
-    e = (
-        math.sqrt(qx * qx + qy * qy + qz * qz + m * m)
-        + math.sqrt(fermi * fermi + NUCLEON * NUCLEON)
-        - ARGON_BINDING
-    )
-    total = math.sqrt(max(e * e - px * px - py * py - pz * pz, 0.0))
+    target = scaled(fermi, isotropic(rng))
+    both = plus(momentum, target)
+    own = minus(both, target)  # the meson's momentum, to rounding
+    e = total_energy(own, m) + math.sqrt(fermi * fermi + NUCLEON * NUCLEON) - ARGON_BINDING
     m_out = mass(out)
-    q = two_body(total, m_out, NUCLEON)
-    norm = math.sqrt(qx * qx + qy * qy + qz * qz)
+    q = two_body(invariant_mass(e, both), m_out, NUCLEON)
     c = 2.0 * rng.random() - 1.0
     if m < KAON:
         while 4.0 * rng.random() > 1.0 + 3.0 * c * c:
             c = 2.0 * rng.random() - 1.0
-    ux, uy, uz = deflect(qx / norm, qy / norm, qz / norm, c, 2.0 * math.pi * rng.random())
-    bx, by, bz = px / e, py / e, pz / e
-    ax, ay, az = boost(q * ux, q * uy, q * uz, math.sqrt(q * q + m_out * m_out), bx, by, bz)
-    cx, cy, cz = boost(-q * ux, -q * uy, -q * uz, math.sqrt(q * q + NUCLEON * NUCLEON), bx, by, bz)
-    emit(world, out, row, ax, ay, az, x, y, z, time, 0.0)
-    knock_out(world, nucleon, row, cx, cy, cz, x, y, z, time)
+    axis = deflect(divided(own, norm(own)), c, 2.0 * math.pi * rng.random())
+    velocity = divided(both, e)
+    e_meson, e_nucleon = math.sqrt(q * q + m_out * m_out), math.sqrt(q * q + NUCLEON * NUCLEON)
+    emit(world, out, row, boost(scaled(q, axis), e_meson, velocity), point, 0.0)
+    knock_out(world, nucleon, row, boost(scaled(-q, axis), e_nucleon, velocity), point)
 
 
 @jit
-def produce(rng, world, pdg, row, px, py, pz, x, y, z, time):
+def produce(rng, world, pion):
     """pi N -> pi pi N, uniform in phase space."""
-    e = math.sqrt(px * px + py * py + pz * pz + PION * PION) + NUCLEON
-    total = math.sqrt(max(e * e - px * px - py * py - pz * pz, 0.0))
-    bx, by, bz = px / e, py / e, pz / e
-    m = PION
-    ax, ay, az, cx, cy, cz, nx, ny, nz = three_body(rng, total, m, m, NUCLEON)
+    pdg, row, momentum, point = pion
+    e = total_energy(momentum, PION) + NUCLEON
+    velocity = divided(momentum, e)
+    a, b, c = three_body(rng, invariant_mass(e, momentum), PION, PION, NUCLEON)
     r = rng.random()
     second, nucleon = (111, 2212) if r < 0.45 else (-pdg, 2212) if r < 0.85 else (pdg, 2112)
-    px, py, pz = boost(ax, ay, az, math.sqrt(ax * ax + ay * ay + az * az + m * m), bx, by, bz)
-    emit(world, pdg, row, px, py, pz, x, y, z, time, 0.0)
-    px, py, pz = boost(cx, cy, cz, math.sqrt(cx * cx + cy * cy + cz * cz + m * m), bx, by, bz)
-    emit(world, second, row, px, py, pz, x, y, z, time, 0.0)
-    px, py, pz = boost(
-        nx, ny, nz, math.sqrt(nx * nx + ny * ny + nz * nz + NUCLEON * NUCLEON), bx, by, bz
-    )
-    knock_out(world, nucleon, row, px, py, pz, x, y, z, time)
+    emit(world, pdg, row, boost(a, total_energy(a, PION), velocity), point, 0.0)
+    emit(world, second, row, boost(b, total_energy(b, PION), velocity), point, 0.0)
+    knock_out(world, nucleon, row, boost(c, total_energy(c, NUCLEON), velocity), point)
 
 
 @jit
-def interact(rng, world, pdg, row, px, py, pz, x, y, z, time):
+def interact(rng, world, hadron):
     """Let a pi, K or p interact inelastically here."""
+    pdg, row, momentum, point = hadron
     m = mass(pdg)
-    kinetic = math.sqrt(px * px + py * py + pz * pz + m * m) - m
+    kinetic = total_energy(momentum, m) - m
     r = rng.random()
     if abs(pdg) == 211:
         absorbed = curve(PION_ABSORBED, kinetic)
         exchanged = absorbed + curve(PION_EXCHANGED, kinetic)
         producing = exchanged + curve(PION_PRODUCING, kinetic)
         if r < absorbed:
-            absorb(rng, world, pdg, row, px, py, pz, x, y, z, time)
+            absorb(rng, world, hadron)
         elif r < exchanged:
-            on_nucleon(
-                rng, world, m, 111, 2212 if pdg > 0 else 2112, row, px, py, pz, x, y, z, time
-            )
+            on_nucleon(rng, world, hadron, 111, 2212 if pdg > 0 else 2112)
         elif r < producing:
-            produce(rng, world, pdg, row, px, py, pz, x, y, z, time)
+            produce(rng, world, hadron)
         else:  # pi+ p and pi- n are three times stronger than pi+ n and pi- p
             proton = rng.random() < (0.7 if pdg > 0 else 0.25)
-            on_nucleon(rng, world, m, pdg, 2212 if proton else 2112, row, px, py, pz, x, y, z, time)
-            evaporate(rng, world, row, int(2.0 * rng.random()), 2.0, x, y, z, time)
+            on_nucleon(rng, world, hadron, pdg, 2212 if proton else 2112)
+            evaporate(rng, world, row, int(2.0 * rng.random()), 2.0, point)
     elif abs(pdg) == 321:
         if r < 0.2:  # K+ n -> K0 p
-            on_nucleon(rng, world, m, 311, 2212, row, px, py, pz, x, y, z, time)
+            on_nucleon(rng, world, hadron, 311, 2212)
         else:
-            on_nucleon(
-                rng, world, m, pdg, 2212 if r < 0.65 else 2112, row, px, py, pz, x, y, z, time
-            )
+            on_nucleon(rng, world, hadron, pdg, 2212 if r < 0.65 else 2112)
     else:
-        strike(rng, world, pdg, row, px, py, pz, x, y, z, time)
+        strike(rng, world, hadron)
 
 
 @jit
-def neutron(rng, world, row, px, py, pz, x, y, z, time):
+def neutron(rng, world, particle):
     """Follow a neutron: now and then a knocked-out proton, or a 1.46 MeV photon of excited argon,
     shows its way.
     """
-    p = math.sqrt(px * px + py * py + pz * pz)
-    ux, uy, uz = px / p, py / p, pz / p
+    _, row, momentum, point = particle
+    p = norm(momentum)
+    direction = divided(momentum, p)
     kinetic = math.sqrt(p * p + NUCLEON * NUCLEON) - NUCLEON
     while kinetic > 1.6:
         flight = rng.standard_exponential() * (40.0 if kinetic < 50.0 else 70.0)
-        x, y, z = x + flight * ux, y + flight * uy, z + flight * uz
-        if not in_argon(x, y, z):
+        point = moved(point, scaled(flight, direction))
+        if not in_argon(point):
             break
         if kinetic > 30.0 and rng.random() < 0.5:
-            ends(world, row, x, y, z)
+            ends(world, row, point)
             p = math.sqrt(kinetic * (kinetic + 2.0 * NUCLEON))
-            strike(rng, world, 2112, row, p * ux, p * uy, p * uz, x, y, z, time)
+            strike(rng, world, Particle(2112, row, scaled(p, direction), point))
             return
-        ux, uy, uz = isotropic(rng)
+        direction = isotropic(rng)
         if rng.random() < 0.5:
             kinetic -= 1.46
-            gx, gy, gz = isotropic(rng)
-            emit(
-                world,
-                22,
-                row,
-                1.46 * gx,
-                1.46 * gy,
-                1.46 * gz,
-                x,
-                y,
-                z,
-                time,
-                MIN_RECORDED_ENERGY_MEV,
-            )
+            emit(world, 22, row, scaled(1.46, isotropic(rng)), point, MIN_RECORDED_ENERGY_MEV)
         kinetic *= 0.95
-    ends(world, row, x, y, z)
+    ends(world, row, point)

@@ -3,9 +3,10 @@ particles.
 """
 
 import math
+from typing import NamedTuple
 
 from ._jit import jit
-from .kinematics import deflect
+from .kinematics import Point, Vector, deflect, scaled
 from .material import RADIATION_LENGTH, XI
 from .particles import ELECTRON
 from .record import MIN_RECORDED_ENERGY_MEV, emit
@@ -14,17 +15,41 @@ DELTA_CUT = 0.5  # MeV: harder knock-on electrons are followed (1 mm of range)
 HARD = 12.0  # mean number of collisions per step that are drawn one by one
 
 
+class Track(NamedTuple):
+    """A charged particle on its way: its row in the truth table (see record.Particle), kinetic
+    energy in MeV, direction, and where it is.
+    """
+
+    row: int
+    kinetic: float
+    direction: Vector
+    point: Point
+
+
+class Step(NamedTuple):
+    """A piece of a track: its length in cm, beta^2 on it, the mean loss of energy, and the largest
+    that one electron can take, in MeV.
+    """
+
+    length: float
+    beta2: float
+    mean: float
+    t_max: float
+
+
 @jit
-def collisions(rng, world, row, mean, step, beta2, t_max, budget, x, y, z, ux, uy, uz, time):
+def collisions(rng, world, track, step):
     """Draw the energy lost in one step; return (left here, carried away by delta rays) in MeV.
 
-    ``mean`` is the unrestricted mean loss. The hardest dozen collisions are drawn from the cross
-    section dN/dT = xi / T^2 (1 - beta^2 T / T_max), xi = XI step / beta^2 (PDG review, eq. 34.8),
-    from T_max downwards; the many soft ones below T = xi / 12 make a Gaussian of the mean that is
-    left and variance xi T. The sum has the straggling of Landau and Vavilov (J. Phys. USSR 8 (1944)
-    201; Sov. Phys. JETP 5 (1957) 749) at any step length.
+    The step's mean loss is the unrestricted one. The hardest dozen collisions are drawn from the
+    cross section dN/dT = xi / T^2 (1 - beta^2 T / T_max), xi = XI length / beta^2 (PDG review, eq.
+    34.8), from T_max downwards; the many soft ones below T = xi / 12 make a Gaussian of the mean
+    that is left and variance xi T. The sum has the straggling of Landau and Vavilov (J. Phys. USSR
+    8 (1944) 201; Sov. Phys. JETP 5 (1957) 749) at any step length.
     """
-    xi = XI * step / beta2
+    length, beta2, mean, t_max = step
+    budget = track.kinetic
+    xi = XI * length / beta2
     soft_limit = xi / HARD
     if soft_limit >= t_max:  # slow and heavy: every collision is soft
         left = max(0.0, mean + math.sqrt(xi * t_max * (1.0 - 0.5 * beta2)) * rng.standard_normal())
@@ -47,12 +72,12 @@ def collisions(rng, world, row, mean, step, beta2, t_max, budget, x, y, z, ux, u
         p = math.sqrt(t * (t + 2.0 * ELECTRON))
         p_max = math.sqrt(t_max * (t_max + 2.0 * ELECTRON))
         c = min(1.0, t * p_max / (p * t_max))  # two-body kinematics (PDG review, section 34.2.6)
-        vx, vy, vz = deflect(ux, uy, uz, c, 2.0 * math.pi * rng.random())
-        emit(world, 11, row, p * vx, p * vy, p * vz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
+        direction = deflect(track.direction, c, 2.0 * math.pi * rng.random())
+        emit(world, 11, track.row, scaled(p, direction), track.point, MIN_RECORDED_ENERGY_MEV)
 
 
 @jit
-def scatter(rng, step, p, beta, ux, uy, uz):
+def scatter(rng, step, p, beta, direction):
     """Return the direction after multiple scattering in ``step`` cm.
 
     Highland's width 13.6 MeV / (beta c p) sqrt(step / X0) per projected angle (PDG review, eq.
@@ -62,4 +87,4 @@ def scatter(rng, step, p, beta, ux, uy, uz):
     theta = (
         13.6 / (beta * p) * math.sqrt(2.0 * step / RADIATION_LENGTH * rng.standard_exponential())
     )
-    return deflect(ux, uy, uz, math.cos(min(theta, math.pi)), 2.0 * math.pi * rng.random())
+    return deflect(direction, math.cos(min(theta, math.pi)), 2.0 * math.pi * rng.random())

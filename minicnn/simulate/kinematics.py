@@ -1,24 +1,105 @@
-"""Directions, boosts and phase space."""
+"""Vectors and points; directions, boosts and phase space."""
 
 import math
+from typing import NamedTuple
 
 from ._jit import jit
 
 
+class Vector(NamedTuple):
+    """A momentum in MeV/c, a velocity (c = 1), a direction of length 1, or a way in cm."""
+
+    x: float
+    y: float
+    z: float
+
+
+class Point(NamedTuple):
+    """A place in the detector in cm, and a time in us."""
+
+    x: float
+    y: float
+    z: float
+    time: float
+
+
+AT_REST = Vector(0.0, 0.0, 0.0)
+
+
+@jit
+def plus(a, b):
+    """Return the sum of two vectors."""
+    return Vector(a.x + b.x, a.y + b.y, a.z + b.z)
+
+
+@jit
+def minus(a, b):
+    """Return the difference of two vectors."""
+    return Vector(a.x - b.x, a.y - b.y, a.z - b.z)
+
+
+@jit
+def scaled(factor, a):
+    """Return a vector times a number."""
+    return Vector(factor * a.x, factor * a.y, factor * a.z)
+
+
+@jit
+def divided(a, number):
+    """Return a vector over a number; :func:`scaled` by its inverse differs in the last bits."""
+    return Vector(a.x / number, a.y / number, a.z / number)
+
+
+@jit
+def dot(a, b):
+    """Return the scalar product of two vectors."""
+    return a.x * b.x + a.y * b.y + a.z * b.z
+
+
+@jit
+def norm(a):
+    """Return the length of a vector."""
+    return math.sqrt(dot(a, a))
+
+
+@jit
+def moved(point, way):
+    """Return the point at the end of a way from ``point``, at the same time."""
+    return Point(point.x + way.x, point.y + way.y, point.z + way.z, point.time)
+
+
+@jit
+def later(point, time):
+    """Return the same place ``time`` us later."""
+    return Point(point.x, point.y, point.z, point.time + time)
+
+
+@jit
+def total_energy(momentum, mass):
+    """Return the energy in MeV, mass included, of a particle."""
+    return math.sqrt(dot(momentum, momentum) + mass * mass)
+
+
+@jit
+def invariant_mass(energy, momentum):
+    """Return the mass in MeV of what has this energy and momentum; 0 where the energy is less."""
+    x, y, z = momentum
+    return math.sqrt(max(energy * energy - x * x - y * y - z * z, 0.0))
+
+
 @jit
 def isotropic(rng):
-    """Return a unit vector (x, y, z), uniform over the sphere."""
+    """Return a direction, uniform over the sphere."""
     c = 2.0 * rng.random() - 1.0
     phi = 2.0 * math.pi * rng.random()
     s = math.sqrt(max(0.0, 1.0 - c * c))
-    return s * math.cos(phi), s * math.sin(phi), c
+    return Vector(s * math.cos(phi), s * math.sin(phi), c)
 
 
 @jit
-def deflect(x, y, z, cos_theta, phi):
-    """Return the unit vector (x, y, z) turned by the polar angle theta, at the azimuth phi around
-    itself.
-    """
+def deflect(direction, cos_theta, phi):
+    """Return the direction turned by the polar angle theta, at the azimuth phi around itself."""
+    x, y, z = direction
     s = math.sqrt(max(0.0, 1.0 - cos_theta * cos_theta))
     a, b = s * math.cos(phi), s * math.sin(phi)
     if abs(z) < 0.9:  # first transverse axis: z cross direction
@@ -28,27 +109,23 @@ def deflect(x, y, z, cos_theta, phi):
         t = math.sqrt(y * y + z * z)
         ex, ey, ez = 0.0, -z / t, y / t
     fx, fy, fz = y * ez - z * ey, z * ex - x * ez, x * ey - y * ex
-    ox, oy, oz = (
+    turned = Vector(
         cos_theta * x + a * ex + b * fx,
         cos_theta * y + a * ey + b * fy,
         cos_theta * z + a * ez + b * fz,
     )
-    n = 1.0 / math.sqrt(ox * ox + oy * oy + oz * oz)  # many small turns: keep the length at 1
-    return ox * n, oy * n, oz * n
+    return scaled(1.0 / norm(turned), turned)  # many small turns: keep the length at 1
 
 
 @jit
-def boost(px, py, pz, e, bx, by, bz):
-    """Return the momentum (px, py, pz) of energy ``e`` where its frame moves with velocity (bx, by,
-    bz), c = 1.
-    """
-    b2 = bx * bx + by * by + bz * bz
+def boost(momentum, energy, velocity):
+    """Return the momentum, of ``energy`` MeV, where its frame moves with ``velocity``."""
+    b2 = dot(velocity, velocity)
     if b2 < 1e-16:
-        return px, py, pz
+        return momentum
     gamma = 1.0 / math.sqrt(1.0 - b2)
-    along = bx * px + by * py + bz * pz
-    k = (gamma - 1.0) * along / b2 + gamma * e
-    return px + k * bx, py + k * by, pz + k * bz
+    along = dot(velocity, momentum)
+    return plus(momentum, scaled((gamma - 1.0) * along / b2 + gamma * energy, velocity))
 
 
 @jit
@@ -62,7 +139,7 @@ def two_body(mass, m1, m2):
 
 @jit
 def three_body(rng, mass, m1, m2, m3):
-    """Return three momenta (nine numbers) in the rest frame of ``mass``, uniform in phase space.
+    """Return three momenta in the rest frame of ``mass``, uniform in phase space.
 
     The Dalitz plot is flat in the energies (PDG review, Kinematics): draw two kinetic energies,
     keep what closes a triangle.
@@ -78,16 +155,7 @@ def three_body(rng, mass, m1, m2, m3):
         if p1 < p2 + p3 and p2 < p1 + p3 and p3 < p1 + p2:
             break
     c = (p3 * p3 - p1 * p1 - p2 * p2) / (2.0 * p1 * p2)
-    ux, uy, uz = isotropic(rng)
-    vx, vy, vz = deflect(ux, uy, uz, min(1.0, max(-1.0, c)), 2.0 * math.pi * rng.random())
-    return (
-        p1 * ux,
-        p1 * uy,
-        p1 * uz,
-        p2 * vx,
-        p2 * vy,
-        p2 * vz,
-        -p1 * ux - p2 * vx,
-        -p1 * uy - p2 * vy,
-        -p1 * uz - p2 * vz,
-    )
+    u = isotropic(rng)
+    v = deflect(u, min(1.0, max(-1.0, c)), 2.0 * math.pi * rng.random())
+    first, second = scaled(p1, u), scaled(p2, v)
+    return first, second, minus(scaled(-p1, u), second)

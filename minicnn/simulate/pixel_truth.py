@@ -18,27 +18,25 @@ def class_charges(
     coords: np.ndarray,
     steps: np.ndarray,
     classes: np.ndarray,
-    plane: int,
-    response: Any,
-    pulses: np.ndarray,
-    dead: np.ndarray,
+    readout: detector.Readout,
     tiles: Tiles,
 ) -> np.ndarray:
-    """Return float32 (n, classes): for each pixel ``coords`` (n, 2) of a plane of the full image
+    """Return float32 (n, classes): for each pixel ``coords`` (n, 2) of the full image of a plane
     the sum of |charge| in ADC counts that the deposits of each pixel class left there.
 
-    steps (m, 6), classes uint8 (m,): the deposits, see record.World. pulses, response, dead: as
-    ``detector.charge`` takes them. tiles: scratch memory of its own.
+    steps (m, 6), classes uint8 (m,): the deposits, see record.World. tiles: scratch memory of its
+    own.
     """
     found = np.zeros((len(coords), len(PIXEL_CLASSES)), np.float32)
-    size = np.abs(pulses)  # deposits are positive, so these give the sum of magnitudes
+    # deposits are positive, so that these pulses give the sum of magnitudes
+    sizes = readout._replace(pulses=np.abs(readout.pulses))
     for k in range(len(PIXEL_CLASSES)):
         chosen = classes == k
         if not chosen.any():
             continue
         clear(tiles)
         own = steps if chosen.all() else steps[chosen]
-        detector.charge(own, plane, response, size, tiles, dead)
+        detector.charge(own, sizes, tiles)
         charge_at(tiles, coords, found[:, k])
     return found
 

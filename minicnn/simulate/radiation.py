@@ -13,7 +13,7 @@ import numpy as np
 
 from . import material
 from ._jit import jit
-from .kinematics import deflect
+from .kinematics import deflect, scaled
 from .material import ATOMS, Z
 from .particles import ELECTRON, MUON
 from .record import MIN_RECORDED_ENERGY_MEV, emit
@@ -111,33 +111,24 @@ def inverse_length(kind, kinetic):
 
 
 @jit
-def radiate(rng, world, kind, row, kinetic, x, y, z, ux, uy, uz, time):
-    """Emit a photon or a pair, at an angle of m / E to the muon; return its energy in MeV."""
+def radiate(rng, world, kind, muon):
+    """Emit a photon or a pair, at an angle of m / E to the muon (an ionisation.Track); return its
+    energy in MeV.
+    """
+    kinetic = muon.kinetic
     k = round(min(max(math.log(kinetic / FROM) / _LOG_STEP, 0.0), len(_KINETIC) - 1.0))
     f = min(_HALF / math.log(2.0) * rng.standard_exponential(), _QUANTILES - 1.001)
     i = int(f)
     spectrum = SPECTRA[kind, k]
     energy = min(math.exp(spectrum[i] + (f - i) * (spectrum[i + 1] - spectrum[i])), 0.98 * kinetic)
     theta = MUON / (kinetic + MUON) * math.sqrt(rng.random())
-    vx, vy, vz = deflect(ux, uy, uz, math.cos(theta), 2.0 * math.pi * rng.random())
+    direction = deflect(muon.direction, math.cos(theta), 2.0 * math.pi * rng.random())
     if kind == PHOTON:
-        emit(
-            world,
-            22,
-            row,
-            energy * vx,
-            energy * vy,
-            energy * vz,
-            x,
-            y,
-            z,
-            time,
-            MIN_RECORDED_ENERGY_MEV,
-        )
+        emit(world, 22, muon.row, scaled(energy, direction), muon.point, MIN_RECORDED_ENERGY_MEV)
         return energy
     share = 0.05 + 0.9 * rng.random()
     for pdg in (11, -11):
         e = max(energy * (share if pdg > 0 else 1.0 - share), ELECTRON + 1e-4)
         p = math.sqrt(e * e - ELECTRON * ELECTRON)
-        emit(world, pdg, row, p * vx, p * vy, p * vz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
+        emit(world, pdg, muon.row, scaled(p, direction), muon.point, MIN_RECORDED_ENERGY_MEV)
     return energy

@@ -13,6 +13,7 @@ from ..data.pixel_classes import PIXEL_CLASSES
 from . import material
 from ._jit import jit
 from .geometry import MARGIN, X_MAX, Y_MAX, Z_MAX
+from .kinematics import Point, Vector, total_energy
 from .particles import ELECTRON, KAON, KAON0, LAMBDA, MUON, NEUTRON, PION, PION0, PROTON
 
 #: MeV of kinetic energy: softer shower particles, delta rays and nucleons get no row in the truth.
@@ -39,6 +40,19 @@ class World(NamedTuple):
     truth: np.ndarray
     stack: np.ndarray
     n: np.ndarray
+
+
+class Particle(NamedTuple):
+    """A particle that is about to do something: its PDG code, its momentum in MeV/c, where it is.
+
+    row: the parent of what it makes, in the truth table. That is its own row; where it has none,
+    see row_known_to_parent; while it is in the nucleus that it was made in, its parent's.
+    """
+
+    pdg: int
+    row: int
+    momentum: Vector
+    point: Point
 
 
 def new_world(stopping: np.ndarray, photons: np.ndarray, steps: int = STEPS) -> World:
@@ -80,32 +94,33 @@ def mass(pdg):
 
 
 @jit
-def inside(x, y, z, margin):
+def inside(point, margin):
     """Tell whether a point lies in the TPC widened by ``margin`` cm on every side."""
     return (
-        -margin < x < X_MAX + margin
-        and -Y_MAX - margin < y < Y_MAX + margin
-        and -margin < z < Z_MAX + margin
+        -margin < point.x < X_MAX + margin
+        and -Y_MAX - margin < point.y < Y_MAX + margin
+        and -margin < point.z < Z_MAX + margin
     )
 
 
 @jit
-def in_argon(x, y, z):
+def in_argon(point):
     """Tell whether a particle is still followed."""
-    return inside(x, y, z, MARGIN)
+    return inside(point, MARGIN)
 
 
 @jit
-def deposit(world, x, y, z, time, energy, length, pixel_class):
+def deposit(world, point, energy, length, pixel_class):
     """Write down ``energy`` MeV left along ``length`` cm around a point, if charge from there is
     read out; pixel_class: SHOWER or TRACK.
     """
     k = world.n[0]
-    if energy > 0.0 and inside(x, y, z, 0.0):
+    if energy > 0.0 and inside(point, 0.0):
         if k >= len(world.steps):
             raise RuntimeError("an event has more steps than there is memory for")
         s = world.steps[k]
-        s[0], s[1], s[2], s[3], s[4], s[5] = x, y, z, time, energy, max(length, 1e-4)
+        s[0], s[1], s[2], s[3] = point
+        s[4], s[5] = energy, max(length, 1e-4)
         world.classes[k] = pixel_class
         world.n[0] = k + 1
 
@@ -119,7 +134,7 @@ def row_known_to_parent(row):
 
 
 @jit
-def emit(world, pdg, parent, px, py, pz, x, y, z, time, least):
+def emit(world, pdg, parent, momentum, point, least):
     """Put a new particle on the stack and, if it has ``least`` MeV of kinetic energy, into the
     truth table.
 
@@ -131,24 +146,38 @@ def emit(world, pdg, parent, px, py, pz, x, y, z, time, least):
         raise RuntimeError("an event has more particles than there is memory for")
     up = row_known_to_parent(parent) if parent != -1 else -1
     m = mass(pdg)
-    if math.sqrt(px * px + py * py + pz * pz + m * m) - m >= least:
+    if total_energy(momentum, m) - m >= least:
         q = world.truth[r]
-        q[0], q[1], q[2], q[3], q[4] = pdg, up, px, py, pz
-        q[5], q[6], q[7], q[8], q[9], q[10] = x, y, z, x, y, z
+        q[0], q[1] = pdg, up
+        q[2], q[3], q[4] = momentum
+        q[5], q[6], q[7] = point.x, point.y, point.z
+        q[8], q[9], q[10] = point.x, point.y, point.z
         world.n[1] = r + 1
         row = r
     else:
         row = -2 - up
     s = world.stack[k]
-    s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8] = pdg, row, px, py, pz, x, y, z, time
+    s[0], s[1] = pdg, row
+    s[2], s[3], s[4] = momentum
+    s[5], s[6], s[7], s[8] = point
     world.n[2] = k + 1
 
 
 @jit
-def ends(world, row, x, y, z):
+def take(world):
+    """Return the particle on top of the stack, and remove it there."""
+    world.n[2] -= 1
+    s = world.stack[world.n[2]]
+    momentum, point = Vector(s[2], s[3], s[4]), Point(s[5], s[6], s[7], s[8])
+    return Particle(int(s[0]), int(s[1]), momentum, point)
+
+
+@jit
+def ends(world, row, point):
     """Write down where a particle ended."""
     if row >= 0:
-        world.truth[row, 8], world.truth[row, 9], world.truth[row, 10] = x, y, z
+        end = world.truth[row]
+        end[8], end[9], end[10] = point.x, point.y, point.z
 
 
 @jit

@@ -14,8 +14,8 @@ import numpy as np
 
 from . import material
 from ._jit import jit
-from .ionisation import collisions, scatter
-from .kinematics import deflect, isotropic
+from .ionisation import Step, Track, collisions, scatter
+from .kinematics import deflect, divided, isotropic, minus, moved, norm, plus, scaled
 from .material import ATOMS, ELECTRONS, RADIATION_LENGTH, XI, Z
 from .particles import ELECTRON
 from .record import MIN_RECORDED_ENERGY_MEV, SHOWER, deposit, emit, ends, in_argon, lookup
@@ -76,13 +76,13 @@ def photon_tables() -> np.ndarray:
 
 
 @jit
-def narrow(rng, energy, ux, uy, uz):
+def narrow(rng, energy, direction):
     """Return a direction at an angle of order m / E: density of u = theta E / m as u / (1 +
     u^2)^2.
     """
     r = rng.random()
     theta = min(ELECTRON / energy * math.sqrt(r / (1.0 - r)), math.pi)
-    return deflect(ux, uy, uz, math.cos(theta), 2.0 * math.pi * rng.random())
+    return deflect(direction, math.cos(theta), 2.0 * math.pi * rng.random())
 
 
 @jit
@@ -94,14 +94,15 @@ def brems_correction(kinetic):
 
 
 @jit
-def electron(rng, world, pdg, row, px, py, pz, x, y, z, time):
+def electron(rng, world, particle):
     """Follow an electron or positron: collisions, scattering, bremsstrahlung.
 
     Photons per cm above the cut k_c: dN/dk = (4/3 - 4/3 y + y^2) / (X0 k), y = k / E (PDG review,
     eq. 34.28, complete screening), times :func:`brems_correction`.
     """
-    p = math.sqrt(px * px + py * py + pz * pz)
-    ux, uy, uz = px / p, py / p, pz / p
+    pdg, row, momentum, point = particle
+    p = norm(momentum)
+    direction = divided(momentum, p)
     kinetic = math.sqrt(p * p + ELECTRON * ELECTRON) - ELECTRON
     stopping, ranges = world.stopping[0, 0], world.stopping[0, 1]
     while kinetic > ELECTRON_CUT:
@@ -114,11 +115,11 @@ def electron(rng, world, pdg, row, px, py, pz, x, y, z, time):
         mean = min(step * lookup(stopping, half), kinetic)
         if pdg < 0:  # the table is for T_max = T / 2; a positron has twice that
             mean += XI * step / beta2 * 0.25
-        vx, vy, vz = scatter(rng, step, p, p / e, ux, uy, uz)
-        mx, my, mz = 0.5 * step * (ux + vx), 0.5 * step * (uy + vy), 0.5 * step * (uz + vz)
-        hx, hy, hz = x + 0.5 * mx, y + 0.5 * my, z + 0.5 * mz
+        turned = scatter(rng, step, p, p / e, direction)
+        way = scaled(0.5 * step, plus(direction, turned))
+        middle = moved(point, scaled(0.5, way))
         local, carried = collisions(
-            rng, world, row, mean, step, beta2, t_max, kinetic, hx, hy, hz, ux, uy, uz, time
+            rng, world, Track(row, kinetic, direction, middle), Step(step, beta2, mean, t_max)
         )
         if kinetic > BREMS_CUT:
             cut = BREMS_CUT / kinetic
@@ -128,64 +129,28 @@ def electron(rng, world, pdg, row, px, py, pz, x, y, z, time):
                 -4.0 / 3.0 * math.log(cut) - 4.0 / 3.0 * (1.0 - cut) + 0.5 * (1.0 - cut * cut)
             )
             if rng.random() < number:
-                y_ = cut ** rng.random()
-                while rng.random() > 1.0 - y_ + 0.75 * y_ * y_:
-                    y_ = cut ** rng.random()
-                k = min(y_ * kinetic, max(kinetic - local - carried, 0.0))
+                y = cut ** rng.random()
+                while rng.random() > 1.0 - y + 0.75 * y * y:
+                    y = cut ** rng.random()
+                k = min(y * kinetic, max(kinetic - local - carried, 0.0))
                 if k > 0.0:
-                    gx, gy, gz = narrow(rng, e, ux, uy, uz)
-                    emit(
-                        world,
-                        22,
-                        row,
-                        k * gx,
-                        k * gy,
-                        k * gz,
-                        hx,
-                        hy,
-                        hz,
-                        time,
-                        MIN_RECORDED_ENERGY_MEV,
-                    )
+                    momentum = scaled(k, narrow(rng, e, direction))
+                    emit(world, 22, row, momentum, middle, MIN_RECORDED_ENERGY_MEV)
                     carried += k
         local = min(local, max(kinetic - carried, 0.0))
-        deposit(world, hx, hy, hz, time, local, step, SHOWER)
+        deposit(world, middle, local, step, SHOWER)
         kinetic -= local + carried
-        x, y, z, ux, uy, uz = x + mx, y + my, z + mz, vx, vy, vz
-        if not in_argon(x, y, z):
-            ends(world, row, x, y, z)
+        point, direction = moved(point, way), turned
+        if not in_argon(point):
+            ends(world, row, point)
             return
     if kinetic > 0.0:
-        deposit(world, x, y, z, time, kinetic, lookup(ranges, max(kinetic, 2e-3)), SHOWER)
-    ends(world, row, x, y, z)
+        deposit(world, point, kinetic, lookup(ranges, max(kinetic, 2e-3)), SHOWER)
+    ends(world, row, point)
     if pdg < 0:  # annihilation at rest
-        gx, gy, gz = isotropic(rng)
-        emit(
-            world,
-            22,
-            row,
-            ELECTRON * gx,
-            ELECTRON * gy,
-            ELECTRON * gz,
-            x,
-            y,
-            z,
-            time,
-            MIN_RECORDED_ENERGY_MEV,
-        )
-        emit(
-            world,
-            22,
-            row,
-            -ELECTRON * gx,
-            -ELECTRON * gy,
-            -ELECTRON * gz,
-            x,
-            y,
-            z,
-            time,
-            MIN_RECORDED_ENERGY_MEV,
-        )
+        way = isotropic(rng)
+        emit(world, 22, row, scaled(ELECTRON, way), point, MIN_RECORDED_ENERGY_MEV)
+        emit(world, 22, row, scaled(-ELECTRON, way), point, MIN_RECORDED_ENERGY_MEV)
 
 
 @jit
@@ -207,17 +172,18 @@ def compton(rng, energy):
 
 
 @jit
-def photon(rng, world, row, px, py, pz, x, y, z, time):
+def photon(rng, world, particle):
     """Follow a photon to its conversion, through its Compton scatters, or out of the argon."""
-    energy = math.sqrt(px * px + py * py + pz * pz)
-    ux, uy, uz = px / energy, py / energy, pz / energy
+    _, row, momentum, point = particle
+    energy = norm(momentum)
+    direction = divided(momentum, energy)
     while energy > PHOTON_CUT:
         pairs, scatters = lookup(world.photons[0], energy), lookup(world.photons[1], energy)
         total = pairs + scatters + lookup(world.photons[2], energy)
         flight = rng.standard_exponential() / total
-        x, y, z = x + flight * ux, y + flight * uy, z + flight * uz
-        if not in_argon(x, y, z):
-            ends(world, row, x, y, z)
+        point = moved(point, scaled(flight, direction))
+        if not in_argon(point):
+            ends(world, row, point)
             return
         r = rng.random() * total
         if r < pairs:  # energy shared as 1 - 4/3 f (1 - f) (PDG review, eq. 34.31)
@@ -226,46 +192,30 @@ def photon(rng, world, row, px, py, pz, x, y, z, time):
                 f = rest + (1.0 - 2.0 * rest) * rng.random()
                 if rng.random() < 1.0 - 4.0 / 3.0 * f * (1.0 - f):
                     break
-            ends(world, row, x, y, z)
+            ends(world, row, point)
             for pdg in (11, -11):
                 e = f * energy if pdg > 0 else (1.0 - f) * energy
                 p = math.sqrt(max(e * e - ELECTRON * ELECTRON, 1e-8))
-                vx, vy, vz = narrow(rng, e, ux, uy, uz)
-                emit(
-                    world, pdg, row, p * vx, p * vy, p * vz, x, y, z, time, MIN_RECORDED_ENERGY_MEV
-                )
+                momentum = scaled(p, narrow(rng, e, direction))
+                emit(world, pdg, row, momentum, point, MIN_RECORDED_ENERGY_MEV)
             return
         if r < pairs + scatters:
             left, c = compton(rng, energy)
-            vx, vy, vz = deflect(ux, uy, uz, c, 2.0 * math.pi * rng.random())
+            turned = deflect(direction, c, 2.0 * math.pi * rng.random())
             kinetic = energy - left
             if kinetic > ELECTRON_CUT:
-                qx, qy, qz = (
-                    energy * ux - left * vx,
-                    energy * uy - left * vy,
-                    energy * uz - left * vz,
-                )
-                emit(world, 11, row, qx, qy, qz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
+                momentum = minus(scaled(energy, direction), scaled(left, turned))
+                emit(world, 11, row, momentum, point, MIN_RECORDED_ENERGY_MEV)
             else:
-                deposit(
-                    world,
-                    x,
-                    y,
-                    z,
-                    time,
-                    kinetic,
-                    lookup(world.stopping[0, 1], max(kinetic, 2e-3)),
-                    SHOWER,
-                )
-            energy, ux, uy, uz = left, vx, vy, vz
+                length = lookup(world.stopping[0, 1], max(kinetic, 2e-3))
+                deposit(world, point, kinetic, length, SHOWER)
+            energy, direction = left, turned
             continue
         break
-    ends(world, row, x, y, z)
+    ends(world, row, point)
     if energy > ELECTRON_CUT:  # photo effect: one electron
         p = math.sqrt(energy * (energy + 2.0 * ELECTRON))
-        vx, vy, vz = isotropic(rng)
-        emit(world, 11, row, p * vx, p * vy, p * vz, x, y, z, time, MIN_RECORDED_ENERGY_MEV)
+        emit(world, 11, row, scaled(p, isotropic(rng)), point, MIN_RECORDED_ENERGY_MEV)
     else:
-        deposit(
-            world, x, y, z, time, energy, lookup(world.stopping[0, 1], max(energy, 2e-3)), SHOWER
-        )
+        length = lookup(world.stopping[0, 1], max(energy, 2e-3))
+        deposit(world, point, energy, length, SHOWER)

@@ -259,13 +259,14 @@ class Simulator:
     def _add_cosmics(self, index):
         """Return the deposits of the event and of cosmic rays laid over it."""
         from . import cosmics
+        from .kinematics import Point, Vector
 
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, index, 3])))
         world, transport = self._scratch.world, self._modules[3]
         for _ in range(rng.poisson(cosmics.mean_number(self.cosmic_rate))):
             pdg, p, point, time = cosmics.draw_muon(rng)
             world.n[1] = 0  # the truth tells of the event alone
-            transport.add(rng, world, pdg, *p, *point, time)
+            transport.add(rng, world, pdg, Vector(*p), Point(*point, time))
         return world.steps[: world.n[0]]
 
     def _expose(self, rng, index, steps):
@@ -290,18 +291,16 @@ class Simulator:
             )
             planes.append(
                 detector.expose(
-                    noise,
-                    steps,
-                    plane,
-                    self.response,
-                    self._pulses,
-                    self._noise[plane],
-                    self._scratch.tiles,
-                    self._dead[plane],
-                    self.full_noise,
+                    noise, steps, self._readout(plane), self._scratch.tiles, self.full_noise
                 )
             )
         return [plane[:2] for plane in planes], planes[0][2]
+
+    def _readout(self, plane):
+        """Return how a plane is read."""
+        return self._modules[0].Readout(
+            plane, self.response, self._pulses, self._noise[plane], self._dead[plane]
+        )
 
     def _image(self, planes):
         """Return (image, rows, columns): the image of the planes' lit pixels, and where each of
@@ -330,14 +329,7 @@ class Simulator:
         classes = self._scratch.world.classes[: len(steps)]
         charges = [
             pixel_truth.class_charges(
-                coords,
-                steps,
-                classes,
-                plane,
-                self.response,
-                self._pulses,
-                self._dead[plane],
-                self._scratch.class_tiles,
+                coords, steps, classes, self._readout(plane), self._scratch.class_tiles
             )
             for plane, (coords, _) in enumerate(planes)
         ]

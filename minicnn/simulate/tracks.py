@@ -6,9 +6,10 @@ import math
 
 from . import cascade, decays, hadrons, radiation
 from ._jit import jit
-from .ionisation import collisions, scatter
+from .ionisation import Step, Track, collisions, scatter
+from .kinematics import divided, moved, norm, plus, scaled
 from .particles import ELECTRON
-from .record import TRACK, deposit, ends, in_argon, lookup, mass
+from .record import TRACK, Particle, deposit, ends, in_argon, lookup, mass
 
 STEP = 0.15  # cm; the image has columns of 0.11 cm and wires every 0.3 cm
 STOPPED = 0.02  # cm of range left: the rest of the energy stays here
@@ -22,19 +23,20 @@ def species(pdg):
 
 
 @jit
-def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
+def charged(rng, world, particle):
     """Follow one mu, pi, K or p."""
+    pdg, row, momentum, point = particle
     m = mass(pdg)
-    p = math.sqrt(px * px + py * py + pz * pz)
-    ux, uy, uz = px / p, py / p, pz / p
+    p = norm(momentum)
+    direction = divided(momentum, p)
     kinetic = math.sqrt(p * p + m * m) - m
     stopping, ranges = world.stopping[species(pdg), 0], world.stopping[species(pdg), 1]
     while True:
         left = lookup(ranges, kinetic)
         if left < STOPPED:
-            deposit(world, x, y, z, time, kinetic, left, TRACK)
-            ends(world, row, x, y, z)
-            decays.at_rest(rng, world, pdg, row, x, y, z, time)
+            deposit(world, point, kinetic, left, TRACK)
+            ends(world, row, point)
+            decays.at_rest(rng, world, pdg, row, point)
             return
         step = min(STEP, 0.2 * left)
         e = kinetic + m
@@ -45,15 +47,15 @@ def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
         decay = decays.inverse_length(pdg, p)
         r = rng.random() / step
         if r < inelastic:
-            ends(world, row, x, y, z)
-            cascade.interact(rng, world, pdg, row, p * ux, p * uy, p * uz, x, y, z, time)
+            ends(world, row, point)
+            cascade.interact(rng, world, Particle(pdg, row, scaled(p, direction), point))
             return
         if r < inelastic + decay:
-            ends(world, row, x, y, z)
-            decays.decay(rng, world, pdg, row, p * ux, p * uy, p * uz, x, y, z, time)
+            ends(world, row, point)
+            decays.decay(rng, world, Particle(pdg, row, scaled(p, direction), point))
             return
         if r < inelastic + decay + elastic:
-            ux, uy, uz = hadrons.diffract(rng, p, ux, uy, uz)
+            direction = hadrons.diffract(rng, p, direction)
         radiates = -1
         if kinetic > radiation.FROM and abs(pdg) == 13:
             photons = radiation.inverse_length(radiation.PHOTON, kinetic)
@@ -72,19 +74,18 @@ def charged(rng, world, pdg, row, px, py, pz, x, y, z, time):
             * (gamma * gamma - 1.0)
             / (1.0 + 2.0 * gamma * ELECTRON / m + (ELECTRON / m) ** 2)
         )
-        vx, vy, vz = scatter(rng, step, p, p / e, ux, uy, uz)
-        mx, my, mz = 0.5 * step * (ux + vx), 0.5 * step * (uy + vy), 0.5 * step * (uz + vz)
-        hx, hy, hz = x + 0.5 * mx, y + 0.5 * my, z + 0.5 * mz
+        turned = scatter(rng, step, p, p / e, direction)
+        way = scaled(0.5 * step, plus(direction, turned))
+        middle = moved(point, scaled(0.5, way))
         local, carried = collisions(
-            rng, world, row, mean, step, beta2, t_max, kinetic, hx, hy, hz, ux, uy, uz, time
+            rng, world, Track(row, kinetic, direction, middle), Step(step, beta2, mean, t_max)
         )
-        deposit(world, hx, hy, hz, time, local, step, TRACK)
+        deposit(world, middle, local, step, TRACK)
         kinetic = max(kinetic - local - carried, 1e-3)
-        x, y, z, ux, uy, uz = x + mx, y + my, z + mz, vx, vy, vz
-        if not in_argon(x, y, z):
-            ends(world, row, x, y, z)
+        point, direction = moved(point, way), turned
+        if not in_argon(point):
+            ends(world, row, point)
             return
         if radiates >= 0:
-            kinetic -= radiation.radiate(
-                rng, world, radiates, row, kinetic, x, y, z, ux, uy, uz, time
-            )
+            muon = Track(row, kinetic, direction, point)
+            kinetic -= radiation.radiate(rng, world, radiates, muon)

@@ -4,30 +4,28 @@ from typing import Any
 
 from . import cascade, decays, showers, tracks
 from ._jit import jit
-from .record import World, emit, ends
+from .kinematics import Point, Vector
+from .record import World, emit, ends, take
 
 
 @jit
-def add(rng, world, pdg, px, py, pz, x, y, z, time):
-    """Simulate one more primary, from ``time`` in us on, into the same event."""
-    emit(world, pdg, -1, px, py, pz, x, y, z, time, 0.0)
+def add(rng, world, pdg, momentum, point):
+    """Simulate one more primary, a Vector of momentum from a Point on, into the same event."""
+    emit(world, pdg, -1, momentum, point, 0.0)
     while world.n[2] > 0:
-        world.n[2] -= 1
-        s = world.stack[world.n[2]]
-        code, row, time = int(s[0]), int(s[1]), s[8]
-        qx, qy, qz, ax, ay, az = s[2], s[3], s[4], s[5], s[6], s[7]
-        kind = abs(code)
+        particle = take(world)
+        kind = abs(particle.pdg)
         if kind == 22:
-            showers.photon(rng, world, row, qx, qy, qz, ax, ay, az, time)
+            showers.photon(rng, world, particle)
         elif kind == 11:
-            showers.electron(rng, world, code, row, qx, qy, qz, ax, ay, az, time)
+            showers.electron(rng, world, particle)
         elif kind == 2112:
-            cascade.neutron(rng, world, row, qx, qy, qz, ax, ay, az, time)
+            cascade.neutron(rng, world, particle)
         elif kind == 111 or kind == 311 or kind == 3122:
-            ends(world, row, ax, ay, az)
-            decays.decay(rng, world, code, row, qx, qy, qz, ax, ay, az, time)
+            ends(world, particle.row, particle.point)
+            decays.decay(rng, world, particle)
         else:
-            tracks.charged(rng, world, code, row, qx, qy, qz, ax, ay, az, time)
+            tracks.charged(rng, world, particle)
 
 
 def transport(rng: Any, world: World, pdg: int, momentum: Any, position: Any) -> None:
@@ -35,4 +33,5 @@ def transport(rng: Any, world: World, pdg: int, momentum: Any, position: Any) ->
     ``world`` (emptied first).
     """
     world.n[:] = 0
-    add(rng, world, pdg, *momentum, *position, 0.0)
+    x, y, z = position
+    add(rng, world, pdg, Vector(*momentum), Point(x, y, z, 0.0))

@@ -7,6 +7,8 @@ import pytest
 
 from minicnn.simulate import Simulator, cascade, collisions, decays, record
 from minicnn.simulate import particles as P
+from minicnn.simulate.kinematics import Point, Vector
+from minicnn.simulate.record import Particle
 from minicnn.simulate.validation.base import empty_world
 
 CENTRE, BEAM = (128.0, 0.0, 500.0), (0.0, 0.0, 1.0)
@@ -23,6 +25,11 @@ def world():
     return empty_world()
 
 
+def along_z(pdg, momentum):
+    """A primary at the centre."""
+    return Particle(pdg, -1, Vector(0.0, 0.0, momentum), Point(*CENTRE, 0.0))
+
+
 def emitted(world):
     """(codes (n,), momenta (n, 3)) of what waits to be followed."""
     stack = world.stack[: world.n[2]]
@@ -34,7 +41,7 @@ def test_kaons_decay_by_their_charge(world, pdg):
     rng, charges = np.random.default_rng(1), {11: -1, 13: -1, 211: 1, 111: 0}
     for _ in range(300):
         world.n[:] = 0
-        decays.decay(rng, world, pdg, -1, 0.0, 0.0, 0.0, *CENTRE, 0.0)
+        decays.decay(rng, world, along_z(pdg, 0.0))
         codes, _ = emitted(world)
         found = sum(charges[abs(code)] * np.sign(code) for code in codes)
         assert found == np.sign(pdg) and -111 not in codes, codes
@@ -55,7 +62,7 @@ def test_a_lambda_conserves_energy(world):
     rng, ends = np.random.default_rng(2), []
     for _ in range(500):
         world.n[:] = 0
-        decays.decay(rng, world, 3122, -1, 0.0, 0.0, 800.0, *CENTRE, 0.0)
+        decays.decay(rng, world, along_z(3122, 800.0))
         codes, p = emitted(world)
         energy = sum(np.hypot(np.linalg.norm(q), record.mass(c)) for c, q in zip(codes, p))
         assert energy == pytest.approx(np.hypot(800.0, P.LAMBDA), rel=1e-6)
@@ -72,7 +79,7 @@ def test_collisions_conserve_charge_and_momentum(pdg, p):
     momenta = np.empty((collisions.MOST, 3))
     before = np.hypot(p, record.mass(pdg)) + P.NUCLEON
     for _ in range(500):
-        n, _ = collisions.collide(rng, pdg, 0.0, 0.0, p, codes, momenta)
+        n, _ = collisions.collide(rng, pdg, Vector(0.0, 0.0, p), codes, momenta)
         found = sum(collisions.charge(code) for code in codes[:n])
         assert found - collisions.charge(pdg) in (0, 1)
         assert np.linalg.norm(momenta[:n].sum(0) - (0.0, 0.0, p)) < 221.0
@@ -86,7 +93,7 @@ def test_a_nucleus_shines_and_leaves_dots(world):
     rng, photons, dots = np.random.default_rng(4), 0, 0
     for _ in range(200):
         world.n[:] = 0
-        cascade.cascade(rng, world, -211, -1, 0.0, 0.0, 1500.0, *CENTRE, 0.0)
+        cascade.cascade(rng, world, along_z(-211, 1500.0))
         codes, p = emitted(world)
         energy = np.linalg.norm(p[codes == 22], axis=1).sum()
         assert energy < 10.2 + 1e-6
@@ -105,7 +112,7 @@ def test_fast_muons_radiate(source):
 def test_too_many_steps_are_an_error(world):
     world.n[0] = record.STEPS
     with pytest.raises(RuntimeError, match="more steps than there is memory for"):
-        record.deposit(world, *CENTRE, 0.0, 1.0, 0.1, record.TRACK)
+        record.deposit(world, Point(*CENTRE, 0.0), 1.0, 0.1, record.TRACK)
     world.n[2] = record.STACK
     with pytest.raises(RuntimeError, match="more particles than there is memory for"):
-        record.emit(world, 22, -1, 0.0, 0.0, 1.0, *CENTRE, 0.0, 0.0)
+        record.emit(world, 22, -1, Vector(0.0, 0.0, 1.0), Point(*CENTRE, 0.0), 0.0)

@@ -7,6 +7,7 @@ import pytest
 
 from minicnn.simulate import ionisation, material
 from minicnn.simulate import particles as P
+from minicnn.simulate.kinematics import Vector
 
 
 def test_range_table_of_the_transport():
@@ -39,8 +40,8 @@ def test_multiple_scattering():
     thickness, n = material.RADIATION_LENGTH, 100
     angles = []
     for _ in range(1500):
-        u = (0.0, 0.0, 1.0)
+        u = Vector(0.0, 0.0, 1.0)
         for _ in range(n):
-            u = ionisation.scatter(rng, thickness / n, 1000.0, 0.99, *u)
-        angles.append(math.atan2(u[0], u[2]))
+            u = ionisation.scatter(rng, thickness / n, 1000.0, 0.99, u)
+        angles.append(math.atan2(u.x, u.z))
     assert np.std(angles) == pytest.approx(13.6 / (0.99 * 1000.0), rel=0.06)

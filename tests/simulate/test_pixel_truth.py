@@ -79,9 +79,7 @@ def test_charges_of_the_classes_add_up_to_the_image():
     classes = source._scratch.world.classes[: len(steps)]
     assert set(classes.tolist()) == {SHOWER, TRACK}
     ((coords, values),) = source._expose(rng, 2, steps)[0]
-    charges = pixel_truth.class_charges(
-        coords, steps, classes, 0, source.response, source._pulses, source._dead[0], new_tiles()
-    )
+    charges = pixel_truth.class_charges(coords, steps, classes, source._readout(0), new_tiles())
     kept = values < source.response.saturation
     total = charges.sum(1)
     assert (total[kept] >= values[kept] * (1 - 1e-5)).all()

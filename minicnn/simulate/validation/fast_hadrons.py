@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import cascade, collisions, decays, hadrons
 from .. import particles as P
-from ..record import mass
+from ..kinematics import Point, Vector
+from ..record import Particle, mass
 from .base import BEAM, UPSTREAM, Check, Figure, Series, Validation, empty_world, relative
 
 #: Inelastic cross sections in mb on calcium (A = 40) by kinetic energy in MeV: Barashenkov's
@@ -160,7 +161,7 @@ def nucleon_collisions(simulator: Any, n: int = 6000) -> Validation:
         kept, across, pions, balance = [], [], [], []
         e_in = math.hypot(p, P.PROTON)
         for _ in range(n):
-            made, new = collisions.collide(rng, 2212, 0.0, 0.0, p, codes, momenta)
+            made, new = collisions.collide(rng, 2212, Vector(0.0, 0.0, p), codes, momenta)
             charges = [collisions.charge(code) for code in codes[:made]]
             energy = np.sqrt((momenta[:made] ** 2).sum(1) + [mass(c) ** 2 for c in codes[:made]])
             balance.append(energy.sum() - e_in - P.NUCLEON)
@@ -243,7 +244,8 @@ def nuclear_cascade(simulator: Any, n: int = 1000) -> Validation:
         sums, shine = [], []
         for _ in range(n):
             world.n[:] = 0
-            cascade.cascade(rng, world, pdg, -1, 0.0, 0.0, p, *UPSTREAM, 0.0)
+            hadron = Particle(pdg, -1, Vector(0.0, 0.0, p), Point(*UPSTREAM, 0.0))
+            cascade.cascade(rng, world, hadron)
             stack = world.stack[: world.n[2]]
             codes = stack[:, 0].astype(int)
             m_out = np.array([mass(code) for code in codes])

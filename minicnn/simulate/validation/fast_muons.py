@@ -9,6 +9,8 @@ import numpy as np
 
 from .. import material, radiation
 from .. import particles as P
+from ..ionisation import Track
+from ..kinematics import Point, Vector
 from .base import BEAM, UPSTREAM, Check, Figure, Series, Validation, empty_world, relative
 
 #: CSDA range in g/cm2 of muons in liquid argon by kinetic energy in MeV: Groom, Mokhov and
@@ -84,6 +86,7 @@ def muon_radiation(simulator: Any, n: int = 200) -> Validation:
         for t, a, b in zip(low, found, expected)
     ]
     world, rng, energy = empty_world(), np.random.default_rng(3), 6000.0 + P.MUON
+    muon = Track(-1, 6000.0, Vector(*BEAM), Point(*UPSTREAM, 0.0))
     processes = {
         "photons": (0, radiation.brems_cross_section),
         "pairs": (1, radiation.pair_cross_section),
@@ -97,7 +100,7 @@ def muon_radiation(simulator: Any, n: int = 200) -> Validation:
         drawn = []
         for _ in range(20000):
             world.n[:] = 0
-            drawn.append(radiation.radiate(rng, world, kind, -1, 6000.0, *UPSTREAM, *BEAM, 0.0))
+            drawn.append(radiation.radiate(rng, world, kind, muon))
         checks += [
             relative(
                 f"{name} above 5 MeV in 10 m",

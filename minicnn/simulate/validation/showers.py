@@ -11,6 +11,8 @@ from .. import material, record
 from .. import particles as P
 from .. import showers as S
 from ..detector import survival
+from ..kinematics import Point, Vector
+from ..record import Particle
 from .base import CENTRE, Check, Figure, Series, Validation, histogram, relative
 
 XCOM = {1.0: 0.0576, 5.0: 0.0276, 10.0: 0.0245, 100.0: 0.0304}  # cm2/g of argon by MeV
@@ -158,9 +160,10 @@ def radiation_length(simulator: Any, n: int = 10000) -> Validation:
     depth = 7 * S.STEP * np.arange(28)  # whole steps: photons are born in the middle of one
     left = np.zeros(len(depth))
     p = math.sqrt(1000.0**2 - P.ELECTRON**2)
+    electron = Particle(11, 0, Vector(0.0, 0.0, p), Point(128.0, 0.0, 100.0, 0.0))
     for _ in range(n):  # the electron alone: its photons stay on the stack
         world.n[:] = 0
-        S.electron(rng, world, 11, 0, 0.0, 0.0, p, 128.0, 0.0, 100.0, 0.0)
+        S.electron(rng, world, electron)
         born = world.stack[: world.n[2]]
         photons = born[born[:, 0] == 22]
         radiated = np.linalg.norm(photons[:, 2:5], axis=1)

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import decays, ionisation, material
 from .. import particles as P
+from ..kinematics import Point
 from ..record import inside
 from .base import Check, Figure, Series, Validation, histogram, relative
 
@@ -318,11 +319,11 @@ def pion_ends(simulator: Any, n: int = 2000) -> Validation:
     in_flight: list[Any] = []
     for i, momentum in enumerate(momenta):
         _, truth = simulator.deposits(i, (211, -211)[i % 2], momentum)
-        x, y, z = truth["end"][0]
+        x, y, z = truth["end"][0].tolist()
         daughters = set(np.abs(truth["pdg"][truth["parent"] == 0])) - {11, 22}
         ends.append(
             "leave the TPC"
-            if not inside(x, y, z, 0.0)
+            if not inside(Point(x, y, z, 0.0), 0.0)
             else "decay"
             if daughters == {13}
             else "interact or are captured"
