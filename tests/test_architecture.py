@@ -220,8 +220,7 @@ MANY_PARAMETERS = {
 def many_parameters(path):
     """Yield the public functions of a file, and methods of its public classes, that take more than
     MOST_PARAMETERS. Not counted: the object itself, which is ``kernels`` for the ops of the cuda
-    backend; and kernels' functions that are compiled into others, whose numbers come loose for
-    speed.
+    backend.
     """
     file = path.relative_to(ROOT).as_posix()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -232,9 +231,6 @@ def many_parameters(path):
             if not isinstance(function, ast.FunctionDef):
                 continue
             if function.name.startswith("_") and function.name != "__init__":
-                continue
-            decorators = {ast.unparse(d).split("(")[0] for d in function.decorator_list}
-            if file.startswith("kernels/") and decorators & COMPILED:
                 continue
             arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
             names = [a.arg for a in arguments]

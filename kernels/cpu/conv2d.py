@@ -44,8 +44,8 @@ def padded(
     return out
 
 
-# Compiled functions take what is in a tuple as scalars: inlined into one another, they are the
-# pieces of one loop, and the public functions are where values that belong together come apart.
+# The loops below take what is in a tuple as scalars: numba hands no tuple within a tuple to the
+# threads of a prange. The public functions are where values that belong together come apart.
 
 
 @parallel
