@@ -152,7 +152,8 @@ def draw_accuracy(
     quantities: {name: values (N,)}, a panel each, two in a row; where a value is nan, its panel
     leaves the event out; one that is never known, or the same for all, has no panel. labels,
     predicted: (N,). Bins hold equally many events of all classes together; where a class has fewer
-    than FEWEST of them, it has no point if it has others. Bars are Wilson intervals of 68.3 %.
+    than FEWEST of them, it has no point if it has others. A point is at the median of its events.
+    Bars are Wilson intervals of 68.3 %.
     Raises ValueError without events.
     """
     from matplotlib.figure import Figure
@@ -203,11 +204,10 @@ def _accuracy_against(axes, value, labels, right, class_names, bins):
         )
         enough = n >= max(min(FEWEST, n.max()), 1)
         p, low, high = binomial(correct[enough], n[enough])
-        middle = (edges[1:] + edges[:-1])[enough] / 2 + (k - len(class_names) / 2) * (
-            edges[-1] - edges[0]
-        ) / 400  # side by side
+        own = [np.median(value[(labels == k) & (cell == i)]) for i in np.flatnonzero(enough)]
+        beside = (k - len(class_names) / 2) * (edges[-1] - edges[0]) / 400
         axes.errorbar(
-            middle,
+            np.add(own, beside),
             p,
             np.maximum([p - low, high - p], 0),
             fmt="o-",
