@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 
 from .cli.common import Formatter, launched_rank
+from .watch import failed
 
 #: Commands and what they do; each is a module of minicnn.cli with ``arguments(parser)`` and
 #: ``run(args)`` -> exit status.
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         ValueError,
         RuntimeError,
     ) as problem:  # EventError and CheckpointError are ValueErrors
+        failed(problem)
         if args.debug:
             raise
         if isinstance(problem, BrokenPipeError):  # the reader of a pipe has had enough
@@ -73,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         print(f"error: {_one_line(problem)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as problem:
+        failed(problem)
         print("interrupted", file=sys.stderr)
         return 130
 

@@ -19,18 +19,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 #: Exit status of all ranks where one has stalled.
 STALLED = 76
-#: Minutes without any progress before a job counts as stalled; twice as many until the first step,
-#: while events are loaded and kernels compiled, and in MPI_Init (MINICNN_STALL_LIMIT, in minutes).
+#: Minutes without any progress before a job counts as stalled, twice as many until the first step,
+#: while events are loaded and kernels compiled; outside of jobs MINICNN_STALL_LIMIT, in minutes.
 MINUTES = 10.0
 _LAST = 8.0  # seconds that ranks give each other to print their stacks
-
 _ANSWER = 2.0  # seconds in which another node has to answer
+MPI_INIT = "MPI_Init"  # where ranks wait that have not met yet
 
 #: What launchers write into the environment: variables of the rank and of the number of ranks, a
 #: variable that only this one sets ("": none), its name. PMIx tells no number, see ``launched_by``.
@@ -51,6 +51,7 @@ class _Marks:
 
     beaten, step, where, since = time.time(), 0, "", 0.0
     abort: Any = None
+    watches, met = 0, False  # Watches that are open: the innermost decides; whether MPI_Init ended
 
 
 def end_by(abort: Any) -> None:
@@ -92,13 +93,17 @@ class Watch:
     """``with Watch(folder, rank, ranks, seconds): ...`` watches over the block.
 
     folder: of all ranks, or of those of one node; empty before (``Watch.clear``). seconds: the
-    limit, twice as long until the first step.
+    limit, twice as long until the first step. busy: the block may be any program, which computes
+    for as long as it likes: only ranks that wait, or are silent, have stalled.
     """
 
-    def __init__(self, folder: Path, rank: int, ranks: int, seconds: float) -> None:
+    def __init__(
+        self, folder: Path, rank: int, ranks: int, seconds: float, busy: bool = False
+    ) -> None:
         if not seconds > 0:
             raise ValueError(f"the limit of a stall must be above 0, got {seconds} s")
         self.folder, self.rank, self.ranks, self.seconds = folder, rank, ranks, seconds
+        self.busy, self.said = busy, ""
         self.tick, self.done = min(1.0, seconds / 10), threading.Event()
 
     @staticmethod
@@ -111,6 +116,8 @@ class Watch:
         self.folder.mkdir(parents=True, exist_ok=True)
         beat()
         self.first_step = _Marks.step
+        _Marks.watches += 1
+        self.depth = _Marks.watches
         self.devices = _devices()
         self._write()
         self.thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -120,6 +127,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.done.set()
         self.thread.join()
+        _Marks.watches -= 1
         faulthandler.cancel_dump_traceback_later()
         self._path(self.rank).unlink(missing_ok=True)
 
@@ -138,12 +146,15 @@ class Watch:
             if now - before > 5 * self.tick + 5:  # the whole process was stopped, and goes on
                 beat()
             before = now
-            # Where this thread cannot run, as in a call that keeps the interpreter's lock.
-            faulthandler.dump_traceback_later(1.5 * self.limit + _LAST, exit=True)
+            if self.depth == _Marks.watches:
+                # Where this thread cannot run, as in a call that keeps the interpreter's lock.
+                faulthandler.dump_traceback_later(1.5 * self.limit + _LAST, exit=True)
             try:
                 self._look(now)
             except OSError as problem:  # the folder's disk; the next look may succeed
-                print(f"watchdog of rank {self.rank}: {problem}", file=sys.stderr, flush=True)
+                if self.said != str(problem):
+                    print(f"watchdog of rank {self.rank}: {problem}", file=sys.stderr, flush=True)
+                self.said = str(problem)
 
     def _look(self, now: float) -> None:
         self._write()
@@ -151,12 +162,23 @@ class Watch:
             print(f"rank {self.rank} ends: {note.read_text()}", file=sys.stderr, flush=True)
             time.sleep(0.2)
             os._exit(1)
-        if now - _Marks.beaten > self.limit and all(
-            now - row["beaten"] > self.limit for row in self._rows().values()
-        ):
+        late = now - _Marks.beaten > self.limit and self.depth == _Marks.watches
+        if late and self._stalled(list(self._rows().values()), now):
             (self.folder / "stalled").touch()
         if (self.folder / "stalled").exists():
             self._end()
+
+    def _stalled(self, rows: list[dict[str, Any]], now: float) -> bool:
+        """Tell whether no rank has done anything for the limit, by all marks that are there."""
+        if not all(now - row["beaten"] > self.limit for row in rows):
+            return False
+        if not self.busy:
+            return True
+        silent = [now - row["time"] > self.limit for row in rows]
+        waits = [row["where"] and now - row["since"] > self.limit for row in rows]
+        # Ranks of other nodes, which have no marks here, may be at work.
+        known = len(rows) == self.ranks or any(silent) or _Marks.where == MPI_INIT
+        return known and all(a or b for a, b in zip(silent, waits))
 
     def _write(self, **more: Any) -> None:
         marks = {name: getattr(_Marks, name) for name in ("beaten", "step", "where", "since")}
@@ -169,10 +191,8 @@ class Watch:
         """Return the marks of all ranks that have left any."""
         rows = {}
         for rank in range(self.ranks):
-            try:
+            with suppress(OSError, ValueError):
                 rows[rank] = json.loads(self._path(rank).read_text())
-            except (OSError, ValueError):
-                continue
         return rows
 
     def _end(self) -> None:
@@ -266,11 +286,9 @@ def _devices() -> set[str]:
     """Return the network devices that have a cable, or whatever carries their signal."""
     found = set()
     for path in Path("/sys/class/net").glob("*/carrier"):
-        try:
+        with suppress(OSError):  # the device is switched off
             if path.read_text().strip() == "1":
                 found.add(path.parent.name)
-        except OSError:  # the device is switched off
-            continue
     return found
 
 
@@ -311,13 +329,12 @@ def launched_by() -> tuple[int, int, str]:
 def start_folder() -> Path:
     """Make and return the folder of the ranks that one launcher has started on this node.
 
-    Raises RuntimeError where something of another user is in its place: ranks end by what it says.
+    RuntimeError where something of another user is in its place: ranks end by what it says.
     """
     parent = os.getppid()
-    try:
+    started = "0"
+    with suppress(OSError, IndexError):
         started = Path(f"/proc/{parent}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        started = "0"
     folder = Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}-{parent}-{started}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
@@ -326,9 +343,9 @@ def start_folder() -> Path:
 
 
 def failed(problem: BaseException) -> None:
-    """Tell the ranks of this node, which wait in MPI_Init, that this one will not come."""
+    """Tell the ranks of this node, which wait in MPI_Init, that this one will not come there."""
     rank, ranks = launched()
-    if ranks > 1:
+    if ranks > 1 and not _Marks.met:
         folder = start_folder()
         text = f"rank {rank} failed before MPI had started: {type(problem).__name__}: {problem}"
         (folder / f"failed-{rank}.txt").write_text(text)
@@ -349,24 +366,34 @@ def note_early_failures() -> None:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """``with starting(): ...`` watches over MPI_Init."""
+def watched() -> Iterator[None]:
+    """``with watched(): ...`` watches over a program of several ranks, from before MPI_Init to its
+    end: over what lies outside of the Watch of a job.
+    """
     rank, ranks = launched()
     if ranks == 1:
         yield
         return
     folder = start_folder()
     minutes = float(os.environ.get("MINICNN_STALL_LIMIT") or MINUTES)
+    with Watch(folder, rank, ranks, 60 * minutes, busy=True):
+        yield
+    with suppress(OSError):
+        folder.rmdir()  # the last one can
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """``with starting(): ...`` is MPI_Init: a rank that fails there lets the others of its node
+    know.
+    """
     try:
-        with Watch(folder, rank, ranks, 60 * minutes), waiting("MPI_Init"):
+        with waiting(MPI_INIT):
             yield
     except BaseException as problem:
         failed(problem)
         raise
-    try:
-        folder.rmdir()  # the last one can
-    except OSError:
-        pass
+    _Marks.met = True
 
 
 note_early_failures()

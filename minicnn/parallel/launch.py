@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
-from ..watch import end_by, launched_by, starting, waiting
+from ..watch import end_by, launched_by, starting, waiting, watched
 from .comm import ALONE
 from .segments import remove_stale_segments
 
@@ -69,6 +69,12 @@ def world() -> Iterator[Any]:
     """
     with suppress(OSError, ValueError, AttributeError):  # a stderr that is no file
         faulthandler.enable()
+    with watched():
+        yield from _world()
+
+
+def _world() -> Iterator[Any]:
+    """``world`` by itself."""
     with starting():
         comm = _communicator()
     rank, size = comm.rank, comm.size

@@ -164,9 +164,15 @@ def disturbed(options, events, out, rng, log):
         while running.poll() is None:
             time.sleep(0.1)
             if time.monotonic() - begun > GIVES_UP:
-                for process in [*running.children(recursive=True), running]:
+                processes = [running, *running.children(recursive=True)]
+                states = [(p.pid, p.status(), " ".join(p.cmdline()[:6])) for p in processes]
+                for process in processes[::-1]:
                     process.kill()
-                raise RuntimeError(f"a job did not come to its end in {GIVES_UP} s: {log.name}")
+                raise RuntimeError(
+                    f"a job did not come to its end in {GIVES_UP} s. It met {dict(happened)} and "
+                    f"ended with the status {dict(ended)}; now it has the processes {states}, and "
+                    f"its ranks have said\n{_last_lines(Path(log.name))}"
+                )
             ranks = rank_processes(running)
             if time.monotonic() < next_fault or len(ranks) < options.ranks:
                 continue
@@ -180,6 +186,10 @@ def disturbed(options, events, out, rng, log):
         ended[running.returncode] += 1
         if running.returncode == 0:
             return happened, ended
+
+
+def _last_lines(path, count=60):
+    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])
 
 
 def main():

@@ -53,3 +53,5 @@ if __name__ == "__main__":
     arguments(parser)
     with world() as comm:
         train(comm, *recipe_and_options(parser.parse_args(sys.argv[2:])), [Fault()])
+        if RANK_1 and FAULT == "stop at the end":
+            os.kill(os.getpid(), signal.SIGSTOP)

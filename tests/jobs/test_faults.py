@@ -61,6 +61,7 @@ def test_a_rank_that_stalls_ends_all_and_says_where(events, tmp_path, fault, mes
         ("import", "rank 1 failed before MPI had started: ModuleNotFoundError"),
         ("import mpi4py", "rank 1 failed before MPI had started: RuntimeError: started as 2 ranks"),
         ("import hangs", "missing in MPI_Init: rank 1\n"),
+        ("stop at the end", "missing in the end of the job: rank 1\n"),
         ("exit 0", "exit status 0 on rank 1 alone, before the end of the job"),
         ("crash", "Segmentation fault"),
     ),
@@ -68,6 +69,24 @@ def test_a_rank_that_stalls_ends_all_and_says_where(events, tmp_path, fault, mes
 def test_a_rank_that_leaves_or_never_comes_ends_all(events, tmp_path, fault, message):
     done = faulty(fault, events, tmp_path, "--stall-limit", 5)
     assert done.returncode != 0 and message in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("problem", ["KeyboardInterrupt", "OSError"])
+def test_a_command_that_ends_on_one_rank_before_mpi_starts_ends_all(problem, tmp_path):
+    """Its end is in order, and no launcher minds: the others must not wait in MPI_Init for it."""
+    code = f"""if True:
+        import os, sys
+        from minicnn import __main__
+        from minicnn.cli import train
+        def ended(*_):
+            raise {problem}("ended")
+        if os.environ["PMI_RANK"] == "1":
+            train.run = ended
+        sys.exit(__main__.main(["train", "--out", sys.argv[1], "--epochs", "1"]))
+    """
+    done = mpi(2, "-c", code, tmp_path, timeout=60)
+    assert done.returncode != 0
+    assert f"rank 1 failed before MPI had started: {problem}: ended" in done.stderr, done.stderr
 
 
 def test_a_whole_job_is_not_disturbed(events, tmp_path):
