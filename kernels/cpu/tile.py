@@ -234,67 +234,25 @@ class Best(NamedTuple):
 @jit(no_cpython_wrapper=True)
 def store_tile(shape, pixels, weights, sums):
     """sums[p][q] of a tile of ``shape`` (pixels, vectors)."""
-    x, w = pixels, weights
-    _store_tile(
-        shape[0],
-        shape[1],
-        x.x,
-        x.row,
-        x.step,
-        x.pixel,
-        w.w,
-        w.row,
-        w.step,
-        w.rows,
-        w.steps,
-        sums.out,
-        0,
-        sums.row,
-    )
+    (p, q), (x, row, step, pixel), (w, w_row, w_step, rows, steps) = shape, pixels, weights
+    out, apart = sums
+    _store_tile(p, q, x, row, step, pixel, w, w_row, w_step, rows, steps, out, 0, apart)
 
 
 @jit(no_cpython_wrapper=True)
 def listed_tile(shape, listed, weights, sums):
     """The same of Listed pixels."""
-    x, w = listed, weights
-    _listed_tile(
-        shape[0],
-        shape[1],
-        x.x,
-        x.row,
-        1,
-        0,
-        w.w,
-        w.row,
-        w.step,
-        w.rows,
-        w.steps,
-        sums.out,
-        0,
-        sums.row,
-    )
+    (p, q), (x, row), (w, w_row, w_step, rows, steps) = shape, listed, weights
+    out, apart = sums
+    _listed_tile(p, q, x, row, 1, 0, w, w_row, w_step, rows, steps, out, 0, apart)
 
 
 @jit(no_cpython_wrapper=True)
 def listed_pairs_tile(shape, listed, weights, sums):
     """The same of pairs of bf16 numbers."""
-    x, w = listed, weights
-    _listed_pairs_tile(
-        shape[0],
-        shape[1],
-        x.x,
-        x.row,
-        1,
-        0,
-        w.w,
-        w.row,
-        w.step,
-        w.rows,
-        w.steps,
-        sums.out,
-        0,
-        sums.row,
-    )
+    (p, q), (x, row), (w, w_row, w_step, rows, steps) = shape, listed, weights
+    out, apart = sums
+    _listed_pairs_tile(p, q, x, row, 1, 0, w, w_row, w_step, rows, steps, out, 0, apart)
 
 
 @jit(no_cpython_wrapper=True)
@@ -302,20 +260,6 @@ def cells_tile(shape, pixels, weights, best, position):
     """The larger of Best and a tile of ``shape`` (pixels, channels), the first pixel of which is at
     ``position``.
     """
-    x, w = pixels, weights
-    _cells_tile(
-        shape[0],
-        shape[1],
-        x.x,
-        x.row,
-        x.step,
-        x.pixel,
-        w.w,
-        w.row,
-        w.step,
-        w.rows,
-        w.steps,
-        best.value,
-        best.position,
-        position,
-    )
+    (p, q), (x, row, step, pixel), (w, w_row, w_step, rows, steps) = shape, pixels, weights
+    value, where = best
+    _cells_tile(p, q, x, row, step, pixel, w, w_row, w_step, rows, steps, value, where, position)

@@ -205,7 +205,7 @@ def _accuracy_against(axes, value, labels, right, class_names, bins):
         enough = n >= max(min(FEWEST, n.max()), 1)
         p, low, high = binomial(correct[enough], n[enough])
         own = [np.median(value[(labels == k) & (cell == i)]) for i in np.flatnonzero(enough)]
-        beside = (k - len(class_names) / 2) * (edges[-1] - edges[0]) / 400
+        beside = (k - len(class_names) / 2) * (edges[-1] - edges[0]) / 400  # not on one another
         axes.errorbar(
             np.add(own, beside),
             p,
