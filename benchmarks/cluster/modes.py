@@ -3,14 +3,14 @@ steps that exchange nothing as the floor.
 
     python benchmarks/cluster/modes.py [--nodes 2] [--rates 1gbit 100mbit] [--batches 4 32]
         [--json FILE]
-    python benchmarks/cluster/modes.py --paced 30 --nodes 4 8 16 --rates 100mbit
+    python benchmarks/cluster/modes.py --paced 30 --nodes 4 8 16 --rates 100mbit [--per-node 2]
 
 It makes the nodes (cluster.py), so it needs root. Modes take turns on the same events, the same on
 all ranks, so that nobody waits for a brighter one. "step" is the median over turns; "efficiency"
 is the step without exchange over the step; "exposed" is what the main thread spends in
 communication and "packing" in half precision, by the ledger; "sent" is what a node's cable carried.
 "predicted" is the performance model's step: the floor, and the exchange through the link that two
-ranks have measured just before.
+ranks have measured just before; with several ranks per node, which share it, there is none.
 With --paced MS each event takes so long *asleep* instead of computing: a rank then needs no core of
 its own, and more nodes than cores show what the exchange takes.
 """
@@ -34,6 +34,7 @@ from minicnn.jobs.recipe import FULL_SIZE, Recipe
 from minicnn.parallel import make_sync, ordered, world
 from minicnn.parallel.machine import exchange_seconds
 from minicnn.parallel.sync.gradients import GradientSync
+from minicnn.text import counted
 from minicnn.train.step import flush, train_step
 
 HERE = Path(__file__).resolve().parent
@@ -120,7 +121,7 @@ def worker(comm, args):
     nbytes = model.gradients.nbytes
     half = nbytes // 2  # the largest message of Rabenseifner's Allreduce
     link = link_of([(n, exchange_seconds(comm, 0, 1, n)) for n in (4, half)], half, 0.0)
-    predict(rows, comm.size, nbytes, link)
+    predict(rows, comm.size if args.per_node == 1 else None, nbytes, link)
     found = {"rows": rows, "latency": link.alpha, "bandwidth": 1 / link.beta}
     ordered(comm, lambda: args.worker.write_text(json.dumps(found)))
 
@@ -141,8 +142,12 @@ def real_batches(args):
 def predict(rows, ranks, nbytes, link):
     """Add to each row what the model says of its step: MPICH sums buffers of this size by
     Rabenseifner's algorithm; half precision goes around as 2 bytes, after packing. None for modes
-    that hide a part, which depends on how often MPI is called.
+    that hide a part, which depends on how often MPI is called, and without a number of ``ranks``.
     """
+    if ranks is None:
+        for row in rows:
+            row["predicted"] = None
+        return
     floor = next((row["step"] for row in rows if row["mode"] == FLOOR), None)
     exchange = {FLOOR: 0.0, "gradients": rabenseifner(ranks, nbytes, link)}
     exchange |= dict.fromkeys(("fp16", "bf16"), ring(ranks, nbytes / 2, link))
@@ -165,9 +170,10 @@ def measured(args, batch):
         out = Path(folder) / "rows.json"
         options = ["--worker", out, "--batch-size", batch, "--rounds", args.rounds]
         options += ["--steps", args.steps, "--size", args.size, "--modes", *args.modes]
+        options += ["--per-node", args.per_node]
         options += ["--paced", args.paced] if args.paced else []
         options += ["--events", args.events.resolve()] if args.events else []
-        cluster("mpi", 1, sys.executable, __file__, *options)
+        cluster("mpi", args.per_node, sys.executable, __file__, *options)
         return json.loads(out.read_text())
 
 
@@ -208,11 +214,13 @@ def main(args):
                     found = measured(args, batch)
                     what = f"paced {args.paced:g} ms an event" if args.paced else "real steps"
                     link = f"{1e6 * found['latency']:.0f} us, {found['bandwidth'] / 1e6:.1f} MB/s"
-                    title = f"{nodes} nodes x 1 rank, {rate} ({link}), batch {batch}, {what}"
+                    ranks = counted(args.per_node, "rank")
+                    title = f"{nodes} nodes x {ranks}, {rate} ({link}), batch {batch}, {what}"
                     table(found["rows"], title)
                     seconds = time.time() - began
                     setting = {"nodes": nodes, "rate": rate, "batch": batch, "seconds": seconds}
-                    results.append({**setting, "paced": args.paced, **found})
+                    setting |= {"per_node": args.per_node, "paced": args.paced}
+                    results.append(setting | found)
                     whole = {"size": args.size, "cores": os.cpu_count(), "settings": results}
                     record(args.json, whole)  # after each: what is interrupted keeps what it has
         finally:
@@ -225,6 +233,7 @@ def parser():
     )
     add = made.add_argument
     add("--nodes", type=int, nargs="+", default=[2])
+    add("--per-node", type=int, default=1, metavar="RANKS")
     add("--rates", nargs="+", default=["1gbit", "100mbit"], help="of each cable and direction")
     add("--congestion", help="TCP's congestion control on the nodes (default: the machine's)")
     add("--batches", type=int, nargs="+", default=[4, 32], help="events per step and rank")

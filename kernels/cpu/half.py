@@ -72,14 +72,44 @@ def _from_fp16(q, a, scale):
         a[i] = a[i] * TO_FLOAT * scale
 
 
+@jit
+def _largest(a):
+    """The largest |a| as the bits of a float32: the order of integers is theirs, and what is no
+    number is above all.
+    """
+    bits, most = a.view(np.uint32), np.uint32(0)
+    for i in range(a.size):
+        most = max(most, bits[i] & ~SIGN)
+    return most
+
+
+@jit
+def _add(a, numbers, first):
+    """a += numbers[first:], as far as there are any."""
+    some = numbers[first : first + a.size]
+    for i in range(some.size):
+        a[i] += some[i]
+
+
 @threaded
-def _pack(a, q, scale, half, keep):
-    for task in prange(-(-a.size // VECTOR_CHUNK)):
+def _add_up(total, numbers, largest):
+    for task in prange(largest.size):
+        first, end = task * VECTOR_CHUNK, min(total.size, (task + 1) * VECTOR_CHUNK)
+        _add(total[first:end], numbers, first)
+        largest[task] = _largest(total[first:end])
+
+
+@threaded
+def _pack(a, numbers, q, scale, half, keep, largest):
+    for task in prange(largest.size):
         first, end = task * VECTOR_CHUNK, min(a.size, (task + 1) * VECTOR_CHUNK)
+        some = a[first:end]
+        _add(some, numbers, first)
+        largest[task] = _largest(some)
         if half:
-            _fp16(a[first:end], q[first:end], scale, keep)
+            _fp16(some, q[first:end], scale, keep)
         else:
-            _bf16(a[first:end], q[first:end], keep)
+            _bf16(some, q[first:end], keep)
 
 
 @threaded
@@ -100,14 +130,34 @@ def _unpack(q, a, scale, half, add):
                 to[i] = near[i]
 
 
-def pack(array: np.ndarray, form: str, scale: float = 1.0, keep: bool = False) -> np.ndarray:
-    """Return array * scale, any shape, in 2 bytes each, as uint16; form: "fp16" or "bf16" (which is
-    not scaled). keep: ``array`` becomes what rounding took away.
+NOTHING = np.empty(0, np.float32)
+
+
+def add_up(total: np.ndarray, numbers: np.ndarray = NOTHING) -> float:
+    """Add ``numbers`` to the first ones of ``total``, contiguous float32 arrays of any shape;
+    returns the largest |total| of then, nan or inf where one is not finite.
     """
-    packed = np.empty(array.shape, np.uint16)
-    flat = array.reshape(-1)
-    _pack(tasks(array.size), flat, packed.reshape(-1), np.float32(scale), form == "fp16", keep)
-    return packed
+    largest = np.zeros(tasks(total.size), np.uint32)
+    _add_up(largest.size, total.reshape(-1), numbers.reshape(-1), largest)
+    return float(largest.view(np.float32).max(initial=0))
+
+
+def pack(
+    array: np.ndarray,
+    packed: np.ndarray,
+    form: str,
+    scale: float = 1.0,
+    add: np.ndarray = NOTHING,
+    keep: bool = False,
+) -> float:
+    """Write ``array`` * scale, contiguous float32, to ``packed``, uint16 of its shape; form: "fp16"
+    or "bf16" (which is not scaled). ``add`` is added to the first ones of ``array`` before, and
+    with ``keep`` it becomes what rounding took away: one pass. Returns what ``add_up`` returns.
+    """
+    half, largest = form == "fp16", np.zeros(tasks(array.size), np.uint32)
+    flat, into = array.reshape(-1), packed.reshape(-1)
+    _pack(largest.size, flat, add.reshape(-1), into, np.float32(scale), half, keep, largest)
+    return float(largest.view(np.float32).max(initial=0))
 
 
 def unpack(

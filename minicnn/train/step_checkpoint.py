@@ -27,6 +27,7 @@ from ..parallel import agree, everywhere, make_sync, ordered
 from ..parallel.collective import Notices, together
 from ..parallel.signals import Preempted, Signals
 from ..parallel.sync import CompressedSync
+from ..parallel.sync.compressed import in_whole
 from ..watch import waiting
 from .checkpoint import read_arrays, write_arrays
 from .identity import MAY_CHANGE, differences
@@ -245,8 +246,8 @@ class StepCheckpoint:
             return arrays | own(self.comm.rank), state
         if any(of_rank["own"] for of_rank in ranks):
             arrays = _merged([arrays | own(rank) for rank in range(len(ranks))], model, state)
-            if self.comm.rank:
-                arrays.pop("sync:error", None)  # the sum of them all goes on with rank 0
+            if self.comm.rank and "sync:error" in arrays:  # the sum of them goes on with rank 0
+                arrays["sync:error"] = np.zeros_like(arrays["sync:error"])
         return arrays, state
 
     def _set(
@@ -340,8 +341,13 @@ def _merged(
     states = np.stack([arrays["state"] for arrays in per_rank])
     merged["state"] = states.mean(0, np.float64).astype(states.dtype)
     if "sync:error" in merged:
-        errors = sum(arrays["sync:error"].reshape(-1)[:size] for arrays in per_rank)
-        owners = np.concatenate([arrays.pop("sync:owner_error") for arrays in per_rank])[:size]
-        merged["sync:error"] = errors + owners
-        merged.pop("sync:owner_error", None)
+        merged["sync:error"] = np.sum(
+            [
+                in_whole(arrays[name], size, rank)
+                for name in ("sync:error", "sync:owner_error")
+                for rank, arrays in enumerate(per_rank)
+            ],
+            0,
+        )
+        merged.pop("sync:owner_error")
     return merged

@@ -2,7 +2,7 @@
 that names the file; and where a format has digests, nothing may be read as another event.
 
     python tests/faults/fuzz.py [--inputs 200] [--formats NAME...] [--first 0] [--seed 0]
-                                [--json FILE [--go-on]]
+                                [--jobs 2] [--json FILE [--go-on]]
 
 Every input is a sound file with some bytes changed, or with its structure changed by h5py or in its
 JSON. It is made from the seed and its number alone, and read in a child process with limits:
@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import util
 from pathlib import Path
 
@@ -249,18 +250,20 @@ class Child:
         """How it ended: "hang", "crash ...", or "" where it is done."""
         self.process.stdout.close()
         status = self.process.wait()
+        if status == -signal.SIGINT:  # Ctrl-C is no fault of the file
+            raise KeyboardInterrupt
         if status in (-signal.SIGPROF, -signal.SIGKILL):
             return "hang"
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
         return f"crash: {name}" if status else ""
 
 
-def fuzz(name, folder, options):
-    """Return ({outcome: inputs}, [what is wrong])."""
+def fuzz(name, folder, first, options):
+    """Return ({outcome: inputs}, [what is wrong]) of the inputs from number ``first`` on."""
     writer, file, digests = FORMATS[name]
     writer(folder / f"sound-{file}")
     counts, wrong = Counter(), []
-    at, last = options.first, options.first + options.inputs
+    at, last = first, first + options.inputs
 
     def judge(number, how, result, said):
         if result in ("hang", "crash") and name != "checkpoint" and contained(folder / file):
@@ -305,6 +308,7 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="formats at a time")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--go-on", action="store_true", help="behind the inputs of --json, added")
     options = parser.parse_args()
@@ -317,20 +321,28 @@ def main():
     options.keep.mkdir(parents=True, exist_ok=True)
     started, results = time.time(), {}
     print("format".ljust(20), *(o.rjust(8) for o in OUTCOMES))
-    for name in options.formats:
+
+    def added(name):
+        """The figures of a format, with those of before."""
         known = before.get("formats", {}).get(name, {"counts": {}, "wrong": []})
-        if options.go_on:
-            options.first = sum(known["counts"].values())
+        first = sum(known["counts"].values()) if options.go_on else options.first
         with tempfile.TemporaryDirectory() as folder:
-            counts, wrong = fuzz(name, Path(folder), options)
+            counts, wrong = fuzz(name, Path(folder), first, options)
         counts, wrong = Counter(known["counts"]) + counts, known["wrong"] + wrong
-        results[name] = {"digests": FORMATS[name][2], "counts": dict(counts), "wrong": wrong}
-        if options.json:
-            write_figures(options, {**before.get("formats", {}), **results})
-        print(name.ljust(20), *(str(counts[o]).rjust(8) for o in OUTCOMES), flush=True)
+        return {"digests": FORMATS[name][2], "counts": dict(counts), "wrong": wrong}
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = {pool.submit(added, name): name for name in options.formats}
+        for done in as_completed(running):
+            name = running[done]
+            results[name] = done.result()
+            if options.json:
+                write_figures(options, dict(sorted((before.get("formats", {}) | results).items())))
+            counts = Counter(results[name]["counts"])
+            print(name.ljust(20), *(str(counts[o]).rjust(8) for o in OUTCOMES), flush=True)
     faults = sum(len(one["wrong"]) for one in results.values())
-    inputs = sum(sum(one["counts"].values()) for one in results.values())
-    print(f"{inputs:,} inputs in {time.time() - started:.0f} s, {faults} faults")
+    inputs, seconds = options.inputs * len(results), time.time() - started
+    print(f"{inputs:,} inputs in {seconds:.0f} s, {faults} faults")
     return int(faults > 0)
 
 

@@ -17,6 +17,7 @@ MPI_CASES = ROOT / "tests" / "helpers" / "mpi_cases.py"
 STORE_CASES = MPI_CASES.with_name("mpi_store_cases.py")
 FAILURE_CASES = MPI_CASES.with_name("mpi_failure_cases.py")
 LEDGER_CASES = MPI_CASES.with_name("mpi_ledger_cases.py")
+SYNC_CASES = MPI_CASES.with_name("mpi_sync_cases.py")
 GRAPH_CASES = MPI_CASES.with_name("mpi_graph_cases.py")
 #: Sample files of real detectors, beside the repository; what needs them is skipped where there are
 #: none.

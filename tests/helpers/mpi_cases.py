@@ -126,6 +126,13 @@ def case_same_sums(comm):
 
 
 def case_compressed(comm):
+    """Between all ranks, and between two nodes that add up in float32 first."""
+    for nodes in (lambda comm: None, two_nodes):
+        nodes(comm)
+        compressed(comm)
+
+
+def compressed(comm):
     start, (want, _, tails) = small_model("cpu").parameters, train(comm, "gradients")
     for mode, tolerance in (("fp16", 2e-3), ("bf16", 1e-2)):
         got, _, other = train(comm, mode)
@@ -143,7 +150,12 @@ def case_error_feedback(comm):
     """What was sent in many steps adds up to the gradients, within a rounding or two: errors do
     not. Sizes may change by 10^10.
     """
+    for nodes in (lambda comm: None, two_nodes):
+        nodes(comm)
+        error_feedback(comm)
 
+
+def error_feedback(comm):
     class Model:
         kernels, parameters, gradients = (
             mc.kernels.get_backend("reference"),

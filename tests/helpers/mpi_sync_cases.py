@@ -1,8 +1,9 @@
-"""What tests/parallel/test_choose_sync.py runs on several ranks, like mpi_cases.py: the mode that a
-training chooses by itself.
+"""What tests/parallel runs on several ranks, like mpi_cases.py: the mode that a training chooses by
+itself, and what is under way beside its computation.
 """
 
 import tempfile
+import time
 from contextlib import contextmanager
 from unittest import mock
 
@@ -10,8 +11,9 @@ import numpy as np
 
 import minicnn as mc
 from helpers import random_batch
-from helpers.mpi_cases import run, same_everywhere
+from helpers.mpi_cases import run, same_everywhere, two_nodes
 from minicnn.parallel import AUTO, make_sync, ordered
+from minicnn.parallel.sync import progress
 from minicnn.parallel.sync.auto import OTHER_UPDATE, SAME_UPDATE
 from minicnn.train import choose_sync
 from minicnn.train.step_checkpoint import StepCheckpoint
@@ -160,6 +162,96 @@ def case_auto_takes_no_iterable(comm):
         assert "name a mode" in str(problem)
     else:
         raise AssertionError("batches of an iterable were used up")
+
+
+def case_residuals(comm):
+    """What rounding took away is saved and goes on: on the same nodes to the same bits, on others
+    as a sum that loses nothing.
+    """
+    from minicnn.parallel import shared
+
+    node_of = shared.node_of
+
+    class Model:
+        kernels, parameters = mc.kernels.get_backend("reference"), np.zeros(1001, np.float32)
+        gradients = np.zeros(1005, np.float32)
+
+    def sums(sync, step):
+        rng = np.random.default_rng([comm.rank, step])
+        Model.gradients[:] = np.append(rng.standard_normal(1001), [1, 1, 1, 0])
+        sync.reduce_gradients(Model)
+        return Model.gradients.tobytes()
+
+    def total(state):
+        return comm.allreduce(sum(np.asarray(a, np.float64) for a in state.values()))
+
+    for mode in ("fp16", "bf16"):
+        for nodes, others in ((node_of, "two"), ("two", node_of)):
+            place(comm, nodes)
+            before = make_sync(mode, comm)
+            sums(before, 0)
+            state = {name: array.copy() for name, array in before.state(Model).items()}
+            assert total(state).any()
+            again = make_sync(mode, comm)
+            again.set_state(Model, state)
+            assert sums(before, 1) == sums(again, 1)
+            place(comm, others)
+            other = make_sync(mode, comm)
+            other.set_state(Model, state)
+            left = total(other.state(Model))
+            assert np.allclose(left, total(state), rtol=1e-5, atol=1e-9)
+            assert same_everywhere(comm, np.frombuffer(sums(other, 1), np.float32))
+    shared.node_of = node_of
+
+
+def place(comm, nodes):
+    """Put the ranks on the nodes that they are on, or on two of them."""
+    from minicnn.parallel import shared
+
+    two_nodes(comm) if nodes == "two" else setattr(shared, "node_of", nodes)
+
+
+def case_progress(comm):
+    """Of several nodes, what is under way completes while the main thread calls no MPI; by its
+    calls alone on one node, and where MPI allows no other thread.
+    """
+    from mpi4py import MPI
+
+    from minicnn.parallel import shared
+
+    node_of = shared.node_of
+    for nodes, level in (
+        ("two", MPI.THREAD_MULTIPLE),
+        ("two", MPI.THREAD_SERIALIZED),
+        (node_of, MPI.THREAD_MULTIPLE),
+    ):
+        place(comm, nodes)
+        with (
+            mock.patch.object(MPI, "Query_thread", lambda level=level: level),
+            mock.patch.object(progress, "IDLE", 0.05),
+        ):
+            under_way = progress.UnderWay(comm)
+            exchange(comm, under_way, thread=nodes == "two" and level == MPI.THREAD_MULTIPLE)
+            exchange(comm, under_way, thread=under_way._by_thread)  # a new one: the idle one ends
+
+
+def exchange(comm, under_way, thread):
+    pieces = [np.full(n, comm.rank + 1, np.float32) for n in (1 << 20, 1, 5000)]
+    for piece in pieces:
+        under_way.add(piece)
+    assert (under_way._thread is not None) == thread
+    until(lambda: thread or under_way.progress() or not under_way.moving)
+    until(lambda: not under_way.moving)
+    under_way.wait()
+    assert all((piece == sum(range(comm.size + 1))).all() for piece in pieces)
+    until(lambda: under_way._thread is None)
+
+
+def until(true):
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(1e-3)
 
 
 if __name__ == "__main__":

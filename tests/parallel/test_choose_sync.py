@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from helpers import MPI_CASES, mpi, random_batch, small_model
+from helpers import SYNC_CASES, mpi, random_batch, small_model
 from helpers.main_job import SMALL, job
 from minicnn.parallel import AUTO, make_sync
 from minicnn.train.choose_sync import MARGIN, decide
 
-SYNC_CASES = MPI_CASES.with_name("mpi_sync_cases.py")
 CASES = (
     "auto_agrees",
     "auto_measures",

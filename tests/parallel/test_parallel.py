@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from helpers import FAILURE_CASES, GRAPH_CASES, MPI_CASES, ROOT, STORE_CASES, mpi
+from helpers import FAILURE_CASES, GRAPH_CASES, MPI_CASES, ROOT, STORE_CASES, SYNC_CASES, mpi
 from minicnn.watch import LAUNCHERS, launched_by
 
 pytestmark = pytest.mark.mpi
@@ -30,6 +30,7 @@ CASES = {
         "error_feedback",
         "delayed",
     ),
+    SYNC_CASES: ("progress", "residuals"),
     GRAPH_CASES: ("state", "graph_equals_one_rank", "unequal_loaders"),
     STORE_CASES: ("node_store", "node_store_fit", "node_store_damaged"),
     FAILURE_CASES: ("not_finite", "gradient_not_finite"),

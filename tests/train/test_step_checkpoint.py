@@ -147,6 +147,17 @@ def test_residuals_go_on_in_another_compressed_mode_and_are_said_to_be_dropped_i
     assert "sync bf16 has become gradients" in out and "is dropped (of norm 0.0" in out
 
 
+@pytest.mark.mpi
+def test_residuals_are_dropped_by_another_mode_on_another_number_of_ranks(tmp_path):
+    done, _ = case(2, "train", tmp_path, "fp16", 5, "new")
+    assert done.returncode == PREEMPTED, done.stderr
+    (tmp_path / "fp16").rename(tmp_path / "gradients")
+    again, results = case(3, "train", tmp_path, "gradients", 0, "resume")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("sync fp16 has become gradients") == 1
+    assert len(results["gradients"]["rows"]) == EPOCHS
+
+
 def test_the_sync_of_a_saved_step_is_that_of_its_number_of_ranks(tmp_path):
     class Two(Alone):
         size = 2

@@ -1,10 +1,8 @@
 """Gradients on their way while the main thread computes: in buckets within a step, or beside the
 whole next step.
 
-"Non-blocking" is not "overlapped": most MPI libraries move data only inside MPI calls. So the
-requests are tested at every call of ``progress``, between stages and events, by the main thread (a
-thread of its own would take a core from the kernels, and needs an MPI that allows several threads).
-What is left to wait for in the end is exposed; the ledger books the two apart.
+progress.py moves them. What is left to wait for in the end is exposed; the ledger books the two
+apart.
 """
 
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 from ...inspect import trace
 from ...inspect.exchanges import Exchange
 from .base import Sync
+from .progress import UnderWay
 
 #: Bytes of a bucket: in the talk's network four of the five buckets are already complete after the
 #: backward pass of the last block, and small ones cost little. benchmarks/allreduce.py measures
@@ -39,7 +38,8 @@ class OverlapSync(Sync):
         if bucket < 4:
             raise ValueError(f"a bucket holds at least one float32, 4 bytes, got {bucket}")
         self.bucket = bucket
-        self.requests: list[Any] = []
+        self.under_way = UnderWay(self.comm)
+        self.sent: list[tuple[Any, np.ndarray]] = []  # pieces, and their copies on the host
         self.unsent = -1  # parameters that are not under way yet; -1 between steps
         self.all_finite, self.since = True, 0.0
 
@@ -52,26 +52,24 @@ class OverlapSync(Sync):
             begin = (self.unsent - 1) // count * count  # pieces end at multiples of the bucket
             self._send(model, slice(begin, self.unsent))
             self.unsent = begin
-        if self.requests:
-            from mpi4py import MPI
-
+        if self.sent:
             with trace.span("exposed communication", "progress"):
-                MPI.Request.Testall([request for _, _, request in self.requests])
+                self.under_way.progress()
 
     def _send(self, model, piece):
         with trace.span("check finite"):
             gradients = model.gradients[piece]
             self.all_finite &= model.kernels.finite(gradients)
         if self.size > 1:
-            from mpi4py import MPI
-
             with trace.span("exposed communication", "start"):
-                if not self.requests:
+                if not self.sent:
                     self.since = trace.now()
-                host = model.kernels.to_host(gradients)
-                self.requests.append(
-                    (gradients, host, self.comm.Iallreduce(MPI.IN_PLACE, host, MPI.SUM))
-                )
+                self._start(model, gradients)
+
+    def _start(self, model, gradients):
+        host = model.kernels.to_host(gradients)
+        self.under_way.add(host)
+        self.sent.append((gradients, host))
 
     def finite(self, model: Any) -> bool:
         """Tell whether this rank's own gradients of the step are finite; what is under way holds
@@ -84,22 +82,15 @@ class OverlapSync(Sync):
         """Wait for all pieces, and sum the tail."""
         self.on_gradients_ready(model, 0)
         if self.size > 1:
-            from mpi4py import MPI
-
-            sent = sum(host.nbytes for _, host, _ in self.requests)
-            moved = Exchange("allreduce", sent)
+            moved = Exchange("allreduce", sum(host.nbytes for _, host in self.sent))
             trace.hidden("allreduce", self.since, trace.now(), exchange=moved)
-            tail = model.gradients[model.parameters.size :]
-            host = model.kernels.to_host(tail)
             with trace.collective("exposed communication"):
-                self.requests.append(
-                    (tail, host, self.comm.Iallreduce(MPI.IN_PLACE, host, MPI.SUM))
-                )
-                MPI.Request.Waitall([request for _, _, request in self.requests])
-            for buffer, host, _ in self.requests:
+                self._start(model, model.gradients[model.parameters.size :])
+                self.under_way.wait()
+            for buffer, host in self.sent:
                 if host is not buffer:
                     buffer[...] = model.kernels.asarray(host)
-        self.requests, self.unsent = [], -1
+        self.sent, self.unsent = [], -1
         return True
 
 
@@ -115,14 +106,12 @@ class DelayedSync(Sync):
     def __init__(self, comm: Any) -> None:
         super().__init__(comm)
         self.buffers: Any = None
-        self.request: Any = None
-        self.under_way, self.since = False, 0.0
+        self.under_way, self.pending, self.since = UnderWay(self.comm), False, 0.0
 
     def on_gradients_ready(self, model: Any, start: int) -> None:
         """Let MPI move what is under way."""
-        if self.request:
-            with trace.span("exposed communication", "progress"):
-                self.request.Test()
+        with trace.span("exposed communication", "progress"):
+            self.under_way.progress()
 
     def reduce_gradients(self, model: Any) -> bool:
         """Start this step's sums and put the last step's into the buffer; tells whether there were
@@ -137,37 +126,31 @@ class DelayedSync(Sync):
         ready = self.collect_pending(model)
         self.since = trace.now()
         if self.size > 1:
-            from mpi4py import MPI
-
-            self.request = self.comm.Iallreduce(MPI.IN_PLACE, leaving, MPI.SUM)
-        self.buffers, self.under_way = [leaving, arriving], True
+            self.under_way.add(leaving)
+        self.buffers, self.pending = [leaving, arriving], True
         return ready
 
     def collect_pending(self, model: Any) -> bool:
-        if not self.under_way:
+        if not self.pending:
             return False
-        # A completed request of mpi4py is falsy, so compare with None: every rank must record the
-        # collective in the ledger.
-        if self.request is not None:
+        if self.size > 1:
             moved = Exchange("allreduce", self.buffers[0].nbytes)
             trace.hidden("allreduce", self.since, trace.now(), exchange=moved)
             with trace.collective("exposed communication"):
-                self.request.Wait()
-        self.request, self.under_way = None, False
+                self.under_way.wait()
+        self.pending = False
         model.gradients[...] = model.kernels.asarray(self.buffers[0])
         return True
 
     def state(self, model: Any) -> dict[str, np.ndarray]:
         """Return the sums that the next step will apply."""
-        if not self.under_way:
+        if not self.pending:
             return {}
-        if self.request is not None:
-            self.request.Wait()
-            self.request = None
+        self.under_way.wait()
         return {"sums": self.buffers[0]}
 
     def set_state(self, model: Any, arrays: dict[str, np.ndarray]) -> None:
         """Let the next step apply these sums."""
         if "sums" in arrays:
             self.buffers = [arrays["sums"], np.empty_like(arrays["sums"])]
-            self.under_way = True
+            self.pending = True
