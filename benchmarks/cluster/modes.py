@@ -89,6 +89,7 @@ def sent():
 
 def worker(comm, args):
     """Measure all modes in turns; rank 0 writes the rows."""
+    mc.kernels.get_backend("cpu").set_threads(1)  # which packs in half precision for all devices
     if args.paced:
         from paced import paced_model
 
@@ -96,7 +97,6 @@ def worker(comm, args):
         batches = [(range(args.batch_size), np.zeros(args.batch_size, np.int64))] * args.steps
     else:
         model, optimizer = Recipe(size=args.size).build_model(device="cpu"), mc.SGD(1e-4, 0.9)
-        model.kernels.set_threads(1)
         batches = real_batches(args)
     syncs = {
         mode: NoExchange(comm) if mode == FLOOR else make_sync(mode, comm) for mode in args.modes
