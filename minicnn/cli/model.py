@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_write, read_json, write_json
+from ..inspect.costs import YEAR, Campaign, Study
 from ..inspect.extrapolation import Question
 from ..jobs.recipe import FULL_SIZE
 from ..progress import Meter
@@ -79,6 +80,15 @@ def _question_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.global_batch,
         help="events per update of all ranks together, for strong scaling",
     )
+    campaign = Campaign()
+    add("--epochs", type=int, default=campaign.epochs, help="of a whole training")
+    minutes, years = campaign.save_every / 60, campaign.node_mtbf / YEAR
+    add("--save-every", type=float, default=minutes, metavar="MIN", help="of a whole training")
+    add("--mtbf", type=float, default=years, metavar="YEARS", help="between failures of a node")
+    gigabytes = campaign.file_system / 1e9
+    add("--file-system", type=float, default=gigabytes, metavar="GB/S", help="of all nodes")
+    add("--study", type=Path, metavar="FILE", help="of study.py steps: also say the time to a loss")
+    add("--loss", type=float, help="validation loss (default: the lowest that two of them reach)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,6 +119,14 @@ def run(args: argparse.Namespace) -> int:
         args.bandwidth,
         args.training_events,
         not args.as_they_come,
+        Campaign(
+            epochs=args.epochs,
+            save_every=60 * args.save_every,
+            node_mtbf=args.mtbf * YEAR,
+            file_system=1e9 * args.file_system,
+        ),
+        Study.load(args.study) if args.study else None,
+        args.loss,
     )
     answer = extrapolate(calibration, question)
     text = extrapolation_text(answer)
@@ -126,7 +144,7 @@ def _page(text: str, args: argparse.Namespace) -> str:
     from ..inspect.report.extrapolation import extrapolation_page
 
     command, note = "python -m minicnn model --out docs", ""
-    for name in ("calibration", "save"):
+    for name in ("calibration", "save", "study"):
         if getattr(args, name):
             command += f" --{name} {getattr(args, name)}"
     if args.calibration:

@@ -57,8 +57,9 @@ def kept(
     """
     coords = image.coords if coords is None else coords
     values = image.values if values is None else values
-    smaller = SparseImage.trusted(coords[keep], values[keep], image.shape, image.background)
-    return smaller, None if labels is None else labels[keep]
+    if keep.all():  # nothing has to be copied
+        return SparseImage.trusted(coords, values, image.shape, image.background), labels
+    return _ordered(image, labels, coords, values, np.flatnonzero(keep))
 
 
 def moved(image: SparseImage, labels: Labels, coords: np.ndarray) -> tuple[SparseImage, Labels]:
@@ -67,8 +68,41 @@ def moved(image: SparseImage, labels: Labels, coords: np.ndarray) -> tuple[Spars
     """
     # Stable: quick where long runs are in order already.
     order = np.argsort(coords[:, 0] * np.int64(image.shape[1]) + coords[:, 1], kind="stable")
-    result = SparseImage.trusted(coords[order], image.values[order], image.shape, image.background)
+    return _ordered(image, labels, coords, image.values, order)
+
+
+def mirrored(image: SparseImage, labels: Labels, axis: int) -> tuple[SparseImage, Labels]:
+    """Return the image with its rows (axis 0) or columns (axis 1) in reverse, and its labels."""
+    rows, n = image.coords[:, 0], image.nnz
+    if not n:
+        return image, labels
+    # Pixels are in order: nothing has to be sorted. Those of a row, first to end - 1, are turned
+    # round by p -> first + end - 1 - p; with all of them backwards, so are the rows instead.
+    first = np.append(0, np.flatnonzero(rows[1:] != rows[:-1]) + 1)
+    end = np.append(first[1:], n)
+    order = np.repeat(first + end - 1, end - first) - np.arange(n)
+    coords = image.coords.copy()
+    coords[:, axis] = image.shape[axis] - 1 - coords[:, axis]
+    order = order if axis == 1 else order[::-1]
+    return _ordered(image, labels, coords, image.values, order)
+
+
+def _ordered(
+    image: SparseImage, labels: Labels, coords: np.ndarray, values: np.ndarray, order: np.ndarray
+) -> tuple[SparseImage, Labels]:
+    """Return the image with coords[order] and values[order], and its labels in that order."""
+    # Row and column of a pixel go along as one number of 8 bytes.
+    places = np.ascontiguousarray(coords).view(np.int64)[:, 0].take(order)
+    coords = places.view(np.int32).reshape(-1, 2)
+    result = SparseImage.trusted(coords, values.take(order, 0), image.shape, image.background)
     return result, None if labels is None else labels[order]
+
+
+def inside(coords: np.ndarray, image: SparseImage) -> np.ndarray:
+    """Return bool (n,): which of the places ``coords`` int32 (n, 2) lie in the image."""
+    # As unsigned numbers negative coordinates are very large: one comparison finds both.
+    within = coords.view(np.uint32) < np.array(image.shape[:2], np.uint32)
+    return np.asarray(within[:, 0] & within[:, 1])
 
 
 class Transform:

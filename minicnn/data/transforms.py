@@ -13,7 +13,7 @@ comes from ``rng`` (numpy.random.Generator); normalisations accept None.
 
 A transform of one's own is any function (image, rng) -> image. Where it moves or drops pixels and
 events have pixel labels, it is a subclass of Transform that defines ``apply`` by means of
-``mapped``, ``kept`` and ``moved``: all that pixels can undergo, with their labels.
+``mapped``, ``kept``, ``moved`` and ``mirrored``: all that pixels can undergo, with their labels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ import numpy as np
 
 from .augmented import Augmented
 from .sparse import SparseImage
-from .transform_base import Labels, Rng, Transform, apply, event_rng, kept, mapped, moved
+from .transform_base import (
+    Labels,
+    Rng,
+    Transform,
+    apply,
+    event_rng,
+    inside,
+    kept,
+    mapped,
+    mirrored,
+    moved,
+)
 
 __all__ = [
     "Augmented",
@@ -42,6 +53,7 @@ __all__ = [
     "kept",
     "mapped",
     "mirror_images",
+    "mirrored",
     "moved",
 ]
 
@@ -122,9 +134,7 @@ class MirrorWire(Transform):
     ) -> tuple[SparseImage, Labels]:
         if rng.random() >= self.probability:
             return image, labels
-        coords = image.coords.copy()
-        coords[:, self.axis] = image.shape[self.axis] - 1 - coords[:, self.axis]
-        return moved(image, labels, coords)
+        return mirrored(image, labels, self.axis)
 
 
 class MirrorTime(MirrorWire):
@@ -144,12 +154,11 @@ class MirrorTime(MirrorWire):
     def apply(
         self, image: SparseImage, labels: Labels = None, rng: Rng = None
     ) -> tuple[SparseImage, Labels]:
-        mirrored, labels = super().apply(image, labels, rng)
-        if self.about is None or mirrored is image:
-            return mirrored, labels
-        coords = mirrored.coords + np.array([0, int(2 * self.about) - image.shape[1]], np.int32)
-        inside = (coords[:, 1] >= 0) & (coords[:, 1] < image.shape[1])
-        return kept(mirrored, labels, inside, coords)
+        reverse, labels = super().apply(image, labels, rng)
+        if self.about is None or reverse is image:
+            return reverse, labels
+        coords = reverse.coords + np.array([0, int(2 * self.about) - image.shape[1]], np.int32)
+        return kept(reverse, labels, inside(coords, image), coords)
 
 
 def mirror_images(image: SparseImage) -> list[SparseImage]:
@@ -174,8 +183,7 @@ class Shift(Transform):
     ) -> tuple[SparseImage, Labels]:
         step = [int(rng.integers(-limit, limit + 1)) for limit in self.limits]
         coords = image.coords + np.array(step, np.int32)
-        inside = np.asarray(((coords >= 0) & (coords < image.shape[:2])).all(1))
-        return kept(image, labels, inside, coords)
+        return kept(image, labels, inside(coords, image), coords)
 
 
 class GainJitter(Transform):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,12 @@ from ..files import StrPath
 from ..jobs.recipe import FULL_SIZE, Recipe
 from ..kernels.cpu.machine import describe
 from ..parallel import agree, as_comm, everywhere, threads_per_rank
-from ..parallel.machine import allreduce_seconds, exchange_seconds, ranks_of_nodes
+from ..parallel.machine import (
+    allreduce_seconds,
+    exchange_seconds,
+    peak_memory_bytes,
+    ranks_of_nodes,
+)
 from ..train.fit import train_step
 from ..train.optim import SGD
 from .allreduce_costs import link_of
@@ -66,7 +72,9 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
             f"{options.epochs} epochs leave none to measure"
         )
     shared = everywhere(comm, lambda: _load(comm, path, options, None))
+    began = time.perf_counter()
     own = everywhere(comm, lambda: _load(comm, path, options, rank))
+    read = (time.perf_counter() - began) / len(own)
     model = Recipe(size=options.size).build_model(SGD(1e-4, momentum=0.9), device=options.device)
     model.kernels.set_threads(options.threads)
     figures = _computing(comm, model, shared, options) if options.computing else {}
@@ -82,6 +90,7 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
         threads=options.threads,
         ledger=ledger,
     )
+    figures |= {"read": read} | _sizes(own, path)
     return {"calibration": figures, "training": _training(ledger.summaries[1:])}
 
 
@@ -268,6 +277,19 @@ def _memory(values: int) -> dict[str, float]:
     }
 
 
+def _sizes(store: EventStore, path: StrPath) -> dict[str, float]:
+    """Return the bytes of this rank's process but for its events, of an event in memory, and of one
+    in the file.
+    """
+    with open_events(path) as source:
+        events = len(source)
+    return {
+        "rank_bytes": float(max(peak_memory_bytes() - store.nbytes, 0)),
+        "event_bytes": store.nbytes / len(store),
+        "file_bytes": Path(path).stat().st_size / events,
+    }
+
+
 def _median_seconds(call: Callable[[], Any], repeats: int = 9) -> float:
     seconds = []
     for _ in range(repeats):
@@ -323,6 +345,7 @@ def calibrate(results: dict[int, Any], options: MeasureOptions) -> Calibration:
         allreduce={ranks: results[ranks]["calibration"]["allreduce"] for ranks in several},
         measured={ranks: result["training"] for ranks, result in results.items()},
         unexplained=base.get("unexplained"),
+        **{name: base.get(name) for name in ("rank_bytes", "event_bytes", "file_bytes", "read")},
         nodes={ranks: result["calibration"]["nodes"] for ranks, result in results.items()},
     )
     if several:

@@ -1,8 +1,10 @@
 """What the performance model says of many ranks: a question, and the answer in numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from .allreduce_costs import ALGORITHMS, Link, allreduce
+from .costs import Campaign, Study, TrainingCost, seconds_to_loss, training_cost
 from .performance import Calibration, ScalingModel, Setting, Step
 
 #: The fabric where none has been measured: microseconds, GB/s.
@@ -18,6 +20,8 @@ class Question:
     nodes; None: as measured, or else LATENCY and BANDWIDTH. per_node: ranks of a node; None: as
     measured on several nodes, or else its cores / threads. training_events: of an epoch.
     balanced: events are dealt evenly, as training does, where the calibration tells what is left.
+    campaign: what a training is. study, loss: trainings with steps of several sizes, and the
+    validation loss that is asked for (None: the lowest that two of them reach).
     """
 
     batch: int = 32
@@ -28,6 +32,9 @@ class Question:
     bandwidth: float | None = None
     training_events: int = 30_000
     balanced: bool = True
+    campaign: Campaign = field(default_factory=Campaign)
+    study: Study | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,9 @@ class Extrapolation:
     {algorithm: seconds of an Allreduce of the gradients, for each of counts}. balanced: whether all
     of it is for events that are dealt evenly. as_they_come: the last of weak without overlap for
     events that are not. measured: {ranks: (seconds of the parts of a step as measured, Step as
-    predicted)}. reductions: {ranks: [(bytes, seconds measured, seconds predicted)]}.
+    predicted)}. reductions: {ranks: [(bytes, seconds measured, seconds predicted)]}. training: the
+    cost of a whole one with the steps of weak scaling. to_loss: (the loss, what seconds_to_loss
+    says), None without a study.
     """
 
     question: Question
@@ -52,6 +61,8 @@ class Extrapolation:
     costs: dict[str, list[float]]
     measured: dict[int, tuple[dict[str, float], Step]]
     reductions: dict[int, list[tuple[int, float, float]]]
+    training: list[TrainingCost]
+    to_loss: tuple[float, dict[int, dict[str, Any]]] | None
 
 
 def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
@@ -70,13 +81,19 @@ def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
         for overlap in (False, True)
     }
     counts = [1 << k for k in range(question.most_ranks.bit_length())]
+    weak = {o: model.weak(counts, question.batch, s) for o, s in settings.items()}
+    to_loss = None
+    if question.study:
+        loss = question.study.common_loss() if question.loss is None else question.loss
+        seconds = seconds_to_loss(model, question.study, loss, counts, settings[False])
+        to_loss = loss, seconds
     return Extrapolation(
         question,
         c,
         fabric,
         per_node,
         counts,
-        weak={o: model.weak(counts, question.batch, s) for o, s in settings.items()},
+        weak=weak,
         strong={o: model.strong(counts, question.global_batch, s) for o, s in settings.items()},
         balanced=balanced,
         as_they_come=model.step(counts[-1], question.batch, Setting(fabric, per_node)),
@@ -92,6 +109,11 @@ def extrapolate(calibration: Calibration, question: Question) -> Extrapolation:
             ranks: [(n, t, _reduction(c, ranks, n)) for n, t in points]
             for ranks, points in c.allreduce.items()
         },
+        training=[
+            training_cost(c, step, per_node, question.training_events, question.campaign)
+            for step in weak[False]
+        ],
+        to_loss=to_loss,
     )
 
 

@@ -81,6 +81,12 @@ class Calibration:
     )  # {ranks: {"step", "compute", "wait", "communication"}} of real training
     #: Standard deviation of what its cost does not tell of an event's seconds; None: not measured.
     unexplained: float | None = None
+    #: Bytes of a rank without events, of an event in its memory and in the file, and seconds to
+    #: read and compress one; None: not measured.
+    rank_bytes: float | None = None
+    event_bytes: float | None = None
+    file_bytes: float | None = None
+    read: float | None = None
 
     @property
     def inner(self) -> Link:

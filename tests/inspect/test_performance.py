@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import minicnn as mc
 from helpers import mpi, random_batch, small_model
+from helpers.performance import calibration
 from minicnn.__main__ import main
 from minicnn.inspect import performance as perf
 from minicnn.inspect.allreduce_costs import ALGORITHMS, Link, allreduce
@@ -29,27 +30,6 @@ from minicnn.train.fit import train_step
 
 LINK, NODE = Link(2e-6, 1e-9, 1e-10), Link(1e-7, 1e-10, 1e-10)
 ranks, sizes = st.integers(2, 5000), st.floats(4, 1e9)
-
-
-def calibration(**changed):
-    values = dict(
-        machine="m",
-        cores=8,
-        threads=2,
-        size=3600,
-        batch=4,
-        parameters=1000,
-        events=[0.01, 0.02, 0.06],
-        fixed=0.005,
-        backward=0.02,
-        load=0.0,
-        gamma=1e-10,
-        memory_bandwidth=1e10,
-        slowdown={1: 1.0, 4: 1.2},
-        alpha=1e-6,
-        beta=1e-9,
-    )
-    return Calibration(**values | changed)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

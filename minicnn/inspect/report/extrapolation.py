@@ -6,6 +6,7 @@ import numpy as np
 
 from ...text import counted, seconds_text
 from ..allreduce_costs import Link
+from ..costs import YEAR
 from ..extrapolation import Extrapolation
 from ..performance import ScalingModel, Step, efficiency, epoch_seconds
 
@@ -33,6 +34,8 @@ def extrapolation_text(answer: Extrapolation) -> str:
                 question.training_events,
             ),
             _algorithms(answer),
+            *_to_loss(answer),
+            _training_costs(answer),
             _limits(answer),
         ]
     )
@@ -178,6 +181,53 @@ def _algorithms(answer: Extrapolation) -> str:
     return "\n".join(lines)
 
 
+def _training_costs(answer: Extrapolation) -> str:
+    """Return a line per rank count: what a whole training costs."""
+    question, campaign = answer.question, answer.question.campaign
+    lines = [
+        f"A training of {campaign.epochs} epochs of {question.training_events:,} events, "
+        f"{question.batch} per rank and step; saved every {seconds_text(campaign.save_every)} in "
+        f"{seconds_text(campaign.save)}, a node fails every {campaign.node_mtbf / YEAR:.3g} years",
+        f"{'ranks':>7}{'nodes':>7}{'MB a node':>11}{'reading':>11}{'training':>11}"
+        f"{'node hours':>12}{'failures':>10}{'lost work':>11}{'best to save every':>20}",
+    ]
+    for cost in answer.training:
+        memory = "-" if cost.memory is None else f"{cost.memory / 1e6:.0f}"
+        reading = "-" if cost.reading is None else seconds_text(cost.reading)
+        lines.append(
+            f"{cost.step.ranks:>7}{cost.nodes:>7}{memory:>11}{reading:>11}"
+            f"{seconds_text(cost.training):>11}{cost.node_hours:>12.3g}{cost.failures:>10.1g}"
+            f"{100 * cost.lost:>9.2f} %{seconds_text(cost.best_save_every):>20}"
+        )
+    return "\n".join(lines)
+
+
+def _to_loss(answer: Extrapolation) -> list[str]:
+    """Return the table of times to a given loss, if there is a study to tell."""
+    study = answer.question.study
+    if answer.to_loss is None or study is None:
+        return []
+    loss, found = answer.to_loss
+    known = {ranks for row in found.values() for ranks in row["seconds"]}
+    counts = [n for n in answer.counts if n in known and n.bit_length() % 2]  # 1, 4, 16, ...
+    lines = [
+        f"Time to a validation loss of {loss:.4f} with {study.train:,} events per epoch, by events "
+        "per step and number of ranks",
+        f"{'per step':>9}{'epochs':>8}{'updates':>9}" + "".join(f"{n:>11}" for n in counts),
+    ]
+    for events, row in found.items():
+        if row["epochs"] is None:
+            lines.append(f"{events:>9}   not reached in {len(study.losses[events])} epochs")
+            continue
+        times = (seconds_text(row["seconds"][n]) if n in row["seconds"] else "-" for n in counts)
+        updates = row["epochs"] * study.train / events
+        lines.append(
+            f"{events:>9}{row['epochs']:>8.1f}{updates:>9.0f}"
+            + "".join(f"{text:>11}" for text in times)
+        )
+    return ["\n".join(lines)]
+
+
 def _limits(answer: Extrapolation) -> str:
     """Say in words where scaling ends, and why."""
     paragraphs = [_limit_of_weak_scaling(answer), _limit_of_strong_scaling(answer)]
@@ -265,8 +315,14 @@ behind the backward pass of the *last* piece of a batch, because gradients are c
 its latency is never hidden. With every core at work, the thread that fetches and decompresses takes
 its time from the computation.
 
+A training takes its epochs; what failures and saving add is Young's and Daly's (1974, 2006): with a
+failure every M seconds, saved every tau seconds in delta and started again in R, the time grows by
+M exp(R / M) (exp((tau + delta) / M) - 1) / tau. The time to a loss takes the epochs that steps of
+this size needed from a study of trainings (`benchmarks/study.py steps`).
+
 What the model leaves out: contention within the fabric, system noise beyond what the measured times
-hold, reading of files, validation, checkpoints, and that nodes differ. Extrapolations from one
+hold, validation, and that nodes differ. The first is checked by letting the same steps run in a
+simulated network ([parallel.md](parallel.md#thousands-of-ranks-simulated)). Extrapolations from one
 small node are for judging orders of magnitude and causes, not for promises.
 
 ## What it printed
