@@ -33,7 +33,6 @@ from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.jobs.recipe import FULL_SIZE, Recipe
 from minicnn.parallel import make_sync, ordered, world
 from minicnn.parallel.machine import exchange_seconds
-from minicnn.parallel.sync import progress
 from minicnn.parallel.sync.gradients import GradientSync
 from minicnn.text import counted
 from minicnn.train.step import flush, train_step
@@ -92,9 +91,8 @@ def worker(comm, args):
     """Measure all modes in turns; rank 0 writes the rows."""
     mc.kernels.get_backend("cpu").set_threads(1)  # which packs in half precision for all devices
     if args.paced:
-        from paced import Asleep, paced_model, wait_for_sums
+        from paced import paced_model
 
-        comm, progress.UnderWay.wait = Asleep(comm), wait_for_sums
         model, optimizer = paced_model(args.paced / 1e3)
         batches = [(range(args.batch_size), np.zeros(args.batch_size, np.int64))] * args.steps
     else:

@@ -1,6 +1,6 @@
-"""The talk's network with events that take a set time asleep instead of computing, and ranks that
-sleep where they wait for others, as MPI would spin: many nodes then fit on few cores, and what is
-measured is the exchange. Gradients are reported where the engine does.
+"""The talk's network with events that take a set time asleep instead of computing: many nodes then
+fit on few cores, and what is measured is the exchange. Gradients are reported where the engine
+does.
 """
 
 import time
@@ -10,45 +10,6 @@ from minicnn.jobs.recipe import Recipe
 
 #: The forward pass's share of an event's time; blocks that divide the rest.
 FORWARD, BLOCKS = 0.6, 4
-
-#: Seconds asleep between two looks at what is under way.
-NAP = 0.2e-3
-
-
-class Asleep:
-    """A communicator whose ranks sleep while a collective is under way. MPI's own would spin, and
-    of more ranks than cores those that have nothing to do would take the cores of those that have
-    data to move: 8 nodes on 2 cores took 1.6 times as long.
-    """
-
-    def __init__(self, comm):
-        self._comm = comm
-
-    def __getattr__(self, name):
-        found = getattr(self._comm, name)
-        if name in ("Allreduce", "Allgather", "Allgatherv", "Alltoall", "Bcast", "Reduce_scatter"):
-            found = getattr(self._comm, f"I{name[0].lower()}{name[1:]}")
-            return lambda *arguments: wait_asleep([found(*arguments)])
-        if name in ("Split", "Split_type", "Dup"):
-            return lambda *arguments: Asleep(found(*arguments))
-        return found
-
-
-def wait_asleep(requests):
-    """Wait until all requests are complete."""
-    from mpi4py import MPI
-
-    while not MPI.Request.Testall(requests):
-        time.sleep(NAP)
-
-
-def wait_for_sums(under_way):
-    """In place of UnderWay.wait."""
-    under_way._some.clear()
-    with under_way._calls:
-        under_way._begin()
-        wait_asleep(under_way._requests)
-        under_way._requests = []
 
 
 class NoUpdate:
