@@ -29,6 +29,7 @@ import numpy as np
 
 import minicnn as mc
 from minicnn.inspect.allreduce_costs import link_of, rabenseifner, ring
+from minicnn.inspect.report.figures import save_figure
 from minicnn.inspect.trace import COMMUNICATION, WAIT, Ledger
 from minicnn.jobs.recipe import FULL_SIZE, Recipe
 from minicnn.parallel import make_sync, ordered, world
@@ -197,7 +198,40 @@ def table(rows, title):
         print(text, flush=True)
 
 
+def draw(args, settings):
+    """Draw the efficiency of each mode against the number of nodes, for every rate and batch; what
+    the model predicts is a broken line of the same colour.
+    """
+    from matplotlib.figure import Figure
+
+    places = [(rate, batch) for rate in args.rates for batch in args.batches]
+    figure = Figure(figsize=(5.2 * len(places), 4), dpi=120, layout="constrained")
+    for axes, (rate, batch) in zip(np.atleast_1d(figure.subplots(1, len(places))), places):
+        found = [s for s in settings if (s["rate"], s["batch"]) == (rate, batch)]
+        nodes = [setting["nodes"] for setting in found]
+        for number, mode in enumerate(mode for mode in args.modes if mode != FLOOR):
+            rows = [{row["mode"]: row for row in setting["rows"]} for setting in found]
+            floors = [of[FLOOR]["step"] for of in rows]
+            part = [100 * floor / of[mode]["step"] for floor, of in zip(floors, rows)]
+            axes.plot(nodes, part, f"C{number}o-", label=mode)
+            if all(of[mode]["predicted"] for of in rows):
+                part = [100 * floor / of[mode]["predicted"] for floor, of in zip(floors, rows)]
+                axes.plot(nodes, part, f"C{number}--", alpha=0.6)
+        kind = f"paced {args.paced:g} ms an event" if args.paced else "real"
+        axes.set_title(f"{rate}, batch {batch}, {kind}; broken: the model", fontsize=9)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(nodes, [str(n) for n in nodes])
+        axes.set_xlabel("nodes")
+        axes.set_ylabel("step without exchange over step, %")
+        axes.set_ylim(0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    save_figure(figure, args.plot)
+
+
 def main(args):
+    if args.plot and FLOOR not in args.modes:
+        raise SystemExit(f"modes.py --plot draws relations to the mode {FLOOR}: name it, too")
     os.environ["CLUSTER"] = f"modes-{os.getpid()}"
     os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1" if args.paced else "1000")
     results = []
@@ -225,6 +259,8 @@ def main(args):
                     record(args.json, whole)  # after each: what is interrupted keeps what it has
         finally:
             cluster("down")
+    if args.plot:
+        draw(args, results)
 
 
 def parser():
@@ -244,6 +280,7 @@ def parser():
     add("--events", type=Path, help="take events from this file (default: simulate them)")
     add("--paced", type=float, metavar="MS", help="each event takes so long asleep")
     add("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    add("--plot", type=Path, metavar="PNG", help="draw efficiency against nodes into this file")
     add("--worker", type=Path, help=argparse.SUPPRESS)
     add("--batch-size", type=int, help=argparse.SUPPRESS)
     return made
