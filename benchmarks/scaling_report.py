@@ -204,6 +204,25 @@ al. 2022), so all curves see the same events and differ in the number of updates
 One process computes them, because N ranks of b events compute what one rank of N x b does (a test).
 The talk's speed-up against GPUs joins the figures where the command finds GPUs; this page's machine
 has none.
+
+## On nodes
+
+More nodes than a machine has cores can be tried where events are *paced*: each takes a set time
+asleep instead of computing, so that the exchange alone is real ([cluster.md](cluster.md); as root):
+
+    python benchmarks/cluster/modes.py --nodes 2 4 8 16 --rates 100mbit --batches 4 --rounds 2 \\
+        --steps 4 --paced 30 --congestion reno --plot docs/nodes.png \\
+        --json benchmarks/results/cluster-paced.json
+
+![efficiency of every mode on 2 to 16 nodes](nodes.png)
+
+Where it ends, and why: the 4.98 MB of the gradients leave every node twice in each step (on two
+nodes once), however many nodes there are: in 80 ms at 1 Gbit/s, in 0.8 s at 100 Mbit/s. Scaling
+ends where a rank computes its batch in less. Larger batches move the end out in proportion, half
+precision by a factor of two, and `overlap` and `delayed` by what they hide, at most the backward
+pass or the whole step. [parallel.md](parallel.md#on-a-network) has the figures, also of real steps,
+and up to 4,096 ranks beside a simulator; what 8 and 16 nodes take beyond the model is in
+[cluster.md](cluster.md#what-the-model-misses-there).
 """
 
 

@@ -9,8 +9,10 @@ core for as long as MPI copies data from and to the network, which would have to
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from typing import Any
 
@@ -51,6 +53,9 @@ class UnderWay:
         self._some = threading.Event()  # whether anything is left to do
         self._calls, self._life = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
+        if self._by_thread:  # what nobody waited for must not meet the end of MPI
+            atexit.register(_close, weakref.ref(self))
 
     @property
     def moving(self) -> bool:
@@ -83,6 +88,11 @@ class UnderWay:
             MPI.Request.Waitall(self._requests)
             self._requests = []
 
+    def close(self) -> None:
+        """Let the thread call MPI no more."""
+        with self._calls:
+            self._closed = True
+
     def _begin(self) -> None:
         from mpi4py import MPI
 
@@ -94,21 +104,27 @@ class UnderWay:
     def _test(self) -> None:
         from mpi4py import MPI
 
-        if MPI.Request.Testall(self._requests) and not self._queued:
-            self._some.clear()
+        self._some.clear()  # before looking: what is added meanwhile sets it again
+        if not MPI.Request.Testall(self._requests) or self._queued:
+            self._some.set()
 
     def _run(self) -> None:
-        from mpi4py import MPI
-
         while True:
             work = self._some.wait(IDLE)
             with self._life:
-                if MPI.Is_finalized() or not (work or self._some.is_set()):
+                if self._closed or not (work or self._some.is_set()):
                     self._thread = None
                     return
             began = time.perf_counter()
             with self._calls:
-                self._begin()
-                self._test()
+                if not self._closed:
+                    self._begin()
+                    self._test()
             if time.perf_counter() - began < MOVED:
                 time.sleep(INTERVAL)
+
+
+def _close(reference: weakref.ref[UnderWay]) -> None:
+    under_way = reference()
+    if under_way:
+        under_way.close()
