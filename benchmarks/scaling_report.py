@@ -127,12 +127,15 @@ def draw(path, results, model):
     if "speedup" in results:
         counts = sorted(map(int, results["speedup"]))
         points(b, "speedup", "rate", "measured", "C0")
+        # The model's events are of another sample: what it says of one rank is taken out.
+        scale = results["speedup"][str(counts[0])]["rate"]
+        scale /= predicted(model, results, counts[0]).rate
         b.plot(
             counts,
-            [predicted(model, results, r).rate for r in counts],
+            [scale * predicted(model, results, r).rate for r in counts],
             "k--",
             linewidth=1,
-            label="performance model",
+            label="performance model, from one rank on",
         )
         b.set(
             title=f"training, {results['batch']} events per rank and step",
