@@ -195,6 +195,10 @@ def case_residuals(comm):
             again = make_sync(mode, comm)
             again.set_state(Model, state)
             assert sums(before, 1) == sums(again, 1)
+            with mc.trace.Ledger(detail=True) as ledger:
+                sums(before, 2)
+                ledger.step()
+            assert len(set(comm.allgather(len(ledger.epoch.collectives)))) == 1, "also without work"
             place(comm, others)
             other = make_sync(mode, comm)
             other.set_state(Model, state)

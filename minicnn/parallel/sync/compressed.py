@@ -30,8 +30,9 @@ class Levels:
     Ranks beyond those of the smallest node own nothing. On one node, or with one rank on each,
     every rank stands for a node.
 
-    node: the ranks of this one's node. across: the owners of this rank's piece, None if it owns
-    nothing; members: their ranks in ``comm``. owners: pieces of the buffer.
+    node: the ranks of this one's node; shared: whether any node has several. across: the owners of
+    this rank's piece, itself alone if it owns nothing; members: their ranks in ``comm``. owners:
+    pieces of the buffer.
     """
 
     def __init__(self, comm: Any) -> None:
@@ -41,10 +42,11 @@ class Levels:
         if node.size == comm.size:
             node = comm.Split(comm.rank)
         self.node, self.owners = node, comm.allreduce(node.size, MPI.MIN)
+        self.shared = comm.allreduce(node.size, MPI.MAX) > 1
         owner = node.rank < self.owners
         across = comm.Split(node.rank if owner else MPI.UNDEFINED, comm.rank)
-        self.across: Any = across if owner else None
-        self.members = across.allgather(comm.rank) if owner else []
+        self.across: Any = across if owner else MPI.COMM_SELF
+        self.members = self.across.allgather(comm.rank)
 
     def counts(self, size: int) -> list[int]:
         """Return how many of ``size`` numbers each rank of the node owns, in their order."""
@@ -125,25 +127,23 @@ class CompressedSync(Sync):
         if not np.isfinite(per_rank[:, -2]).all() or buffer[-1]:
             pieces.error[...] = 0  # the step is an error on all ranks: nothing to keep
             return
-        if self.levels.across:
-            self._exchange(buffer, pieces, per_rank[self.levels.members, -2:])
-        if self.levels.node.size > 1:
+        self._exchange(buffer, pieces, per_rank[self.levels.members, -2:])
+        if self.levels.shared:
             from mpi4py import MPI
 
-            moved = Exchange("allgather", 4 * size)
-            with trace.collective("allreduce", exchange=moved):
-                whole = buffer[:size], self.levels.counts(size)
-                self.levels.node.Allgatherv(MPI.IN_PLACE, whole)
+            node = self.levels.node
+            with trace.collective("allreduce", exchange=Exchange("allgather", 4 * size)):
+                if node.size > 1:
+                    node.Allgatherv(MPI.IN_PLACE, (buffer[:size], self.levels.counts(size)))
 
     def _sum_within_node(self, gradients: np.ndarray, sums: np.ndarray) -> np.ndarray:
         """Return the node's sums of this rank's piece."""
-        node = self.levels.node
-        if node.size == 1:
-            return gradients
-        counts = self.levels.counts(gradients.size)
-        with trace.collective("allreduce", exchange=Exchange("reduce-scatter", gradients.nbytes)):
-            node.Reduce_scatter(gradients, sums, counts)
-        return sums
+        node, nbytes = self.levels.node, gradients.nbytes
+        if self.levels.shared:  # by all: ledgers compare the arrivals of all ranks
+            with trace.collective("allreduce", exchange=Exchange("reduce-scatter", nbytes)):
+                if node.size > 1:
+                    node.Reduce_scatter(gradients, sums, self.levels.counts(gradients.size))
+        return sums if node.size > 1 else gradients
 
     def _exchange(self, buffer: np.ndarray, pieces: Pieces, largest: np.ndarray) -> None:
         """Sum this rank's piece over the nodes. largest (members, 2): what each found in its
@@ -151,7 +151,7 @@ class CompressedSync(Sync):
         """
         from ...kernels.cpu.half import pack, unpack
 
-        form, across = self.form, self.levels.across
+        form, across, mine = self.form, self.levels.across, pieces.own[self.levels.across.rank]
         scales = [self._scale(each) for each in largest[:, 0]]
         total_scale = self._scale(largest[:, 0].sum() + largest[:, 1].max())
         if form == "fp16":
@@ -159,7 +159,6 @@ class CompressedSync(Sync):
                 pack(pieces.error, pieces.own, form, scales[across.rank], keep=True)
         with trace.collective("allreduce", exchange=Exchange("alltoall", pieces.own.nbytes)):
             across.Alltoall(pieces.own, pieces.received)
-        mine = pieces.own[across.rank]
         with trace.span("pack"):
             for part, scale in zip(pieces.received, scales):
                 unpack(part, pieces.owner_error, form, scale, add=True)
@@ -177,13 +176,13 @@ class CompressedSync(Sync):
         levels = self.levels
         counts, members = levels.counts(size), len(levels.members)
         count = counts[levels.node.rank]
-        shape = members, -(-count // max(members, 1))
+        shape = members, -(-count // members)
         return Pieces(
             sum(counts[: levels.node.rank]),
             count,
             np.zeros(count if levels.node.size > 1 else 0, np.float32),
             np.zeros(shape, np.float32),
-            np.zeros(shape[1] if members else 0, np.float32),
+            np.zeros(shape[1], np.float32),
             *np.zeros((2, *shape), np.uint16),
         )
 
@@ -204,8 +203,7 @@ class CompressedSync(Sync):
         pieces, across = self.pieces, self.levels.across
         assert pieces is not None
         piece, part = vector[pieces.first :][: pieces.length], len(pieces.owner_error)
-        number = across.rank if across else 0
-        return piece[part * number : part * (number + 1)]
+        return piece[part * across.rank : part * (across.rank + 1)]
 
     def set_state(self, model: Any, arrays: dict[str, np.ndarray]) -> None:
         """Carry on with what rounding took away before, on all ranks together. Where it does not
@@ -232,7 +230,7 @@ class CompressedSync(Sync):
             total = carried.sum(0)
             self.comm.Allreduce(MPI.IN_PLACE, total, MPI.SUM)
             error[:], owner_error[:] = total, 0
-            if self.levels.across and self.levels.across.rank:
+            if self.levels.across.rank:
                 own[:] = 0
         pieces.error.reshape(-1)[: pieces.length] = own
         pieces.owner_error[: self._part(owner_error).size] = self._part(owner_error)
