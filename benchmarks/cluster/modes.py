@@ -240,6 +240,7 @@ def main(args):
             # A paced rank is on no core most of the time; a computing one has a core of its own.
             options = [] if args.paced else ["--pin"]
             options += ["--congestion", args.congestion] if args.congestion else []
+            options += ["--delay", args.delay] if args.delay else []
             cluster("up", nodes, "--rate", args.rates[0], *options)
             for rate in args.rates:
                 cluster("rate", rate)
@@ -253,7 +254,7 @@ def main(args):
                     table(found["rows"], title)
                     seconds = time.time() - began
                     setting = {"nodes": nodes, "rate": rate, "batch": batch, "seconds": seconds}
-                    setting |= {"per_node": args.per_node, "paced": args.paced}
+                    setting |= {"per_node": args.per_node, "paced": args.paced, "delay": args.delay}
                     results.append(setting | found)
                     whole = {"size": args.size, "cores": os.cpu_count(), "settings": results}
                     record(args.json, whole)  # after each: what is interrupted keeps what it has
@@ -272,6 +273,7 @@ def parser():
     add("--per-node", type=int, default=1, metavar="RANKS")
     add("--rates", nargs="+", default=["1gbit", "100mbit"], help="of each cable and direction")
     add("--congestion", help="TCP's congestion control on the nodes (default: the machine's)")
+    add("--delay", type=float, help="microseconds of each message, by a switch in user space")
     add("--batches", type=int, nargs="+", default=[4, 32], help="events per step and rank")
     add("--modes", nargs="+", default=MODES)
     add("--steps", type=int, default=4, help="steps of a turn")
