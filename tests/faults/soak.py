@@ -2,12 +2,16 @@
 full.
 
     python tests/faults/soak.py [--minutes 30] [--ranks 2] [--seed 0] [--json FILE]
+    python tests/faults/soak.py --memory [--json FILE]
 
 First a job runs undisturbed. Then the same job is started by ``minicnn launch --restarts`` again
 and again, and every few seconds one of FAULTS happens to it; where it ends because it was asked to,
 or because of a full disk, an operator (this program) starts it again with --resume. Each must end
-with the bits and the history of the undisturbed one. The memory of its ranks and of the launcher is
-watched. The figures are printed and go to --json; the exit status is 1 where a promise is broken.
+with the bits and the history of the undisturbed one. The figures are printed and go to --json; the
+exit status is 1 where a promise is broken.
+
+--memory lets one job train undisturbed for MEMORY_EPOCHS epochs, of several steps each, and prints
+how fast the memory of its ranks grows.
 """
 
 import argparse
@@ -32,6 +36,7 @@ from minicnn.files import describe_machine, write_json
 from minicnn.train.checkpoint import load_model
 
 SIZE, EVENTS = 40, 36
+MEMORY_EPOCHS = 4000
 SMALL_FILE = 20_000  # bytes: a checkpoint does not fit
 #: Columns of the history that must be the same.
 COMPARED = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
@@ -188,6 +193,24 @@ def disturbed(options, events, out, rng, log):
             return happened, ended
 
 
+def watch_memory(options):
+    """Let one job train for long, and say how the memory of its ranks grows."""
+    options.epochs = MEMORY_EPOCHS
+    with tempfile.TemporaryDirectory() as place, open(Path(place) / "log.txt", "w") as log:
+        events = make_events(Path(place) / "a.h5", EVENTS, (SIZE, SIZE, 1), (0, 1, 2, 3, 4))
+        _, seconds, memory = undisturbed(options, events, Path(place) / "long", log)
+    slopes = memory.slopes()
+    print(
+        f"{MEMORY_EPOCHS:,} epochs in {seconds:.0f} s: the memory of the ranks grows by "
+        f"{', '.join(f'{slope:+.2f}' for slope in slopes) or '(too short to say)'} MB per minute"
+    )
+    figures = {"epochs": MEMORY_EPOCHS, "seconds": seconds, "ranks": options.ranks}
+    figures |= {"memory_slope_mb_per_minute": slopes, "machine": describe_machine()}
+    if options.json:
+        write_json(options.json, figures)
+    return 0
+
+
 def _last_lines(path, count=60):
     return "\n".join(path.read_text(errors="replace").splitlines()[-count:])
 
@@ -201,13 +224,16 @@ def main():
     parser.add_argument("--stall-limit", type=float, default=0.5, help="of the job, in minutes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--memory", action="store_true", help="watch the memory of one long job")
     options = parser.parse_args()
+    if options.memory:
+        return watch_memory(options)
     rng, end = random.Random(options.seed), time.monotonic() + 60 * options.minutes
     faults, statuses, equal, jobs = Counter(), Counter(), 0, 0
     with tempfile.TemporaryDirectory() as place, open(Path(place) / "log.txt", "w") as log:
         folder = Path(place)
         events = make_events(folder / "events.h5", EVENTS, (SIZE, SIZE, 1), (0, 1, 2, 3, 4))
-        expected, seconds, memory = undisturbed(options, events, folder / "whole", log)
+        expected, seconds, _ = undisturbed(options, events, folder / "whole", log)
         while time.monotonic() < end or not jobs:
             out = folder / f"job-{jobs}"
             happened, ended = disturbed(options, events, out, rng, log)
@@ -218,7 +244,6 @@ def main():
             print(f"job {jobs}: {said or 'nothing'}; {'the same bits' if same else 'OTHER BITS'}")
             sys.stdout.flush()
         text = (folder / "log.txt").read_text(errors="replace")
-    slopes = memory.slopes()
     record = {
         "minutes": options.minutes,
         "ranks": options.ranks,
@@ -228,13 +253,11 @@ def main():
         "faults": dict(faults),
         "ends": {str(status): count for status, count in statuses.items()},
         "restarts_by_launch": text.count(" again, with "),
-        "memory_slope_mb_per_minute": slopes,
         "machine": describe_machine(),
     }
     print(
         f"{jobs} jobs, {sum(faults.values())} faults, {equal} with the bits of the quiet job; "
-        f"launch started again {record['restarts_by_launch']} times; memory of undisturbed ranks: "
-        f"{', '.join(f'{slope:+.2f}' for slope in slopes) or 'too short to say'} MB per minute"
+        f"launch started again {record['restarts_by_launch']} times"
     )
     if options.json:
         write_json(options.json, record)
