@@ -43,7 +43,7 @@ def _measuring_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--threads", type=int, default=1, help="threads per rank")
     add("--size", type=int, default=FULL_SIZE, help="side of the images in pixels")
-    add("--events-per-rank", type=int, default=128, help="events that each rank measures with")
+    add("--events-per-rank", type=int, default=512, help="events that each rank measures with")
     add("--events", type=Path, help="file to take them from (default: simulate them)")
     add(
         "--calibration",

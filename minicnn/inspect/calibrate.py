@@ -46,7 +46,7 @@ class MeasureOptions:
     size: int = FULL_SIZE
     batch: int = 32
     threads: int = 1
-    events_per_rank: int = 128
+    events_per_rank: int = 512
     computing: bool = True
     epochs: int = 5
     device: str = "cpu"
@@ -80,6 +80,7 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
     figures = _computing(comm, model, shared, options) if options.computing else {}
     figures["allreduce"] = _allreduces(comm, 4 * model.gradients.size)
     figures |= _links(comm, 4 * model.gradients.size)
+    figures |= {"read": read} | _sizes(own, path)  # before anything large is copied
     figures |= {"parameters": int(model.parameters.size)} | _memory(model.gradients.size)
     ledger = Ledger(detail=True, keep=0)
     model.fit(
@@ -90,7 +91,6 @@ def measure(comm: Any, path: StrPath, options: MeasureOptions) -> dict[str, Any]
         threads=options.threads,
         ledger=ledger,
     )
-    figures |= {"read": read} | _sizes(own, path)
     return {"calibration": figures, "training": _training(ledger.summaries[1:])}
 
 
