@@ -61,5 +61,5 @@ def test_the_simulator_agrees_with_the_model_where_nobody_shares_a_link(tmp_path
     assert [row["ranks"] for row in rows] == [1, 2, 4, 8]
     for row in rows[1:]:
         for network in ("fat-tree", "dragonfly"):
-            assert row[f"{network}_exchange"] == pytest.approx(row["model_exchange"], rel=0.02)
+            assert row[f"{network}_exchange"] == pytest.approx(row["model_exchange"], rel=0.05)
             assert 0.8 < row[network] / row["model"] < 1.2
