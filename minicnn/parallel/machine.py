@@ -184,7 +184,7 @@ def exchange_seconds(comm: Any, first: int, second: int, nbytes: int, repeats: i
     """Return the median seconds in which ranks a and b send each other so many bytes, at the same
     time, as they do in an Allreduce; the same on all ranks, the others of which wait.
     """
-    seconds = []
+    seconds, median = [], None
     if comm.rank in (first, second):
         other = second if comm.rank == first else first
         out, into = np.ones(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
@@ -194,7 +194,13 @@ def exchange_seconds(comm: Any, first: int, second: int, nbytes: int, repeats: i
             start = time.perf_counter()
             comm.Sendrecv(out, other, recvbuf=into, source=other)
             seconds.append(time.perf_counter() - start)
-    return float(comm.bcast(np.median(seconds[1:]) if comm.rank == first else None, first))
+        # One of the two begins later, by as much as a message takes, and finds what it waits for;
+        # the other waits twice as long: the mean of both is what it takes.
+        own = np.array(seconds)
+        others = np.empty_like(own)
+        comm.Sendrecv(own, other, recvbuf=others, source=other)
+        median = float(np.median((own + others)[1:] / 2))
+    return float(comm.bcast(median, first))
 
 
 def _output(*command: str) -> str:
