@@ -215,6 +215,24 @@ def place(comm, nodes):
     two_nodes(comm) if nodes == "two" else setattr(shared, "node_of", nodes)
 
 
+def case_delayed_goes_on(comm):
+    """Sums of a saved step were not under way in this process: nothing of them is on its ledger."""
+
+    class Model:
+        kernels, parameters = mc.kernels.get_backend("reference"), np.zeros(5, np.float32)
+        gradients = np.ones(9, np.float32)
+
+    sync = make_sync("delayed", comm)
+    with mc.trace.Ledger(detail=True) as ledger:
+        sync.set_state(Model, {"sums": np.full(9, 7, np.float32)})
+        assert sync.reduce_gradients(Model) and (Model.gradients == 7).all()
+        assert not ledger.epoch.hidden and not ledger.epoch.collectives
+        Model.gradients[:] = 1
+        assert sync.reduce_gradients(Model) and (Model.gradients == comm.size).all()
+        assert ledger.epoch.hidden and len(ledger.epoch.collectives) == 1
+    sync.collect_pending(Model)
+
+
 def case_progress(comm):
     """Of several nodes, what is under way completes while the main thread calls no MPI; by its
     calls alone on one node, and where MPI allows no other thread.

@@ -30,7 +30,7 @@ CASES = {
         "error_feedback",
         "delayed",
     ),
-    SYNC_CASES: ("progress", "residuals"),
+    SYNC_CASES: ("progress", "residuals", "delayed_goes_on"),
     GRAPH_CASES: ("state", "graph_equals_one_rank", "unequal_loaders"),
     STORE_CASES: ("node_store", "node_store_fit", "node_store_damaged"),
     FAILURE_CASES: ("not_finite", "gradient_not_finite"),

@@ -133,7 +133,7 @@ class DelayedSync(Sync):
     def collect_pending(self, model: Any) -> bool:
         if not self.pending:
             return False
-        if self.size > 1:
+        if self.under_way.begun:  # not so behind a step that was saved
             moved = Exchange("allreduce", self.buffers[0].nbytes)
             trace.hidden("allreduce", self.since, trace.now(), exchange=moved)
             with trace.collective("exposed communication"):

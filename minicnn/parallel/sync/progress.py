@@ -33,8 +33,8 @@ class UnderWay:
     added; all ranks add the same ones. Made on all ranks together.
 
     MPI allows one thread at a time to complete a request, so all of that happens under a lock, and
-    two threads must not begin reductions on one communicator, so this has its own. There is no
-    thread where the MPI must not be called by several (``MPI.Query_thread``), nor on a single node,
+    two threads must not begin reductions on one communicator, so the thread has its own. There is
+    none where the MPI must not be called by several (``MPI.Query_thread``), nor on a single node,
     whose ranks copy the data with their own cores, so that nothing is to be gained: there ``add``
     begins the reduction, and data move when ``progress`` is called.
     """
@@ -45,9 +45,10 @@ class UnderWay:
             from mpi4py import MPI
 
             node = shared.node_of(comm)
-            self._comm = comm.Dup()
             self._by_thread = node.size < comm.size and MPI.Query_thread() == MPI.THREAD_MULTIPLE
             node.Free()
+            if self._by_thread:
+                self._comm = comm.Dup()
         self._queued: deque[np.ndarray] = deque()
         self._requests: list[Any] = []
         self._some = threading.Event()  # whether anything is left to do
@@ -56,6 +57,11 @@ class UnderWay:
         self._closed = False
         if self._by_thread:  # what nobody waited for must not meet the end of MPI
             atexit.register(_close, weakref.ref(self))
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was added since ``wait``."""
+        return bool(self._queued or self._requests)
 
     @property
     def moving(self) -> bool:
